@@ -1,0 +1,332 @@
+//! A flow as the kernel's connection tracking knows it: one entry, two tuples, two counters.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// An IP protocol number (`/etc/protocols`).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Protocol(pub u8);
+
+impl Protocol {
+    /// Internet Control Message Protocol.
+    pub const ICMP: Protocol = Protocol(1);
+    /// Transmission Control Protocol.
+    pub const TCP: Protocol = Protocol(6);
+    /// User Datagram Protocol.
+    pub const UDP: Protocol = Protocol(17);
+    /// Datagram Congestion Control Protocol.
+    pub const DCCP: Protocol = Protocol(33);
+    /// Generic Routing Encapsulation.
+    pub const GRE: Protocol = Protocol(47);
+    /// ICMP for IPv6.
+    pub const ICMPV6: Protocol = Protocol(58);
+    /// Stream Control Transmission Protocol.
+    pub const SCTP: Protocol = Protocol(132);
+    /// UDP with partial checksums.
+    pub const UDPLITE: Protocol = Protocol(136);
+
+    /// Whether a socket of this protocol can take datagrams from anyone (so that a flow may
+    /// belong to a socket that is only bound, not connected).
+    pub const fn is_datagram(self) -> bool {
+        matches!(self, Protocol::UDP | Protocol::UDPLITE)
+    }
+
+    /// Whether this is ICMP of either family.
+    pub const fn is_icmp(self) -> bool {
+        matches!(self, Protocol::ICMP | Protocol::ICMPV6)
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match *self {
+            Protocol::ICMP => "icmp",
+            Protocol::TCP => "tcp",
+            Protocol::UDP => "udp",
+            Protocol::DCCP => "dccp",
+            Protocol::GRE => "gre",
+            Protocol::ICMPV6 => "icmpv6",
+            Protocol::SCTP => "sctp",
+            Protocol::UDPLITE => "udplite",
+            Protocol(number) => return write!(f, "proto-{number}"),
+        })
+    }
+}
+
+impl fmt::Debug for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// An IP address. IPv4 is kept in its IPv4-mapped form (RFC 4291, 2.5.5.2), so that an IPv6
+/// socket that speaks to an IPv4 peer has the same address as the IPv4 flow.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Address([u8; 16]);
+
+impl Address {
+    /// `0.0.0.0`, the IPv4 wildcard.
+    pub const ANY_V4: Address = Address::from_v4([0; 4]);
+    /// `::`, the IPv6 wildcard.
+    pub const ANY_V6: Address = Address([0; 16]);
+
+    /// From the four bytes of an IPv4 address, in network order.
+    pub const fn from_v4(b: [u8; 4]) -> Address {
+        Address([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, b[0], b[1], b[2], b[3]])
+    }
+
+    /// From the sixteen bytes of an IPv6 address, in network order.
+    pub const fn from_v6(bytes: [u8; 16]) -> Address {
+        Address(bytes)
+    }
+
+    /// The sixteen bytes, IPv4 in its mapped form.
+    pub const fn bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// Whether this is an IPv4 address (or the IPv4-mapped form of one).
+    pub fn is_v4(&self) -> bool {
+        self.0[..12] == Address::ANY_V4.0[..12]
+    }
+
+    /// Whether this is the wildcard of its family: `0.0.0.0` or `::`.
+    pub fn is_unspecified(&self) -> bool {
+        *self == Address::ANY_V4 || *self == Address::ANY_V6
+    }
+
+    /// Whether this is `127.0.0.0/8` or `::1`.
+    pub fn is_loopback(&self) -> bool {
+        self.to_ip().is_loopback()
+    }
+
+    /// Whether this is a multicast group, or the IPv4 broadcast address.
+    pub fn is_multicast(&self) -> bool {
+        match self.to_ip() {
+            IpAddr::V4(v4) => v4.is_multicast() || v4.is_broadcast(),
+            IpAddr::V6(v6) => v6.is_multicast(),
+        }
+    }
+
+    /// The same address as the standard library has it, mapped ones as IPv4.
+    pub fn to_ip(&self) -> IpAddr {
+        Ipv6Addr::from(self.0).to_canonical()
+    }
+}
+
+impl From<IpAddr> for Address {
+    fn from(ip: IpAddr) -> Address {
+        match ip {
+            IpAddr::V4(v4) => Address::from_v4(v4.octets()),
+            IpAddr::V6(v6) => Address::from_v6(v6.octets()),
+        }
+    }
+}
+
+impl From<Ipv4Addr> for Address {
+    fn from(v4: Ipv4Addr) -> Address {
+        Address::from_v4(v4.octets())
+    }
+}
+
+impl Hash for Address {
+    // Two words instead of a length-prefixed slice: this is the hottest hash of the program.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u128(u128::from_ne_bytes(self.0));
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.to_ip().fmt(f)
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// An address and a port; the port is 0 where the protocol has none.
+///
+/// ICMP has no ports: conntrack identifies a flow by the echo identifier, which stands in for the
+/// source's port, and by type and code, which stand in for the destination's (`type << 8 | code`).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Endpoint {
+    /// The IP address.
+    pub address: Address,
+    /// The port, in host order.
+    pub port: u16,
+}
+
+impl Endpoint {
+    /// `address` and `port`.
+    pub const fn new(address: Address, port: u16) -> Endpoint {
+        Endpoint { address, port }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address.to_ip() {
+            IpAddr::V4(v4) => write!(f, "{v4}:{}", self.port),
+            IpAddr::V6(v6) => write!(f, "[{v6}]:{}", self.port),
+        }
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// One direction of a flow: who sends to whom.
+///
+/// It is also how a socket names itself: the source is the local endpoint, the destination the
+/// remote one. A flow's two tuples are therefore the keys under which the sockets at its two ends
+/// are found.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tuple {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// Who sends.
+    pub source: Endpoint,
+    /// Who receives.
+    pub destination: Endpoint,
+}
+
+impl Tuple {
+    /// The other direction, as it would be without address translation.
+    pub const fn reversed(self) -> Tuple {
+        Tuple { protocol: self.protocol, source: self.destination, destination: self.source }
+    }
+}
+
+impl Hash for Tuple {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.source.address.hash(state);
+        self.destination.address.hash(state);
+        state.write_u64(
+            u64::from(self.source.port) << 32
+                | u64::from(self.destination.port) << 16
+                | u64::from(self.protocol.0),
+        );
+    }
+}
+
+impl fmt::Display for Tuple {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} -> {}", self.protocol, self.source, self.destination)
+    }
+}
+
+impl fmt::Debug for Tuple {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What a flow has carried since its beginning, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Bytes in the original direction, from the originator to the responder.
+    pub original: u64,
+    /// Bytes in the reply direction.
+    pub reply: u64,
+}
+
+/// Where a flow's bytes were counted, which says how many of its ends may have a socket here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CountedAt {
+    /// On the way, by connection tracking: either end, both (loopback) or none (forwarded) may be
+    /// a socket of this host. Bytes are IP bytes, headers included.
+    Path,
+    /// At one socket, whose view it is: the other end, if it is here, is a flow of its own.
+    /// Bytes are payload bytes.
+    Socket,
+}
+
+/// One flow with its cumulative counters, as some source of this host reported it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// The conntrack zone of the original direction; 0 is the default zone.
+    pub zone: u16,
+    /// Tells generations of one tuple apart where the source can: conntrack's entry id
+    /// (`CTA_ID`), or the socket cookie.
+    pub generation: Option<u64>,
+    /// The tuple out of the originator (the client).
+    pub original: Tuple,
+    /// The tuple out of the responder (the server), after address translation.
+    pub reply: Tuple,
+    /// `None` where the kernel kept no counters for this flow: it began before accounting was on.
+    pub counters: Option<Counters>,
+    /// Conntrack's status bits; zero for a flow that was counted at a socket.
+    pub status: Status,
+    /// Where the bytes were counted.
+    pub counted_at: CountedAt,
+}
+
+/// Conntrack's status bits (`enum ip_conntrack_status` in
+/// `include/uapi/linux/netfilter/nf_conntrack_common.h`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Status(pub u32);
+
+impl Status {
+    /// `IPS_SEEN_REPLY`: packets were seen in both directions. Text shows its absence as
+    /// `[UNREPLIED]`.
+    pub const SEEN_REPLY: u32 = 1 << 1;
+    /// `IPS_ASSURED`: never dropped early. Text shows `[ASSURED]`.
+    pub const ASSURED: u32 = 1 << 2;
+    /// `IPS_DYING`: on its way out of the table.
+    pub const DYING: u32 = 1 << 9;
+    /// `IPS_OFFLOAD`: handed to a flow table; its counters are brought up to date late.
+    /// Text shows `[OFFLOAD]`.
+    pub const OFFLOAD: u32 = 1 << 14;
+    /// `IPS_HW_OFFLOAD`: handed to the network card. Text shows `[HW_OFFLOAD]`.
+    pub const HW_OFFLOAD: u32 = 1 << 15;
+
+    /// Whether every bit of `bits` is set.
+    pub const fn has(self, bits: u32) -> bool {
+        self.0 & bits == bits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mapped_address_is_the_ipv4_address() {
+        let mapped: IpAddr = "::ffff:10.1.2.3".parse().unwrap();
+        let plain: IpAddr = "10.1.2.3".parse().unwrap();
+        assert_eq!(Address::from(mapped), Address::from(plain));
+        assert_eq!(Address::from(mapped).to_string(), "10.1.2.3");
+        assert!(Address::from(mapped).is_v4());
+    }
+
+    #[test]
+    fn wildcards_and_loopbacks_of_both_families() {
+        assert!(Address::ANY_V4.is_unspecified() && Address::ANY_V6.is_unspecified());
+        for local in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.2"] {
+            assert!(Address::from(local.parse::<IpAddr>().unwrap()).is_loopback(), "{local}");
+        }
+        assert!(!Address::from("128.0.0.1".parse::<IpAddr>().unwrap()).is_loopback());
+        for group in ["224.0.0.251", "255.255.255.255", "ff02::fb"] {
+            assert!(Address::from(group.parse::<IpAddr>().unwrap()).is_multicast(), "{group}");
+        }
+    }
+
+    #[test]
+    fn a_tuple_reads_as_the_field_writes_it() {
+        let tuple = Tuple {
+            protocol: Protocol::TCP,
+            source: Endpoint::new(Address::from_v4([10, 0, 0, 1]), 40000),
+            destination: Endpoint::new(Address::from(IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])), 80),
+        };
+        assert_eq!(tuple.to_string(), "tcp 10.0.0.1:40000 -> [::1]:80");
+        assert_eq!(tuple.reversed().reversed(), tuple);
+    }
+}

@@ -1,0 +1,7 @@
+//! bwmon tells which application on a Linux host uses how much of the network.
+//!
+//! Data goes one way through the crate: what the kernel says is *observed*, *attributed* to
+//! processes, *accounted*, and only then shown. `ARCHITECTURE.md` has the map.
+
+pub mod flow;
+pub mod traffic;
