@@ -3,5 +3,7 @@
 //! Data goes one way through the crate: what the kernel says is *observed*, *attributed* to
 //! processes, *accounted*, and only then shown. `ARCHITECTURE.md` has the map.
 
+pub mod conntrack;
 pub mod flow;
+pub mod netlink;
 pub mod traffic;

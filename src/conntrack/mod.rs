@@ -1,0 +1,3 @@
+//! Flows from connection tracking.
+
+pub mod ctnetlink;
