@@ -153,7 +153,7 @@ impl fmt::Debug for Address {
 ///
 /// ICMP has no ports: conntrack identifies a flow by the echo identifier, which stands in for the
 /// source's port, and by type and code, which stand in for the destination's (`type << 8 | code`).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Endpoint {
     /// The IP address.
     pub address: Address,

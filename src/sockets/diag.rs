@@ -1,0 +1,128 @@
+//! Sockets as sock_diag lists them.
+//!
+//! The format: `struct inet_diag_req_v2`, `struct inet_diag_msg` and the `INET_DIAG_*` attributes
+//! in `include/uapi/linux/inet_diag.h`, `struct tcp_info` in `include/uapi/linux/tcp.h`. Ports and
+//! addresses are in network byte order, everything else in the host's.
+
+use thiserror::Error;
+
+use super::{Inode, Socket, State};
+use crate::flow::{Address, Counters, Endpoint, Protocol, Tuple};
+use crate::netlink::wire::Attributes;
+
+/// `SOCK_DIAG_BY_FAMILY`
+pub const SOCK_DIAG_BY_FAMILY: u16 = 20;
+/// `SKNLGRP_INET_TCP_DESTROY` and `SKNLGRP_INET6_TCP_DESTROY`, as the bit mask of a bind: the
+/// groups that announce the end of every TCP socket (`include/uapi/linux/sock_diag.h`).
+pub const TCP_DESTROY_GROUPS: u32 = 1 << (1 - 1) | 1 << (3 - 1);
+
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+
+const INET_DIAG_INFO: u16 = 2;
+const INET_DIAG_PROTOCOL: u16 = 10;
+const INET_DIAG_SKV6ONLY: u16 = 11;
+
+/// The length of `struct inet_diag_msg`.
+const MESSAGE: usize = 72;
+
+/// The address family of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// `AF_INET`
+    V4,
+    /// `AF_INET6`, the IPv4-mapped sockets among them.
+    V6,
+}
+
+/// The body of a dump request for every socket of `protocol` in `family` that is not in TIME_WAIT
+/// (those have no owner any more), with `tcp_info` where `counters` asks for it.
+pub fn request(family: Family, protocol: Protocol, counters: bool) -> [u8; 56] {
+    let mut body = [0; 56];
+    body[0] = match family {
+        Family::V4 => AF_INET,
+        Family::V6 => AF_INET6,
+    };
+    body[1] = protocol.0;
+    body[2] = if counters { 1 << (INET_DIAG_INFO - 1) } else { 0 };
+    let states: u32 = !(1 << State::TIME_WAIT.0);
+    body[4..8].copy_from_slice(&states.to_ne_bytes());
+    body
+}
+
+/// A sock_diag message that is no socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum DecodeError {
+    /// Shorter than `struct inet_diag_msg`.
+    #[error("a message of {0} bytes, where a socket has at least 72")]
+    Short(usize),
+    /// Neither IPv4 nor IPv6.
+    #[error("address family {0}, where 2 (IPv4) or 10 (IPv6) was expected")]
+    Family(u8),
+}
+
+/// Reads one message of a dump of `protocol`, or one of the announcements of a socket's end, which
+/// name their protocol themselves. Attributes that it doesn't know are skipped; a `tcp_info` of an
+/// older kernel, which is shorter, gives what it has.
+///
+/// # Errors
+/// If the message is too short or of another address family.
+pub fn decode(protocol: Protocol, body: &[u8]) -> Result<Socket, DecodeError> {
+    let short = DecodeError::Short(body.len());
+    let (fixed, attributes) = body.split_first_chunk::<MESSAGE>().ok_or(short)?;
+    let be16 = |at: usize| u16::from_be_bytes([fixed[at], fixed[at + 1]]);
+    let ne32 =
+        |at: usize| u32::from_ne_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]]);
+    let address = |at: usize| {
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&fixed[at..at + 16]);
+        match fixed[0] {
+            AF_INET => Ok(Address::from_v4([bytes[0], bytes[1], bytes[2], bytes[3]])),
+            AF_INET6 => Ok(Address::from_v6(bytes)),
+            family => Err(DecodeError::Family(family)),
+        }
+    };
+    let mut socket = Socket {
+        tuple: Tuple {
+            protocol,
+            source: Endpoint::new(address(8)?, be16(4)),
+            destination: Endpoint::new(address(24)?, be16(6)),
+        },
+        state: State(fixed[1]),
+        cookie: u64::from(ne32(44)) | u64::from(ne32(48)) << 32,
+        uid: ne32(64),
+        inode: (ne32(68) != 0).then(|| Inode(ne32(68))),
+        v6_only: false,
+        counters: None,
+    };
+    for attribute in Attributes::new(attributes) {
+        match attribute.kind {
+            INET_DIAG_SKV6ONLY => socket.v6_only = attribute.u8() == Some(1),
+            INET_DIAG_PROTOCOL => {
+                socket.tuple.protocol = attribute.u8().map_or(protocol, Protocol);
+            }
+            INET_DIAG_INFO => socket.counters = payload(attribute.value, socket.state),
+            _ => {}
+        }
+    }
+    Ok(socket)
+}
+
+/// The payload bytes in a `struct tcp_info`; `None` where the kernel is older than 4.1.
+///
+/// Sent bytes are `tcpi_bytes_sent - tcpi_bytes_retrans` (Linux 4.19): what the program handed over
+/// and TCP put on the wire, each byte once. Before, `tcpi_bytes_acked` stands in, which counts SYN
+/// and FIN like a byte each. `tcpi_bytes_received` counts the peer's FIN like a byte too.
+fn payload(tcp_info: &[u8], state: State) -> Option<Counters> {
+    let ne64 = |at: usize| Some(u64::from_ne_bytes(*tcp_info.get(at..)?.first_chunk()?));
+    let (acked, received) = (ne64(120)?, ne64(128)?);
+    let sent = match (ne64(200), ne64(208)) {
+        (Some(sent), Some(again)) => sent.saturating_sub(again),
+        _ => acked,
+    };
+    let fin = u64::from(state.fin_received());
+    Some(Counters { original: sent, reply: received.saturating_sub(fin) })
+}
+
+#[cfg(test)]
+mod tests;

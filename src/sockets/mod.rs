@@ -1,0 +1,83 @@
+//! Sockets as the kernel lists them, and the table in which a flow finds its own.
+
+pub mod diag;
+pub mod proc_net;
+mod reader;
+mod table;
+
+pub use reader::{Listing, Reader};
+pub use table::{Match, SocketTable};
+
+use crate::flow::{Counters, Protocol, Tuple};
+
+/// A socket's inode number, as in `socket:[12345]` of `/proc/PID/fd`. The kernel numbers
+/// sockets in 32 bits and starts anew when they run out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Inode(pub u32);
+
+/// One socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Socket {
+    /// Local endpoint as the source, remote one as the destination. A socket that isn't connected
+    /// has the wildcard address and port 0 as its remote endpoint; a raw socket has no ports.
+    pub tuple: Tuple,
+    /// `None` for a socket that no descriptor refers to: not accepted yet, or closed while the
+    /// kernel still sends what is left.
+    pub inode: Option<Inode>,
+    /// The user who made the socket.
+    pub uid: u32,
+    /// The kernel's number for this very socket, never used again; 0 where it isn't told.
+    pub cookie: u64,
+    /// The TCP state number (`include/net/tcp_states.h`), which other protocols borrow.
+    pub state: State,
+    /// Whether an IPv6 socket refuses IPv4.
+    pub v6_only: bool,
+    /// Payload bytes since the socket's birth: `original` were sent, `reply` received. TCP only.
+    pub counters: Option<Counters>,
+}
+
+impl Socket {
+    /// Whether the socket has a remote endpoint.
+    pub fn is_connected(&self) -> bool {
+        let remote = self.tuple.destination;
+        remote.port != 0 || !remote.address.is_unspecified()
+    }
+}
+
+/// A TCP state number (`include/net/tcp_states.h`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct State(pub u8);
+
+impl State {
+    /// Connected.
+    pub const ESTABLISHED: State = State(1);
+    /// Ended, waiting for stray segments.
+    pub const TIME_WAIT: State = State(6);
+    /// Not connected: how UDP and raw sockets are listed, and TCP sockets at their end.
+    pub const CLOSE: State = State(7);
+    /// The peer has ended its direction.
+    pub const CLOSE_WAIT: State = State(8);
+    /// Both have ended, the peer first.
+    pub const LAST_ACK: State = State(9);
+    /// Waiting for connections.
+    pub const LISTEN: State = State(10);
+    /// Both have ended at the same time.
+    pub const CLOSING: State = State(11);
+    /// A connection request that is no socket yet.
+    pub const NEW_SYN_RECV: State = State(12);
+
+    /// Whether the peer's FIN has been received, which TCP counts like a byte.
+    pub const fn fin_received(self) -> bool {
+        matches!(self, State::CLOSE_WAIT | State::LAST_ACK | State::CLOSING)
+    }
+}
+
+/// The protocols whose sockets can own a flow, in the order in which they are listed.
+pub const LISTED: [Protocol; 6] = [
+    Protocol::TCP,
+    Protocol::UDP,
+    Protocol::UDPLITE,
+    Protocol::SCTP,
+    Protocol::ICMP,
+    Protocol::ICMPV6,
+];

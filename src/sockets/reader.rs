@@ -1,0 +1,196 @@
+//! The thin reader: sock_diag, and `/proc/net` where that doesn't know a protocol.
+
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::path::{Path, PathBuf};
+
+use rustix::net::netlink::SOCK_DIAG;
+use thiserror::Error;
+
+use super::diag::{self, Family};
+use super::proc_net::{self, Kind};
+use super::{LISTED, Socket, SocketTable};
+use crate::flow::Protocol;
+use crate::netlink::{Dump, Netlink, NetlinkError};
+
+/// How often a dump that the kernel calls inconsistent is begun anew before what was read is
+/// taken as it is.
+const ATTEMPTS: usize = 3;
+
+/// Why the sockets can't be listed.
+#[derive(Debug, Error)]
+#[error("the sockets can't be listed: sock_diag says {diag}, and {path}: {proc_net}")]
+pub struct ReadError {
+    diag: String,
+    path: String,
+    proc_net: io::Error,
+}
+
+/// What one look found odd.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// Messages and lines that were no socket.
+    pub malformed: u64,
+    /// Protocols whose table changed under each of the attempts to read it.
+    pub interrupted: u64,
+    /// Whether TCP came from `/proc/net`, and so has no counters.
+    pub tcp_from_proc: bool,
+}
+
+/// Lists the sockets of the network namespace in which it was opened.
+#[derive(Debug)]
+pub struct Reader {
+    netlink: Option<Netlink>,
+    proc_net: PathBuf,
+}
+
+impl Reader {
+    /// Opens a sock_diag socket; where that is refused, only `/proc/net` is read.
+    ///
+    /// `proc` is where procfs is mounted.
+    pub fn open(proc: &Path) -> Reader {
+        Reader { netlink: Netlink::open(SOCK_DIAG).ok(), proc_net: proc.join("net") }
+    }
+
+    /// Fills `table` with every socket there is now, with TCP's byte counters where `counters`
+    /// asks for them.
+    ///
+    /// # Errors
+    /// If TCP sockets can be listed neither way. Other protocols may be missing: a kernel without
+    /// SCTP has no SCTP sockets.
+    pub fn read(&mut self, counters: bool, table: &mut SocketTable) -> Result<Listing, ReadError> {
+        table.clear();
+        let mut listing = Listing::default();
+        for protocol in LISTED {
+            let by_diag = match (&mut self.netlink, protocol.is_icmp()) {
+                (Some(netlink), false) => dump(netlink, protocol, counters, table, &mut listing),
+                // sock_diag has no ping sockets.
+                _ => Err(NetlinkError::Kernel(io::ErrorKind::Unsupported.into())),
+            };
+            let Err(refused) = by_diag else { continue };
+            let by_proc = self.read_proc_net(protocol, table, &mut listing);
+            if protocol == Protocol::TCP {
+                listing.tcp_from_proc = true;
+                by_proc.map_err(|(path, proc_net)| ReadError {
+                    diag: refused.to_string(),
+                    path: path.display().to_string(),
+                    proc_net,
+                })?;
+            }
+        }
+        for name in ["raw", "raw6"] {
+            let _ = self.read_proc_file(name, Protocol(0), Kind::Raw, table, &mut listing);
+        }
+        Ok(listing)
+    }
+
+    fn read_proc_net(
+        &self,
+        protocol: Protocol,
+        table: &mut SocketTable,
+        listing: &mut Listing,
+    ) -> Result<(), (PathBuf, io::Error)> {
+        let names: &[&str] = match protocol {
+            Protocol::TCP => &["tcp", "tcp6"],
+            Protocol::UDP => &["udp", "udp6"],
+            Protocol::UDPLITE => &["udplite", "udplite6"],
+            Protocol::ICMP => &["icmp"],
+            Protocol::ICMPV6 => &["icmp6"],
+            _ => &[],
+        };
+        for (index, name) in names.iter().enumerate() {
+            match self.read_proc_file(name, protocol, Kind::Ports, table, listing) {
+                Ok(()) => {}
+                Err(_) if index > 0 => {} // a kernel without IPv6
+                Err(error) => return Err((self.proc_net.join(name), error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn read_proc_file(
+        &self,
+        name: &str,
+        protocol: Protocol,
+        kind: Kind,
+        table: &mut SocketTable,
+        listing: &mut Listing,
+    ) -> io::Result<()> {
+        let file = BufReader::new(File::open(self.proc_net.join(name))?);
+        let oddities = proc_net::read(file, protocol, kind, |socket| table.insert(socket))?;
+        listing.malformed += oddities.malformed;
+        Ok(())
+    }
+}
+
+fn dump(
+    netlink: &mut Netlink,
+    protocol: Protocol,
+    counters: bool,
+    table: &mut SocketTable,
+    listing: &mut Listing,
+) -> Result<(), NetlinkError> {
+    for family in [Family::V4, Family::V6] {
+        let request = diag::request(family, protocol, counters && protocol == Protocol::TCP);
+        let mut found: Vec<Socket> = Vec::new();
+        for attempt in 1..=ATTEMPTS {
+            found.clear();
+            let mut malformed = 0;
+            let outcome =
+                netlink.dump(diag::SOCK_DIAG_BY_FAMILY, &request, |message| match diag::decode(
+                    protocol,
+                    message.body,
+                ) {
+                    Ok(socket) => found.push(socket),
+                    Err(_) => malformed += 1,
+                })?;
+            if outcome == Dump::Complete || attempt == ATTEMPTS {
+                listing.malformed += malformed;
+                listing.interrupted += u64::from(outcome == Dump::Interrupted);
+                break;
+            }
+        }
+        found.drain(..).for_each(|socket| table.insert(socket));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::sockets::State;
+
+    /// Our own listening socket is there whichever way the sockets are listed.
+    fn assert_lists_ours(reader: &mut Reader) -> Listing {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut table = SocketTable::default();
+        let listing = reader.read(true, &mut table).unwrap();
+        let ours = table.iter().find(|s| s.tuple.source.port == port && s.state == State::LISTEN);
+        assert!(ours.is_some_and(|s| s.inode.is_some()), "port {port} is not among {table:?}");
+        listing
+    }
+
+    #[test]
+    fn sock_diag_lists_our_own_socket() {
+        let listing = assert_lists_ours(&mut Reader::open(Path::new("/proc")));
+        assert_eq!((listing.malformed, listing.tcp_from_proc), (0, false));
+    }
+
+    #[test]
+    fn proc_net_lists_our_own_socket_where_sock_diag_is_refused() {
+        let mut reader = Reader { netlink: None, proc_net: PathBuf::from("/proc/net") };
+        let listing = assert_lists_ours(&mut reader);
+        assert_eq!((listing.malformed, listing.tcp_from_proc), (0, true));
+    }
+
+    #[test]
+    fn neither_is_an_error_that_names_both() {
+        let mut reader = Reader { netlink: None, proc_net: PathBuf::from("/nonexistent/net") };
+        let error = reader.read(true, &mut SocketTable::default()).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("sock_diag") && text.contains("/nonexistent/net/tcp"), "{text}");
+    }
+}
