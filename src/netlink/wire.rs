@@ -265,7 +265,7 @@ mod tests {
                 message.errno();
                 for attribute in Attributes::new(message.body) {
                     for inner in attribute.nested() {
-                        (inner.u8(), inner.be16(), inner.be32(), inner.be64());
+                        let _ = (inner.u8(), inner.be16(), inner.be32(), inner.be64());
                     }
                 }
             }

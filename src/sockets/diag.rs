@@ -12,9 +12,9 @@ use crate::netlink::wire::Attributes;
 
 /// `SOCK_DIAG_BY_FAMILY`
 pub const SOCK_DIAG_BY_FAMILY: u16 = 20;
-/// `SKNLGRP_INET_TCP_DESTROY` and `SKNLGRP_INET6_TCP_DESTROY`, as the bit mask of a bind: the
-/// groups that announce the end of every TCP socket (`include/uapi/linux/sock_diag.h`).
-pub const TCP_DESTROY_GROUPS: u32 = 1 << (1 - 1) | 1 << (3 - 1);
+/// `SKNLGRP_INET_TCP_DESTROY` (1) and `SKNLGRP_INET6_TCP_DESTROY` (3), as the bit mask of a bind:
+/// the groups that announce the end of every TCP socket (`include/uapi/linux/sock_diag.h`).
+pub const TCP_DESTROY_GROUPS: u32 = 0b0101;
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
