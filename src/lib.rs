@@ -6,5 +6,6 @@
 pub mod conntrack;
 pub mod flow;
 pub mod netlink;
+pub mod processes;
 pub mod sockets;
 pub mod traffic;

@@ -1,0 +1,164 @@
+//! The thin reader of `/proc`: directories by getdents, links by readlinkat, small files by one
+//! read. What it sees is handed on; it keeps nothing.
+
+use std::fs::File;
+use std::io::Read;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, Mode, OFlags, RawDir, fstat, openat, readlinkat_raw, statat};
+use rustix::io::Errno;
+
+use super::describe::{self, COMMAND_LINE_MAX};
+
+/// Room for about a thousand directory entries a system call.
+const DIRECTORY_BUFFER: usize = 32 * 1024;
+/// A link to a socket is shorter; a longer target is cut and is no socket.
+const LINK_BUFFER: usize = 40;
+/// `/proc/PID/stat` has about 350 bytes.
+const STAT_BUFFER: usize = 4096;
+
+/// Why nothing could be read of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unreadable {
+    /// It ended: nothing is wrong.
+    Vanished,
+    /// The user may not.
+    Denied,
+    /// Something else, such as no free descriptor.
+    Failed(Errno),
+}
+
+impl From<Errno> for Unreadable {
+    fn from(errno: Errno) -> Unreadable {
+        match errno {
+            Errno::NOENT | Errno::SRCH => Unreadable::Vanished,
+            Errno::ACCESS | Errno::PERM => Unreadable::Denied,
+            other => Unreadable::Failed(other),
+        }
+    }
+}
+
+/// A process as the listing of `/proc` shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Listed {
+    pub(super) pid: u32,
+    /// The inode number of its directory. procfs makes a new one for a new process that got an
+    /// old number, so that a changed one is worth a closer look.
+    pub(super) directory: u64,
+}
+
+/// One mounted procfs.
+#[derive(Debug)]
+pub(super) struct Proc {
+    root: OwnedFd,
+    directory_buffer: Vec<u8>,
+}
+
+/// What is known of a process's descriptor table without reading it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct TableSize(u64);
+
+impl TableSize {
+    /// Whether the kernel tells the size at all (Linux 6.2 and later).
+    pub(super) fn is_told(self) -> bool {
+        self.0 != 0
+    }
+}
+
+impl Proc {
+    pub(super) fn open(path: &Path) -> Result<Proc, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = openat(rustix::fs::CWD, path, flags, Mode::empty())?;
+        Ok(Proc { root, directory_buffer: Vec::with_capacity(DIRECTORY_BUFFER) })
+    }
+
+    /// Every process there is now.
+    pub(super) fn list(&mut self, mut each: impl FnMut(Listed)) -> Result<(), Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = openat(&self.root, c".", flags, Mode::empty())?;
+        each_entry(&directory, &mut self.directory_buffer, |name, inode| {
+            if let Some(pid) = describe::number(name.to_bytes()) {
+                each(Listed { pid, directory: inode });
+            }
+        })
+    }
+
+    /// The start time and the name of a process.
+    pub(super) fn stat(&self, pid: u32) -> Result<(u64, Vec<u8>), Unreadable> {
+        let bytes = self.read(pid, "stat", STAT_BUFFER)?;
+        // Only an ended process's file is empty.
+        let stat = describe::stat(&bytes).ok_or(Unreadable::Vanished)?;
+        Ok((stat.start_time, stat.comm.to_vec()))
+    }
+
+    /// The raw command line of a process.
+    pub(super) fn cmdline(&self, pid: u32) -> Result<Vec<u8>, Unreadable> {
+        self.read(pid, "cmdline", COMMAND_LINE_MAX)
+    }
+
+    fn read(&self, pid: u32, name: &str, limit: usize) -> Result<Vec<u8>, Unreadable> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = File::from(openat(&self.root, format!("{pid}/{name}"), flags, Mode::empty())?);
+        let mut bytes = Vec::new();
+        match file.take(limit as u64).read_to_end(&mut bytes) {
+            Ok(_) => Ok(bytes),
+            Err(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO).into()),
+        }
+    }
+
+    /// How many descriptors a process has, where the kernel tells it.
+    pub(super) fn table_size(&self, pid: u32) -> Result<TableSize, Unreadable> {
+        let stat = statat(&self.root, format!("{pid}/fd"), AtFlags::empty())?;
+        Ok(TableSize(stat.st_size.unsigned_abs()))
+    }
+
+    /// Reads the descriptors of a process. `known` says for a descriptor the socket that it can
+    /// be taken for without looking; `each` gets every descriptor that is a socket.
+    pub(super) fn sockets(
+        &mut self,
+        pid: u32,
+        mut known: impl FnMut(u32) -> Option<u32>,
+        mut each: impl FnMut(u32, u32),
+    ) -> Result<TableSize, Unreadable> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = openat(&self.root, format!("{pid}/fd"), flags, Mode::empty())?;
+        // Before the entries: a table that changes meanwhile has another size at the next look.
+        let size = TableSize(fstat(&directory)?.st_size.unsigned_abs());
+        each_entry(&directory, &mut self.directory_buffer, |name, _| {
+            let Some(descriptor) = describe::number(name.to_bytes()) else { return };
+            let inode = known(descriptor).or_else(|| link_inode(&directory, name));
+            if let Some(inode) = inode {
+                each(descriptor, inode);
+            }
+        })?;
+        Ok(size)
+    }
+
+    /// The socket behind one descriptor of one process.
+    pub(super) fn socket(&self, pid: u32, descriptor: u32) -> Option<u32> {
+        link_inode(&self.root, format!("{pid}/fd/{descriptor}"))
+    }
+}
+
+fn link_inode(directory: impl AsFd, name: impl rustix::path::Arg) -> Option<u32> {
+    let mut buffer = [MaybeUninit::<u8>::uninit(); LINK_BUFFER];
+    // A descriptor that was closed since, or that may not be read, is no socket here: reading the
+    // directory itself has told a refusal already.
+    let (target, _) = readlinkat_raw(directory, name, &mut buffer[..]).ok()?;
+    describe::socket_inode(target)
+}
+
+fn each_entry(
+    directory: &OwnedFd,
+    buffer: &mut Vec<u8>,
+    mut each: impl FnMut(&std::ffi::CStr, u64),
+) -> Result<(), Errno> {
+    let mut entries = RawDir::new(directory, buffer.spare_capacity_mut());
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        each(entry.file_name(), entry.ino());
+    }
+    Ok(())
+}

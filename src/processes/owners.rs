@@ -1,0 +1,414 @@
+//! Whose a socket is.
+//!
+//! A look at every descriptor of a host costs tens of milliseconds, so most of it is remembered:
+//! what a process held is looked up again only where it can have changed, and what is about to be
+//! believed is checked by one readlink.
+
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use foldhash::fast::RandomState;
+use rustix::io::Errno;
+
+use super::describe;
+use super::descriptors::{Listed, Proc, TableSize, Unreadable};
+use super::{CommandLine, ProcessId};
+use crate::sockets::{Inode, SocketTable};
+
+type Map<K, V> = HashMap<K, V, RandomState>;
+type Set<K> = HashSet<K, RandomState>;
+
+/// How many links a look reads beyond what can have changed, in search of sockets that turned up
+/// where nothing seemed to change (about 10 ms). The first look reads everything.
+const LINKS_BEYOND: usize = 4096;
+
+/// Kernels before 6.2 don't tell the size of a descriptor table: there each process is read again
+/// at every eighth look.
+const UNTOLD_ROUND: u32 = 8;
+
+/// The inode of the initial PID namespace (`PROC_PID_INIT_INO`, `include/linux/proc_ns.h`).
+const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
+
+/// Who holds a socket, or why nobody can be named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ownership {
+    /// This process.
+    Process(ProcessId),
+    /// Perhaps one whose descriptors this user may not read.
+    Denied,
+    /// Perhaps one outside the PID namespace whose processes can be seen here.
+    Hidden,
+    /// No process: every one was looked at.
+    Nobody,
+}
+
+/// One process, as it was seen last.
+#[derive(Debug)]
+struct Known {
+    id: ProcessId,
+    /// See [`Listed::directory`].
+    directory: u64,
+    /// The size of its descriptor table when it was read.
+    size: TableSize,
+    /// The look at which its descriptors were read last; 0 before that.
+    scanned: u32,
+    /// The look at which they were read last without taking any for what it was.
+    exact: u32,
+    /// Its descriptors that are network sockets, in their order.
+    sockets: Vec<(u32, Inode)>,
+    denied: bool,
+    command_line: CommandLine,
+    /// The look at which identity and command line were read last; 0 before that.
+    described: u32,
+}
+
+/// A descriptor that refers to a socket.
+#[derive(Clone, Copy, Debug)]
+struct Holder {
+    pid: u32,
+    descriptor: u32,
+    /// The look at which that was seen.
+    seen: u32,
+}
+
+/// What a descriptor may be taken for without reading its link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    /// Nothing: every link is read.
+    Nothing,
+    /// The socket that it was, if that is still alive: nearly always it still is.
+    WhatIsAlive,
+}
+
+/// What one look at the processes brought.
+#[derive(Debug, Default)]
+pub struct Look {
+    /// Processes that have ended since the look before.
+    pub ended: Vec<ProcessId>,
+    /// Processes whose descriptors this user may not read.
+    pub denied: usize,
+    /// Why descriptors could not be read although the user may: no descriptor free, say.
+    pub failed: Option<Errno>,
+}
+
+/// Finds the process of a socket.
+#[derive(Debug)]
+pub struct Owners {
+    proc: Proc,
+    /// Whether every process of the host can be seen in this procfs.
+    whole: bool,
+    /// Counts the looks, from 1.
+    look: u32,
+    processes: Map<u32, Known>,
+    /// The sockets of this look that a descriptor can refer to.
+    alive: Set<Inode>,
+    /// Who holds each of them. Nearly always one.
+    holders: Map<Inode, Vec<Holder>>,
+    /// Those whose holder is not known yet, with the look at which they appeared.
+    unknown: Map<Inode, u32>,
+    /// Those that nobody held although everybody was read since they appeared.
+    unheld: Set<Inode>,
+    /// Whether the search for a socket that was let go has been made at this look.
+    searched: bool,
+    denied: usize,
+    failed: Option<Errno>,
+}
+
+impl Owners {
+    /// Opens the procfs that is mounted at `path`.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn open(path: &Path) -> Result<Owners, Errno> {
+        let namespace = std::fs::read_link(path.join("self/ns/pid"));
+        Ok(Owners {
+            proc: Proc::open(path)?,
+            // A procfs without namespaces is an old kernel's, which has but one.
+            whole: namespace.map_or(true, |n| n.as_os_str() == INITIAL_PID_NAMESPACE),
+            look: 0,
+            processes: Map::default(),
+            alive: Set::default(),
+            holders: Map::default(),
+            unknown: Map::default(),
+            unheld: Set::default(),
+            searched: false,
+            denied: 0,
+            failed: None,
+        })
+    }
+
+    /// Looks at what has changed since the last time, and for the holders of sockets that are new.
+    /// To be called as soon as the sockets have been listed: a process that is about to end is
+    /// still there.
+    ///
+    /// # Errors
+    /// If `/proc` itself can't be listed.
+    pub fn look(&mut self, sockets: &SocketTable) -> Result<Look, Errno> {
+        self.look += 1;
+        self.searched = false;
+        self.failed = None;
+        let ended = self.list()?;
+
+        self.alive.clear();
+        self.alive.extend(sockets.inodes());
+        let alive = &self.alive;
+        self.holders.retain(|inode, _| alive.contains(inode));
+        self.unknown.retain(|inode, _| alive.contains(inode));
+        self.unheld.retain(|inode| alive.contains(inode));
+        for inode in alive {
+            if !self.holders.contains_key(inode) && !self.unheld.contains(inode) {
+                self.unknown.entry(*inode).or_insert(self.look);
+            }
+        }
+
+        let beyond = if self.look == 1 { usize::MAX } else { LINKS_BEYOND };
+        self.read_changed(beyond);
+
+        // Whoever was read after a socket appeared, and didn't have it, doesn't hold it.
+        let oldest = self.processes.values().map(|p| p.exact).min().unwrap_or(self.look);
+        let unheld = &mut self.unheld;
+        self.unknown.retain(|inode, since| {
+            let still = *since > oldest;
+            if !still {
+                unheld.insert(*inode);
+            }
+            still
+        });
+        self.denied = self.processes.values().filter(|p| p.denied).count();
+        Ok(Look { ended, denied: self.denied, failed: self.failed })
+    }
+
+    /// Who holds `inode` now: the process that holds it alone, else the youngest that holds it.
+    ///
+    /// A server that forks for each connection and its child hold it both for a moment; the child
+    /// is the one to talk. A socket that was passed on and kept is the receiver's if it is younger.
+    pub fn owner(&mut self, inode: Inode) -> Ownership {
+        if let Some(id) = self.confirmed(inode) {
+            return Ownership::Process(id);
+        }
+        if !self.searched && self.alive.contains(&inode) && !self.unheld.contains(&inode) {
+            // Its holder has let it go since it was seen. Once a look: on a busy host there is
+            // always a socket that is closed meanwhile.
+            self.searched = true;
+            self.unknown.insert(inode, self.look);
+            self.read_changed(LINKS_BEYOND);
+            if let Some(id) = self.confirmed(inode) {
+                return Ownership::Process(id);
+            }
+        }
+        if self.denied > 0 {
+            Ownership::Denied
+        } else if !self.whole {
+            Ownership::Hidden
+        } else {
+            Ownership::Nobody
+        }
+    }
+
+    /// The command line of a process that owned a socket at this look or before; `None` if it is
+    /// not known (any more).
+    pub fn command_line(&self, id: ProcessId) -> Option<&CommandLine> {
+        self.processes.get(&id.pid).filter(|p| p.id == id).map(|p| &p.command_line)
+    }
+
+    /// Brings the list of processes up to date; returns those that have ended.
+    fn list(&mut self) -> Result<Vec<ProcessId>, Errno> {
+        let mut listed = Vec::with_capacity(self.processes.len() + 16);
+        self.proc.list(|process| listed.push(process))?;
+        let present: Map<u32, u64> = listed.iter().map(|l| (l.pid, l.directory)).collect();
+        let mut ended = Vec::new();
+        self.processes.retain(|pid, known| {
+            let kept = present.contains_key(pid);
+            if !kept {
+                ended.push(known.id);
+            }
+            kept
+        });
+        for Listed { pid, directory } in listed {
+            if self.processes.get(&pid).is_some_and(|known| known.directory == directory) {
+                continue;
+            }
+            let Ok((start_time, comm)) = self.proc.stat(pid) else { continue };
+            let id = ProcessId { start_time, pid };
+            if let Some(known) = self.processes.get_mut(&pid) {
+                known.directory = directory;
+                if known.id == id {
+                    continue;
+                }
+                ended.push(known.id);
+            }
+            self.processes.insert(
+                pid,
+                Known {
+                    id,
+                    directory,
+                    size: TableSize::default(),
+                    scanned: 0,
+                    exact: 0,
+                    sockets: Vec::new(),
+                    denied: false,
+                    command_line: describe::command_line(&[], &comm),
+                    described: 0,
+                },
+            );
+        }
+        Ok(ended)
+    }
+
+    /// Reads the descriptors of every process that can have new ones, the youngest first, and, as
+    /// long as there are sockets without a holder and `beyond` links are not read, of the others.
+    fn read_changed(&mut self, beyond: usize) {
+        let mut pids: Vec<u32> = self.processes.keys().copied().collect();
+        pids.sort_unstable_by_key(|pid| self.processes.get(pid).map(|p| Reverse(p.id)));
+        // New processes always: one may have inherited a socket whose other holder is known.
+        let changed: Vec<u32> =
+            pids.iter().copied().filter(|p| self.may_have_changed(*p)).collect();
+        for &pid in &changed {
+            self.scan(pid, Trust::WhatIsAlive);
+        }
+        if self.unknown.is_empty() {
+            return;
+        }
+        // What is left is with a process that closed one descriptor and opened another, perhaps
+        // under a number that was a socket which lives on elsewhere (a server that forks). The
+        // likeliest first: who has sockets opens more. Among those, each in its turn.
+        pids.sort_by_cached_key(|pid| {
+            let known = self.processes.get(pid);
+            (known.is_none_or(|p| p.sockets.is_empty()), known.map(|p| p.exact))
+        });
+        let mut links = 0usize;
+        for pid in pids {
+            if self.processes.get(&pid).is_none_or(|p| p.exact == self.look) {
+                continue;
+            }
+            links += self.scan(pid, Trust::Nothing);
+            if self.unknown.is_empty() || links >= beyond {
+                break;
+            }
+        }
+    }
+
+    /// Whether a process was never read, or has another number of descriptors than when it was.
+    fn may_have_changed(&self, pid: u32) -> bool {
+        let Some(known) = self.processes.get(&pid) else { return false };
+        if known.scanned == 0 {
+            true
+        } else if known.denied || known.scanned == self.look && !self.searched {
+            false
+        } else if known.size.is_told() {
+            self.proc.table_size(pid).is_ok_and(|now| now != known.size)
+        } else {
+            self.look - known.scanned >= UNTOLD_ROUND
+        }
+    }
+
+    /// Reads the descriptors of a process; returns how many links that took.
+    fn scan(&mut self, pid: u32, trust: Trust) -> usize {
+        let Some(known) = self.processes.get_mut(&pid) else { return 0 };
+        let alive = &self.alive;
+        let before = std::mem::take(&mut known.sockets);
+        let mut now = Vec::with_capacity(before.len());
+        let (mut links, mut trusted) = (0, 0);
+        let outcome = self.proc.sockets(
+            pid,
+            |descriptor| {
+                let same = match trust {
+                    Trust::Nothing => None,
+                    Trust::WhatIsAlive => before
+                        .binary_search_by_key(&descriptor, |(d, _)| *d)
+                        .ok()
+                        .and_then(|at| before.get(at))
+                        .filter(|(_, inode)| alive.contains(inode)),
+                };
+                match same {
+                    Some((_, inode)) => {
+                        trusted += 1;
+                        Some(inode.0)
+                    }
+                    None => {
+                        links += 1;
+                        None
+                    }
+                }
+            },
+            |descriptor, inode| {
+                if alive.contains(&Inode(inode)) {
+                    now.push((descriptor, Inode(inode)));
+                }
+            },
+        );
+        match outcome {
+            Ok(size) => {
+                known.size = size;
+                known.denied = false;
+            }
+            Err(Unreadable::Denied) => known.denied = true,
+            Err(Unreadable::Vanished) => {}
+            Err(Unreadable::Failed(errno)) => self.failed = Some(errno),
+        }
+        known.scanned = self.look;
+        if trusted == 0 {
+            known.exact = self.look;
+        }
+        now.sort_unstable();
+        for &(descriptor, inode) in &now {
+            let holders = self.holders.entry(inode).or_default();
+            if !holders.iter().any(|h| (h.pid, h.descriptor) == (pid, descriptor)) {
+                // What was taken on trust has not been seen.
+                let read =
+                    trust == Trust::Nothing || before.binary_search(&(descriptor, inode)).is_err();
+                holders.push(Holder { pid, descriptor, seen: if read { self.look } else { 0 } });
+            }
+            self.unknown.remove(&inode);
+            self.unheld.remove(&inode);
+        }
+        known.sockets = now;
+        links
+    }
+
+    /// The youngest holder of `inode` that still holds it. Holders that don't are forgotten.
+    fn confirmed(&mut self, inode: Inode) -> Option<ProcessId> {
+        let mut holders = self.holders.remove(&inode)?;
+        holders.retain_mut(|holder| {
+            let holds = self.processes.contains_key(&holder.pid)
+                && (holder.seen == self.look
+                    || self.proc.socket(holder.pid, holder.descriptor) == Some(inode.0));
+            holder.seen = self.look;
+            holds
+        });
+        let youngest = holders.iter().filter_map(|holder| self.described(holder.pid)).max();
+        if !holders.is_empty() {
+            self.holders.insert(inode, holders);
+        }
+        youngest
+    }
+
+    /// The identity of a process, read again once a look: it may have called exec, changed its
+    /// title, or be another process under the same number.
+    fn described(&mut self, pid: u32) -> Option<ProcessId> {
+        let known = self.processes.get_mut(&pid)?;
+        if known.described == self.look {
+            return Some(known.id);
+        }
+        let (start_time, comm) = self.proc.stat(pid).ok()?;
+        if start_time != known.id.start_time {
+            return None; // the next look lists it as a new process
+        }
+        known.described = self.look;
+        if let Ok(cmdline) = self.proc.cmdline(pid) {
+            // A process that is about to end has given its memory back, its command line with it.
+            let ending = cmdline.is_empty() && !known.command_line.starts_with(b"[");
+            if !ending {
+                let read = describe::command_line(&cmdline, &comm);
+                if read != known.command_line {
+                    known.command_line = read;
+                }
+            }
+        }
+        Some(known.id)
+    }
+}
+
+#[cfg(test)]
+mod tests;
