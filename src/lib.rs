@@ -4,6 +4,7 @@
 //! processes, *accounted*, and only then shown. `ARCHITECTURE.md` has the map.
 
 pub mod conntrack;
+pub mod escape;
 pub mod flow;
 pub mod netlink;
 pub mod processes;

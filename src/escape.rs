@@ -1,0 +1,303 @@
+//! Untrusted bytes made safe to look at.
+//!
+//! A process chooses its own command line. Printed as it is, it could move the cursor, set the
+//! title, answer in the user's name, forge a line of a log, or read differently from what it
+//! says. So nothing that came from outside reaches a terminal or a log but through [`visible`].
+
+use std::borrow::Cow;
+
+/// Characters that are drawn as nothing or that change how their neighbours are drawn.
+///
+/// Most of them std calls unprintable too; they are listed so that the promise does not hang on
+/// the version of its tables. The others (marks with the property Default_Ignorable_Code_Point:
+/// fillers, variation selectors) count as printable there, and would let two different names
+/// look the same.
+const HIDDEN: &[(char, char)] = &[
+    ('\u{0}', '\u{1f}'),
+    ('\u{7f}', '\u{9f}'),
+    ('\u{ad}', '\u{ad}'),        // soft hyphen
+    ('\u{34f}', '\u{34f}'),      // combining grapheme joiner
+    ('\u{61c}', '\u{61c}'),      // Arabic letter mark
+    ('\u{115f}', '\u{1160}'),    // Hangul fillers
+    ('\u{17b4}', '\u{17b5}'),    // Khmer inherent vowels
+    ('\u{180b}', '\u{180f}'),    // Mongolian selectors and vowel separator
+    ('\u{200b}', '\u{200f}'),    // zero width, left-to-right and right-to-left marks
+    ('\u{2028}', '\u{202e}'),    // line and paragraph separators, embeddings, overrides
+    ('\u{2060}', '\u{206f}'),    // word joiner, invisible operators, isolates
+    ('\u{3164}', '\u{3164}'),    // Hangul filler
+    ('\u{e000}', '\u{f8ff}'),    // private use
+    ('\u{fdd0}', '\u{fdef}'),    // noncharacters
+    ('\u{fe00}', '\u{fe0f}'),    // variation selectors
+    ('\u{feff}', '\u{feff}'),    // byte order mark
+    ('\u{ffa0}', '\u{ffa0}'),    // halfwidth Hangul filler
+    ('\u{fff0}', '\u{fffb}'),    // interlinear annotation
+    ('\u{13430}', '\u{1343f}'),  // Egyptian hieroglyph format controls
+    ('\u{1bca0}', '\u{1bca3}'),  // shorthand format controls
+    ('\u{1d173}', '\u{1d17a}'),  // musical format controls
+    ('\u{e0000}', '\u{e0fff}'),  // tags, more variation selectors
+    ('\u{f0000}', '\u{10ffff}'), // private use
+];
+
+/// How a character shows on a terminal.
+#[derive(PartialEq)]
+enum Look {
+    Plain,
+    /// It is drawn onto the character before it.
+    Combining,
+    Hidden,
+}
+
+fn look(c: char) -> Look {
+    if matches!(c, ' '..='~') {
+        return Look::Plain;
+    }
+    let noncharacter = u32::from(c) & 0xfffe == 0xfffe;
+    if noncharacter || HIDDEN.iter().any(|&(first, last)| (first..=last).contains(&c)) {
+        return Look::Hidden;
+    }
+    // std keeps a table of what is printable, and shows it only through its own escaping: a lone
+    // combining mark is escaped there, one after another character is not. What is escaped in
+    // both places is unassigned, a format character, or a space that is not the plain one.
+    if c.escape_debug().len() == 1 {
+        return Look::Plain;
+    }
+    let mut pair = [b'x'; 5];
+    let end = 1 + c.encode_utf8(&mut pair[1..]).len();
+    match std::str::from_utf8(&pair[..end]) {
+        Ok(pair) if pair.escape_debug().eq(pair.chars()) => Look::Combining,
+        _ => Look::Hidden,
+    }
+}
+
+/// `bytes` as text that is safe on a terminal and in one line of a log.
+///
+/// Printable UTF-8 stays as it is, right-to-left letters among it. Escaped are: control
+/// characters (`\n`, `\t`, `\r`, `\x1b`, `\u{9b}`), bytes that are no UTF-8 (`\xff`), and
+/// everything that is invisible, unassigned, private, or that changes the direction of its
+/// neighbours (`\u{202e}`); of spaces, all but the plain one. A combining mark with no character
+/// of the text to combine with is escaped as well: it would be drawn onto whatever was printed
+/// before.
+///
+/// A backslash stays a backslash, so `\n` in the result may be a newline or the two characters.
+/// Command lines hold many backslashes and the result is for eyes only: regular expressions see
+/// the raw bytes, and nothing reads the text back.
+pub fn visible(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    let mut combinable = false;
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            let shown = match look(c) {
+                Look::Plain => true,
+                Look::Combining => combinable,
+                Look::Hidden => false,
+            };
+            combinable = shown;
+            if shown {
+                text.push(c);
+            } else {
+                push_escape(&mut text, c);
+            }
+        }
+        for byte in chunk.invalid() {
+            combinable = false;
+            push_hex(&mut text, *byte);
+        }
+    }
+    text
+}
+
+fn push_escape(text: &mut String, c: char) {
+    match c {
+        '\n' => text.push_str("\\n"),
+        '\r' => text.push_str("\\r"),
+        '\t' => text.push_str("\\t"),
+        '\0'..='\x7f' => push_hex(text, c as u8),
+        _ => text.push_str(&format!("\\u{{{:x}}}", u32::from(c))),
+    }
+}
+
+fn push_hex(text: &mut String, byte: u8) {
+    text.push_str(&format!("\\x{byte:02x}"));
+}
+
+/// `text`, or where it has more than `limit` characters, its first `limit - 3` and `...`.
+///
+/// Never longer than `limit` characters: below 3 there are only so many dots.
+pub fn cut(text: &str, limit: usize) -> Cow<'_, str> {
+    if text.chars().nth(limit).is_none() {
+        return Cow::Borrowed(text);
+    }
+    let mut short: String = text.chars().take(limit.saturating_sub(3)).collect();
+    short.push_str(&"..."[..limit.min(3)]);
+    Cow::Owned(short)
+}
+
+/// The same as [`cut`] of [`visible`], without escaping what will be cut off: a command line may
+/// be megabytes long.
+pub fn visible_cut(bytes: &[u8], limit: usize) -> String {
+    // No character of the result stands for more than four bytes. A sequence that this splits is
+    // wrong only beyond the first `limit + 1` characters, and `cut` looks at no more of them.
+    let enough = limit.saturating_add(2).saturating_mul(4);
+    let text = visible(&bytes[..bytes.len().min(enough)]);
+    match cut(&text, limit) {
+        Cow::Borrowed(_) => text,
+        Cow::Owned(short) => short,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn table() {
+        let cases: &[(&[u8], &str)] = &[
+            (b"", ""),
+            (b"/usr/bin/ssh -p 22 host", "/usr/bin/ssh -p 22 host"),
+            (
+                "caf\u{e9} \u{4e16}\u{754c} \u{1f980}".as_bytes(),
+                "caf\u{e9} \u{4e16}\u{754c} \u{1f980}",
+            ),
+            ("\u{5e9}\u{5dc}\u{5d5}\u{5dd}".as_bytes(), "\u{5e9}\u{5dc}\u{5d5}\u{5dd}"),
+            (br#"sed 's/\n/"/' C:\x"#, r#"sed 's/\n/"/' C:\x"#),
+            (b"a\nb\tc\rd", "a\\nb\\tc\\rd"),
+            (b"\0\x1b\x7f", "\\x00\\x1b\\x7f"),
+            // An operating system command that sets the title, and a cursor movement.
+            (b"evil\x1b]0;x\x07", "evil\\x1b]0;x\\x07"),
+            (b"\x1b[2J\x1b[1;1Hfake", "\\x1b[2J\\x1b[1;1Hfake"),
+            // The same as one C1 character, encoded and bare.
+            ("\u{9b}31m".as_bytes(), "\\u{9b}31m"),
+            (b"\x9b31m", "\\x9b31m"),
+            ("\u{80}\u{85}\u{9f}".as_bytes(), "\\u{80}\\u{85}\\u{9f}"),
+            (b"\xff\xfe", "\\xff\\xfe"),
+            // Cut short, overlong, and a surrogate.
+            (b"\xe4\xb8", "\\xe4\\xb8"),
+            (b"\xc0\xaf", "\\xc0\\xaf"),
+            (b"\xed\xa0\x80", "\\xed\\xa0\\x80"),
+            ("user\u{202e}gpj.exe".as_bytes(), "user\\u{202e}gpj.exe"),
+            (
+                "\u{2066}a\u{2069}\u{61c}\u{200e}\u{200f}".as_bytes(),
+                "\\u{2066}a\\u{2069}\\u{61c}\\u{200e}\\u{200f}",
+            ),
+            ("a\u{2028}b\u{2029}c".as_bytes(), "a\\u{2028}b\\u{2029}c"),
+            (
+                "s\u{200b}s\u{200d}h\u{ad}\u{feff}".as_bytes(),
+                "s\\u{200b}s\\u{200d}h\\u{ad}\\u{feff}",
+            ),
+            (
+                "\u{180e}\u{2060}\u{2064}\u{e0041}\u{fff9}".as_bytes(),
+                "\\u{180e}\\u{2060}\\u{2064}\\u{e0041}\\u{fff9}",
+            ),
+            ("\u{3164}\u{fe0f}\u{34f}".as_bytes(), "\\u{3164}\\u{fe0f}\\u{34f}"),
+            (
+                "\u{e000}\u{fdd0}\u{ffff}\u{10ffff}".as_bytes(),
+                "\\u{e000}\\u{fdd0}\\u{ffff}\\u{10ffff}",
+            ),
+            // Unassigned in every version so far.
+            ("\u{378}".as_bytes(), "\\u{378}"),
+            // Spaces that only look like one.
+            ("a\u{a0}b\u{3000}".as_bytes(), "a\\u{a0}b\\u{3000}"),
+            // A mark combines, but not with what is not part of the text, nor with an escape.
+            ("e\u{301}\u{323}".as_bytes(), "e\u{301}\u{323}"),
+            ("\u{301}e".as_bytes(), "\\u{301}e"),
+            ("\n\u{301}\u{302}".as_bytes(), "\\n\\u{301}\\u{302}"),
+            (b"\xff\xcc\x81", "\\xff\\u{301}"),
+        ];
+        for (bytes, expected) in cases {
+            assert_eq!(visible(bytes), *expected, "{bytes:x?}");
+        }
+    }
+
+    #[test]
+    fn ranges_that_must_never_pass() {
+        let ranges = [
+            0..=0x1f,
+            0x7f..=0x9f,
+            0xad..=0xad,
+            0x61c..=0x61c,
+            0x180e..=0x180e,
+            0x200b..=0x200f,
+            0x2028..=0x202e,
+            0x2060..=0x2069,
+            0xe000..=0xf8ff,
+            0xfeff..=0xfeff,
+            0xfff9..=0xfffb,
+            0xfffe..=0xffff,
+            0x1fffe..=0x1ffff,
+            0xe0000..=0xe007f,
+            0xf0000..=0x10ffff_u32,
+        ];
+        for c in ranges.into_iter().flatten().filter_map(char::from_u32) {
+            let text = visible(format!("a{c}").as_bytes());
+            assert!(text.starts_with("a\\") && text.is_ascii(), "{:x}: {text}", u32::from(c));
+        }
+    }
+
+    #[test]
+    fn long_text_keeps_57_of_60_characters() {
+        let sixty = "x".repeat(60);
+        assert_eq!(cut(&sixty, 60), sixty);
+        assert!(matches!(cut(&sixty, 60), Cow::Borrowed(_)));
+        assert_eq!(cut(&"x".repeat(61), 60), format!("{}...", "x".repeat(57)));
+        // Characters, not bytes.
+        let wide = "\u{4e16}".repeat(60);
+        assert_eq!(cut(&wide, 60), wide);
+        assert_eq!(cut(&"\u{4e16}".repeat(61), 60), format!("{}...", "\u{4e16}".repeat(57)));
+        // Those of the escaped text.
+        assert_eq!(visible_cut(&[0x1b; 15], 60), "\\x1b".repeat(15));
+        assert_eq!(visible_cut(&[0x1b; 16], 60), format!("{}\\...", "\\x1b".repeat(14)));
+    }
+
+    #[test]
+    fn tiny_limits() {
+        for (limit, expected) in
+            [(0, ""), (1, "."), (2, ".."), (3, "..."), (4, "a..."), (5, "abcde")]
+        {
+            assert_eq!(cut("abcde", limit), expected);
+        }
+        assert_eq!(cut("", 0), "");
+        assert_eq!(cut("ab", usize::MAX), "ab");
+        assert_eq!(visible_cut(b"ab", usize::MAX), "ab");
+    }
+
+    /// Any bytes, with text that matters here well represented.
+    fn bytes() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop_oneof![
+            any::<Vec<u8>>(),
+            any::<String>().prop_map(String::into_bytes),
+            any::<char>().prop_map(|c| c.to_string().into_bytes()),
+            "[\u{0}-\u{9f}\u{300}-\u{310}\u{200b}-\u{206f}\u{4e00}-\u{4e10}]{0,8}"
+                .prop_map(String::into_bytes),
+        ];
+        proptest::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_dangerous_passes(bytes in bytes()) {
+            let text = visible(&bytes);
+            for c in text.chars() {
+                prop_assert!(!c.is_control());
+                prop_assert!(look(c) != Look::Hidden, "{:x}", u32::from(c));
+                prop_assert!(!matches!(u32::from(c),
+                    0x61c | 0x200b..=0x200f | 0x2028..=0x202e | 0x2060..=0x2069 | 0xfeff));
+            }
+            // What is safe already stays.
+            prop_assert_eq!(visible(text.as_bytes()), text);
+        }
+
+        #[test]
+        fn printable_ascii_stays(text in "[ -~]{0,80}") {
+            prop_assert_eq!(visible(text.as_bytes()), text);
+        }
+
+        #[test]
+        fn cutting_early_changes_nothing(bytes in bytes(), limit in 0_usize..80) {
+            let short = visible_cut(&bytes, limit);
+            prop_assert!(short.chars().count() <= limit);
+            let whole = visible(&bytes);
+            prop_assert_eq!(short, cut(&whole, limit));
+        }
+    }
+}
