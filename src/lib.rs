@@ -5,6 +5,7 @@
 
 pub mod conntrack;
 pub mod escape;
+pub mod filter;
 pub mod flow;
 pub mod netlink;
 pub mod processes;
