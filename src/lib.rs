@@ -11,3 +11,4 @@ pub mod netlink;
 pub mod processes;
 pub mod sockets;
 pub mod traffic;
+pub mod view;
