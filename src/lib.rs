@@ -9,6 +9,7 @@ pub mod filter;
 pub mod flow;
 pub mod netlink;
 pub mod processes;
+pub mod render;
 pub mod sockets;
 pub mod traffic;
 pub mod view;

@@ -1,0 +1,282 @@
+//! Showing: lines of text become one refresh of a screen, or of a stream.
+//!
+//! What a refresh consists of is decided without touching a terminal ([`frame`]); [`terminal`]
+//! asks the terminal, [`Screen`] writes.
+
+use std::io::{self, Write};
+
+use unicode_width::UnicodeWidthChar;
+
+pub mod classic;
+pub mod terminal;
+
+/// A terminal's size in character cells. 0 means unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Cells a row.
+    pub cols: u16,
+    /// Rows.
+    pub rows: u16,
+}
+
+/// How a refresh is laid out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// What clears the screen and puts the cursor into the corner. None: the output only ever
+    /// grows, so an empty line separates the refreshes instead.
+    pub clear: Option<Vec<u8>>,
+    /// The size of the screen, where known; it matters only where the screen is cleared.
+    pub size: Option<Size>,
+}
+
+/// The bytes of one refresh: on a screen the clear sequence and then each line with its newline,
+/// elsewhere the lines and then an empty line.
+///
+/// Where a screen has too few rows only the last lines that fit are taken, since the busiest come
+/// last; a line wider than the screen counts with all the rows it is wrapped to. The last row
+/// stays free for the cursor. One line is shown even where it does not fit.
+///
+/// Lines are consumed from the end and only as far as they fit. They must be safe to print and
+/// hold no newline: see [`crate::escape`].
+pub fn frame<I>(lines: I, layout: &Layout) -> Vec<u8>
+where
+    I: DoubleEndedIterator<Item = String>,
+{
+    let Some(clear) = &layout.clear else {
+        let mut bytes = Vec::new();
+        lines.for_each(|line| push_line(&mut bytes, &line));
+        bytes.push(b'\n');
+        return bytes;
+    };
+    let mut bytes = clear.clone();
+    for line in last_that_fit(lines, layout.size).iter().rev() {
+        push_line(&mut bytes, line);
+    }
+    bytes
+}
+
+fn push_line(bytes: &mut Vec<u8>, line: &str) {
+    bytes.extend_from_slice(line.as_bytes());
+    bytes.push(b'\n');
+}
+
+/// The lines that fit on the screen, the last one first.
+fn last_that_fit<I>(lines: I, size: Option<Size>) -> Vec<String>
+where
+    I: DoubleEndedIterator<Item = String>,
+{
+    let lines = lines.rev();
+    let size = match size {
+        Some(size) if size.cols > 0 && size.rows > 0 => size,
+        _ => return lines.collect(),
+    };
+    let mut free = usize::from(size.rows) - 1;
+    let mut shown = Vec::new();
+    for line in lines {
+        let needed = wrapped_rows(&line, usize::from(size.cols));
+        if needed > free && !shown.is_empty() {
+            break;
+        }
+        free = free.saturating_sub(needed);
+        shown.push(line);
+    }
+    shown
+}
+
+/// The rows that `line` takes on a screen of `cols` cells a row.
+///
+/// A wide character that only half fits goes to the next row as a whole, so this is more than the
+/// line's width divided. A line that just fills a row takes no second one: every terminal of the
+/// last decades delays the wrap until another character comes.
+fn wrapped_rows(line: &str, cols: usize) -> usize {
+    let mut rows = 1;
+    let mut col = 0;
+    for width in line.chars().filter_map(UnicodeWidthChar::width) {
+        col += width;
+        if col > cols && width > 0 {
+            rows += 1;
+            col = width;
+        }
+    }
+    rows
+}
+
+/// Where refreshes go.
+#[derive(Debug)]
+pub struct Screen<W> {
+    out: W,
+}
+
+impl<W: Write> Screen<W> {
+    /// Refreshes are written to `out`.
+    pub fn new(out: W) -> Screen<W> {
+        Screen { out }
+    }
+
+    /// Writes one refresh, whole and at once: a terminal that sees the clear sequence and the
+    /// lines in separate writes flickers.
+    ///
+    /// # Errors
+    /// Those of the writer; a broken pipe is one of them.
+    pub fn show(&mut self, frame: &[u8]) -> io::Result<()> {
+        self.out.write_all(frame)?;
+        self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn on(cols: u16, rows: u16) -> Layout {
+        Layout { clear: Some(b"<C>".to_vec()), size: Some(Size { cols, rows }) }
+    }
+
+    fn show(lines: &[&str], layout: &Layout) -> String {
+        String::from_utf8(frame(lines.iter().map(|line| line.to_string()), layout)).unwrap()
+    }
+
+    #[test]
+    fn a_stream_gets_all_lines_and_an_empty_one() {
+        let stream = Layout::default();
+        assert_eq!(show(&["a", "b"], &stream), "a\nb\n\n");
+        assert_eq!(show(&[], &stream), "\n");
+        // There is nothing to scroll away.
+        let sized = Layout { clear: None, size: Some(Size { cols: 1, rows: 1 }) };
+        assert_eq!(show(&["aaa", "b"], &sized), "aaa\nb\n\n");
+    }
+
+    #[test]
+    fn a_screen_is_cleared_first() {
+        assert_eq!(show(&["a", "b"], &on(80, 24)), "<C>a\nb\n");
+        assert_eq!(show(&[], &on(80, 24)), "<C>");
+        let unknown = Layout { clear: Some(b"<C>".to_vec()), size: None };
+        assert_eq!(show(&["a", "b"], &unknown), "<C>a\nb\n");
+    }
+
+    #[test]
+    fn the_last_lines_that_fit_above_the_cursor() {
+        let lines = ["1", "2", "3", "4"];
+        assert_eq!(show(&lines, &on(80, 5)), "<C>1\n2\n3\n4\n");
+        assert_eq!(show(&lines, &on(80, 4)), "<C>2\n3\n4\n");
+        assert_eq!(show(&lines, &on(80, 2)), "<C>4\n");
+        assert_eq!(show(&lines, &on(80, 1)), "<C>4\n");
+        assert_eq!(show(&lines, &on(1, 1)), "<C>4\n");
+    }
+
+    #[test]
+    fn an_unknown_size_is_no_limit() {
+        for layout in [on(0, 0), on(0, 2), on(80, 0)] {
+            assert_eq!(show(&["1", "2", "3"], &layout), "<C>1\n2\n3\n");
+        }
+    }
+
+    #[test]
+    fn wrapped_lines_count_with_all_their_rows() {
+        let lines = ["short", "exactly 10", "eleven chars", "x"];
+        assert_eq!(show(&lines, &on(10, 6)), "<C>short\nexactly 10\neleven chars\nx\n");
+        assert_eq!(show(&lines, &on(10, 5)), "<C>exactly 10\neleven chars\nx\n");
+        assert_eq!(show(&lines, &on(10, 4)), "<C>eleven chars\nx\n");
+        // No older line jumps over one that does not fit.
+        assert_eq!(show(&lines, &on(10, 3)), "<C>x\n");
+        // The only line may be too big.
+        assert_eq!(show(&["eleven chars"], &on(3, 2)), "<C>eleven chars\n");
+    }
+
+    #[test]
+    fn rows_of_wide_and_combining_characters() {
+        assert_eq!(wrapped_rows("", 10), 1);
+        assert_eq!(wrapped_rows(&"\u{4e16}".repeat(5), 10), 1);
+        assert_eq!(wrapped_rows(&"\u{4e16}".repeat(6), 10), 2);
+        // Two a row, one cell stays empty.
+        assert_eq!(wrapped_rows(&"\u{4e16}".repeat(5), 5), 3);
+        assert_eq!(wrapped_rows(&"\u{4e16}".repeat(2), 1), 3);
+        assert_eq!(wrapped_rows(&"e\u{301}".repeat(10), 10), 1);
+        assert_eq!(wrapped_rows(&"e\u{301}".repeat(11), 10), 2);
+    }
+
+    /// Counts writes and flushes.
+    #[derive(Default)]
+    struct Counting {
+        bytes: Vec<u8>,
+        writes: usize,
+        flushes: usize,
+    }
+
+    impl Write for &mut Counting {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.writes += 1;
+            self.bytes.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            self.flushes += 1;
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_refresh_is_one_write() {
+        let mut out = Counting::default();
+        Screen::new(&mut out).show(b"a\nb\n").unwrap();
+        assert_eq!((out.bytes.as_slice(), out.writes, out.flushes), (&b"a\nb\n"[..], 1, 1));
+    }
+
+    #[test]
+    fn a_broken_pipe_is_the_callers_to_judge() {
+        struct Broken;
+        impl Write for Broken {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let error = Screen::new(Broken).show(b"a\n").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    /// The row that the cursor of a terminal without end would be in after `text`.
+    fn cursor_row(text: &str, cols: usize) -> usize {
+        let (mut row, mut col) = (0, 0);
+        for c in text.chars() {
+            if c == '\n' {
+                (row, col) = (row + 1, 0);
+                continue;
+            }
+            let width = c.width().unwrap();
+            if width > 0 && col + width > cols {
+                (row, col) = (row + 1, 0);
+            }
+            col += width;
+        }
+        row
+    }
+
+    proptest! {
+        #[test]
+        fn never_scrolls_when_one_line_fits(
+            lines in proptest::collection::vec("[a-f \u{4e00}-\u{4e05}\u{301}]{0,30}", 1..20),
+            cols in 2_u16..40, rows in 1_u16..20,
+        ) {
+            let shown = frame(lines.iter().cloned(), &Layout {
+                clear: Some(Vec::new()), size: Some(Size { cols, rows })
+            });
+            let shown = String::from_utf8(shown).unwrap();
+            let all = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+            prop_assert!(all.ends_with(&shown) && !shown.is_empty());
+
+            let end = cursor_row(&shown, usize::from(cols));
+            let alone = shown.lines().count() == 1;
+            prop_assert!(end < usize::from(rows) || alone, "{} rows in {}", end, rows);
+            // As many as fit: with one more it would scroll.
+            let count = shown.lines().count();
+            if count < lines.len() {
+                let more = format!("{}\n{shown}", lines[lines.len() - count - 1]);
+                prop_assert!(cursor_row(&more, usize::from(cols)) >= usize::from(rows));
+            }
+        }
+    }
+}
