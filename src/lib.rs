@@ -3,13 +3,18 @@
 //! Data goes one way through the crate: what the kernel says is *observed*, *attributed* to
 //! processes, *accounted*, and only then shown. `ARCHITECTURE.md` has the map.
 
+pub mod addresses;
+pub mod cli;
 pub mod conntrack;
 pub mod escape;
 pub mod filter;
 pub mod flow;
+pub mod ledger;
+pub mod monitor;
 pub mod netlink;
 pub mod processes;
 pub mod render;
 pub mod sockets;
 pub mod traffic;
 pub mod view;
+pub mod watch;

@@ -5,12 +5,11 @@
 //! are in network byte order. The dump is a plain `IPCTNL_MSG_CT_GET`: the variant that also
 //! zeroes the counters would take them away from every other reader.
 
-use rustix::net::netlink::NETFILTER;
 use thiserror::Error;
 
 use crate::flow::{Address, CountedAt, Counters, Endpoint, Flow, Protocol, Status, Tuple};
 use crate::netlink::wire::{Attribute, Attributes};
-use crate::netlink::{Dump, Netlink, NetlinkError};
+use crate::netlink::{Dump, Netlink, NetlinkError, Subsystem};
 
 /// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET`
 const GET: u16 = 1 << 8 | 1;
@@ -183,7 +182,7 @@ impl Reader {
     /// # Errors
     /// What the kernel says; `EPROTONOSUPPORT` where it has no nfnetlink.
     pub fn open() -> std::io::Result<Reader> {
-        Ok(Reader { netlink: Netlink::open(NETFILTER)? })
+        Ok(Reader { netlink: Netlink::open(Subsystem::Netfilter)? })
     }
 
     /// Dumps the whole table, IPv4 and IPv6, and hands every flow to `each`.

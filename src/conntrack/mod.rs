@@ -2,4 +2,8 @@
 
 pub mod command;
 pub mod ctnetlink;
+mod reader;
+pub mod state;
 pub mod text;
+
+pub use reader::{ReadError, Reader, Table, Via};

@@ -11,8 +11,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{
-    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, sendto,
-    socket_with, sockopt,
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, sendto, socket_with,
+    sockopt,
 };
 use thiserror::Error;
 
@@ -46,6 +46,28 @@ impl From<Errno> for NetlinkError {
     }
 }
 
+/// The part of the kernel that a netlink socket talks to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subsystem {
+    /// `NETLINK_ROUTE`: addresses.
+    Route,
+    /// `NETLINK_SOCK_DIAG`: sockets.
+    SockDiag,
+    /// `NETLINK_NETFILTER`: conntrack.
+    Netfilter,
+}
+
+impl Subsystem {
+    /// Its number as rustix has it: 0, which is `NETLINK_ROUTE`, is `None` there.
+    fn protocol(self) -> Option<rustix::net::Protocol> {
+        match self {
+            Subsystem::Route => None,
+            Subsystem::SockDiag => Some(rustix::net::netlink::SOCK_DIAG),
+            Subsystem::Netfilter => Some(rustix::net::netlink::NETFILTER),
+        }
+    }
+}
+
 /// How a dump ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dump {
@@ -64,12 +86,11 @@ pub struct Netlink {
 }
 
 impl Netlink {
-    /// Opens a socket for requests to one kernel subsystem, such as
-    /// [`rustix::net::netlink::SOCK_DIAG`].
+    /// Opens a socket for requests.
     ///
     /// # Errors
     /// What the kernel says: no such subsystem, no descriptor free.
-    pub fn open(subsystem: Protocol) -> io::Result<Netlink> {
+    pub fn open(subsystem: Subsystem) -> io::Result<Netlink> {
         Netlink::with_groups(subsystem, 0, SocketFlags::CLOEXEC)
     }
 
@@ -78,7 +99,7 @@ impl Netlink {
     ///
     /// # Errors
     /// What the kernel says: no such subsystem or group, no permission for the group.
-    pub fn listen(subsystem: Protocol, groups: u32, receive_buffer: usize) -> io::Result<Netlink> {
+    pub fn listen(subsystem: Subsystem, groups: u32, receive_buffer: usize) -> io::Result<Netlink> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let netlink = Netlink::with_groups(subsystem, groups, flags)?;
         // Only CAP_NET_ADMIN may go beyond net.core.rmem_max; anyone may go up to it.
@@ -88,8 +109,8 @@ impl Netlink {
         Ok(netlink)
     }
 
-    fn with_groups(subsystem: Protocol, groups: u32, flags: SocketFlags) -> io::Result<Netlink> {
-        let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(subsystem))?;
+    fn with_groups(subsystem: Subsystem, groups: u32, flags: SocketFlags) -> io::Result<Netlink> {
+        let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, subsystem.protocol())?;
         bind(&fd, &SocketAddrNetlink::new(0, groups))?;
         Ok(Netlink { fd, sequence: 0, buffer: vec![0; BUFFER] })
     }

@@ -393,7 +393,8 @@ impl Owners {
         }
         let (start_time, comm) = self.proc.stat(pid).ok()?;
         if start_time != known.id.start_time {
-            return None; // the next look lists it as a new process
+            known.directory = 0; // the next look lists it as a new process
+            return None;
         }
         known.described = self.look;
         if let Ok(cmdline) = self.proc.cmdline(pid) {

@@ -26,6 +26,11 @@ impl Terminal {
         Terminal { clear }
     }
 
+    /// Whether each refresh takes the place of the one before.
+    pub fn is_screen(&self) -> bool {
+        self.clear.is_some()
+    }
+
     /// How the next refresh is to be laid out. The size is asked for anew each time, since the
     /// user may change it.
     pub fn layout(&self) -> Layout {

@@ -5,7 +5,7 @@ pub mod proc_net;
 mod reader;
 mod table;
 
-pub use reader::{Listing, Reader};
+pub use reader::{Listing, ReadError, Reader};
 pub use table::{Match, SocketTable};
 
 use crate::flow::{Counters, Protocol, Tuple};

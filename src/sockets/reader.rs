@@ -4,14 +4,13 @@ use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
-use rustix::net::netlink::SOCK_DIAG;
 use thiserror::Error;
 
 use super::diag::{self, Family};
 use super::proc_net::{self, Kind};
 use super::{LISTED, Socket, SocketTable};
 use crate::flow::Protocol;
-use crate::netlink::{Dump, Netlink, NetlinkError};
+use crate::netlink::{Dump, Netlink, NetlinkError, Subsystem};
 
 /// How often a dump that the kernel calls inconsistent is begun anew before what was read is
 /// taken as it is.
@@ -49,7 +48,7 @@ impl Reader {
     ///
     /// `proc` is where procfs is mounted.
     pub fn open(proc: &Path) -> Reader {
-        Reader { netlink: Netlink::open(SOCK_DIAG).ok(), proc_net: proc.join("net") }
+        Reader { netlink: Netlink::open(Subsystem::SockDiag).ok(), proc_net: proc.join("net") }
     }
 
     /// Fills `table` with every socket there is now, with TCP's byte counters where `counters`

@@ -1,0 +1,331 @@
+//! `runmonitor`: what each process sends and receives.
+
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use clap::Parser;
+
+use super::signals::{Signals, Woken};
+use super::source::{self, SourceChoice};
+use super::{USAGE, check, say};
+use crate::conntrack::state;
+use crate::filter::Filter;
+use crate::ledger::{Ledger, Options, Show};
+use crate::render::terminal::Terminal;
+use crate::render::{Screen, classic};
+use crate::view::{Row, arrange};
+use crate::watch::{Looked, Source, Watch, WatchError};
+
+const PROGRAM: &str = "runmonitor";
+
+/// The kernel keeps an ended connection's counters for ten seconds at the least (TCP after a
+/// reset): who looks more often than that misses nothing, however seldom the screen is refreshed.
+const LOOK_AT_LEAST: Duration = Duration::from_secs(5);
+
+/// Shows what each process on this host receives and sends.
+///
+/// Every refresh prints a line for each command line, the busiest last: bytes received / bytes
+/// sent -- command line. Counting begins where the kernel's own counters do, before the program
+/// was started; --bandwidth shows bytes per second instead.
+#[derive(Clone, Debug, Parser)]
+#[command(name = PROGRAM, version, infer_long_args = true, args_override_self = true)]
+pub struct Arguments {
+    /// Show only processes in whose command line REGEX is found (may be given several times)
+    #[arg(long, value_name = "REGEX", allow_hyphen_values = true)]
+    pub include: Vec<String>,
+
+    /// Don't show processes in whose command line REGEX is found; wins over --include (may be
+    /// given several times)
+    #[arg(long, value_name = "REGEX", allow_hyphen_values = true)]
+    pub exclude: Vec<String>,
+
+    /// Show bytes per second instead of accumulated bytes
+    #[arg(long)]
+    pub bandwidth: bool,
+
+    /// Don't count what was sent and received before the start
+    #[arg(long)]
+    pub no_lookback: bool,
+
+    /// Leave out traffic that never leaves this host
+    #[arg(long)]
+    pub ignore_local: bool,
+
+    /// Where bytes are counted
+    #[arg(long, value_enum, default_value_t)]
+    pub source: SourceChoice,
+
+    /// Seconds between two refreshes; fractions are allowed
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value = "1",
+        value_parser = interval,
+        allow_hyphen_values = true
+    )]
+    pub interval: Duration,
+
+    /// End after N refreshes
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+
+    /// Show also the bytes for which no process can be named, a line for each reason
+    #[arg(long)]
+    pub unattributed: bool,
+
+    /// Switch conntrack's accounting on in this network namespace, for flows that begin from now
+    /// on
+    #[arg(long)]
+    pub enable_accounting: bool,
+
+    /// Tell what each source can see here and what would mend what it can't, and end
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// The value of `--interval`.
+fn interval(value: &str) -> Result<Duration, String> {
+    let expected = "expected seconds from 0.01 to 86400, such as 0.5";
+    let seconds: f64 = value.parse().map_err(|_| expected.to_owned())?;
+    if !(0.01..=86400.0).contains(&seconds) {
+        return Err(expected.to_owned());
+    }
+    Ok(Duration::from_secs_f64(seconds))
+}
+
+/// Runs the program with the arguments of the process.
+///
+/// # Errors
+/// What ends it at run time, to be shown as one line. Usage errors are shown here.
+pub fn run() -> anyhow::Result<ExitCode> {
+    let arguments = Arguments::parse();
+    let filter = match Filter::new(&arguments.include, &arguments.exclude) {
+        Ok(filter) => filter,
+        Err(error) => {
+            say(PROGRAM, &error.to_string());
+            return Ok(ExitCode::from(USAGE));
+        }
+    };
+    let proc = Path::new("/proc");
+    if arguments.enable_accounting
+        && let Err((path, error)) = state::enable_accounting(proc)
+    {
+        let mend = match error.kind() {
+            io::ErrorKind::NotFound => source::MEND_MODULE,
+            _ => "run it as root",
+        };
+        anyhow::bail!("accounting can't be switched on: {}: {error} ({mend})", path.display());
+    }
+    if arguments.check {
+        return check::run(proc, &mut io::stdout().lock());
+    }
+    show(&arguments, filter, proc)
+}
+
+fn show(arguments: &Arguments, filter: Filter, proc: &Path) -> anyhow::Result<ExitCode> {
+    let mut signals = Signals::new().context("signals can't be handled")?;
+    let (source, note) = source::choose(arguments.source, proc);
+    let lookback = !arguments.no_lookback;
+    let mut monitor = Monitor {
+        watch: Watch::open(source, lookback, proc)?,
+        ledger: Ledger::new(Options {
+            filter,
+            ignore_local: arguments.ignore_local,
+            ..Options::default()
+        }),
+        show: if arguments.bandwidth { Show::Bandwidth } else { Show::Traffic },
+        unattributed: arguments.unattributed,
+        rows: Vec::new(),
+        said: Said::default(),
+    };
+    let terminal = Terminal::of_stdout();
+    let mut screen = Screen::new(io::stdout());
+
+    let mut start = Instant::now();
+    let first = monitor.refresh(start);
+    match first {
+        Err(WatchError::Conntrack(error)) if arguments.source == SourceChoice::Auto => {
+            let why = error.to_string();
+            let mend = if error.is_permission() { "run it as root" } else { source::MEND_MODULE };
+            say(PROGRAM, &source::instead_of_conntrack(&why, mend));
+            monitor.watch = Watch::open(Source::Sockets, lookback, proc)?;
+            start = Instant::now();
+            monitor.refresh(start)?;
+        }
+        first => {
+            if let Some(note) = note {
+                say(PROGRAM, &note);
+            }
+            first?;
+        }
+    }
+    // Without a past there is nothing to show yet: neither a rate, nor bytes since the start.
+    let mut ready = lookback && !arguments.bandwidth;
+    let mut refreshes = 0u64;
+    let mut next = start;
+    loop {
+        if ready {
+            screen.show(&monitor.compose(&terminal))?;
+            refreshes += 1;
+            if arguments.count.is_some_and(|count| refreshes >= count) {
+                return Ok(ExitCode::SUCCESS);
+            }
+        }
+        ready = true;
+        next = following(next, arguments.interval, Instant::now());
+        loop {
+            let look = next.min(Instant::now() + LOOK_AT_LEAST);
+            match signals.wait(look, monitor.watch.events()).context("waiting failed")? {
+                Woken::Stop => return Ok(ExitCode::SUCCESS),
+                Woken::Resized => {
+                    if refreshes > 0 && terminal.is_screen() {
+                        screen.show(&monitor.compose(&terminal))?;
+                    }
+                }
+                Woken::Events => monitor.watch.drain(),
+                Woken::Time if look < next => monitor.look()?,
+                Woken::Time => break,
+            }
+        }
+        monitor.refresh(Instant::now())?;
+    }
+}
+
+/// The next moment of a regular beat. One that has been missed is left out, not made up for.
+fn following(last: Instant, interval: Duration, now: Instant) -> Instant {
+    let next = last + interval;
+    if next > now { next } else { now + interval }
+}
+
+struct Monitor {
+    watch: Watch,
+    ledger: Ledger,
+    show: Show,
+    unattributed: bool,
+    /// What the last refresh shows.
+    rows: Vec<Row>,
+    said: Said,
+}
+
+impl Monitor {
+    /// Looks and takes what there is to show.
+    fn refresh(&mut self, at: Instant) -> Result<(), WatchError> {
+        self.look()?;
+        self.ledger.end(at);
+        let mut rows = self.ledger.rows(self.show);
+        if self.unattributed {
+            rows.extend(self.ledger.unattributed(self.show));
+        }
+        self.rows = arrange(rows);
+        self.ledger.begin();
+        Ok(())
+    }
+
+    fn look(&mut self) -> Result<(), WatchError> {
+        let looked = self.watch.look(&mut self.ledger)?;
+        self.said.tell(&looked, self.watch.source());
+        Ok(())
+    }
+
+    fn compose(&self, terminal: &Terminal) -> Vec<u8> {
+        classic::compose(&self.rows, &terminal.layout())
+    }
+}
+
+/// What has been said already: each kind of trouble is told once.
+#[derive(Debug, Default)]
+struct Said {
+    denied: bool,
+    failed: bool,
+    uncounted: bool,
+    malformed: bool,
+    lost_ends: bool,
+    incomplete: bool,
+}
+
+impl Said {
+    fn tell(&mut self, looked: &Looked, source: Source) {
+        let once = |said: &mut bool, wanted: bool, message: &dyn Fn() -> String| {
+            if wanted && !*said {
+                *said = true;
+                say(PROGRAM, &message());
+            }
+        };
+        once(&mut self.denied, looked.denied > 0, &|| {
+            format!(
+                "the descriptors of {} processes can't be read; what they send and receive stands \
+                 under (no permission) with --unattributed; to mend it: run it as root",
+                looked.denied
+            )
+        });
+        once(&mut self.failed, looked.failed.is_some(), &|| {
+            let errno = looked.failed.map(|errno| errno.to_string()).unwrap_or_default();
+            format!("descriptors can't be read: {errno}; some bytes will have no process")
+        });
+        once(&mut self.uncounted, looked.uncounted > 0, &|| {
+            format!(
+                "{} of {} flows have no counters, because they began before conntrack's accounting \
+                 was on; their bytes are not known",
+                looked.uncounted, looked.flows
+            )
+        });
+        once(&mut self.malformed, looked.malformed > 0, &|| {
+            let first = looked.first_error.as_deref().unwrap_or("no further details");
+            format!("{} entries of {source} can't be read; the first: {first}", looked.malformed)
+        });
+        once(&mut self.lost_ends, looked.lost_ends > 0, &|| {
+            "sockets ended faster than they could be read; their last bytes are lost".to_owned()
+        });
+        once(&mut self.incomplete, looked.incomplete, &|| {
+            format!("{source} changed while it was read, several times; new flows may come late")
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_flags_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_flag_may_be_abbreviated_repeated_and_have_a_value_with_a_hyphen() {
+        let parse = |words: &[&str]| Arguments::try_parse_from([&["runmonitor"], words].concat());
+        let arguments =
+            parse(&["--band", "--inc", "-x", "--include=a", "--exc=b", "--band", "--interval=.5"])
+                .unwrap();
+        assert!(arguments.bandwidth);
+        assert_eq!(arguments.include, ["-x", "a"]);
+        assert_eq!(arguments.exclude, ["b"]);
+        assert_eq!(arguments.interval, Duration::from_millis(500));
+        assert!(parse(&["--in", "a"]).is_err(), "--include, --interval: ambiguous");
+    }
+
+    #[test]
+    fn an_interval_is_a_positive_number_of_seconds() {
+        for good in ["1", "0.5", ".01", "86400"] {
+            assert!(interval(good).is_ok(), "{good}");
+        }
+        for bad in ["0", "-1", "nan", "inf", "1e9", "", "1s", "0.001"] {
+            assert!(interval(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_beat_that_was_missed_is_left_out() {
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+        assert_eq!(following(start, second, start), start + second);
+        assert_eq!(following(start, second, start + second / 2), start + second);
+        let late = start + second * 5;
+        assert_eq!(following(start, second, late), late + second);
+    }
+}

@@ -1,0 +1,96 @@
+//! Waiting for time, signals and the kernel's announcements at once.
+
+use std::io::{self, Read};
+use std::os::fd::BorrowedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use signal_hook::consts::{SIGINT, SIGTERM, SIGWINCH};
+use signal_hook::{flag, low_level};
+
+/// Why a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Woken {
+    /// It is time.
+    Time,
+    /// The user wants the program to end.
+    Stop,
+    /// The terminal has another size.
+    Resized,
+    /// The descriptor that was given is readable.
+    Events,
+}
+
+/// The signals that a program which shows something takes notice of.
+#[derive(Debug)]
+pub(super) struct Signals {
+    stop: Arc<AtomicBool>,
+    resized: Arc<AtomicBool>,
+    wake: UnixStream,
+}
+
+impl Signals {
+    /// From now on Ctrl-C and SIGTERM are asked for, not fatal. A second one is: the program may
+    /// be stuck in writing to somebody who doesn't read.
+    pub(super) fn new() -> io::Result<Signals> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let resized = Arc::new(AtomicBool::new(false));
+        let (wake, waker) = UnixStream::pair()?;
+        wake.set_nonblocking(true)?;
+        for signal in [SIGINT, SIGTERM] {
+            // In this order: the second signal finds the flag that the first one has set.
+            flag::register_conditional_shutdown(signal, 0, stop.clone())?;
+            flag::register(signal, stop.clone())?;
+            low_level::pipe::register(signal, waker.try_clone()?)?;
+        }
+        flag::register(SIGWINCH, resized.clone())?;
+        low_level::pipe::register(SIGWINCH, waker)?;
+        Ok(Signals { stop, resized, wake })
+    }
+
+    /// Whether the user has asked for the end.
+    pub(super) fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Waits until `deadline`, a signal, or `events` to be readable.
+    pub(super) fn wait(
+        &mut self,
+        deadline: Instant,
+        events: Option<BorrowedFd<'_>>,
+    ) -> io::Result<Woken> {
+        loop {
+            if self.stopped() {
+                return Ok(Woken::Stop);
+            }
+            if self.resized.swap(false, Ordering::Relaxed) {
+                return Ok(Woken::Resized);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(Woken::Time);
+            }
+            let mut waiting = vec![PollFd::new(&self.wake, PollFlags::IN)];
+            waiting.extend(events.as_ref().map(|fd| PollFd::new(fd, PollFlags::IN)));
+            let timeout = Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            };
+            match poll(&mut waiting, Some(&timeout)) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            let readable = waiting.get(1).is_some_and(|fd| !fd.revents().is_empty());
+            drop(waiting);
+            let mut bytes = [0; 64];
+            while matches!(self.wake.read(&mut bytes), Ok(1..)) {}
+            if readable && !self.stopped() {
+                return Ok(Woken::Events);
+            }
+        }
+    }
+}

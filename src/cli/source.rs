@@ -1,0 +1,87 @@
+//! `--source`: what is asked for, and what this kernel and user allow.
+
+use std::path::Path;
+
+use clap::ValueEnum;
+
+use crate::conntrack::state::{self, State};
+use crate::watch::Source;
+
+/// The value of `--source`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum SourceChoice {
+    /// IP bytes of every tracked flow, from connection tracking
+    Conntrack,
+    /// Payload bytes of TCP, from the sockets themselves
+    Sockets,
+    /// Conntrack where it counts, else sockets
+    #[default]
+    Auto,
+}
+
+/// Switches counting on.
+pub(super) const MEND_ACCOUNTING: &str = "sudo sysctl -w net.netfilter.nf_conntrack_acct=1";
+/// Makes the kernel have connection tracking.
+pub(super) const MEND_MODULE: &str = "sudo modprobe nf_conntrack";
+/// Makes the kernel track: any rule that asks for a connection's state does.
+pub(super) const MEND_HOOKS: &str = "sudo nft 'add table inet bwmon { chain track { \
+    type filter hook input priority 0; ct state new; }; }'";
+
+/// Why connection tracking doesn't count here, with what mends it; `None` if it does.
+pub(super) fn impediment(state: State) -> Option<(&'static str, &'static str)> {
+    match state {
+        State { accounting: None, .. } => {
+            Some(("this kernel has no connection tracking loaded", MEND_MODULE))
+        }
+        State { accounting: Some(false), .. } => Some((
+            "conntrack's accounting is off (net.netfilter.nf_conntrack_acct=0)",
+            MEND_ACCOUNTING,
+        )),
+        State { entries: Some(0), .. } => Some((
+            "conntrack's table is empty: no rule makes the kernel track in this network \
+             namespace, or nothing was sent yet",
+            MEND_HOOKS,
+        )),
+        _ => None,
+    }
+}
+
+/// The source to watch, and a line on it where there is something to say.
+pub(super) fn choose(choice: SourceChoice, proc: &Path) -> (Source, Option<String>) {
+    let impediment = impediment(state::read(proc));
+    match (choice, impediment) {
+        (SourceChoice::Sockets, _) => (Source::Sockets, None),
+        (SourceChoice::Conntrack, None) => (Source::Conntrack, None),
+        (SourceChoice::Conntrack, Some((why, mend))) => {
+            (Source::Conntrack, Some(format!("{why}; to mend it: {mend}")))
+        }
+        (SourceChoice::Auto, None) => (
+            Source::Conntrack,
+            Some("source conntrack: it is on and counts the bytes of all flows".to_owned()),
+        ),
+        (SourceChoice::Auto, Some((why, mend))) => {
+            (Source::Sockets, Some(instead_of_conntrack(why, mend)))
+        }
+    }
+}
+
+/// The line that says why `auto` watches sockets.
+pub(super) fn instead_of_conntrack(why: &str, mend: &str) -> String {
+    format!("source sockets (payload bytes of TCP only): {why}; to mend it: {mend}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conntrack_counts_where_it_is_on_and_has_flows() {
+        let alive = State { accounting: Some(true), entries: Some(1) };
+        assert_eq!(impediment(alive), None);
+        assert_eq!(impediment(State { entries: None, ..alive }), None);
+        let mend = |state| impediment(state).map(|(_, mend)| mend);
+        assert_eq!(mend(State::default()), Some(MEND_MODULE));
+        assert_eq!(mend(State { accounting: Some(false), ..alive }), Some(MEND_ACCOUNTING));
+        assert_eq!(mend(State { entries: Some(0), ..alive }), Some(MEND_HOOKS));
+    }
+}

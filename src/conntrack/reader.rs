@@ -1,0 +1,231 @@
+//! The three readers of the table behind one type.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use super::command::{self, CommandError};
+use super::{ctnetlink, text};
+use crate::flow::Flow;
+use crate::netlink::{Dump, NetlinkError};
+
+/// How often a dump that the kernel calls inconsistent is begun anew before what was read is
+/// taken as it is.
+const ATTEMPTS: usize = 3;
+
+/// How the table is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// By a dump through netlink.
+    Ctnetlink,
+    /// From the text that the kernel shows in `/proc/net`.
+    Text(PathBuf),
+    /// From the output of `conntrack -L`.
+    Command,
+}
+
+impl fmt::Display for Via {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Via::Ctnetlink => f.write_str("ctnetlink"),
+            Via::Text(path) => path.display().fmt(f),
+            Via::Command => f.write_str("the command conntrack"),
+        }
+    }
+}
+
+/// What one reading of the table came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// How many flows there were.
+    pub flows: u64,
+    /// How many messages or lines were no flow.
+    pub malformed: u64,
+    /// What was wrong with the first of them, safe to print.
+    pub first_error: Option<String>,
+    /// Whether every flow was there: false where the table changed under each of the attempts.
+    pub complete: bool,
+}
+
+/// Why the table can't be read: what each of the readers was told.
+#[derive(Debug, Error)]
+#[error("conntrack's table can't be read: {}", self.refusals.join("; "))]
+pub struct ReadError {
+    refusals: Vec<String>,
+    permission: bool,
+}
+
+impl ReadError {
+    /// Whether a privilege is missing.
+    pub fn is_permission(&self) -> bool {
+        self.permission
+    }
+}
+
+/// Reads conntrack's table of the network namespace in which it was opened: by netlink, else from
+/// the kernel's text, else from the program `conntrack`.
+#[derive(Debug)]
+pub struct Reader {
+    netlink: Option<ctnetlink::Reader>,
+    candidates: Vec<Via>,
+}
+
+impl Reader {
+    /// Opens what there is. What of it works shows at the first [`Reader::read`].
+    ///
+    /// `proc` is where procfs is mounted.
+    pub fn open(proc: &Path) -> Reader {
+        let texts = ["net/nf_conntrack", "net/ip_conntrack"].map(|name| Via::Text(proc.join(name)));
+        let mut candidates = vec![Via::Ctnetlink];
+        candidates.extend(texts);
+        candidates.push(Via::Command);
+        Reader { netlink: ctnetlink::Reader::open().ok(), candidates }
+    }
+
+    /// How the table is read, or will be tried first.
+    pub fn via(&self) -> &Via {
+        self.candidates.first().unwrap_or(&Via::Command)
+    }
+
+    /// Reads the whole table and hands every flow to `each`; one may come twice. Once a reader has
+    /// worked it is kept, so that the readings stay comparable.
+    ///
+    /// # Errors
+    /// If no reader works (any more). Flows that were handed on before are then part of a table.
+    pub fn read(&mut self, mut each: impl FnMut(&Flow)) -> Result<Table, ReadError> {
+        let mut error = ReadError { refusals: Vec::new(), permission: false };
+        for via in self.candidates.clone() {
+            let outcome = match &via {
+                Via::Ctnetlink => self.by_netlink(&mut each),
+                Via::Text(path) => by_text(path, &mut each),
+                Via::Command => by_command(&mut each),
+            };
+            match outcome {
+                Ok(table) => {
+                    self.candidates = vec![via];
+                    return Ok(table);
+                }
+                Err(Refusal { message, permission }) => {
+                    error.refusals.push(format!("{via}: {message}"));
+                    error.permission |= permission;
+                }
+            }
+        }
+        Err(error)
+    }
+
+    fn by_netlink(&mut self, mut each: impl FnMut(&Flow)) -> Result<Table, Refusal> {
+        let Some(netlink) = &mut self.netlink else {
+            return Err(Refusal::new("the kernel has no nfnetlink"));
+        };
+        let mut attempt = 1;
+        loop {
+            let dumped = netlink.read(&mut each)?;
+            if dumped.dump == Dump::Complete || attempt == ATTEMPTS {
+                return Ok(Table {
+                    flows: dumped.flows,
+                    malformed: dumped.malformed,
+                    first_error: dumped.first_error.map(|error| error.to_string()),
+                    complete: dumped.dump == Dump::Complete,
+                });
+            }
+            attempt += 1;
+        }
+    }
+}
+
+fn by_text(path: &Path, each: impl FnMut(&Flow)) -> Result<Table, Refusal> {
+    let file = File::open(path)?;
+    Ok(text::read_table(BufReader::with_capacity(1 << 16, file), each)?.into())
+}
+
+fn by_command(each: impl FnMut(&Flow)) -> Result<Table, Refusal> {
+    Ok(command::read(each)?.into())
+}
+
+impl From<text::Table> for Table {
+    fn from(table: text::Table) -> Table {
+        Table {
+            flows: table.flows,
+            malformed: table.malformed,
+            first_error: table.first_error.map(|(line, error)| format!("line {line}: {error}")),
+            complete: true,
+        }
+    }
+}
+
+struct Refusal {
+    message: String,
+    permission: bool,
+}
+
+impl Refusal {
+    fn new(message: impl fmt::Display) -> Refusal {
+        Refusal { message: message.to_string(), permission: false }
+    }
+}
+
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Refusal {
+        let permission = error.kind() == io::ErrorKind::PermissionDenied;
+        Refusal { permission, ..Refusal::new(error) }
+    }
+}
+
+impl From<NetlinkError> for Refusal {
+    fn from(error: NetlinkError) -> Refusal {
+        Refusal { permission: error.is_permission(), ..Refusal::new(error) }
+    }
+}
+
+impl From<CommandError> for Refusal {
+    fn from(error: CommandError) -> Refusal {
+        Refusal::new(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINE: &str = "ipv4 2 udp 17 28 src=10.9.0.1 dst=10.9.0.2 sport=1 dport=2 bytes=5 \
+                        src=10.9.0.2 dst=10.9.0.1 sport=2 dport=1 bytes=6 use=1\n";
+
+    fn text_of(content: &str) -> (PathBuf, Reader) {
+        let name = format!("bwmon-reader-{}-{}", std::process::id(), content.len());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, content).unwrap();
+        let candidates = vec![Via::Ctnetlink, Via::Text(path.clone()), Via::Command];
+        (path, Reader { netlink: None, candidates })
+    }
+
+    #[test]
+    fn the_next_reader_is_tried_and_the_one_that_works_is_kept() {
+        let (path, mut reader) = text_of(&format!("{LINE}nonsense\n"));
+        let mut flows = Vec::new();
+        let table = reader.read(|flow| flows.push(*flow)).unwrap();
+        assert_eq!((table.flows, table.malformed, table.complete), (1, 1, true));
+        assert!(table.first_error.unwrap().starts_with("line 2: protocol"));
+        assert_eq!(flows[0].original.to_string(), "udp 10.9.0.1:1 -> 10.9.0.2:2");
+        assert_eq!(reader.via(), &Via::Text(path.clone()));
+        std::fs::remove_file(path).unwrap();
+        // Another reader's flows would have other identities: it is not fallen back to.
+        let error = reader.read(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("No such file") && !error.contains("ctnetlink"), "{error}");
+    }
+
+    #[test]
+    fn an_error_says_what_each_reader_was_told() {
+        let (path, mut reader) = text_of("");
+        std::fs::remove_file(&path).unwrap();
+        reader.candidates.pop(); // whether the program is there depends on the machine
+        let error = reader.read(|_| ()).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("ctnetlink: the kernel has no nfnetlink; "), "{text}");
+        assert!(text.contains(&format!("{}: No such file", path.display())), "{text}");
+        assert!(!error.is_permission());
+    }
+}

@@ -1,0 +1,370 @@
+//! The join.
+
+use std::collections::{HashMap, HashSet};
+
+use foldhash::fast::RandomState;
+
+use super::Reason;
+use crate::addresses::LocalAddresses;
+use crate::flow::{CountedAt, Counters, Flow, Protocol, Tuple};
+use crate::processes::{Ownership, ProcessId};
+use crate::sockets::{Inode, Socket, SocketTable, State};
+use crate::traffic::Traffic;
+
+/// For how many observations a flow that has no process is looked up again although it carries
+/// nothing: its connection may be accepted, or its socket listed, a moment later.
+const YOUNG: u32 = 3;
+
+/// How many observations a flow may be missing from before it is taken to be gone. A dump of a
+/// table that changes meanwhile can miss an entry, and one that came back would count anew.
+const GRACE: u32 = 3;
+
+/// What a flow's bytes are attributed by.
+pub struct Surroundings<'a> {
+    /// The sockets, listed just before the flows.
+    pub sockets: &'a SocketTable,
+    /// The addresses of this host.
+    pub addresses: &'a LocalAddresses,
+    /// Who holds a socket.
+    pub owner: &'a mut dyn FnMut(Inode) -> Ownership,
+}
+
+/// Bytes that stand on somebody's line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Whose they are: a process, or the reason why nobody's.
+    pub to: Result<ProcessId, Reason>,
+    /// Bytes that are now accounted to `to`, whenever they were counted.
+    pub traffic: Traffic,
+    /// Those among them that were counted since the last observation: what a rate is made of.
+    pub recent: Traffic,
+    /// The reason under which the others stood until now, and no longer do.
+    pub from: Option<Reason>,
+    /// Whether the flow never left this host.
+    pub local: bool,
+}
+
+/// What one observation of all flows came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observation {
+    /// Flows for which the kernel keeps no counters.
+    pub uncounted: u64,
+    /// Flows that were there.
+    pub flows: u64,
+    /// Processes to which a flow that is still there belongs. Others get no more bytes.
+    /// `None` where they were not gathered this time.
+    pub referenced: Option<HashSet<ProcessId, RandomState>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct FlowId {
+    tuple: Tuple,
+    /// The zone of a tracked flow; the cookie of a socket, for one may end and the next have its
+    /// tuple between two looks, and the end of the first be told after the second was seen.
+    discriminator: u64,
+}
+
+impl FlowId {
+    fn of(flow: &Flow) -> FlowId {
+        let discriminator = match flow.counted_at {
+            CountedAt::Path => u64::from(flow.zone),
+            CountedAt::Socket => flow.generation.unwrap_or(0),
+        };
+        FlowId { tuple: flow.original, discriminator }
+    }
+}
+
+/// Whose one end of a flow is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// No socket of this host can be there.
+    Elsewhere,
+    /// Nobody can be named. The counters say from where on the bytes wait for a name.
+    Nobody(Reason, Counters),
+    /// This process.
+    Of(ProcessId),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct FlowState {
+    /// 0 where the source doesn't tell generations apart.
+    generation: u64,
+    last: Counters,
+    /// The first and the last observation of this generation.
+    born: u32,
+    seen: u32,
+    local: bool,
+    /// The originator's end and the responder's.
+    ends: [End; 2],
+}
+
+/// Joins flows with sockets and processes, and remembers what it takes to subtract.
+#[derive(Debug)]
+pub struct Attribution {
+    lookback: bool,
+    observation: u32,
+    flows: HashMap<FlowId, FlowState, RandomState>,
+    current: Observation,
+}
+
+/// Which end of a flow, and how to read its counters from there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Originator = 0,
+    Responder = 1,
+}
+
+impl Side {
+    /// Counters as the program at this end sees them.
+    fn view(self, counters: Counters) -> Traffic {
+        let originator = Traffic::new(counters.reply, counters.original);
+        match self {
+            Side::Originator => originator,
+            Side::Responder => originator.swapped(),
+        }
+    }
+}
+
+impl Attribution {
+    /// With `lookback` the first observation's counters are accounted in full, else what they
+    /// show is where counting begins.
+    pub fn new(lookback: bool) -> Attribution {
+        Attribution {
+            lookback,
+            observation: 0,
+            flows: HashMap::default(),
+            current: Observation::default(),
+        }
+    }
+
+    /// Begins an observation of all flows.
+    pub fn begin(&mut self) {
+        self.observation += 1;
+        self.current = Observation::default();
+    }
+
+    /// Takes one flow and hands the shares of its new bytes to `each`. A flow may come twice in an
+    /// observation: only what it carried meanwhile counts the second time.
+    pub fn flow(
+        &mut self,
+        flow: &Flow,
+        around: &mut Surroundings<'_>,
+        mut each: impl FnMut(Share),
+    ) {
+        let first = self.observation == 1;
+        self.current.flows += 1;
+        let Some(now) = flow.counters else {
+            self.current.uncounted += 1;
+            return;
+        };
+        let generation = flow.generation.unwrap_or(0);
+        let fresh = FlowState {
+            generation,
+            last: if first && !self.lookback { now } else { Counters::default() },
+            born: self.observation,
+            seen: self.observation,
+            local: false,
+            ends: [End::Elsewhere; 2],
+        };
+        let mut known = true;
+        let state = self.flows.entry(FlowId::of(flow)).or_insert_with(|| {
+            known = false;
+            fresh
+        });
+        let backwards = now.original < state.last.original || now.reply < state.last.reply;
+        if known && (state.generation != generation || (backwards && generation == 0)) {
+            *state = FlowState { last: Counters::default(), ..fresh };
+            known = false;
+        } else if known && backwards {
+            // The same entry, but somebody has set its counters to zero.
+            state.last = Counters::default();
+            for end in &mut state.ends {
+                if let End::Nobody(_, since) = end {
+                    *since = Counters::default();
+                }
+            }
+        }
+        state.seen = self.observation;
+
+        let delta = Counters {
+            original: now.original - state.last.original,
+            reply: now.reply - state.last.reply,
+        };
+        let active = delta != Counters::default();
+        if known && !active {
+            let young = self.observation - state.born < YOUNG;
+            if !young || !state.ends.iter().any(|end| matches!(end, End::Nobody(..))) {
+                return;
+            }
+        }
+        if !known {
+            state.local = around.addresses.sends_from(&flow.original.source.address)
+                && around.addresses.sends_from(&flow.reply.source.address);
+        }
+        let mut owners = whose(flow, around);
+        match (owners, state.ends) {
+            // A transparent proxy's socket under an address that isn't ours, and it is closed now.
+            ([Some(Err(Reason::Forwarded)), None], [_, End::Of(_)]) => owners[0] = None,
+            // Such a socket has turned up. What was taken to be forwarded so far stays that.
+            ([None, Some(_)], [End::Nobody(Reason::Forwarded, _), End::Elsewhere]) => {
+                state.ends[0] = End::Elsewhere;
+            }
+            _ => {}
+        }
+        for (side, owner) in [Side::Originator, Side::Responder].into_iter().zip(owners) {
+            let end = &mut state.ends[side as usize];
+            // What is counted before the first observation is no rate.
+            let recent = if first { Traffic::ZERO } else { side.view(delta) };
+            let unnamed = match *end {
+                End::Nobody(reason, since) => Some((reason, since)),
+                End::Elsewhere | End::Of(_) => None,
+            };
+            let share = |to, traffic, from| Share { to, traffic, recent, from, local: state.local };
+            match (owner, *end) {
+                (None, End::Elsewhere) => continue,
+                (Some(Ok(process)), _) => {
+                    *end = End::Of(process);
+                    match unnamed {
+                        // Its bytes have waited for a name.
+                        Some((reason, since)) => {
+                            let all = Counters {
+                                original: now.original - since.original,
+                                reply: now.reply - since.reply,
+                            };
+                            each(share(Ok(process), side.view(all), Some(reason)));
+                        }
+                        None => each(share(Ok(process), side.view(delta), None)),
+                    }
+                }
+                // Nobody has the socket any more: it was this process's to the end.
+                (Some(Err(reason)), End::Of(process)) if reason != Reason::Ambiguous => {
+                    each(share(Ok(process), side.view(delta), None));
+                }
+                (None, End::Of(process)) => each(share(Ok(process), side.view(delta), None)),
+                (Some(Err(reason)), _) => {
+                    let since = unnamed.map_or(state.last, |(_, since)| since);
+                    *end = End::Nobody(reason, since);
+                    let before = Counters {
+                        original: state.last.original - since.original,
+                        reply: state.last.reply - since.reply,
+                    };
+                    match unnamed {
+                        Some((old, _)) if old != reason => {
+                            let all = side.view(before) + side.view(delta);
+                            each(share(Err(reason), all, Some(old)));
+                        }
+                        _ => each(share(Err(reason), side.view(delta), None)),
+                    }
+                }
+                (None, End::Nobody(reason, _)) => each(share(Err(reason), side.view(delta), None)),
+            }
+        }
+        state.last = now;
+    }
+
+    /// Ends the observation. `complete` says whether every flow was there: one that is missing from
+    /// several complete observations is forgotten.
+    pub fn end(&mut self, complete: bool) -> Observation {
+        let mut observation = std::mem::take(&mut self.current);
+        if complete && self.observation.is_multiple_of(GRACE) {
+            let oldest = self.observation.saturating_sub(GRACE);
+            let mut referenced = HashSet::default();
+            self.flows.retain(|_, state| {
+                let kept = state.seen > oldest;
+                if kept {
+                    for end in state.ends {
+                        if let End::Of(process) = end {
+                            referenced.insert(process);
+                        }
+                    }
+                }
+                kept
+            });
+            observation.referenced = Some(referenced);
+        }
+        observation
+    }
+
+    /// How many flows are remembered.
+    pub fn len(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// Whether no flow is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.flows.is_empty()
+    }
+}
+
+/// Whose the ends of a flow are: `None` for one that is not here. At least one of them is, or it
+/// was forwarded: then it stands at the originator's.
+fn whose(flow: &Flow, around: &mut Surroundings<'_>) -> [Option<Result<ProcessId, Reason>>; 2] {
+    if flow.counted_at == CountedAt::Socket {
+        let socket = around.sockets.find(&flow.original).and_then(|found| {
+            found.sockets().find(|socket| Some(socket.cookie) == flow.generation)
+        });
+        let owner = socket.map_or(Err(Reason::Exited), |socket| holder(socket, around.owner));
+        return [Some(owner), None];
+    }
+    let mut originator = named(&flow.original, Side::Originator, around);
+    let mut responder = named(&flow.reply, Side::Responder, around);
+    if originator.is_none() && around.addresses.sends_from(&flow.original.source.address) {
+        originator = Some(Err(without_socket(flow, Side::Originator)));
+    }
+    if responder.is_none() && around.addresses.receives_at(&flow.reply.source.address) {
+        responder = Some(Err(without_socket(flow, Side::Responder)));
+    }
+    if originator.is_none() && responder.is_none() {
+        originator = Some(Err(Reason::Forwarded));
+    }
+    [originator, responder]
+}
+
+/// Who holds the socket at one end; `None` if there is no socket.
+fn named(
+    tuple: &Tuple,
+    side: Side,
+    around: &mut Surroundings<'_>,
+) -> Option<Result<ProcessId, Reason>> {
+    // The kernel answers pings; a raw socket only gets to see them.
+    if tuple.protocol.is_icmp() && side == Side::Responder {
+        return None;
+    }
+    let owner = &mut *around.owner;
+    let mut owners = around.sockets.find(tuple)?.sockets().map(|socket| holder(socket, owner));
+    let first = owners.next()?;
+    if owners.all(|owner| owner == first) { Some(first) } else { Some(Err(Reason::Ambiguous)) }
+}
+
+fn holder(socket: &Socket, owner: &mut dyn FnMut(Inode) -> Ownership) -> Result<ProcessId, Reason> {
+    let Some(inode) = socket.inode else { return Err(without_descriptor(socket)) };
+    match owner(inode) {
+        Ownership::Process(process) => Ok(process),
+        Ownership::Denied => Err(Reason::NoPermission),
+        Ownership::Hidden => Err(Reason::OtherNamespace),
+        Ownership::Nobody => Err(Reason::Kernel),
+    }
+}
+
+/// A socket that no descriptor refers to is either not accepted yet, or was closed while the
+/// kernel still sends what is left.
+fn without_descriptor(socket: &Socket) -> Reason {
+    match socket.state {
+        State::ESTABLISHED | State::NEW_SYN_RECV | State::CLOSE_WAIT => Reason::Kernel,
+        _ => Reason::Exited,
+    }
+}
+
+/// An end that is here and has no socket.
+fn without_socket(flow: &Flow, side: Side) -> Reason {
+    match flow.original.protocol {
+        Protocol::TCP | Protocol::UDP | Protocol::UDPLITE | Protocol::SCTP | Protocol::DCCP => {
+            Reason::Exited
+        }
+        Protocol::ICMP | Protocol::ICMPV6 if side == Side::Originator => Reason::Exited,
+        _ => Reason::Kernel,
+    }
+}
+
+#[cfg(test)]
+mod tests;

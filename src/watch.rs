@@ -1,0 +1,286 @@
+//! One look at the kernel after another: the sources, the order in which they are read, and the
+//! ledger that gets what they say.
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::io::Errno;
+use thiserror::Error;
+
+use crate::addresses::{self, LocalAddresses};
+use crate::conntrack;
+use crate::flow::{CountedAt, Flow, Protocol, Status};
+use crate::ledger::Ledger;
+use crate::monitor::{Attribution, Share, Surroundings};
+use crate::netlink::{Netlink, NetlinkError, Subsystem};
+use crate::processes::{CommandLine, Owners};
+use crate::sockets::{self, Socket, SocketTable, diag};
+
+/// Room for the ends of some ten thousand connections between two looks.
+const ENDS_BUFFER: usize = 8 << 20;
+
+/// Where bytes are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// By connection tracking: IP bytes of every flow.
+    Conntrack,
+    /// By the TCP sockets themselves: payload bytes.
+    Sockets,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Source::Conntrack => "conntrack",
+            Source::Sockets => "sockets",
+        })
+    }
+}
+
+/// Why nothing could be observed.
+#[derive(Debug, Error)]
+pub enum WatchError {
+    /// Connection tracking can't be read.
+    #[error(transparent)]
+    Conntrack(#[from] conntrack::ReadError),
+    /// Sockets can't be listed.
+    #[error(transparent)]
+    Sockets(#[from] sockets::ReadError),
+    /// Sockets are listed without their counters.
+    #[error("sock_diag is refused, and without it the kernel doesn't tell what a socket carried")]
+    NoCounters,
+    /// The addresses of this host can't be listed.
+    #[error("the addresses of this host can't be listed: {0}")]
+    Addresses(NetlinkError),
+    /// There is no procfs.
+    #[error("{path}: {errno} (mount it: mount -t proc proc {path})")]
+    Proc {
+        /// Where it should be.
+        path: String,
+        /// What opening or listing it brought.
+        errno: Errno,
+    },
+}
+
+/// What a look found that its user should know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Looked {
+    /// Flows that were there.
+    pub flows: u64,
+    /// Flows for which the kernel keeps no counters.
+    pub uncounted: u64,
+    /// Messages and lines that could not be read.
+    pub malformed: u64,
+    /// What was wrong with the first of them.
+    pub first_error: Option<String>,
+    /// Processes whose descriptors this user may not read.
+    pub denied: usize,
+    /// Why descriptors could not be read for another reason.
+    pub failed: Option<Errno>,
+    /// How often announcements of ended sockets were lost because they came too fast.
+    pub lost_ends: u64,
+    /// Whether a table changed so fast that it could not be read as a whole.
+    pub incomplete: bool,
+}
+
+/// The end of every TCP socket with its last counters, as the kernel announces it.
+#[derive(Debug)]
+struct Ends {
+    netlink: Netlink,
+    flows: Vec<Flow>,
+    lost: u64,
+}
+
+impl Ends {
+    fn listen() -> Option<Ends> {
+        // Announced since Linux 4.11; without it the last bytes before an end are missed, as they
+        // are by everybody else who reads tcp_info.
+        let netlink =
+            Netlink::listen(Subsystem::SockDiag, diag::TCP_DESTROY_GROUPS, ENDS_BUFFER).ok()?;
+        Some(Ends { netlink, flows: Vec::new(), lost: 0 })
+    }
+
+    fn drain(&mut self) {
+        let flows = &mut self.flows;
+        let lost = self.netlink.drain(|message| {
+            if message.kind == diag::SOCK_DIAG_BY_FAMILY
+                && let Ok(socket) = diag::decode(Protocol::TCP, message.body)
+            {
+                flows.extend(flow_of(&socket));
+            }
+        });
+        // A read that fails has lost what it would have brought, like one that came too late.
+        self.lost += lost.unwrap_or(1);
+    }
+}
+
+/// A connected socket with counters as the flow that it counted.
+fn flow_of(socket: &Socket) -> Option<Flow> {
+    let counters = socket.counters.filter(|_| socket.is_connected())?;
+    Some(Flow {
+        zone: 0,
+        generation: Some(socket.cookie),
+        original: socket.tuple,
+        reply: socket.tuple.reversed(),
+        counters: Some(counters),
+        status: Status::default(),
+        counted_at: CountedAt::Socket,
+    })
+}
+
+/// Reads the kernel once a look, and accounts what it says.
+#[derive(Debug)]
+pub struct Watch {
+    source: Source,
+    conntrack: conntrack::Reader,
+    ends: Option<Ends>,
+    sockets: sockets::Reader,
+    addresses: addresses::Reader,
+    local: LocalAddresses,
+    owners: Owners,
+    table: SocketTable,
+    attribution: Attribution,
+    proc: PathBuf,
+}
+
+impl Watch {
+    /// Opens what it takes to watch `source` through the procfs at `proc`. With `lookback` what
+    /// was counted before the start is accounted too.
+    ///
+    /// # Errors
+    /// If the host's addresses or processes can't be listed at all.
+    pub fn open(source: Source, lookback: bool, proc: &Path) -> Result<Watch, WatchError> {
+        let mut addresses =
+            addresses::Reader::open().map_err(|error| WatchError::Addresses(error.into()))?;
+        let local = addresses.read().map_err(WatchError::Addresses)?;
+        let owners = Owners::open(proc).map_err(|errno| no_proc(proc, errno))?;
+        Ok(Watch {
+            source,
+            conntrack: conntrack::Reader::open(proc),
+            ends: if source == Source::Sockets { Ends::listen() } else { None },
+            sockets: sockets::Reader::open(proc),
+            addresses,
+            local,
+            owners,
+            table: SocketTable::default(),
+            attribution: Attribution::new(lookback),
+            proc: proc.to_owned(),
+        })
+    }
+
+    /// What is watched.
+    pub fn source(&self) -> Source {
+        self.source
+    }
+
+    /// A descriptor that becomes readable when there is something for [`Watch::drain`].
+    pub fn events(&self) -> Option<BorrowedFd<'_>> {
+        self.ends.as_ref().map(|ends| ends.netlink.as_fd())
+    }
+
+    /// Takes what was announced since the last time, so that the kernel's buffer never fills. The
+    /// next look accounts it.
+    pub fn drain(&mut self) {
+        if let Some(ends) = &mut self.ends {
+            ends.drain();
+        }
+    }
+
+    /// Looks once and accounts the new bytes to `ledger`.
+    ///
+    /// # Errors
+    /// If the source can't be read (any more). What was accounted before stays right.
+    pub fn look(&mut self, ledger: &mut Ledger) -> Result<Looked, WatchError> {
+        // Ends first: what has ended since is still among the sockets, and told the next time.
+        self.drain();
+        let by_sockets = self.source == Source::Sockets;
+        let listing = self.sockets.read(by_sockets, &mut self.table)?;
+        if by_sockets && listing.tcp_from_proc {
+            return Err(WatchError::NoCounters);
+        }
+        // At once: a process that is about to end still has its descriptors.
+        let processes =
+            self.owners.look(&self.table).map_err(|errno| no_proc(&self.proc, errno))?;
+        // Addresses that can't be listed now have hardly changed.
+        if let Ok(local) = self.addresses.read() {
+            self.local = local;
+        }
+
+        let mut looked = Looked {
+            malformed: listing.malformed,
+            denied: processes.denied,
+            failed: processes.failed,
+            incomplete: listing.interrupted > 0,
+            ..Looked::default()
+        };
+        let complete = self.flows(ledger, &mut looked)?;
+        let observation = self.attribution.end(complete);
+        looked.flows = observation.flows;
+        looked.uncounted = observation.uncounted;
+        looked.incomplete |= !complete;
+
+        let active: Vec<_> = ledger.active().collect();
+        for process in active {
+            if let Some(command_line) = self.owners.command_line(process) {
+                ledger.rename(process, command_line);
+            }
+        }
+        ledger.ended(processes.ended);
+        if let Some(referenced) = observation.referenced {
+            ledger.keep_names_of(&referenced);
+        }
+        Ok(looked)
+    }
+
+    /// Reads every flow of the source and accounts its new bytes. Returns whether all were there.
+    fn flows(&mut self, ledger: &mut Ledger, looked: &mut Looked) -> Result<bool, WatchError> {
+        let Watch { conntrack, ends, owners, table, attribution, local, .. } = self;
+        attribution.begin();
+        let mut account = |flow: &Flow| {
+            // The share is handed out after the owner was asked, and names it.
+            let mut shares: [Option<Share>; 2] = [None; 2];
+            let mut around = Surroundings {
+                sockets: table,
+                addresses: local,
+                owner: &mut |inode| owners.owner(inode),
+            };
+            attribution.flow(flow, &mut around, |share| {
+                let free = usize::from(shares[0].is_some());
+                shares[free] = Some(share);
+            });
+            for share in shares.into_iter().flatten() {
+                ledger.credit(&share, || match share.to {
+                    Ok(process) => owners.command_line(process).cloned().unwrap_or_else(unknown),
+                    Err(_) => unknown(),
+                });
+            }
+        };
+        match self.source {
+            Source::Conntrack => {
+                let read = conntrack.read(account)?;
+                looked.malformed += read.malformed;
+                looked.first_error = read.first_error;
+                Ok(read.complete)
+            }
+            Source::Sockets => {
+                if let Some(ends) = ends {
+                    ends.flows.drain(..).for_each(|flow| account(&flow));
+                    looked.lost_ends = std::mem::take(&mut ends.lost);
+                }
+                table.iter().filter_map(flow_of).for_each(|flow| account(&flow));
+                Ok(!looked.incomplete)
+            }
+        }
+    }
+}
+
+/// Who has held a socket is known by name; this stands for the case that it isn't after all.
+fn unknown() -> CommandLine {
+    Arc::from(&b"[?]"[..])
+}
+
+fn no_proc(path: &Path, errno: Errno) -> WatchError {
+    WatchError::Proc { path: path.display().to_string(), errno }
+}
