@@ -4,10 +4,181 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Writes the report to `out`.
+use super::source::{self, MEND_ACCOUNTING};
+use super::{FAILURE, SourceChoice};
+use crate::conntrack;
+use crate::conntrack::state::State;
+use crate::processes::Owners;
+use crate::sockets::{self, SocketTable};
+
+/// What would let it see everything without being root.
+const MEND_PRIVILEGES: &str = "run it as root, or allow it once: sudo setcap \
+    cap_net_admin,cap_sys_ptrace,cap_dac_read_search+ep \"$(command -v runmonitor)\"";
+
+/// What was found of one subject.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Finding {
+    subject: &'static str,
+    works: bool,
+    what: String,
+    mend: Option<String>,
+}
+
+/// Looks once at everything and writes what was found to `out`. The status is a success if any
+/// source works.
 ///
 /// # Errors
 /// Those of writing.
-pub fn run(_proc: &Path, _out: &mut impl Write) -> anyhow::Result<ExitCode> {
-    Ok(ExitCode::SUCCESS)
+pub fn run(proc: &Path, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    let state = conntrack::state::read(proc);
+    let mut table = SocketTable::default();
+    let conntrack = check_conntrack(proc, state);
+    let sockets = check_sockets(proc, &mut table);
+    let processes = check_processes(proc, &table);
+    let works = conntrack.works || sockets.works;
+    let (auto, _) = source::choose(SourceChoice::Auto, proc);
+    let auto = match (auto, conntrack.works) {
+        (crate::watch::Source::Conntrack, true) => "conntrack",
+        _ => "sockets",
+    };
+    for finding in [conntrack, sockets, processes] {
+        write(&finding, out)?;
+    }
+    writeln!(out, "auto:       takes {auto}")?;
+    writeln!(out, "namespaces: this network namespace is watched, and no other")?;
+    Ok(if works { ExitCode::SUCCESS } else { ExitCode::from(FAILURE) })
+}
+
+fn write(finding: &Finding, out: &mut impl Write) -> std::io::Result<()> {
+    let works = if finding.works { "works" } else { "does not work" };
+    let label = format!("{}:", finding.subject);
+    writeln!(out, "{label:<11} {works}: {}", finding.what)?;
+    if let Some(mend) = &finding.mend {
+        writeln!(out, "{:<11} to mend it: {mend}", "")?;
+    }
+    Ok(())
+}
+
+fn check_conntrack(proc: &Path, state: State) -> Finding {
+    let finding = |works, what, mend: Option<&str>| Finding {
+        subject: "conntrack",
+        works,
+        what,
+        mend: mend.map(str::to_owned),
+    };
+    if let Some((why, mend)) = source::impediment(state) {
+        return finding(false, why.to_owned(), Some(mend));
+    }
+    let mut reader = conntrack::Reader::open(proc);
+    let mut uncounted = 0u64;
+    match reader.read(|flow| uncounted += u64::from(flow.counters.is_none())) {
+        Err(error) => {
+            let mend = if error.is_permission() { MEND_PRIVILEGES } else { source::MEND_MODULE };
+            finding(false, error.to_string(), Some(mend))
+        }
+        Ok(table) => {
+            let via = reader.via();
+            let flows = table.flows;
+            let malformed = match table.first_error {
+                Some(error) => format!("; {} can't be read, first: {error}", table.malformed),
+                None => String::new(),
+            };
+            if uncounted > 0 {
+                let what = format!(
+                    "{flows} flows through {via}, {uncounted} without counters: they began before \
+                     accounting was on{malformed}"
+                );
+                let keep = format!("{MEND_ACCOUNTING} (at boot, before the network is up)");
+                return finding(true, what, Some(&keep));
+            }
+            finding(true, format!("{flows} flows through {via}, with counters{malformed}"), None)
+        }
+    }
+}
+
+fn check_sockets(proc: &Path, table: &mut SocketTable) -> Finding {
+    let finding = |works, what| Finding { subject: "sockets", works, what, mend: None };
+    match sockets::Reader::open(proc).read(true, table) {
+        Err(error) => finding(false, error.to_string()),
+        Ok(listing) if listing.tcp_from_proc => Finding {
+            mend: Some("sudo modprobe tcp_diag".to_owned()),
+            ..finding(false, "sock_diag is refused, so TCP sockets have no counters".to_owned())
+        },
+        Ok(_) => {
+            let connected = table.iter().filter(|s| s.counters.is_some() && s.is_connected());
+            finding(true, format!("{} connected TCP sockets with counters", connected.count()))
+        }
+    }
+}
+
+fn check_processes(proc: &Path, table: &SocketTable) -> Finding {
+    let finding = |works, what, mend: Option<&str>| Finding {
+        subject: "processes",
+        works,
+        what,
+        mend: mend.map(str::to_owned),
+    };
+    let looked = Owners::open(proc).and_then(|mut owners| owners.look(table));
+    match looked {
+        Err(errno) => finding(
+            false,
+            format!("{}: {errno}", proc.display()),
+            Some("sudo mount -t proc proc /proc"),
+        ),
+        Ok(look) if look.denied > 0 => finding(
+            true,
+            format!(
+                "the descriptors of {} of {} processes can't be read: what these send and receive \
+                 has no name",
+                look.denied, look.processes
+            ),
+            Some(MEND_PRIVILEGES),
+        ),
+        Ok(look) if !look.whole => finding(
+            true,
+            format!("{} processes, those of this PID namespace", look.processes),
+            Some("run it in the host's PID namespace (for a container: --pid=host)"),
+        ),
+        Ok(look) => {
+            finding(true, format!("the descriptors of all {} are read", look.processes), None)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(proc: &Path) -> (String, ExitCode) {
+        let mut out = Vec::new();
+        let code = run(proc, &mut out).unwrap();
+        (String::from_utf8(out).unwrap(), code)
+    }
+
+    #[test]
+    fn where_there_is_no_proc_the_kernel_still_counts_at_sockets() {
+        let (text, code) = report(Path::new("/nonexistent"));
+        assert!(text.contains("conntrack:  does not work: this kernel has no"), "{text}");
+        assert!(text.contains("to mend it: sudo modprobe nf_conntrack"), "{text}");
+        assert!(text.contains("sockets:    works: "), "{text}");
+        assert!(text.contains("processes:  does not work: /nonexistent: "), "{text}");
+        assert!(text.contains("auto:       takes sockets"), "{text}");
+        assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::SUCCESS));
+    }
+
+    #[test]
+    fn a_finding_is_a_line_and_its_mend_another() {
+        let finding = Finding {
+            subject: "sockets",
+            works: false,
+            what: "refused".to_owned(),
+            mend: Some("sudo modprobe tcp_diag".to_owned()),
+        };
+        let mut out = Vec::new();
+        write(&finding, &mut out).unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "sockets:    does not work: refused\n            to mend it: sudo modprobe tcp_diag\n"
+        );
+    }
 }

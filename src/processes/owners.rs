@@ -86,8 +86,12 @@ enum Trust {
 pub struct Look {
     /// Processes that have ended since the look before.
     pub ended: Vec<ProcessId>,
-    /// Processes whose descriptors this user may not read.
+    /// Processes there are.
+    pub processes: usize,
+    /// Those among them whose descriptors this user may not read.
     pub denied: usize,
+    /// Whether every process of the host can be seen: false inside a PID namespace.
+    pub whole: bool,
     /// Why descriptors could not be read although the user may: no descriptor free, say.
     pub failed: Option<Errno>,
 }
@@ -176,7 +180,13 @@ impl Owners {
             still
         });
         self.denied = self.processes.values().filter(|p| p.denied).count();
-        Ok(Look { ended, denied: self.denied, failed: self.failed })
+        Ok(Look {
+            ended,
+            processes: self.processes.len(),
+            denied: self.denied,
+            whole: self.whole,
+            failed: self.failed,
+        })
     }
 
     /// Who holds `inode` now: the process that holds it alone, else the youngest that holds it.
