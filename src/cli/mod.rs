@@ -2,6 +2,7 @@
 //! `run` here and maps the result to an exit status.
 
 pub mod check;
+mod notes;
 pub mod runmonitor;
 mod signals;
 mod source;

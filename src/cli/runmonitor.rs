@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use clap::Parser;
 
+use super::notes::Notes;
 use super::signals::{Signals, Woken};
 use super::source::{self, SourceChoice};
 use super::{USAGE, check, say};
@@ -17,7 +18,7 @@ use crate::ledger::{Ledger, Options, Show};
 use crate::render::terminal::Terminal;
 use crate::render::{Screen, classic};
 use crate::view::{Row, arrange};
-use crate::watch::{Looked, Source, Watch, WatchError};
+use crate::watch::{Source, Watch, WatchError};
 
 const PROGRAM: &str = "runmonitor";
 
@@ -127,6 +128,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
 
 fn show(arguments: &Arguments, filter: Filter, proc: &Path) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new().context("signals can't be handled")?;
+    let terminal = Terminal::of_stdout();
     let (source, note) = source::choose(arguments.source, proc);
     let lookback = !arguments.no_lookback;
     let mut monitor = Monitor {
@@ -139,9 +141,8 @@ fn show(arguments: &Arguments, filter: Filter, proc: &Path) -> anyhow::Result<Ex
         show: if arguments.bandwidth { Show::Bandwidth } else { Show::Traffic },
         unattributed: arguments.unattributed,
         rows: Vec::new(),
-        said: Said::default(),
+        notes: Notes::new(PROGRAM, terminal.is_screen()),
     };
-    let terminal = Terminal::of_stdout();
     let mut screen = Screen::new(io::stdout());
 
     let mut start = Instant::now();
@@ -150,14 +151,14 @@ fn show(arguments: &Arguments, filter: Filter, proc: &Path) -> anyhow::Result<Ex
         Err(WatchError::Conntrack(error)) if arguments.source == SourceChoice::Auto => {
             let why = error.to_string();
             let mend = if error.is_permission() { "run it as root" } else { source::MEND_MODULE };
-            say(PROGRAM, &source::instead_of_conntrack(&why, mend));
+            monitor.notes.say(&source::instead_of_conntrack(&why, mend));
             monitor.watch = Watch::open(Source::Sockets, lookback, proc)?;
             start = Instant::now();
             monitor.refresh(start)?;
         }
         first => {
             if let Some(note) = note {
-                say(PROGRAM, &note);
+                monitor.notes.say(&note);
             }
             first?;
         }
@@ -207,7 +208,7 @@ struct Monitor {
     unattributed: bool,
     /// What the last refresh shows.
     rows: Vec<Row>,
-    said: Said,
+    notes: Notes,
 }
 
 impl Monitor {
@@ -226,62 +227,16 @@ impl Monitor {
 
     fn look(&mut self) -> Result<(), WatchError> {
         let looked = self.watch.look(&mut self.ledger)?;
-        self.said.tell(&looked, self.watch.source());
+        self.notes.tell(&looked, self.watch.source());
         Ok(())
     }
 
     fn compose(&self, terminal: &Terminal) -> Vec<u8> {
-        classic::compose(&self.rows, &terminal.layout())
-    }
-}
-
-/// What has been said already: each kind of trouble is told once.
-#[derive(Debug, Default)]
-struct Said {
-    denied: bool,
-    failed: bool,
-    uncounted: bool,
-    malformed: bool,
-    lost_ends: bool,
-    incomplete: bool,
-}
-
-impl Said {
-    fn tell(&mut self, looked: &Looked, source: Source) {
-        let once = |said: &mut bool, wanted: bool, message: &dyn Fn() -> String| {
-            if wanted && !*said {
-                *said = true;
-                say(PROGRAM, &message());
-            }
-        };
-        once(&mut self.denied, looked.denied > 0, &|| {
-            format!(
-                "the descriptors of {} processes can't be read; what they send and receive stands \
-                 under (no permission) with --unattributed; to mend it: run it as root",
-                looked.denied
-            )
-        });
-        once(&mut self.failed, looked.failed.is_some(), &|| {
-            let errno = looked.failed.map(|errno| errno.to_string()).unwrap_or_default();
-            format!("descriptors can't be read: {errno}; some bytes will have no process")
-        });
-        once(&mut self.uncounted, looked.uncounted > 0, &|| {
-            format!(
-                "{} of {} flows have no counters, because they began before conntrack's accounting \
-                 was on; their bytes are not known",
-                looked.uncounted, looked.flows
-            )
-        });
-        once(&mut self.malformed, looked.malformed > 0, &|| {
-            let first = looked.first_error.as_deref().unwrap_or("no further details");
-            format!("{} entries of {source} can't be read; the first: {first}", looked.malformed)
-        });
-        once(&mut self.lost_ends, looked.lost_ends > 0, &|| {
-            "sockets ended faster than they could be read; their last bytes are lost".to_owned()
-        });
-        once(&mut self.incomplete, looked.incomplete, &|| {
-            format!("{source} changed while it was read, several times; new flows may come late")
-        });
+        classic::compose(
+            &self.notes.on_screen(self.rows.is_empty()),
+            &self.rows,
+            &terminal.layout(),
+        )
     }
 }
 

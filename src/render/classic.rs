@@ -14,9 +14,10 @@ pub fn line(row: &Row) -> String {
     format!("{:>10} / {:>10} -- {name}", row.traffic.received, row.traffic.sent)
 }
 
-/// The bytes of one refresh that shows `rows` in their order; see [`frame`].
-pub fn compose(rows: &[Row], layout: &Layout) -> Vec<u8> {
-    frame(rows.iter().map(line), layout)
+/// The bytes of one refresh that shows `rows` in their order; see [`frame`]. `notes` are lines of
+/// their own above them, and the first to go where there is no room.
+pub fn compose(notes: &[String], rows: &[Row], layout: &Layout) -> Vec<u8> {
+    frame(notes.iter().cloned().chain(rows.iter().map(line)), layout)
 }
 
 #[cfg(test)]
@@ -66,7 +67,7 @@ mod tests {
     #[test]
     fn a_name_cannot_forge_a_line() {
         let rows = [row(1, 1, "a\n         9 /          9 -- b")];
-        let bytes = compose(&rows, &Layout::default());
+        let bytes = compose(&[], &rows, &Layout::default());
         assert_eq!(bytes.iter().filter(|byte| **byte == b'\n').count(), 2);
     }
 
@@ -74,19 +75,19 @@ mod tests {
     fn golden_refreshes() {
         let rows = arrange(vec![row(300, 5, "wget"), row(0, 0, "idle"), row(20, 7, "ssh host")]);
         assert_eq!(
-            String::from_utf8(compose(&rows, &Layout::default())).unwrap(),
+            String::from_utf8(compose(&[], &rows, &Layout::default())).unwrap(),
             "        20 /          7 -- ssh host\n       300 /          5 -- wget\n\n"
         );
         let clear = Some(b"\x1b[H\x1b[2J".to_vec());
         let screen = Layout { clear: clear.clone(), size: Some(Size { cols: 80, rows: 24 }) };
         assert_eq!(
-            String::from_utf8(compose(&rows, &screen)).unwrap(),
+            String::from_utf8(compose(&[], &rows, &screen)).unwrap(),
             "\x1b[H\x1b[2J        20 /          7 -- ssh host\n       300 /          5 -- wget\n"
         );
         // 31 cells in rows of 20: two rows, and one for the cursor.
         let small = Layout { clear, size: Some(Size { cols: 20, rows: 3 }) };
         assert_eq!(
-            String::from_utf8(compose(&rows, &small)).unwrap(),
+            String::from_utf8(compose(&[], &rows, &small)).unwrap(),
             "\x1b[H\x1b[2J       300 /          5 -- wget\n"
         );
     }
@@ -97,7 +98,7 @@ mod tests {
         let rows = [row(1, 1, "first"), row(2, 2, "\u{4e16}".repeat(30))];
         let shown = |cols, rows_of_screen| {
             let size = Some(Size { cols, rows: rows_of_screen });
-            let bytes = compose(&rows, &Layout { clear: Some(Vec::new()), size });
+            let bytes = compose(&[], &rows, &Layout { clear: Some(Vec::new()), size });
             String::from_utf8(bytes).unwrap().lines().count()
         };
         assert_eq!(shown(87, 3), 2);

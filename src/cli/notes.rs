@@ -1,0 +1,98 @@
+//! What a program has to say beside what it shows.
+
+use std::io::{self, IsTerminal};
+
+use super::say;
+use crate::escape::visible;
+use crate::watch::{Looked, Source};
+
+/// What has been said already.
+#[derive(Debug, Default)]
+struct Said {
+    denied: bool,
+    failed: bool,
+    uncounted: bool,
+    malformed: bool,
+    lost_ends: bool,
+    incomplete: bool,
+}
+
+/// Messages on standard error, each kind once. A screen that is cleared every second would wipe
+/// them away at once: there they stay above the list.
+#[derive(Debug)]
+pub(super) struct Notes {
+    program: &'static str,
+    /// Whether messages would be wiped away.
+    wiped: bool,
+    lines: Vec<String>,
+    said: Said,
+}
+
+impl Notes {
+    /// Notes of `program`, which clears the terminal if its standard output `is_screen`.
+    pub(super) fn new(program: &'static str, is_screen: bool) -> Notes {
+        let wiped = is_screen && io::stderr().is_terminal();
+        Notes { program, wiped, lines: Vec::new(), said: Said::default() }
+    }
+
+    /// Says one line.
+    pub(super) fn say(&mut self, message: &str) {
+        say(self.program, message);
+        if self.wiped {
+            self.lines.push(self.line(message));
+        }
+    }
+
+    /// What stands above a list on the screen: an `empty` one is not left without a word.
+    pub(super) fn on_screen(&self, empty: bool) -> Vec<String> {
+        let mut lines = self.lines.clone();
+        if self.wiped && empty {
+            lines.push(self.line("nothing was received or sent"));
+        }
+        lines
+    }
+
+    fn line(&self, message: &str) -> String {
+        format!("{}: {}", self.program, visible(message.as_bytes()))
+    }
+
+    /// Says what a look found that its user should know, each kind of trouble once.
+    pub(super) fn tell(&mut self, looked: &Looked, source: Source) {
+        let mut said = std::mem::take(&mut self.said);
+        let mut once = |said: &mut bool, wanted: bool, message: &dyn Fn() -> String| {
+            if wanted && !*said {
+                *said = true;
+                self.say(&message());
+            }
+        };
+        once(&mut said.denied, looked.denied > 0, &|| {
+            format!(
+                "the descriptors of {} processes can't be read; what they send and receive stands \
+                 under (no permission) with --unattributed; to mend it: run it as root",
+                looked.denied
+            )
+        });
+        once(&mut said.failed, looked.failed.is_some(), &|| {
+            let errno = looked.failed.map(|errno| errno.to_string()).unwrap_or_default();
+            format!("descriptors can't be read: {errno}; some bytes will have no process")
+        });
+        once(&mut said.uncounted, looked.uncounted > 0, &|| {
+            format!(
+                "{} of {} flows have no counters, because they began before conntrack's accounting \
+                 was on; their bytes are not known",
+                looked.uncounted, looked.flows
+            )
+        });
+        once(&mut said.malformed, looked.malformed > 0, &|| {
+            let first = looked.first_error.as_deref().unwrap_or("no further details");
+            format!("{} entries of {source} can't be read; the first: {first}", looked.malformed)
+        });
+        once(&mut said.lost_ends, looked.lost_ends > 0, &|| {
+            "sockets ended faster than they could be read; their last bytes are lost".to_owned()
+        });
+        once(&mut said.incomplete, looked.incomplete, &|| {
+            format!("{source} changed while it was read, several times; new flows may come late")
+        });
+        self.said = said;
+    }
+}
