@@ -108,7 +108,7 @@ impl Ends {
             if message.kind == diag::SOCK_DIAG_BY_FAMILY
                 && let Ok(socket) = diag::decode(Protocol::TCP, message.body)
             {
-                flows.extend(flow_of(&socket));
+                flows.extend(flow_of(&socket).map(without_fin));
             }
         });
         // A read that fails has lost what it would have brought, like one that came too late.
@@ -128,6 +128,15 @@ fn flow_of(socket: &Socket) -> Option<Flow> {
         status: Status::default(),
         counted_at: CountedAt::Socket,
     })
+}
+
+/// Takes the peer's FIN off what was received: TCP counts it like a byte, and an announced end
+/// doesn't tell any more whether there was one. There was, unless the connection was reset.
+fn without_fin(mut flow: Flow) -> Flow {
+    if let Some(counters) = &mut flow.counters {
+        counters.reply = counters.reply.saturating_sub(1);
+    }
+    flow
 }
 
 /// Reads the kernel once a look, and accounts what it says.
@@ -193,7 +202,7 @@ impl Watch {
     /// # Errors
     /// If the source can't be read (any more). What was accounted before stays right.
     pub fn look(&mut self, ledger: &mut Ledger) -> Result<Looked, WatchError> {
-        // Ends first: what has ended since is still among the sockets, and told the next time.
+        // Ends first: what ends from now on is still among the sockets, and told the next time.
         self.drain();
         let by_sockets = self.source == Source::Sockets;
         let listing = self.sockets.read(by_sockets, &mut self.table)?;

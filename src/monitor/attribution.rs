@@ -153,7 +153,7 @@ impl Attribution {
     ) {
         let first = self.observation == 1;
         self.current.flows += 1;
-        let Some(now) = flow.counters else {
+        let Some(mut now) = flow.counters else {
             self.current.uncounted += 1;
             return;
         };
@@ -171,6 +171,12 @@ impl Attribution {
             known = false;
             fresh
         });
+        if flow.counted_at == CountedAt::Socket {
+            // A socket is what it is by its cookie and never counts anew. Only its announced end
+            // can show a byte less than a look at it did: see there.
+            now.original = now.original.max(state.last.original);
+            now.reply = now.reply.max(state.last.reply);
+        }
         let backwards = now.original < state.last.original || now.reply < state.last.reply;
         if known && (state.generation != generation || (backwards && generation == 0)) {
             *state = FlowState { last: Counters::default(), ..fresh };

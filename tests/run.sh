@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Installs what the tests need on Debian or Ubuntu, and runs them all.
+#
+# Most of them watch real traffic in network namespaces that they make themselves, so they run as
+# root; a test that can't run for real is a failure here, not a skip. Arguments go to `cargo test`.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+    # Cargo and its toolchain are the user's own: root gets them with the user's environment.
+    as_root=(sudo --preserve-env=HOME,CARGO_HOME,RUSTUP_HOME env "PATH=$PATH")
+fi
+
+# iproute2, util-linux: namespaces. nftables: rules that make the kernel track, and the true bytes.
+# conntrack: the table beside ours. python3: the workloads. gcc: Rust's linker.
+packages=(conntrack gcc iproute2 nftables procps python3 util-linux)
+missing=()
+for package in "${packages[@]}"; do
+    dpkg-query --show --showformat='${Status}' "$package" 2>/dev/null |
+        grep -q 'install ok installed' || missing+=("$package")
+done
+if [ "${#missing[@]}" -gt 0 ]; then
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get install --yes --no-install-recommends "${missing[@]}"
+fi
+
+# As the user first: what is compiled stays the user's.
+cargo test --no-run "$@"
+exec "${as_root[@]}" env BWMON_REQUIRE_NETNS=1 cargo test "$@"
