@@ -10,11 +10,7 @@ use thiserror::Error;
 use super::command::{self, CommandError};
 use super::{ctnetlink, text};
 use crate::flow::Flow;
-use crate::netlink::{Dump, NetlinkError};
-
-/// How often a dump that the kernel calls inconsistent is begun anew before what was read is
-/// taken as it is.
-const ATTEMPTS: usize = 3;
+use crate::netlink::{Dump, NetlinkError, until_complete};
 
 /// How the table is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,19 +117,16 @@ impl Reader {
         let Some(netlink) = &mut self.netlink else {
             return Err(Refusal::new("the kernel has no nfnetlink"));
         };
-        let mut attempt = 1;
-        loop {
+        let mut table = Table { flows: 0, malformed: 0, first_error: None, complete: true };
+        let dump = until_complete(|| {
             let dumped = netlink.read(&mut each)?;
-            if dumped.dump == Dump::Complete || attempt == ATTEMPTS {
-                return Ok(Table {
-                    flows: dumped.flows,
-                    malformed: dumped.malformed,
-                    first_error: dumped.first_error.map(|error| error.to_string()),
-                    complete: dumped.dump == Dump::Complete,
-                });
-            }
-            attempt += 1;
-        }
+            table.flows = dumped.flows;
+            table.malformed = dumped.malformed;
+            table.first_error = dumped.first_error.map(|error| error.to_string());
+            Ok::<_, NetlinkError>(dumped.dump)
+        })?;
+        table.complete = dump == Dump::Complete;
+        Ok(table)
     }
 }
 

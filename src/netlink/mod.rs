@@ -77,6 +77,60 @@ pub enum Dump {
     Interrupted,
 }
 
+/// How often a dump that the kernel calls inconsistent is begun anew before what was read is
+/// taken as it is.
+const ATTEMPTS: u32 = 3;
+
+/// Takes a dump again while its table changes under it, three times at the most.
+///
+/// # Errors
+/// The first error of `dump`.
+pub fn until_complete<E>(mut dump: impl FnMut() -> Result<Dump, E>) -> Result<Dump, E> {
+    for _ in 1..ATTEMPTS {
+        if dump()? == Dump::Complete {
+            return Ok(Dump::Complete);
+        }
+    }
+    dump()
+}
+
+/// The answer to one dump request, as far as it has come.
+#[derive(Debug)]
+struct Answer {
+    sequence: u32,
+    outcome: Dump,
+}
+
+impl Answer {
+    /// Takes the messages of one read. Returns how the dump ended, once it has.
+    fn take(
+        &mut self,
+        bytes: &[u8],
+        mut each: impl FnMut(Message<'_>),
+    ) -> Result<Option<Dump>, NetlinkError> {
+        for message in Messages::new(bytes) {
+            let message = message?;
+            if message.sequence != self.sequence {
+                continue; // the rest of an earlier dump that was given up
+            }
+            if message.flags & wire::NLM_F_DUMP_INTR != 0 {
+                self.outcome = Dump::Interrupted;
+            }
+            match message.kind {
+                wire::NLMSG_DONE | wire::NLMSG_ERROR => {
+                    return match message.errno() {
+                        0 => Ok(Some(self.outcome)),
+                        errno => Err(io::Error::from_raw_os_error(errno).into()),
+                    };
+                }
+                wire::NLMSG_NOOP => {}
+                _ => each(message),
+            }
+        }
+        Ok(None)
+    }
+}
+
 /// A netlink socket of the network namespace in which it was opened.
 #[derive(Debug)]
 pub struct Netlink {
@@ -132,27 +186,12 @@ impl Netlink {
             Header { kind, flags: wire::NLM_F_REQUEST | wire::NLM_F_DUMP, sequence: self.sequence }
                 .with_body(body);
         sendto(&self.fd, &request, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
-        let mut outcome = Dump::Complete;
+        let mut answer = Answer { sequence: self.sequence, outcome: Dump::Complete };
         loop {
             let length = receive(&self.fd, &mut self.buffer)?;
-            for message in Messages::new(self.buffer.get(..length).unwrap_or_default()) {
-                let message = message?;
-                if message.sequence != self.sequence {
-                    continue; // the rest of an earlier dump that was given up
-                }
-                if message.flags & wire::NLM_F_DUMP_INTR != 0 {
-                    outcome = Dump::Interrupted;
-                }
-                match message.kind {
-                    wire::NLMSG_DONE | wire::NLMSG_ERROR => {
-                        return match message.errno() {
-                            0 => Ok(outcome),
-                            errno => Err(io::Error::from_raw_os_error(errno).into()),
-                        };
-                    }
-                    wire::NLMSG_NOOP => {}
-                    _ => each(message),
-                }
+            let read = self.buffer.get(..length).unwrap_or_default();
+            if let Some(outcome) = answer.take(read, &mut each)? {
+                return Ok(outcome);
             }
         }
     }
@@ -190,4 +229,65 @@ impl AsFd for Netlink {
 fn receive(fd: &OwnedFd, buffer: &mut [u8]) -> Result<usize, Errno> {
     rustix::io::retry_on_intr(|| recv(fd, &mut *buffer, RecvFlags::empty()))
         .map(|(length, _)| length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(kind: u16, flags: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
+        Header { kind, flags, sequence }.with_body(body)
+    }
+
+    fn answer() -> Answer {
+        Answer { sequence: 7, outcome: Dump::Complete }
+    }
+
+    const DONE: &[u8] = &0i32.to_ne_bytes();
+
+    #[test]
+    fn a_dump_goes_on_over_several_reads_until_it_is_done() {
+        let (mut answer, mut kinds) = (answer(), Vec::new());
+        let first = [message(20, 2, 7, &[1; 4]), message(21, 2, 7, &[2; 4])].concat();
+        assert_eq!(answer.take(&first, |m| kinds.push(m.kind)).unwrap(), None);
+        let last = [message(22, 2, 7, &[3; 4]), message(wire::NLMSG_DONE, 2, 7, DONE)].concat();
+        assert_eq!(answer.take(&last, |m| kinds.push(m.kind)).unwrap(), Some(Dump::Complete));
+        assert_eq!(kinds, [20, 21, 22]);
+    }
+
+    #[test]
+    fn a_table_that_changed_while_it_was_read_is_told() {
+        let mut answer = answer();
+        let flags = 2 | wire::NLM_F_DUMP_INTR;
+        assert_eq!(answer.take(&message(20, flags, 7, &[1; 4]), |_| ()).unwrap(), None);
+        let done = message(wire::NLMSG_DONE, 2, 7, DONE);
+        assert_eq!(answer.take(&done, |_| ()).unwrap(), Some(Dump::Interrupted));
+    }
+
+    #[test]
+    fn the_rest_of_an_earlier_dump_is_skipped() {
+        let stale = [message(20, 2, 6, &[1; 4]), message(wire::NLMSG_DONE, 2, 6, DONE)].concat();
+        assert_eq!(answer().take(&stale, |m| panic!("{m:?}")).unwrap(), None);
+    }
+
+    #[test]
+    fn a_refusal_is_the_kernels_error() {
+        let refused = message(wire::NLMSG_ERROR, 0, 7, &(-1i32).to_ne_bytes());
+        let error = answer().take(&refused, |_| ()).unwrap_err();
+        assert!(error.is_permission(), "{error:?}");
+    }
+
+    #[test]
+    fn a_dump_that_is_interrupted_is_taken_again_but_not_for_ever() {
+        let taken = |outcomes: &[Dump]| {
+            let mut left = outcomes.iter().copied();
+            let outcome = until_complete(|| left.next().ok_or("one too many"));
+            (outcome, left.count())
+        };
+        use Dump::{Complete, Interrupted};
+        assert_eq!(taken(&[Complete]), (Ok(Complete), 0));
+        assert_eq!(taken(&[Interrupted, Complete]), (Ok(Complete), 0));
+        assert_eq!(taken(&[Interrupted; 3]), (Ok(Interrupted), 0));
+        assert_eq!(taken(&[Interrupted; 5]), (Ok(Interrupted), 2));
+    }
 }

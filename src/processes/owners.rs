@@ -68,7 +68,9 @@ struct Known {
 struct Holder {
     pid: u32,
     descriptor: u32,
-    /// The look at which that was seen.
+    /// The look at which that was seen first.
+    since: u32,
+    /// The look at which it was seen last.
     seen: u32,
 }
 
@@ -189,7 +191,8 @@ impl Owners {
         })
     }
 
-    /// Who holds `inode` now: the process that holds it alone, else the youngest that holds it.
+    /// Who holds `inode` now: the process that holds it alone, else the youngest that has held it
+    /// since an earlier look, else the youngest.
     ///
     /// A server that forks for each connection and its child hold it both for a moment; the child
     /// is the one to talk. A socket that was passed on and kept is the receiver's if it is younger.
@@ -368,7 +371,8 @@ impl Owners {
                 // What was taken on trust has not been seen.
                 let read =
                     trust == Trust::Nothing || before.binary_search(&(descriptor, inode)).is_err();
-                holders.push(Holder { pid, descriptor, seen: if read { self.look } else { 0 } });
+                let seen = if read { self.look } else { 0 };
+                holders.push(Holder { pid, descriptor, since: self.look, seen });
             }
             self.unknown.remove(&inode);
             self.unheld.remove(&inode);
@@ -377,17 +381,26 @@ impl Owners {
         links
     }
 
-    /// The youngest holder of `inode` that still holds it. Holders that don't are forgotten.
+    /// The holder of `inode`, of those that still hold it. Others are forgotten.
     fn confirmed(&mut self, inode: Inode) -> Option<ProcessId> {
         let mut holders = self.holders.remove(&inode)?;
+        let shared = holders.len() > 1;
         holders.retain_mut(|holder| {
             let holds = self.processes.contains_key(&holder.pid)
-                && (holder.seen == self.look
+                && (holder.seen == self.look && !shared
                     || self.proc.socket(holder.pid, holder.descriptor) == Some(inode.0));
             holder.seen = self.look;
             holds
         });
-        let youngest = holders.iter().filter_map(|holder| self.described(holder.pid)).max();
+        // Between fork and exec every child holds all that its parent does, and nobody is to lose
+        // bytes to it: who shares a socket counts from the second look that sees it.
+        let look = self.look;
+        let lasting = holders.iter().any(|holder| holder.since < look);
+        let youngest = holders
+            .iter()
+            .filter(|holder| !lasting || holder.since < look)
+            .filter_map(|holder| self.described(holder.pid))
+            .max();
         if !holders.is_empty() {
             self.holders.insert(inode, holders);
         }

@@ -10,11 +10,7 @@ use super::diag::{self, Family};
 use super::proc_net::{self, Kind};
 use super::{LISTED, Socket, SocketTable};
 use crate::flow::Protocol;
-use crate::netlink::{Dump, Netlink, NetlinkError, Subsystem};
-
-/// How often a dump that the kernel calls inconsistent is begun anew before what was read is
-/// taken as it is.
-const ATTEMPTS: usize = 3;
+use crate::netlink::{Dump, Netlink, NetlinkError, Subsystem, until_complete};
 
 /// Why the sockets can't be listed.
 #[derive(Debug, Error)]
@@ -132,23 +128,19 @@ fn dump(
     for family in [Family::V4, Family::V6] {
         let request = diag::request(family, protocol, counters && protocol == Protocol::TCP);
         let mut found: Vec<Socket> = Vec::new();
-        for attempt in 1..=ATTEMPTS {
+        let mut malformed = 0;
+        let outcome = until_complete(|| {
             found.clear();
-            let mut malformed = 0;
-            let outcome =
-                netlink.dump(diag::SOCK_DIAG_BY_FAMILY, &request, |message| match diag::decode(
-                    protocol,
-                    message.body,
-                ) {
+            malformed = 0;
+            netlink.dump(diag::SOCK_DIAG_BY_FAMILY, &request, |message| {
+                match diag::decode(protocol, message.body) {
                     Ok(socket) => found.push(socket),
                     Err(_) => malformed += 1,
-                })?;
-            if outcome == Dump::Complete || attempt == ATTEMPTS {
-                listing.malformed += malformed;
-                listing.interrupted += u64::from(outcome == Dump::Interrupted);
-                break;
-            }
-        }
+                }
+            })
+        })?;
+        listing.malformed += malformed;
+        listing.interrupted += u64::from(outcome == Dump::Interrupted);
         found.drain(..).for_each(|socket| table.insert(socket));
     }
     Ok(())
