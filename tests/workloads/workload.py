@@ -1,0 +1,339 @@
+"""Network traffic of known size by processes of known name, for the integration tests.
+
+    workload.py NAME ROLE [KEY=VALUE]...
+
+NAME only makes the command line recognisable; it stands first because the program under test
+cuts command lines. Set up, a role prints READY. It obeys lines on stdin (go, close, reset, quit)
+and ends at stdin's end; whatever happens, it ends after a minute. A client's `go` is one
+exchange, after which it prints `DONE SENT RECEIVED`: its payload bytes so far.
+
+TCP: the client announces an exchange in a header, both sides then send at once, and the server
+ends it with one byte more when it has everything. So a client sends HEADER.size + up and receives
+down + 1. A role that forks calls its parent `...-parent` and its children `...-child0`,
+`...-child1`: the length stays, because a command line is renamed in place.
+"""
+
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+
+LIFE = 60
+CHUNKS = 20
+HEADER = struct.Struct("!QQd")
+BLOCK = bytes(1 << 16)
+
+
+def say(*words):
+    # One write each, so that lines of several processes stay whole.
+    os.write(1, (" ".join(map(str, words)) + "\n").encode())
+
+
+class Commands:
+    """Lines of stdin, without a buffer that select() cannot see."""
+
+    def __init__(self):
+        self.rest = b""
+
+    def fileno(self):
+        return 0
+
+    def read(self):
+        while b"\n" not in self.rest:
+            more = os.read(0, 4096)
+            if not more:
+                return "quit"
+            self.rest += more
+        line, self.rest = self.rest.split(b"\n", 1)
+        return line.decode()
+
+
+def rename(old, new):
+    """Changes this process's command line where the kernel reads it."""
+    old, new = os.fsencode(old), os.fsencode(new)
+    assert len(old) == len(new)
+    with open("/proc/self/stat", "rb") as stat:
+        fields = stat.read().rsplit(b")", 1)[1].split()
+    start, end = int(fields[45]), int(fields[46])
+    with open("/proc/self/mem", "r+b", buffering=0) as memory:
+        memory.seek(start)
+        at = memory.read(end - start).index(old)
+        memory.seek(start + at)
+        memory.write(new)
+
+
+def fork(name, index):
+    """Forks; the child gets its own name and its own life limit (alarms are not inherited)."""
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(LIFE)
+        rename(name, name.removesuffix("parent") + f"child{index}")
+    return pid
+
+
+def due(total, seconds, start):
+    """How much of `total` should have been sent by now: CHUNKS equal steps."""
+    if seconds == 0:
+        return total
+    step = 1 + int((time.monotonic() - start) * CHUNKS / seconds)
+    return min(total, -(-total // CHUNKS) * step)
+
+
+def exchange(sock, send, receive, seconds):
+    """Sends and receives that many bytes at once, the sending spread over `seconds`."""
+    sent = received = 0
+    start = time.monotonic()
+    while sent < send or received < receive:
+        now_due = due(send, seconds, start)
+        readable, writable, _ = select.select(
+            [sock] if received < receive else [], [sock] if sent < now_due else [], [], 0.01
+        )
+        if readable:
+            part = sock.recv(min(receive - received, len(BLOCK)))
+            if not part:
+                raise EOFError("the other side closed early")
+            received += len(part)
+        if writable:
+            sent += sock.send(BLOCK[: now_due - sent], socket.MSG_DONTWAIT)
+
+
+def receive_exactly(sock, size):
+    data = b""
+    while len(data) < size:
+        part = sock.recv(size - len(data))
+        if not part:
+            return None
+        data += part
+    return data
+
+
+def serve(sock):
+    """Answers exchanges on one connection until the client closes it."""
+    try:
+        while header := receive_exactly(sock, HEADER.size):
+            up, down, seconds = HEADER.unpack(header)
+            exchange(sock, down, up, seconds)
+            sock.sendall(b".")
+    except ConnectionError:
+        pass
+    sock.close()
+
+
+def family(host):
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def stay():
+    """Lives on, holding what it holds, until the harness or the alarm ends it."""
+    while True:
+        signal.pause()
+
+
+def listener(options):
+    host = options.get("host", "0.0.0.0")
+    sock = socket.socket(family(host), socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family(host) == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, "dual" not in options)
+    sock.bind((host, int(options["port"])))
+    sock.listen(16)
+    return sock
+
+
+def tcp_server(name, options):
+    """mode=plain: one connection at a time; threaded; forking; preforked (workers=N)."""
+    mode = options.get("mode", "plain")
+    listening = listener(options)
+    if mode == "preforked":
+        for index in range(int(options["workers"])):
+            if fork(name, index) == 0:
+                while True:
+                    sock, _ = listening.accept()
+                    say("ACCEPTED", f"child{index}")
+                    serve(sock)
+    say("READY")
+    children = 0
+    watched = [commands] if mode == "preforked" else [commands, listening]
+    while True:
+        readable, _, _ = select.select(watched, [], [])
+        if commands in readable and commands.read() == "quit":
+            return
+        if listening not in readable:
+            continue
+        sock, _ = listening.accept()
+        if mode == "plain":
+            serve(sock)
+        elif mode == "threaded":
+            threading.Thread(target=serve, args=[sock], daemon=True).start()
+        else:
+            if fork(name, children) == 0:
+                listening.close()
+                say("ACCEPTED", f"child{children}")
+                serve(sock)
+                stay()
+            children += 1
+            sock.close()
+
+
+def connect(options):
+    address = (options["host"], int(options["port"]))
+    local = options.get("local")
+    return socket.create_connection(address, source_address=("", int(local)) if local else None)
+
+
+def tcp_client(name, options):
+    """up=, down= bytes, spread over seconds=; from port local=. pass=close|keep: a child, forked before the socket
+    exists, gets it over a unix socket and uses it; this process closes or keeps its copy."""
+    up, down = int(options.get("up", 0)), int(options.get("down", 0))
+    seconds = float(options.get("seconds", 0))
+    passing = options.get("pass")
+    if passing:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        if fork(name, 0) != 0:
+            sock = connect(options)
+            socket.send_fds(ours, [b"."], [sock.fileno()])
+            if passing == "close":
+                sock.close()
+            theirs.close()
+            ours.recv(1)
+            say("READY")
+            stay()
+        ours.close()
+        _, descriptors, _, _ = socket.recv_fds(theirs, 1, 1)
+        sock = socket.socket(fileno=descriptors[0])
+        theirs.send(b".")
+    else:
+        sock = connect(options)
+        say("READY")
+    sent = received = 0
+    while (command := commands.read()) != "quit":
+        if command == "go":
+            sock.sendall(HEADER.pack(up, down, seconds))
+            exchange(sock, up, down + 1, seconds)
+            sent += HEADER.size + up
+            received += down + 1
+            say("DONE", sent, received)
+        elif command == "reset":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.close()
+            say("CLOSED")
+        elif command == "close":
+            sock.close()
+            say("CLOSED")
+
+
+def datagram_socket(host, options):
+    return socket.socket(
+        family(host),
+        socket.SOCK_DGRAM,
+        socket.IPPROTO_UDPLITE if "lite" in options else socket.IPPROTO_UDP,
+    )
+
+
+def udp_server(name, options):
+    """Answers each datagram with reply= bytes. sockets=N of them on one port; connect: to the
+    sender of the first datagram."""
+    host = options.get("host", "0.0.0.0")
+    socks = []
+    for _ in range(int(options.get("sockets", 1))):
+        sock = datagram_socket(host, options)
+        if "reuseport" in options:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family(host) == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, "dual" not in options)
+        sock.bind((host, int(options["port"])))
+        socks.append(sock)
+    reply = BLOCK[: int(options.get("reply", 0))]
+    connect = "connect" in options
+    say("READY")
+    while True:
+        readable, _, _ = select.select([commands, *socks], [], [])
+        for ready in readable:
+            if ready is commands:
+                if commands.read() == "quit":
+                    return
+                continue
+            _, address = ready.recvfrom(len(BLOCK))
+            if connect:
+                ready.connect(address)
+                connect = False
+            if reply:
+                ready.sendto(reply, address)
+
+
+def udp_client(name, options):
+    """count= datagrams of size= bytes from each of sockets= sockets, spread over seconds=, a reply
+    of reply= bytes to each. connected: by connect(), else by sendto() on a bound socket."""
+    host, count = options["host"], int(options["count"])
+    address = (host, int(options["port"]))
+    size, reply = int(options["size"]), int(options.get("reply", 0))
+    seconds = float(options.get("seconds", 0))
+    socks = [datagram_socket(host, options) for _ in range(int(options.get("sockets", 1)))]
+    for sock in socks:
+        if "connected" in options:
+            sock.connect(address)
+        else:
+            sock.bind(("::" if family(host) == socket.AF_INET6 else "0.0.0.0", 0))
+    say("READY")
+    sent = received = 0
+    while (command := commands.read()) != "quit":
+        if command == "go":
+            start = time.monotonic()
+            goal_sent, goal_received = sent + size * count, received + reply * count
+            for index in range(count):
+                # Never more than one datagram under way, so no buffer overflows and none is lost.
+                time.sleep(max(0, start + seconds * index / count - time.monotonic()))
+                sock = socks[index % len(socks)]
+                if "connected" in options:
+                    sent += sock.send(BLOCK[:size])
+                else:
+                    sent += sock.sendto(BLOCK[:size], address)
+                if reply:
+                    sock.settimeout(5)
+                    received += len(sock.recv(len(BLOCK)))
+            assert (sent, received) == (goal_sent, goal_received)
+            say("DONE", sent, received)
+        elif command == "close":
+            for sock in socks:
+                sock.close()
+            say("CLOSED")
+
+
+def ping(name, options):
+    """count= ICMP echo requests with size= bytes of data, each answered by the other kernel."""
+    size, count = int(options["size"]), int(options["count"])
+    sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+    sock.connect((options["host"], 0))
+    sock.settimeout(5)
+    say("READY")
+    sent = received = 0
+    while commands.read() != "quit":
+        for index in range(count):
+            header = struct.pack("!BBHHH", 8, 0, 0, os.getpid() & 0xFFFF, index)
+            packet = header + bytes(size)
+            words = sum(struct.unpack(f"!{len(packet) // 2}H", packet))
+            words = (words & 0xFFFF) + (words >> 16)
+            packet = packet[:2] + struct.pack("!H", ~words & 0xFFFF) + packet[4:]
+            sent += sock.send(packet)
+            received += len(sock.recv(len(BLOCK)))
+        say("DONE", sent, received)
+
+
+ROLES = {
+    "tcp-server": tcp_server,
+    "tcp-client": tcp_client,
+    "udp-server": udp_server,
+    "udp-client": udp_client,
+    "ping": ping,
+}
+
+if __name__ == "__main__":
+    signal.alarm(LIFE)
+    commands = Commands()
+    ROLES[sys.argv[2]](
+        sys.argv[1], dict(word.partition("=")[::2] for word in sys.argv[3:])
+    )
