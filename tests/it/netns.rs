@@ -1,0 +1,285 @@
+//! Network namespaces for one test.
+//!
+//! ```text
+//!   Net::new()       watched ──────────────────── peer
+//!                    10.77.0.1/24        10.77.0.2/24
+//!                    fd77::1/64            fd77::2/64
+//!
+//!   Net::routed()    peer ────────── watched ────────── far
+//!                    10.77.0.2   .0.1   10.77.1.1   10.77.1.2
+//!                    (watched is the router and everyone's default gateway; IPv4 only)
+//! ```
+//!
+//! The program under test runs in `watched`. Nothing leaves these namespaces, and their names hold
+//! the test process's id and a counter, so tests run side by side and what a killed run left behind
+//! can be told and swept.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{self, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+pub(crate) const WATCHED4: &str = "10.77.0.1";
+pub(crate) const PEER4: &str = "10.77.0.2";
+pub(crate) const WATCHED6: &str = "fd77::1";
+pub(crate) const PEER6: &str = "fd77::2";
+pub(crate) const FAR4: &str = "10.77.1.2";
+
+const PREFIX: &str = "bwmon-it";
+const NAMESPACES: &str = "/run/netns";
+
+/// One network namespace, deleted when dropped.
+pub(crate) struct Namespace {
+    pub(crate) name: String,
+}
+
+impl Namespace {
+    fn new(name: String) -> Namespace {
+        let namespace = Namespace { name };
+        output(Command::new("ip").args(["netns", "add", &namespace.name]));
+        namespace.run("ip link set lo up");
+        namespace
+    }
+
+    /// A command that will run in here. `nsenter` and not `ip netns exec`, which would hide parts
+    /// of /sys; it becomes the program, so the child's pid is the program's.
+    pub(crate) fn command(&self, program: impl AsRef<Path>) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={NAMESPACES}/{}", self.name)).arg("--").arg(program.as_ref());
+        command
+    }
+
+    /// Runs words separated by spaces to their end; what they print.
+    pub(crate) fn run(&self, words: &str) -> String {
+        let mut words = words.split(' ');
+        output(self.command(words.next().unwrap()).args(words))
+    }
+
+    /// The processes in here.
+    pub(crate) fn pids(&self) -> Vec<String> {
+        let pids = output(Command::new("ip").args(["netns", "pids", &self.name]));
+        pids.lines().map(str::to_owned).collect()
+    }
+
+    /// Loads an nft script.
+    pub(crate) fn nft(&self, script: &str) {
+        let mut child = self
+            .command("nft")
+            .args(["-f", "-"])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+        let result = child.wait_with_output().unwrap();
+        let message = String::from_utf8_lossy(&result.stderr);
+        assert!(result.status.success(), "nft in {} refused\n{script}\n{message}", self.name);
+    }
+
+    pub(crate) fn sysctl(&self, key: &str) -> String {
+        self.run(&format!("sysctl -n {key}")).trim().to_owned()
+    }
+
+    pub(crate) fn set_sysctl(&self, key: &str, value: u8) {
+        self.run(&format!("sysctl -q -w {key}={value}"));
+    }
+
+    fn address(&self, link: &str, address: &str) {
+        // Without nodad an IPv6 address is not usable for its first second.
+        let flags = if address.contains(':') { " nodad" } else { "" };
+        self.run(&format!("ip address add {address} dev {link}{flags}"));
+        self.run(&format!("ip link set {link} up"));
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        delete_namespace(&self.name);
+    }
+}
+
+/// What a test wants of its namespaces.
+#[derive(Clone, Copy)]
+pub(crate) struct Setup {
+    /// A rule in `watched` that turns connection tracking on.
+    pub(crate) tracking: bool,
+    /// `nf_conntrack_acct` in `watched`.
+    pub(crate) accounting: bool,
+    /// The third namespace.
+    pub(crate) routed: bool,
+}
+
+/// The namespaces of one test, and a directory that every user may read.
+pub(crate) struct Net {
+    pub(crate) watched: Namespace,
+    pub(crate) peer: Namespace,
+    pub(crate) far: Option<Namespace>,
+    pub(crate) dir: PathBuf,
+}
+
+impl Net {
+    /// `watched` and `peer`, with tracking and accounting; `None` where that can't be had.
+    pub(crate) fn new() -> Option<Net> {
+        Net::with(Setup { tracking: true, accounting: true, routed: false })
+    }
+
+    /// With `far` behind `watched`.
+    pub(crate) fn routed() -> Option<Net> {
+        Net::with(Setup { tracking: true, accounting: true, routed: true })
+    }
+
+    pub(crate) fn with(setup: Setup) -> Option<Net> {
+        if let Some(why) = missing() {
+            skip(why);
+            return None;
+        }
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let id = format!("{PREFIX}-{}-{}", process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let dir = std::env::temp_dir().join(&id);
+        fs::create_dir(&dir).unwrap();
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
+        let script = dir.join("workload.py");
+        fs::write(&script, include_str!("../workloads/workload.py")).unwrap();
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o644)).unwrap();
+
+        let net = Net {
+            watched: Namespace::new(format!("{id}-watched")),
+            peer: Namespace::new(format!("{id}-peer")),
+            far: setup.routed.then(|| Namespace::new(format!("{id}-far"))),
+            dir,
+        };
+        net.join(&net.peer, "peer");
+        net.watched.address("peer", &format!("{WATCHED4}/24"));
+        net.peer.address("watched", &format!("{PEER4}/24"));
+        if let Some(far) = &net.far {
+            net.join(far, "far");
+            net.watched.address("far", "10.77.1.1/24");
+            far.address("watched", &format!("{FAR4}/24"));
+            far.run("ip route add default via 10.77.1.1");
+            net.peer.run(&format!("ip route add default via {WATCHED4}"));
+            net.watched.set_sysctl("net.ipv4.ip_forward", 1);
+        } else {
+            net.watched.address("peer", &format!("{WATCHED6}/64"));
+            net.peer.address("watched", &format!("{PEER6}/64"));
+        }
+        net.watched.set_sysctl("net.netfilter.nf_conntrack_acct", setup.accounting.into());
+        if setup.tracking {
+            net.track();
+        }
+        Some(net)
+    }
+
+    /// Conntrack's hooks exist in a namespace only while some rule there needs them.
+    pub(crate) fn track(&self) {
+        self.watched.nft(
+            "table inet tracking {\n chain input {\n  type filter hook input priority 0\n  \
+             ct state new,established accept\n }\n}\n",
+        );
+    }
+
+    fn join(&self, other: &Namespace, link: &str) {
+        // Made at both ends at once: a name of its own in the host's namespace might be taken.
+        output(Command::new("ip").args(["link", "add", link, "netns", &self.watched.name]).args([
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "watched",
+            "netns",
+            &other.name,
+        ]));
+    }
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// Says loudly that a test did not run; a failure where the environment demands that all run.
+pub(crate) fn skip(why: &str) {
+    skip_or_fail(why, std::env::var_os("BWMON_REQUIRE_NETNS").is_some_and(|value| value == "1"));
+}
+
+pub(crate) fn skip_or_fail(why: &str, required: bool) {
+    assert!(!required, "SKIPPED, but BWMON_REQUIRE_NETNS=1: {why}");
+    // Not eprintln!, which the test runner keeps to itself while a test passes.
+    let name = std::thread::current().name().unwrap_or("a test").to_owned();
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {name}: {why}");
+}
+
+/// Why these tests can't run here, if so. The first call sweeps what dead runs left.
+fn missing() -> Option<&'static str> {
+    static MISSING: OnceLock<Option<String>> = OnceLock::new();
+    MISSING
+        .get_or_init(|| {
+            if !rustix::process::geteuid().is_root() {
+                return Some("needs root".to_owned());
+            }
+            let mut why = String::new();
+            for program in ["ip -V", "nft -v", "conntrack -V", "nsenter -V", "setpriv -V"]
+                .into_iter()
+                .chain(["/usr/bin/python3 -V", "sysctl -V"])
+            {
+                let mut words = program.split(' ');
+                let name = words.next().unwrap();
+                let run = Command::new(name).args(words).output();
+                if !run.is_ok_and(|run| run.status.success()) {
+                    write!(why, "needs {name}; ").unwrap();
+                }
+            }
+            if !why.is_empty() {
+                return Some(why);
+            }
+            sweep();
+            let probe = format!("{PREFIX}-{}-probe", process::id());
+            let made = Command::new("ip").args(["netns", "add", &probe]).output().unwrap();
+            delete_namespace(&probe);
+            (!made.status.success()).then(|| {
+                format!("no network namespace: {}", String::from_utf8_lossy(&made.stderr).trim())
+            })
+        })
+        .as_deref()
+}
+
+/// Deletes namespaces and directories of test processes that are no more.
+fn sweep() {
+    let dead = |name: &str| {
+        name.strip_prefix(PREFIX)
+            .and_then(|rest| rest.strip_prefix('-')?.split('-').next()?.parse::<u32>().ok())
+            .is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
+    };
+    for folder in [Path::new(NAMESPACES), &std::env::temp_dir()] {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let Some(name) = name.to_str().filter(|name| dead(name)) else { continue };
+            if folder == Path::new(NAMESPACES) {
+                delete_namespace(name);
+            } else {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+}
+
+fn delete_namespace(name: &str) {
+    // Its own failure must not hide the test's: no assertion, and Drop may not panic.
+    let _ = Command::new("ip").args(["netns", "delete", name]).stderr(Stdio::null()).status();
+}
+
+/// Runs a command that has to work; what it prints.
+fn output(command: &mut Command) -> String {
+    let result = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(
+        result.status.success(),
+        "{command:?} failed, {}\n{}",
+        result.status,
+        String::from_utf8_lossy(&result.stderr)
+    );
+    String::from_utf8(result.stdout).unwrap()
+}

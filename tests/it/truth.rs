@@ -1,0 +1,183 @@
+//! The true bytes, counted by nft in the watched namespace.
+//!
+//! nft's input and output hooks see the packets that conntrack sees, super-packets included, so the
+//! counts are equal to the byte.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fmt::Write as _;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::netns::Namespace;
+
+/// Bytes as one process, or one side of a flow, sees them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Bytes {
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+}
+
+impl Bytes {
+    pub(crate) fn new(received: u64, sent: u64) -> Bytes {
+        Bytes { received, sent }
+    }
+
+    pub(crate) fn total(self) -> u64 {
+        self.received + self.sent
+    }
+
+    pub(crate) fn swapped(self) -> Bytes {
+        Bytes { received: self.sent, sent: self.received }
+    }
+
+    /// Both directions within a thousandth of the truth.
+    pub(crate) fn is_within_a_thousandth_of(self, truth: Bytes) -> bool {
+        let near = |got: u64, truth: u64| got.abs_diff(truth) * 1000 <= truth;
+        near(self.received, truth.received) && near(self.sent, truth.sent)
+    }
+}
+
+impl std::ops::Add for Bytes {
+    type Output = Bytes;
+
+    fn add(self, other: Bytes) -> Bytes {
+        Bytes { received: self.received + other.received, sent: self.sent + other.sent }
+    }
+}
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "in {} / out {}", self.received, self.sent)
+    }
+}
+
+/// What one name counts: an nft match for what it receives and one for what it sends.
+pub(crate) struct Count<'a> {
+    name: &'a str,
+    hooks: [&'static str; 2],
+    received: String,
+    sent: String,
+}
+
+impl<'a> Count<'a> {
+    /// Someone here who talks to a server's port: `proto` as nft says it, like `tcp`.
+    pub(crate) fn client(name: &'a str, proto: &str, port: u16) -> Count<'a> {
+        Count {
+            name,
+            hooks: ["input", "output"],
+            received: format!("{proto} sport {port}"),
+            sent: format!("{proto} dport {port}"),
+        }
+    }
+
+    /// A server here.
+    pub(crate) fn server(name: &'a str, proto: &str, port: u16) -> Count<'a> {
+        Count {
+            name,
+            hooks: ["input", "output"],
+            received: format!("{proto} dport {port}"),
+            sent: format!("{proto} sport {port}"),
+        }
+    }
+
+    /// What passes through, as the side that asks the server's port sees it.
+    pub(crate) fn forwarded(name: &'a str, proto: &str, port: u16) -> Count<'a> {
+        Count { hooks: ["forward", "forward"], ..Count::client(name, proto, port) }
+    }
+
+    /// Any two matches at the input and output hooks.
+    pub(crate) fn matching(name: &'a str, received: &str, sent: &str) -> Count<'a> {
+        Count {
+            name,
+            hooks: ["input", "output"],
+            received: received.to_owned(),
+            sent: sent.to_owned(),
+        }
+    }
+}
+
+/// The counters of one test.
+pub(crate) struct Truth<'a> {
+    namespace: &'a Namespace,
+}
+
+impl<'a> Truth<'a> {
+    pub(crate) fn start(namespace: &'a Namespace, counts: &[Count<'_>]) -> Truth<'a> {
+        let mut script = String::from("table inet truth {\n");
+        for count in counts {
+            let name = count.name;
+            writeln!(script, " counter {name}_in {{\n }}\n counter {name}_out {{\n }}").unwrap();
+        }
+        for hook in ["input", "output", "forward"] {
+            writeln!(script, " chain {hook} {{\n  type filter hook {hook} priority 10").unwrap();
+            for count in counts {
+                let directions = [(&count.received, "in"), (&count.sent, "out")];
+                for (at, (matching, direction)) in count.hooks.iter().zip(directions) {
+                    if *at == hook {
+                        let name = count.name;
+                        writeln!(script, "  {matching} counter name {name}_{direction}").unwrap();
+                    }
+                }
+            }
+            script.push_str(" }\n");
+        }
+        script.push_str("}\n");
+        namespace.nft(&script);
+        Truth { namespace }
+    }
+
+    /// The counts when nothing is under way any more: the same twice, further apart than an
+    /// acknowledgement may be delayed (200 ms).
+    pub(crate) fn settled(&self) -> BTreeMap<String, Bytes> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let mut last = self.read();
+        loop {
+            thread::sleep(Duration::from_millis(250));
+            let now = self.read();
+            if now == last {
+                return now;
+            }
+            assert!(Instant::now() < deadline, "still traffic: {last:?}, then {now:?}");
+            last = now;
+        }
+    }
+
+    fn read(&self) -> BTreeMap<String, Bytes> {
+        parse_counters(&self.namespace.run("nft list counters table inet truth"))
+    }
+}
+
+/// Reads `counter NAME_in { packets N bytes N }` blocks.
+fn parse_counters(text: &str) -> BTreeMap<String, Bytes> {
+    let mut counts = BTreeMap::<String, Bytes>::new();
+    let words: Vec<&str> = text.split_whitespace().collect();
+    for block in words.windows(7) {
+        let ["counter", name, "{", "packets", _, "bytes", bytes] = block else { continue };
+        let bytes = bytes.parse().unwrap();
+        let (name, direction) = name.rsplit_once('_').unwrap();
+        let count = counts.entry(name.to_owned()).or_default();
+        match direction {
+            "in" => count.received = bytes,
+            _ => count.sent = bytes,
+        }
+    }
+    assert!(!counts.is_empty(), "no counters in nft's output:\n{text}");
+    counts
+}
+
+#[test]
+fn counters_are_read_as_nft_prints_them() {
+    let text = "table inet truth {\n\tcounter a_in {\n\t\tpackets 2 bytes 120\n\t}\n\
+                \tcounter a_out {\n\t\tpackets 1 bytes 60\n\t}\n}\n";
+    assert_eq!(parse_counters(text), BTreeMap::from([("a".to_owned(), Bytes::new(120, 60))]));
+}
+
+#[test]
+fn a_thousandth_is_a_thousandth() {
+    let truth = Bytes::new(2000, 1000);
+    assert!(Bytes::new(1998, 1001).is_within_a_thousandth_of(truth));
+    assert!(!Bytes::new(1997, 1000).is_within_a_thousandth_of(truth));
+    assert!(!Bytes::new(2000, 1002).is_within_a_thousandth_of(truth));
+    assert!(!truth.swapped().is_within_a_thousandth_of(truth));
+}

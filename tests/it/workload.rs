@@ -1,0 +1,164 @@
+//! Starts and commands the processes of `tests/workloads/workload.py`.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::net::{AddressFamily, Protocol, RawProtocol, SocketType, socket};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+
+use crate::netns::{Namespace, Net, skip};
+use crate::truth::Bytes;
+
+/// How long anything may take that takes a few seconds at most.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// An exchange of a few megabytes that takes long enough to be held to the thousandth.
+pub(crate) const LIVE: &str = "up=3000000 down=2000000 seconds=3.5";
+
+/// Options of `setpriv`: runs a command as nobody, without any privilege.
+pub(crate) const NOBODY: &[&str] = &["--reuid=65534", "--regid=65534", "--clear-groups"];
+
+/// Newer kernels have given UDP-Lite up.
+pub(crate) fn udplite_is_missing() -> bool {
+    let protocol = Protocol::from_raw(RawProtocol::new(136).unwrap());
+    let missing = socket(AddressFamily::INET, SocketType::DGRAM, Some(protocol)).is_err();
+    if missing {
+        skip("this kernel has no UDP-Lite");
+    }
+    missing
+}
+
+/// A workload process and its children, killed when dropped.
+pub(crate) struct Workload {
+    what: String,
+    child: Child,
+    stdin: Option<ChildStdin>,
+    lines: Receiver<String>,
+    errors: PathBuf,
+}
+
+impl Workload {
+    /// Starts one and waits until it is set up. `role` is the role and its options.
+    pub(crate) fn start(net: &Net, namespace: &Namespace, name: &str, role: &str) -> Workload {
+        Workload::start_as(net, namespace, &[], name, role)
+    }
+
+    /// The same, through `setpriv` with these options.
+    pub(crate) fn start_as(
+        net: &Net,
+        namespace: &Namespace,
+        setpriv: &[&str],
+        name: impl AsRef<OsStr>,
+        role: &str,
+    ) -> Workload {
+        let name = name.as_ref();
+        let what = format!("workload {} {role} in {}", name.to_string_lossy(), namespace.name);
+        let mut command = namespace.command("setpriv");
+        // The interpreter by its path: a version manager's shim would fork. The script by its name
+        // alone: the program under test cuts command lines, and the workload's name has to be seen.
+        command.args(setpriv).args(["/usr/bin/python3", "workload.py"]).arg(name);
+        command.args(role.split(' ')).current_dir(&net.dir);
+        let errors = net.dir.join(format!("{}.stderr", fs::read_dir(&net.dir).unwrap().count()));
+        let mut child = command
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(File::create(&errors).unwrap())
+            .spawn()
+            .unwrap();
+        let (sender, lines) = mpsc::channel();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let stdin = child.stdin.take();
+        let mut workload = Workload { what, child, stdin, lines, errors };
+        workload.wait_for("READY");
+        workload
+    }
+
+    /// One exchange, from its command to its end; the payload so far.
+    pub(crate) fn go(&mut self) -> Bytes {
+        self.begin();
+        self.done()
+    }
+
+    /// Only commands an exchange.
+    pub(crate) fn begin(&mut self) {
+        self.tell("go");
+    }
+
+    /// Waits for the end of the exchange; the payload so far.
+    pub(crate) fn done(&mut self) -> Bytes {
+        let line = self.wait_for("DONE");
+        let mut numbers = line.split(' ').skip(1).map(|word| word.parse().unwrap());
+        let sent = numbers.next().unwrap();
+        Bytes { received: numbers.next().unwrap(), sent }
+    }
+
+    /// The workload closes its socket in the ordinary way.
+    pub(crate) fn close(&mut self) {
+        self.tell("close");
+        self.wait_for("CLOSED");
+    }
+
+    /// The workload resets its connection.
+    pub(crate) fn reset(&mut self) {
+        self.tell("reset");
+        self.wait_for("CLOSED");
+    }
+
+    /// Ends the process and waits until it is gone.
+    pub(crate) fn quit(mut self) {
+        self.stdin = None;
+        let pid = Pid::from_child(&self.child);
+        // Not reaped yet: until the group is killed, its number must not become another's.
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        let deadline = Instant::now() + DEADLINE;
+        while waitid(WaitId::Pid(pid), options).unwrap().is_none() {
+            assert!(Instant::now() < deadline, "{} does not end", self.what);
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits for a line that begins so.
+    pub(crate) fn wait_for(&mut self, beginning: &str) -> String {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) if line.starts_with(beginning) => return line,
+                Ok(_) => {}
+                Err(error) => panic!(
+                    "{}: no line {beginning:?} ({error}); its stderr:\n{}",
+                    self.what,
+                    fs::read_to_string(&self.errors).unwrap_or_default()
+                ),
+            }
+        }
+    }
+
+    fn tell(&mut self, command: &str) {
+        writeln!(self.stdin.as_ref().unwrap(), "{command}")
+            .unwrap_or_else(|error| panic!("{}: {command}: {error}", self.what));
+    }
+}
+
+impl Drop for Workload {
+    fn drop(&mut self) {
+        // The whole group: a forking server's children too, whether or not the parent still lives.
+        let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+        let _ = self.child.wait();
+    }
+}
