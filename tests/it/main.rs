@@ -15,3 +15,6 @@ mod truth;
 mod workload;
 
 mod harness;
+mod servers;
+mod tcp;
+mod udp;

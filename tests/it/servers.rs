@@ -1,0 +1,82 @@
+//! Servers that hand their connections to threads and to other processes.
+
+use crate::netns::{Net, WATCHED4};
+use crate::run::{Running, watch};
+use crate::truth::{Bytes, Count, Truth};
+use crate::workload::{LIVE, Workload};
+
+/// Two clients with connections of their own, told apart by their ports.
+fn counts() -> [Count<'static>; 2] {
+    [("first", 40001), ("second", 40002)].map(|(name, port)| {
+        let received = format!("tcp sport {port} tcp dport 9000");
+        let sent = format!("tcp dport {port} tcp sport 9000");
+        Count::matching(name, &received, &sent)
+    })
+}
+
+/// The roles of these clients, of different sizes, or a mix-up would not show.
+fn clients() -> [String; 2] {
+    [(40001, LIVE), (40002, "up=700000 down=1500000 seconds=3.5")].map(|(port, exchange)| {
+        format!("tcp-client host={WATCHED4} port=9000 local={port} {exchange}")
+    })
+}
+
+fn expect_nothing(running: &mut Running, name: &str) {
+    let got = running.settled().workload(name);
+    running.expect(name, got, Bytes::default());
+}
+
+#[test]
+fn threaded_server() {
+    let Some(net) = Net::new() else { return };
+    let truth = Truth::start(&net.watched, &counts());
+    let _server =
+        Workload::start(&net, &net.watched, "server", "tcp-server mode=threaded port=9000");
+    let mut conntrack = watch(&net, "conntrack", &[]);
+    let mut sockets = watch(&net, "sockets", &[]);
+    let mut clients = clients().map(|role| Workload::start(&net, &net.peer, "client", &role));
+    clients.iter_mut().for_each(Workload::begin);
+    let [first, second] = clients.each_mut().map(|client| client.done().swapped());
+    let truth = truth.settled();
+    conntrack.expect_share("server", truth["first"] + truth["second"]);
+    sockets.expect_payload("server", first + second, 0);
+    conntrack.stop();
+    sockets.stop();
+}
+
+/// Connections that end up in one child each; which child got one is told by the server.
+fn children(role: &str) {
+    let Some(net) = Net::new() else { return };
+    let truth = Truth::start(&net.watched, &counts());
+    let mut server = Workload::start(&net, &net.watched, "srv-parent", role);
+    let mut conntrack = watch(&net, "conntrack", &[]);
+    let mut sockets = watch(&net, "sockets", &[]);
+    let mut owners = Vec::new();
+    let mut clients = clients().map(|role| {
+        let client = Workload::start(&net, &net.peer, "client", &role);
+        let accepted = server.wait_for("ACCEPTED");
+        owners.push(format!("srv-{}", accepted.split(' ').nth(1).unwrap()));
+        client
+    });
+    clients.iter_mut().for_each(Workload::begin);
+    let payloads = clients.each_mut().map(|client| client.done().swapped());
+    let truth = truth.settled();
+    for (index, name) in ["first", "second"].into_iter().enumerate() {
+        conntrack.expect_share(&owners[index], truth[name]);
+        sockets.expect_payload(&owners[index], payloads[index], 0);
+    }
+    for mut running in [conntrack, sockets] {
+        expect_nothing(&mut running, "srv-parent");
+        running.stop();
+    }
+}
+
+#[test]
+fn forking_server() {
+    children("tcp-server mode=forking port=9000");
+}
+
+#[test]
+fn preforked_server() {
+    children("tcp-server mode=preforked workers=3 port=9000");
+}
