@@ -14,7 +14,11 @@ mod screen;
 mod truth;
 mod workload;
 
+mod conservation;
 mod harness;
+mod lookback;
+mod loopback;
+mod nat;
 mod servers;
 mod tcp;
 mod udp;

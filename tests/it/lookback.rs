@@ -1,0 +1,241 @@
+//! What counts from before the start, what stays of what has ended, and rates.
+
+use std::time::{Duration, Instant};
+
+use crate::netns::{Net, PEER4};
+use crate::run::{Running, inside, once, watch};
+use crate::truth::{Bytes, Count, Truth};
+use crate::workload::{LIVE, Workload};
+
+const EXCHANGE: &str = "up=300000 down=200000";
+
+fn server(net: &Net) -> Workload {
+    Workload::start(net, &net.peer, "server", "tcp-server mode=threaded port=9000")
+}
+
+fn client(net: &Net, exchange: &str) -> Workload {
+    let role = format!("tcp-client host={PEER4} port=9000 {exchange}");
+    Workload::start(net, &net.watched, "client", &role)
+}
+
+fn count(net: &Net) -> Truth<'_> {
+    Truth::start(&net.watched, &[Count::client("client", "tcp", 9000)])
+}
+
+#[test]
+fn the_first_refresh_holds_what_was_before_the_start() {
+    let Some(net) = Net::new() else { return };
+    let truth = count(&net);
+    let _server = server(&net);
+    let mut client = client(&net, EXCHANGE);
+    let payload = client.go();
+    let truth = truth.settled()["client"];
+    let refresh = once(&net.watched, &["--source", "conntrack"]);
+    assert_eq!(refresh.workload("client"), truth);
+    let refresh = once(&net.watched, &["--source", "sockets"]);
+    let got = refresh.workload("client");
+    assert_eq!(got.received, payload.received);
+    assert!((payload.sent..=payload.sent + 1).contains(&got.sent), "{got} for {payload}");
+}
+
+#[test]
+fn no_lookback_leaves_out_what_was_before_the_start() {
+    let Some(net) = Net::new() else { return };
+    let truth = count(&net);
+    let _server = server(&net);
+    let mut client = client(&net, EXCHANGE);
+    let payload_before = client.go();
+    let before = truth.settled()["client"];
+    let mut conntrack = watch(&net, "conntrack", &["--no-lookback"]);
+    let mut sockets = watch(&net, "sockets", &["--no-lookback"]);
+    for running in [&mut conntrack, &mut sockets] {
+        let refresh = running.settled();
+        running.expect("before new traffic", refresh.total(), 0);
+    }
+    let payload = client.go();
+    let after = truth.settled()["client"];
+    conntrack.expect_share("client", difference(after, before));
+    // The SYN was before the start.
+    sockets.expect_payload("client", difference(payload, payload_before), 0);
+    conntrack.stop();
+    sockets.stop();
+}
+
+fn difference(after: Bytes, before: Bytes) -> Bytes {
+    Bytes::new(after.received - before.received, after.sent - before.sent)
+}
+
+#[test]
+fn the_first_refresh_comes_at_once_only_where_it_can_say_something() {
+    let Some(net) = Net::new() else { return };
+    let time = |extra: &[&str]| {
+        let mut args = vec!["--source", "sockets", "--count", "1", "--interval", "2"];
+        args.extend(extra);
+        let start = Instant::now();
+        Running::start(inside(&net.watched, &args)).finish().single_refresh();
+        start.elapsed()
+    };
+    let interval = Duration::from_secs(2);
+    assert!(time(&[]) < interval, "traffic waited");
+    assert!(time(&["--no-lookback"]) >= interval, "--no-lookback did not wait");
+    assert!(time(&["--bandwidth"]) >= interval, "--bandwidth did not wait");
+}
+
+/// Ends a flow in this way while it is watched; its bytes stay.
+fn ended(end: impl Fn(&Net, &mut Workload)) {
+    let Some(net) = Net::new() else { return };
+    let truth = count(&net);
+    let _server = server(&net);
+    let mut client = client(&net, EXCHANGE);
+    let mut running = watch(&net, "conntrack", &[]);
+    client.go();
+    running.wait_until("the client's line", |refresh| refresh.workload("client").sent > 300_000);
+    // Without a pause: these bytes and the end fall between two refreshes.
+    client.go();
+    end(&net, &mut client);
+    running.expect_share("client", truth.settled()["client"]);
+    running.stop();
+}
+
+#[test]
+fn bytes_of_a_flow_that_was_closed_are_kept() {
+    ended(|_, client| client.close());
+}
+
+#[test]
+fn bytes_of_a_flow_that_was_reset_are_kept() {
+    ended(|_, client| client.reset());
+}
+
+#[test]
+fn bytes_of_a_flow_that_conntrack_has_forgotten_are_kept() {
+    let Some(net) = Net::new() else { return };
+    let truth = count(&net);
+    let _server = server(&net);
+    let mut client = client(&net, EXCHANGE);
+    let mut running = watch(&net, "conntrack", &[]);
+    client.go();
+    client.close();
+    let truth = truth.settled()["client"];
+    running.expect_share("client", truth);
+    net.watched.run("conntrack -D -p tcp --dport 9000");
+    running.expect_share("client", truth);
+    running.stop();
+}
+
+#[test]
+fn a_process_that_ended_keeps_its_line() {
+    let Some(net) = Net::new() else { return };
+    let truth = count(&net);
+    let _server = server(&net);
+    let mut client = client(&net, EXCHANGE);
+    let mut conntrack = watch(&net, "conntrack", &["--unattributed"]);
+    let mut sockets = watch(&net, "sockets", &[]);
+    let payload = client.go();
+    sockets.expect_payload("client", payload, 1);
+    conntrack.expect_share("client", truth.settled()["client"]);
+    client.quit();
+    let truth = truth.settled()["client"];
+    conntrack.expect_share("client", truth);
+    let exited = conntrack.settled().reason("(exited)");
+    conntrack.expect("(exited)", exited, Bytes::default());
+    sockets.expect_payload("client", payload, 1);
+    conntrack.stop();
+    sockets.stop();
+}
+
+#[test]
+fn what_ended_before_the_start_has_exited() {
+    let Some(net) = Net::new() else { return };
+    let truth = count(&net);
+    let _server = server(&net);
+    let mut client = client(&net, EXCHANGE);
+    client.go();
+    client.quit();
+    let truth = truth.settled()["client"];
+    let refresh = once(&net.watched, &["--source", "conntrack", "--unattributed"]);
+    assert_eq!(refresh.reason("(exited)"), truth, "{refresh:#?}");
+    assert_eq!(refresh.lines.len(), 1, "{refresh:#?}");
+}
+
+/// Each connection is smaller than the one before, so that the entry's counters go backwards:
+/// conntrack may give the new entry even the old one's id.
+#[test]
+fn a_tuple_used_again_is_another_flow() {
+    let Some(net) = Net::new() else { return };
+    let truth = count(&net);
+    let _server = server(&net);
+    let mut conntrack = watch(&net, "conntrack", &[]);
+    let mut sockets = watch(&net, "sockets", &[]);
+    let mut known = Vec::new();
+    let mut before = Bytes::default();
+    for (name, up) in [("first", 300_000), ("second", 200_000), ("third", 100_000)] {
+        let role = format!("tcp-client host={PEER4} port=9000 local=40000 up={up} down={up}");
+        let mut client = Workload::start(&net, &net.watched, name, &role);
+        let payload = client.go();
+        sockets.expect_payload(name, payload, 1);
+        // A reset frees the port at once; conntrack replaces the entry at the next SYN.
+        client.reset();
+        let after = truth.settled()["client"];
+        conntrack.expect_share(name, difference(after, before));
+        client.quit();
+        known.push((name, difference(after, before), payload));
+        before = after;
+    }
+    for (name, truth, payload) in known {
+        conntrack.expect_share(name, truth);
+        sockets.expect_payload(name, payload, 1);
+    }
+    conntrack.stop();
+    sockets.stop();
+}
+
+/// One refresh after the other, the rates of a known exchange add up to it.
+fn rates(source: &str) {
+    let Some(net) = Net::new() else { return };
+    let truth = count(&net);
+    let _server = server(&net);
+    let mut client = client(&net, LIVE);
+    let before = truth.settled()["client"];
+    let mut running = watch(&net, source, &["--bandwidth"]);
+    let mut seen = running.refreshes(0).len();
+    let mut last = Instant::now();
+    client.begin();
+    // Each rate times the time since the refresh before, as it arrives here.
+    let (mut received, mut sent, mut busy) = (0.0, 0.0, 0);
+    loop {
+        seen += 1;
+        let rate = running.refreshes(seen)[seen - 1].workload("client");
+        let seconds = last.elapsed().as_secs_f64();
+        last = Instant::now();
+        received += rate.received as f64 * seconds;
+        sent += rate.sent as f64 * seconds;
+        // The exchange pauses for less than an interval; its end is an interval without bytes.
+        match rate == Bytes::default() {
+            true if busy > 0 => break,
+            quiet => busy += u32::from(!quiet),
+        }
+    }
+    let payload = client.done();
+    let expected = match source {
+        "sockets" => payload,
+        _ => difference(truth.settled()["client"], before),
+    };
+    let near = |rates: f64, bytes: u64| (rates / bytes as f64 - 1.0).abs() < 0.1;
+    if !near(received, expected.received) || !near(sent, expected.sent) {
+        let got = Bytes::new(received as u64, sent as u64);
+        running.stop().differ("the sum of rates over time, within a tenth", &got, &expected);
+    }
+    assert!(busy >= 5, "the rates are not spread over refreshes: {busy} had bytes");
+    running.stop();
+}
+
+#[test]
+fn rates_add_up_to_the_traffic_with_conntrack() {
+    rates("conntrack");
+}
+
+#[test]
+fn rates_add_up_to_the_traffic_with_sockets() {
+    rates("sockets");
+}
