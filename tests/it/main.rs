@@ -14,11 +14,15 @@ mod screen;
 mod truth;
 mod workload;
 
+mod cli;
 mod conservation;
+mod filters;
 mod harness;
+mod hostile;
 mod lookback;
 mod loopback;
 mod nat;
 mod servers;
+mod sources;
 mod tcp;
 mod udp;

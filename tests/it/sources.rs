@@ -1,0 +1,198 @@
+//! Which source is taken, what is said of those that are not there, and what privileges do.
+
+use crate::netns::{Net, PEER4, Setup};
+use crate::run::{Finished, Running, inside, once, with_setpriv};
+use crate::truth::{Bytes, Count, Truth};
+use crate::workload::{NOBODY, Workload};
+
+const ACCOUNTING: &str = "net.netfilter.nf_conntrack_acct";
+const WITHOUT_NET_ADMIN: &[&str] = &["--bounding-set=-net_admin", "--inh-caps=-net_admin"];
+
+fn net(tracking: bool, accounting: bool) -> Option<Net> {
+    Net::with(Setup { tracking, accounting, routed: false })
+}
+
+fn run(net: &Net, args: &[&str]) -> Finished {
+    Running::start(inside(&net.watched, args)).finish()
+}
+
+/// A client that has exchanged a little, its server, and its payload.
+fn exchange(net: &Net) -> (Workload, Workload, Bytes) {
+    let server = Workload::start(net, &net.peer, "server", "tcp-server port=9000");
+    let role = format!("tcp-client host={PEER4} port=9000 up=50000 down=20000");
+    let mut client = Workload::start(net, &net.watched, "client", &role);
+    let payload = client.go();
+    (server, client, payload)
+}
+
+fn expect_payload(finished: &Finished, payload: Bytes) {
+    let got = finished.single_refresh().workload("client");
+    if got.received != payload.received || got.sent.wrapping_sub(payload.sent) > 1 {
+        finished.differ("payload bytes", &got, &payload);
+    }
+}
+
+#[test]
+fn auto_takes_conntrack_where_it_is_alive_and_says_nothing() {
+    let Some(net) = net(true, true) else { return };
+    let truth = Truth::start(&net.watched, &[Count::client("client", "tcp", 9000)]);
+    let (_server, _client, _) = exchange(&net);
+    let truth = truth.settled()["client"];
+    for args in [&["--count", "1"][..], &["--count", "1", "--source", "auto"]] {
+        let finished = run(&net, args);
+        finished.expect("client", finished.single_refresh().workload("client"), truth);
+        finished.expect("stderr", finished.stderr.as_str(), "");
+    }
+}
+
+#[test]
+fn auto_takes_sockets_where_accounting_is_off_and_says_so_once() {
+    let Some(net) = net(true, false) else { return };
+    let (_server, _client, payload) = exchange(&net);
+    let finished = run(&net, &["--count", "3", "--interval", "0.1"]);
+    finished.expect_status(0);
+    finished.expect_one_message("sockets");
+    finished.expect_one_message("nf_conntrack_acct");
+    finished.expect("messages", finished.messages("").len(), 1);
+    expect_payload(&run(&net, &["--count", "1"]), payload);
+    assert_eq!(net.watched.sysctl(ACCOUNTING), "0", "a plain run has switched accounting on");
+}
+
+#[test]
+fn auto_takes_sockets_where_no_rule_tracks_and_says_so_once() {
+    let Some(net) = net(false, true) else { return };
+    let (_server, _client, payload) = exchange(&net);
+    let finished = run(&net, &["--count", "1"]);
+    expect_payload(&finished, payload);
+    finished.expect_one_message("sockets");
+    finished.expect("messages", finished.messages("").len(), 1);
+    assert_eq!(net.watched.run("nft list ruleset"), "", "a plain run has made a rule");
+}
+
+#[test]
+fn conntrack_without_accounting_says_what_mends_it() {
+    let Some(net) = net(true, false) else { return };
+    let (_server, _client, _) = exchange(&net);
+    let finished = run(&net, &["--source", "conntrack", "--count", "1"]);
+    finished.expect_status(1);
+    finished.expect("stdout", finished.stdout.len(), 0);
+    finished.expect_one_message("nf_conntrack_acct=1");
+    assert_eq!(net.watched.sysctl(ACCOUNTING), "0");
+}
+
+#[test]
+fn conntrack_without_a_rule_says_what_mends_it() {
+    let Some(net) = net(false, true) else { return };
+    let (_server, _client, _) = exchange(&net);
+    let finished = run(&net, &["--source", "conntrack", "--count", "1"]);
+    let told = finished.messages("nft").len() + finished.messages("rule").len();
+    finished.expect("whether a rule is asked for", told > 0, true);
+}
+
+#[test]
+fn enable_accounting_sets_it_where_asked() {
+    let Some(net) = net(true, false) else { return };
+    let finished = run(&net, &["--enable-accounting", "--count", "1"]);
+    finished.expect_status(0);
+    assert_eq!(net.watched.sysctl(ACCOUNTING), "1");
+    assert_eq!(net.peer.sysctl(ACCOUNTING), "0", "in another namespace");
+    let truth = Truth::start(&net.watched, &[Count::client("client", "tcp", 9000)]);
+    let (_server, _client, _) = exchange(&net);
+    let truth = truth.settled()["client"];
+    let refresh = once(&net.watched, &["--source", "conntrack"]);
+    assert_eq!(refresh.workload("client"), truth);
+}
+
+#[test]
+fn enable_accounting_without_the_right_to_is_an_error() {
+    let Some(net) = net(true, false) else { return };
+    let args = ["--enable-accounting", "--source", "conntrack", "--count", "1"];
+    let finished = Running::start(with_setpriv(&net, NOBODY, &args)).finish();
+    finished.expect_status(1);
+    finished.expect("whether it is said", finished.messages("nf_conntrack_acct").is_empty(), false);
+    assert_eq!(net.watched.sysctl(ACCOUNTING), "0");
+}
+
+/// The doctor's words, in each of the states.
+#[test]
+fn check_tells_what_is_missing_and_the_command() {
+    for (tracking, accounting) in [(true, true), (true, false), (false, true), (false, false)] {
+        let Some(net) = net(tracking, accounting) else { return };
+        let rules = net.watched.run("nft list ruleset");
+        let finished = run(&net, &["--check"]);
+        finished.expect_status(0);
+        let text = String::from_utf8_lossy(&finished.stdout);
+        for (word, expected) in [
+            ("conntrack", true),
+            ("sockets", true),
+            ("nf_conntrack_acct=1", !accounting),
+            ("nft add", !tracking),
+        ] {
+            let what = format!("{word:?} with tracking {tracking}, accounting {accounting}");
+            finished.expect(&what, text.contains(word), expected);
+        }
+        // A doctor only looks.
+        assert_eq!(net.watched.sysctl(ACCOUNTING), u8::from(accounting).to_string());
+        assert_eq!(net.watched.run("nft list ruleset"), rules);
+    }
+}
+
+#[test]
+fn check_without_privileges_tells_what_it_cannot_see() {
+    let Some(net) = net(true, true) else { return };
+    let finished = Running::start(with_setpriv(&net, NOBODY, &["--check"])).finish();
+    finished.expect_status(0);
+    let text = String::from_utf8_lossy(&finished.stdout).to_lowercase();
+    finished.expect("CAP_NET_ADMIN", text.contains("cap_net_admin"), true);
+    finished.expect("CAP_SYS_PTRACE", text.contains("cap_sys_ptrace"), true);
+}
+
+#[test]
+fn without_net_admin_the_table_is_read_as_text() {
+    let Some(net) = net(true, true) else { return };
+    if !std::path::Path::new("/proc/net/nf_conntrack").exists() {
+        crate::netns::skip("this kernel has no /proc/net/nf_conntrack");
+        return;
+    }
+    let truth = Truth::start(&net.watched, &[Count::client("client", "tcp", 9000)]);
+    let (_server, _client, _) = exchange(&net);
+    let truth = truth.settled()["client"];
+    let args = ["--source", "conntrack", "--count", "1"];
+    let finished = Running::start(with_setpriv(&net, WITHOUT_NET_ADMIN, &args)).finish();
+    finished.expect("client", finished.single_refresh().workload("client"), truth);
+}
+
+#[test]
+fn nobody_sees_own_sockets_by_name_and_others_as_no_permission() {
+    let Some(net) = net(true, true) else { return };
+    let _server = Workload::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9000");
+    let role = format!("tcp-client host={PEER4} port=9000 up=50000 down=20000");
+    let mut own = Workload::start_as(&net, &net.watched, NOBODY, "own", &role);
+    let mut other = Workload::start(&net, &net.watched, "other", &role);
+    let [own, other] = [own.go(), other.go()];
+    let args = ["--source", "sockets", "--unattributed", "--count", "3", "--interval", "0.1"];
+    let finished = Running::start(with_setpriv(&net, NOBODY, &args)).finish();
+    finished.expect_status(0);
+    finished.expect_one_message("descriptors");
+    let refresh = finished.refreshes().pop().unwrap();
+    let near = |got: Bytes, payload: Bytes| {
+        got.received == payload.received && got.sent.wrapping_sub(payload.sent) <= 1
+    };
+    let [got_own, got_other] = [refresh.workload("own"), refresh.reason("(no permission)")];
+    if !near(got_own, own) {
+        finished.differ("own", &got_own, &own);
+    }
+    if !near(got_other, other) {
+        finished.differ("(no permission)", &got_other, &other);
+    }
+    finished.expect("other", refresh.workload("other"), Bytes::default());
+}
+
+#[test]
+fn nobody_is_told_what_conntrack_needs() {
+    let Some(net) = net(true, true) else { return };
+    let args = ["--source", "conntrack", "--count", "1"];
+    let finished = Running::start(with_setpriv(&net, NOBODY, &args)).finish();
+    finished.expect_status(1);
+    finished.expect("whether it is said", finished.messages("CAP_NET_ADMIN").is_empty(), false);
+}
