@@ -84,6 +84,27 @@ fn all_lines_together_are_the_whole_table() {
     running.stop();
 }
 
+/// Connections that come and go faster than the table can be read: whoever they are said to belong
+/// to, no byte is lost and none stands twice.
+#[test]
+fn a_table_that_changes_while_it_is_read_is_still_whole() {
+    let Some(net) = Net::new() else { return };
+    let truth = Truth::start(&net.watched, &[Count::client("all", "tcp", 9000)]);
+    let mut running = watch(&net, "conntrack", &["--unattributed", "--interval", "0.05"]);
+    let _server = Workload::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9000");
+    let role = format!("tcp-churn host={PEER4} port=9000 count=300 up=2000 down=1000");
+    let mut clients = [(); 3].map(|()| Workload::start(&net, &net.watched, "churn", &role));
+    clients.iter_mut().for_each(Workload::begin);
+    clients.iter_mut().for_each(|client| {
+        client.done();
+    });
+    let truth = truth.settled()["all"].total();
+    let refresh = running.settled();
+    running.expect("beside the table", refresh.total(), table(&net));
+    running.expect("beside nft", refresh.total(), truth);
+    running.stop();
+}
+
 #[test]
 fn a_ping_is_answered_by_the_kernel() {
     let Some(net) = Net::new() else { return };

@@ -117,6 +117,26 @@ fn a_passed_socket_that_both_hold_belongs_to_the_younger_process() {
     passed("keep");
 }
 
+#[test]
+fn a_command_line_is_cut_at_60_characters() {
+    let Some(net) = Net::new() else { return };
+    let _server = Workload::start(&net, &net.watched, "server", "tcp-server port=9000");
+    let role = "tcp-client host=127.0.0.1 port=9000 up=5000";
+    let mut client = Workload::start(&net, &net.watched, "client", role);
+    client.go();
+    let mut running = watch(&net, "conntrack", &[]);
+    let refresh = running.settled();
+    // The server has received more, so its line is the last.
+    let commands: Vec<&str> = refresh.lines.iter().map(|line| line.command.as_str()).collect();
+    let expected = [
+        "/usr/bin/python3 workload.py client tcp-client host=127.0...",
+        // Short enough to stand whole; the space was the last argument's end.
+        "/usr/bin/python3 workload.py server tcp-server port=9000 ",
+    ];
+    running.expect("commands", commands.join("|"), expected.join("|"));
+    running.stop();
+}
+
 /// What a refresh says of a namespace is of that namespace.
 #[test]
 fn the_peer_has_no_line() {

@@ -226,6 +226,21 @@ def tcp_client(name, options):
             say("CLOSED")
 
 
+def tcp_churn(name, options):
+    """An exchange of up= and down= bytes on each of count= connections, one after the other."""
+    up, down = int(options.get("up", 0)), int(options.get("down", 0))
+    say("READY")
+    sent = received = 0
+    while commands.read() != "quit":
+        for _ in range(int(options["count"])):
+            with connect(options) as sock:
+                sock.sendall(HEADER.pack(up, down, 0))
+                exchange(sock, up, down + 1, 0)
+                sent += HEADER.size + up
+                received += down + 1
+        say("DONE", sent, received)
+
+
 def datagram_socket(host, options):
     return socket.socket(
         family(host),
@@ -326,6 +341,7 @@ def ping(name, options):
 ROLES = {
     "tcp-server": tcp_server,
     "tcp-client": tcp_client,
+    "tcp-churn": tcp_churn,
     "udp-server": udp_server,
     "udp-client": udp_client,
     "ping": ping,
