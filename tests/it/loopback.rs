@@ -19,8 +19,8 @@ fn both_ends(host: &str) {
     let truth = truth.settled();
     conntrack.expect_share("client", truth["client"]);
     conntrack.expect_share("server", truth["server"]);
-    sockets.expect_payload("client", payload, 1);
-    sockets.expect_payload("server", payload.swapped(), 0);
+    sockets.expect_payload("client", payload);
+    sockets.expect_payload("server", payload.swapped());
     conntrack.stop();
     sockets.stop();
 }

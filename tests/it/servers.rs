@@ -39,7 +39,7 @@ fn threaded_server() {
     let [first, second] = clients.each_mut().map(|client| client.done().swapped());
     let truth = truth.settled();
     conntrack.expect_share("server", truth["first"] + truth["second"]);
-    sockets.expect_payload("server", first + second, 0);
+    sockets.expect_payload("server", first + second);
     conntrack.stop();
     sockets.stop();
 }
@@ -63,7 +63,7 @@ fn children(role: &str) {
     let truth = truth.settled();
     for (index, name) in ["first", "second"].into_iter().enumerate() {
         conntrack.expect_share(&owners[index], truth[name]);
-        sockets.expect_payload(&owners[index], payloads[index], 0);
+        sockets.expect_payload(&owners[index], payloads[index]);
     }
     for mut running in [conntrack, sockets] {
         expect_nothing(&mut running, "srv-parent");

@@ -17,7 +17,7 @@ fn client(host: &str) {
     let payload = client.go();
     let truth = truth.settled();
     conntrack.expect_share("client", truth["client"]);
-    sockets.expect_payload("client", payload, 1);
+    sockets.expect_payload("client", payload);
     conntrack.stop();
     sockets.stop();
 }
@@ -34,7 +34,7 @@ fn server(role: &str, host: &str) {
     let payload = client.go().swapped();
     let truth = truth.settled();
     conntrack.expect_share("server", truth["server"]);
-    sockets.expect_payload("server", payload, 0);
+    sockets.expect_payload("server", payload);
     conntrack.stop();
     sockets.stop();
 }
@@ -82,7 +82,7 @@ fn two_processes_with_one_command_line_share_a_line() {
     let [first, second] = twins.each_mut().map(Workload::done);
     let truth = truth.settled();
     conntrack.expect_share("twin", truth["twin"]);
-    sockets.expect_payload("twin", first + second, 2);
+    sockets.expect_payload("twin", first + second);
     conntrack.stop();
     sockets.stop();
 }
@@ -99,7 +99,7 @@ fn passed(keep: &str) {
     let payload = pair.go();
     let truth = truth.settled();
     conntrack.expect_share("pass-child0", truth["all"]);
-    sockets.expect_payload("pass-child0", payload, 1);
+    sockets.expect_payload("pass-child0", payload);
     for mut running in [conntrack, sockets] {
         let parent = running.settled().workload("pass-parent");
         running.expect("the process that made the socket", parent, Default::default());
