@@ -60,7 +60,7 @@ fn wrong_usage_ends_with_status_2() {
         (&["--interval", "1e300"], "--interval"),
         (&["--interval", "x"], "--interval"),
         (&["--count", "0"], "--count"),
-        (&["--count", "-1"], "--count"),
+        (&["--count", "-1"], "-1"),
         (&["--count", "1.5"], "--count"),
         (&["--count", "99999999999999999999999"], "--count"),
         (&["--source", "ebpf-or-so"], "--source"),

@@ -1,7 +1,7 @@
 //! Which source is taken, what is said of those that are not there, and what privileges do.
 
 use crate::netns::{Net, PEER4, Setup};
-use crate::run::{Finished, Running, inside, once, with_setpriv};
+use crate::run::{Finished, Running, inside, once, watch, with_setpriv};
 use crate::truth::{Bytes, Count, Truth};
 use crate::workload::{NOBODY, Workload};
 
@@ -30,7 +30,7 @@ fn expect_payload(finished: &Finished, payload: Bytes) {
 }
 
 #[test]
-fn auto_takes_conntrack_where_it_is_alive_and_says_nothing() {
+fn auto_takes_conntrack_where_it_is_alive_and_says_so_once() {
     let Some(net) = net(true, true) else { return };
     let truth = Truth::start(&net.watched, &[Count::client("client", "tcp", 9000)]);
     let (_server, _client, _) = exchange(&net);
@@ -38,7 +38,8 @@ fn auto_takes_conntrack_where_it_is_alive_and_says_nothing() {
     for args in [&["--count", "1"][..], &["--count", "1", "--source", "auto"]] {
         let finished = run(&net, args);
         finished.expect("client", finished.single_refresh().workload("client"), truth);
-        finished.expect("stderr", finished.stderr.as_str(), "");
+        finished.expect_one_message("conntrack");
+        finished.expect("messages", finished.messages("").len(), 1);
     }
 }
 
@@ -67,14 +68,21 @@ fn auto_takes_sockets_where_no_rule_tracks_and_says_so_once() {
 }
 
 #[test]
-fn conntrack_without_accounting_says_what_mends_it() {
+fn conntrack_without_accounting_says_what_mends_it_and_counts_once_mended() {
     let Some(net) = net(true, false) else { return };
-    let (_server, _client, _) = exchange(&net);
-    let finished = run(&net, &["--source", "conntrack", "--count", "1"]);
-    finished.expect_status(1);
-    finished.expect("stdout", finished.stdout.len(), 0);
-    finished.expect_one_message("nf_conntrack_acct=1");
-    assert_eq!(net.watched.sysctl(ACCOUNTING), "0");
+    let (_server, old, _) = exchange(&net);
+    let mut running = watch(&net, "conntrack", &[]);
+    let refresh = running.settled();
+    running.expect("without accounting", refresh.total(), 0);
+    assert_eq!(net.watched.sysctl(ACCOUNTING), "0", "a plain run has switched accounting on");
+    old.quit();
+    net.watched.set_sysctl(ACCOUNTING, 1);
+    let truth = Truth::start(&net.watched, &[Count::client("client", "tcp", 9000)]);
+    let role = format!("tcp-client host={PEER4} port=9000 up=50000 down=20000");
+    let mut client = Workload::start(&net, &net.watched, "new", &role);
+    client.go();
+    running.expect_share("new", truth.settled()["client"]);
+    running.stop().expect_one_message("nf_conntrack_acct=1");
 }
 
 #[test]
@@ -110,27 +118,37 @@ fn enable_accounting_without_the_right_to_is_an_error() {
     assert_eq!(net.watched.sysctl(ACCOUNTING), "0");
 }
 
-/// The doctor's words, in each of the states.
+/// The doctor only looks; the commands that it gives, followed one after the other, mend it.
 #[test]
-fn check_tells_what_is_missing_and_the_command() {
+fn check_tells_what_is_missing_and_the_command_that_mends_it() {
     for (tracking, accounting) in [(true, true), (true, false), (false, true), (false, false)] {
         let Some(net) = net(tracking, accounting) else { return };
-        let rules = net.watched.run("nft list ruleset");
-        let finished = run(&net, &["--check"]);
-        finished.expect_status(0);
-        let text = String::from_utf8_lossy(&finished.stdout);
-        for (word, expected) in [
-            ("conntrack", true),
-            ("sockets", true),
-            ("nf_conntrack_acct=1", !accounting),
-            ("nft add", !tracking),
-        ] {
-            let what = format!("{word:?} with tracking {tracking}, accounting {accounting}");
-            finished.expect(&what, text.contains(word), expected);
+        let mut mended = Vec::new();
+        loop {
+            drop(exchange(&net));
+            let before = (net.watched.sysctl(ACCOUNTING), net.watched.run("nft list ruleset"));
+            let finished = run(&net, &["--check"]);
+            finished.expect_status(0);
+            let after = (net.watched.sysctl(ACCOUNTING), net.watched.run("nft list ruleset"));
+            assert_eq!(before, after, "--check has changed something");
+            let text = String::from_utf8_lossy(&finished.stdout).into_owned();
+            finished.expect("whether sockets work", text.contains("sockets:    works"), true);
+            if text.contains("conntrack:  works") {
+                break;
+            }
+            let command = text.lines().find_map(|line| line.trim().strip_prefix("to mend it: "));
+            let Some(command) = command.filter(|_| mended.len() < 2) else {
+                finished.fail(&format!("no command that mends it, after {mended:#?}"));
+            };
+            let command = command.strip_prefix("sudo ").unwrap_or(command).to_owned();
+            let status = net.watched.command("sh").args(["-c", &command]).status().unwrap();
+            finished.expect(&format!("whether {command:?} works"), status.success(), true);
+            mended.push(command);
         }
-        // A doctor only looks.
-        assert_eq!(net.watched.sysctl(ACCOUNTING), u8::from(accounting).to_string());
-        assert_eq!(net.watched.run("nft list ruleset"), rules);
+        let missing = usize::from(!tracking) + usize::from(!accounting);
+        assert_eq!(mended.len(), missing, "{mended:#?}");
+        let refresh = once(&net.watched, &["--source", "conntrack", "--unattributed"]);
+        assert!(refresh.total() > 70_000, "conntrack does not count after {mended:#?}");
     }
 }
 
