@@ -25,6 +25,32 @@ pub fn say(program: &str, message: &str) {
     let _ = writeln!(io::stderr(), "{program}: {}", visible(message.as_bytes()));
 }
 
+/// Ends a program whose arguments clap did not take: help and version go to standard output, an
+/// error is one line.
+///
+/// # Errors
+/// Those of writing the help.
+fn usage(program: &str, error: &clap::Error) -> anyhow::Result<ExitCode> {
+    if !error.use_stderr() {
+        io::stdout().write_all(error.render().to_string().as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    say(program, &one_line(&error.render().to_string()));
+    Ok(ExitCode::from(USAGE))
+}
+
+/// clap's message in one line: what is wrong and its tips, without the usage that follows.
+fn one_line(message: &str) -> String {
+    let lines: Vec<&str> = message
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
+        .filter(|line| !line.is_empty())
+        .collect();
+    let line = lines.join(" ");
+    format!("{} (try --help)", line.strip_prefix("error: ").unwrap_or(&line))
+}
+
 /// Ends a program as its result says: a broken pipe is a normal end, an error one line.
 pub fn finish(program: &str, result: anyhow::Result<ExitCode>) -> ExitCode {
     match result {
@@ -42,4 +68,21 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .chain()
         .filter_map(|cause| cause.downcast_ref::<io::Error>())
         .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_usage_error_is_one_line() {
+        let message = "error: unexpected argument '--bandwith' found\n\n  tip: a similar argument \
+                       exists: '--bandwidth'\n\nUsage: runmonitor [OPTIONS]\n\nFor more \
+                       information, try '--help'.\n";
+        assert_eq!(
+            one_line(message),
+            "unexpected argument '--bandwith' found tip: a similar argument exists: '--bandwidth' \
+             (try --help)"
+        );
+    }
 }

@@ -70,7 +70,12 @@ pub struct Arguments {
     pub interval: Duration,
 
     /// End after N refreshes
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u64).range(1..),
+        allow_hyphen_values = true
+    )]
     pub count: Option<u64>,
 
     /// Show also the bytes for which no process can be named, a line for each reason
@@ -102,7 +107,10 @@ fn interval(value: &str) -> Result<Duration, String> {
 /// # Errors
 /// What ends it at run time, to be shown as one line. Usage errors are shown here.
 pub fn run() -> anyhow::Result<ExitCode> {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return super::usage(PROGRAM, &error),
+    };
     let filter = match Filter::new(&arguments.include, &arguments.exclude) {
         Ok(filter) => filter,
         Err(error) => {
