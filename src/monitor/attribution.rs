@@ -178,17 +178,12 @@ impl Attribution {
             now.reply = now.reply.max(state.last.reply);
         }
         let backwards = now.original < state.last.original || now.reply < state.last.reply;
-        if known && (state.generation != generation || (backwards && generation == 0)) {
+        // An entry that follows another of the same tuple may even get its id, which the kernel
+        // makes from the tuple and the place in memory. If it is the same entry and somebody has
+        // set its counters to zero, its ends are found again.
+        if known && (state.generation != generation || backwards) {
             *state = FlowState { last: Counters::default(), ..fresh };
             known = false;
-        } else if known && backwards {
-            // The same entry, but somebody has set its counters to zero.
-            state.last = Counters::default();
-            for end in &mut state.ends {
-                if let End::Nobody(_, since) = end {
-                    *since = Counters::default();
-                }
-            }
         }
         state.seen = self.observation;
 

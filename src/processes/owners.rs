@@ -20,7 +20,8 @@ type Map<K, V> = HashMap<K, V, RandomState>;
 type Set<K> = HashSet<K, RandomState>;
 
 /// How many links a look reads beyond what can have changed, in search of sockets that turned up
-/// where nothing seemed to change (about 10 ms). The first look reads everything.
+/// where nothing seemed to change (about 10 ms): on a busy host there is always one that is closed
+/// again meanwhile. What is still there at the next look is worth reading everything.
 const LINKS_BEYOND: usize = 4096;
 
 /// Kernels before 6.2 don't tell the size of a descriptor table: there each process is read again
@@ -168,8 +169,8 @@ impl Owners {
             }
         }
 
-        let beyond = if self.look == 1 { usize::MAX } else { LINKS_BEYOND };
-        self.read_changed(beyond);
+        let lasting = self.look == 1 || self.unknown.values().any(|since| *since < self.look);
+        self.read_changed(if lasting { usize::MAX } else { LINKS_BEYOND });
 
         // Whoever was read after a socket appeared, and didn't have it, doesn't hold it.
         let oldest = self.processes.values().map(|p| p.exact).min().unwrap_or(self.look);
@@ -201,8 +202,7 @@ impl Owners {
             return Ownership::Process(id);
         }
         if !self.searched && self.alive.contains(&inode) && !self.unheld.contains(&inode) {
-            // Its holder has let it go since it was seen. Once a look: on a busy host there is
-            // always a socket that is closed meanwhile.
+            // Its holder has let it go since it was seen. Once a look, as it may be closed by now.
             self.searched = true;
             self.unknown.insert(inode, self.look);
             self.read_changed(LINKS_BEYOND);
@@ -285,11 +285,8 @@ impl Owners {
         }
         // What is left is with a process that closed one descriptor and opened another, perhaps
         // under a number that was a socket which lives on elsewhere (a server that forks). The
-        // likeliest first: who has sockets opens more. Among those, each in its turn.
-        pids.sort_by_cached_key(|pid| {
-            let known = self.processes.get(pid);
-            (known.is_none_or(|p| p.sockets.is_empty()), known.map(|p| p.exact))
-        });
+        // likeliest first: who has sockets opens more; and the youngest.
+        pids.sort_by_key(|pid| self.processes.get(pid).is_none_or(|p| p.sockets.is_empty()));
         let mut links = 0usize;
         for pid in pids {
             if self.processes.get(&pid).is_none_or(|p| p.exact == self.look) {

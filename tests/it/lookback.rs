@@ -175,6 +175,7 @@ fn a_tuple_used_again_is_another_flow() {
         let mut client = Workload::start(&net, &net.watched, name, &role);
         let payload = client.go();
         sockets.expect_payload(name, payload);
+        conntrack.wait_until(name, |refresh| refresh.workload(name) != Bytes::default());
         // A reset frees the port at once; conntrack replaces the entry at the next SYN.
         client.reset();
         let after = truth.settled()["client"];
