@@ -28,4 +28,6 @@ fi
 
 # As the user first: what is compiled stays the user's.
 cargo test --no-run "$@"
-exec "${as_root[@]}" env BWMON_REQUIRE_NETNS=1 cargo test "$@"
+# More threads than cores: these tests mostly wait for traffic.
+exec "${as_root[@]}" env BWMON_REQUIRE_NETNS=1 "RUST_TEST_THREADS=${RUST_TEST_THREADS:-8}" \
+    cargo test "$@"

@@ -22,6 +22,7 @@ mod hostile;
 mod lookback;
 mod loopback;
 mod nat;
+mod pages;
 mod servers;
 mod sources;
 mod tcp;
