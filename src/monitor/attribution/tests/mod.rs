@@ -1,0 +1,214 @@
+//! A host made by hand: its addresses, its sockets, who holds them, and flows that it is shown.
+
+mod generations;
+mod holders;
+mod join;
+
+use std::net::SocketAddr;
+
+use super::*;
+use crate::flow::{Address, Endpoint, Status};
+
+/// The addresses of the host. Every other one is somebody else's.
+const OWN: [&str; 3] = ["10.0.0.1", "198.51.100.1", "fd00::1"];
+
+fn endpoint(text: &str) -> Endpoint {
+    let address: SocketAddr = text.parse().unwrap();
+    Endpoint::new(address.ip().into(), address.port())
+}
+
+fn address(text: &str) -> Address {
+    endpoint(&format!("{text}:0")).address
+}
+
+fn tuple(protocol: Protocol, from: &str, to: &str) -> Tuple {
+    Tuple { protocol, source: endpoint(from), destination: endpoint(to) }
+}
+
+/// A tracked flow without address translation and without an identity of its own.
+fn flow(protocol: Protocol, from: &str, to: &str) -> Flow {
+    let original = tuple(protocol, from, to);
+    Flow {
+        zone: 0,
+        generation: None,
+        original,
+        reply: original.reversed(),
+        counters: None,
+        status: Status::default(),
+        counted_at: CountedAt::Path,
+    }
+}
+
+fn tcp(from: &str, to: &str) -> Flow {
+    flow(Protocol::TCP, from, to)
+}
+
+fn udp(from: &str, to: &str) -> Flow {
+    flow(Protocol::UDP, from, to)
+}
+
+/// What a socket itself has counted.
+fn at_socket(cookie: u64, local: &str, remote: &str) -> Flow {
+    let counted_at = CountedAt::Socket;
+    Flow { generation: Some(cookie), counted_at, ..tcp(local, remote) }
+}
+
+impl Flow {
+    fn counted(self, original: u64, reply: u64) -> Flow {
+        Flow { counters: Some(Counters { original, reply }), ..self }
+    }
+
+    fn entry(self, id: u64) -> Flow {
+        Flow { generation: Some(id), ..self }
+    }
+
+    /// The responder's tuple after address translation.
+    fn answered(self, from: &str, to: &str) -> Flow {
+        Flow { reply: tuple(self.original.protocol, from, to), ..self }
+    }
+}
+
+fn process(pid: u32) -> ProcessId {
+    ProcessId { start_time: 1, pid }
+}
+
+fn held(pid: u32) -> Ownership {
+    Ownership::Process(process(pid))
+}
+
+/// The simplest ledger there can be, in numbers that don't overflow. `[received, sent]`.
+#[derive(Debug, Default)]
+struct Sums {
+    processes: HashMap<ProcessId, [u128; 2]>,
+    reasons: HashMap<Reason, [u128; 2]>,
+}
+
+fn wide(traffic: Traffic) -> [u128; 2] {
+    [traffic.received.into(), traffic.sent.into()]
+}
+
+impl Sums {
+    fn take(&mut self, share: &Share) {
+        let (traffic, recent) = (wide(share.traffic), wide(share.recent));
+        for way in 0..2 {
+            assert!(recent[way] <= traffic[way], "more is recent than there is: {share:?}");
+            if let Some(from) = share.from {
+                let under = &mut self.reasons.entry(from).or_default()[way];
+                let moved = traffic[way] - recent[way];
+                *under = under.checked_sub(moved).unwrap_or_else(|| {
+                    panic!("{moved} bytes are taken from {from}, under which only {under} stand")
+                });
+            }
+            match share.to {
+                Ok(process) => self.processes.entry(process).or_default()[way] += traffic[way],
+                Err(reason) => self.reasons.entry(reason).or_default()[way] += traffic[way],
+            }
+        }
+    }
+
+    fn all(&self) -> [u128; 2] {
+        let each = self.processes.values().chain(self.reasons.values());
+        each.fold([0, 0], |[r, s], [received, sent]| [r + received, s + sent])
+    }
+}
+
+struct Host {
+    addresses: LocalAddresses,
+    sockets: Vec<Socket>,
+    holders: HashMap<Inode, Ownership>,
+    attribution: Attribution,
+    sums: Sums,
+}
+
+impl Host {
+    fn new() -> Host {
+        Host::with(Attribution::new(true))
+    }
+
+    fn with(attribution: Attribution) -> Host {
+        let mut addresses = LocalAddresses::default();
+        OWN.iter().for_each(|own| match own.contains(':') {
+            true => addresses.insert(address(&format!("[{own}]"))),
+            false => addresses.insert(address(own)),
+        });
+        Host {
+            addresses,
+            sockets: Vec::new(),
+            holders: HashMap::new(),
+            attribution,
+            sums: Sums::default(),
+        }
+    }
+
+    /// Opens a socket. Its cookie is its inode's number.
+    fn open(&mut self, holder: Ownership, protocol: Protocol, local: &str, remote: &str) -> Inode {
+        let inode = Inode(self.holders.len() as u32 + 1);
+        self.holders.insert(inode, holder);
+        self.sockets.push(Socket {
+            tuple: tuple(protocol, local, remote),
+            inode: Some(inode),
+            uid: 0,
+            cookie: inode.0.into(),
+            state: State::ESTABLISHED,
+            v6_only: false,
+            counters: None,
+        });
+        inode
+    }
+
+    /// A TCP socket that no descriptor refers to.
+    fn without_inode(&mut self, state: State, local: &str, remote: &str) {
+        let inode = self.open(Ownership::Nobody, Protocol::TCP, local, remote);
+        let socket = self.sockets.last_mut().unwrap();
+        assert_eq!(socket.inode.take(), Some(inode));
+        socket.state = state;
+    }
+
+    fn close(&mut self, inode: Inode) {
+        self.sockets.retain(|socket| socket.inode != Some(inode));
+    }
+
+    fn hand_on(&mut self, inode: Inode, holder: Ownership) {
+        self.holders.insert(inode, holder);
+    }
+
+    /// Shows one flow in the observation that is under way.
+    fn show(&mut self, flow: Flow) -> Vec<Share> {
+        let mut table = SocketTable::default();
+        self.sockets.iter().for_each(|socket| table.insert(*socket));
+        let holders = &self.holders;
+        let mut around = Surroundings {
+            sockets: &table,
+            addresses: &self.addresses,
+            owner: &mut |inode| holders[&inode],
+        };
+        let mut shares = Vec::new();
+        self.attribution.flow(&flow, &mut around, |share| shares.push(share));
+        shares.iter().for_each(|share| self.sums.take(share));
+        shares
+    }
+
+    /// One whole observation.
+    fn look(&mut self, flows: impl IntoIterator<Item = Flow>) -> Vec<Share> {
+        self.attribution.begin();
+        let shares = flows.into_iter().flat_map(|flow| self.show(flow)).collect();
+        self.attribution.end(true);
+        shares
+    }
+
+    /// What a process has received and sent.
+    fn of(&self, pid: u32) -> (u128, u128) {
+        self.sums.processes.get(&process(pid)).map_or((0, 0), |[r, s]| (*r, *s))
+    }
+
+    /// What stands under a reason.
+    fn under(&self, reason: Reason) -> (u128, u128) {
+        self.sums.reasons.get(&reason).map_or((0, 0), |[r, s]| (*r, *s))
+    }
+
+    /// The sum of everything that was accounted.
+    fn all(&self) -> (u128, u128) {
+        let [received, sent] = self.sums.all();
+        (received, sent)
+    }
+}
