@@ -6,7 +6,7 @@ use foldhash::fast::RandomState;
 
 use super::Reason;
 use crate::addresses::LocalAddresses;
-use crate::flow::{CountedAt, Counters, Flow, Protocol, Tuple};
+use crate::flow::{Address, CountedAt, Counters, Flow, Protocol, Tuple};
 use crate::processes::{Ownership, ProcessId};
 use crate::sockets::{Inode, Socket, SocketTable, State};
 use crate::traffic::Traffic;
@@ -27,6 +27,16 @@ pub struct Surroundings<'a> {
     pub addresses: &'a LocalAddresses,
     /// Who holds a socket.
     pub owner: &'a mut dyn FnMut(Inode) -> Ownership,
+}
+
+impl Surroundings<'_> {
+    /// Whether the end of a flow that has this address is on this host.
+    fn is_here(&self, address: &Address, side: Side) -> bool {
+        match side {
+            Side::Originator => self.addresses.sends_from(address),
+            Side::Responder => self.addresses.receives_at(address),
+        }
+    }
 }
 
 /// Bytes that stand on somebody's line.
@@ -309,10 +319,10 @@ fn whose(flow: &Flow, around: &mut Surroundings<'_>) -> [Option<Result<ProcessId
     }
     let mut originator = named(&flow.original, Side::Originator, around);
     let mut responder = named(&flow.reply, Side::Responder, around);
-    if originator.is_none() && around.addresses.sends_from(&flow.original.source.address) {
+    if originator.is_none() && around.is_here(&flow.original.source.address, Side::Originator) {
         originator = Some(Err(without_socket(flow, Side::Originator)));
     }
-    if responder.is_none() && around.addresses.receives_at(&flow.reply.source.address) {
+    if responder.is_none() && around.is_here(&flow.reply.source.address, Side::Responder) {
         responder = Some(Err(without_socket(flow, Side::Responder)));
     }
     if originator.is_none() && responder.is_none() {
@@ -331,8 +341,15 @@ fn named(
     if tuple.protocol.is_icmp() && side == Side::Responder {
         return None;
     }
+    let found = around.sockets.find(tuple)?;
+    // Bound to the wildcard address it has its port here, not everywhere: a name server's socket
+    // isn't the end of the queries that this host sends to others, or passes on.
+    let unbound = |socket: &Socket| socket.tuple.source.address.is_unspecified();
+    if found.sockets().any(unbound) && !around.is_here(&tuple.source.address, side) {
+        return None;
+    }
     let owner = &mut *around.owner;
-    let mut owners = around.sockets.find(tuple)?.sockets().map(|socket| holder(socket, owner));
+    let mut owners = found.sockets().map(|socket| holder(socket, owner));
     let first = owners.next()?;
     if owners.all(|owner| owner == first) { Some(first) } else { Some(Err(Reason::Ambiguous)) }
 }

@@ -143,6 +143,39 @@ fn a_datagram_client_that_never_connects_is_found_by_its_port() {
 }
 
 #[test]
+fn the_wildcard_address_is_this_hosts_and_nobody_elses() {
+    let mut host = Host::new();
+    // A name server and a tunnel, of which the same protocol also goes out and through.
+    host.open(held(1), Protocol::UDP, "0.0.0.0:53", ANY);
+    host.open(held(1), Protocol::UDP, "[::]:53", "[::]:0");
+    host.open(held(1), Protocol::GRE, "0.0.0.0:0", ANY);
+    host.open(held(2), Protocol::UDP, CLIENT, "192.0.2.53:53");
+    host.open(held(2), Protocol::UDP, "[fd00::1]:40000", "[2001:db8::53]:53");
+    let shares = host.look([
+        udp(CLIENT, "192.0.2.53:53").counted(1, 2),
+        udp("[fd00::1]:40000", "[2001:db8::53]:53").counted(1, 2),
+        udp("192.0.2.1:53", "192.0.2.53:53").counted(10, 20),
+        // Passed on to a container.
+        udp("192.0.2.1:5000", "10.0.0.1:53")
+            .answered("172.17.0.2:53", "192.0.2.1:5000")
+            .counted(10, 20),
+        flow(Protocol::GRE, "192.0.2.1:0", "192.0.2.7:0").counted(10, 20),
+    ]);
+    assert_eq!((host.of(1), host.of(2)), ((0, 0), (4, 2)));
+    assert_eq!((host.under(Reason::Forwarded), shares.len()), ((60, 30), 5));
+}
+
+#[test]
+fn broadcasts_and_groups_are_received_here() {
+    let mut host = Host::new();
+    host.open(held(1), Protocol::UDP, "0.0.0.0:5353", ANY);
+    for group in ["224.0.0.251:5353", "255.255.255.255:5353"] {
+        host.look([udp("192.0.2.7:5353", group).counted(10, 0)]);
+    }
+    assert_eq!((host.of(1), host.all()), ((20, 0), (20, 0)));
+}
+
+#[test]
 fn sockets_that_share_a_port_have_an_owner_if_it_is_one_process() {
     let mut host = Host::new();
     host.open(held(1), Protocol::UDP, "0.0.0.0:53", ANY);
@@ -169,6 +202,15 @@ fn sockets_that_share_a_port_are_ambiguous_if_there_are_two_processes() {
 }
 
 #[test]
+fn the_kernel_answers_pings() {
+    let mut host = Host::new();
+    host.open(held(1), Protocol::ICMP, "0.0.0.0:0", ANY); // raw: it only gets to see them
+    host.look([flow(Protocol::ICMP, "192.0.2.7:77", "10.0.0.1:2048").counted(84, 84)]);
+    host.look([flow(Protocol::ICMPV6, "[2001:db8::1]:77", "[fd00::1]:32768").counted(1, 2)]);
+    assert_eq!((host.under(Reason::Kernel), host.all()), ((85, 86), (85, 86)));
+}
+
+#[test]
 fn a_ping_is_who_sent_its_or_holds_a_raw_socket() {
     let mut host = Host::new();
     host.open(held(1), Protocol::ICMP, "0.0.0.0:77", ANY);
@@ -178,6 +220,15 @@ fn a_ping_is_who_sent_its_or_holds_a_raw_socket() {
     host.open(held(2), Protocol::ICMP, "0.0.0.0:0", ANY);
     host.look([ping("10.0.0.1:79")]);
     assert_eq!(host.of(2), (80, 84));
+}
+
+#[test]
+fn a_protocol_without_ports_is_its_raw_sockets_or_the_kernels() {
+    let mut host = Host::new();
+    host.open(held(1), Protocol(89), "0.0.0.0:0", ANY);
+    let from = |protocol| flow(protocol, "192.0.2.7:0", "10.0.0.1:0").counted(1, 2);
+    host.look([from(Protocol(89)), from(Protocol::GRE)]);
+    assert_eq!((host.of(1), host.under(Reason::Kernel)), ((1, 2), (1, 2)));
 }
 
 #[test]
