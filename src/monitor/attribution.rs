@@ -368,7 +368,9 @@ fn holder(socket: &Socket, owner: &mut dyn FnMut(Inode) -> Ownership) -> Result<
 /// kernel still sends what is left.
 fn without_descriptor(socket: &Socket) -> Reason {
     match socket.state {
-        State::ESTABLISHED | State::NEW_SYN_RECV | State::CLOSE_WAIT => Reason::Kernel,
+        State::SYN_RECV | State::NEW_SYN_RECV | State::ESTABLISHED | State::CLOSE_WAIT => {
+            Reason::Kernel
+        }
         _ => Reason::Exited,
     }
 }

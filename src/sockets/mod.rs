@@ -51,6 +51,8 @@ pub struct State(pub u8);
 impl State {
     /// Connected.
     pub const ESTABLISHED: State = State(1);
+    /// A connection request: this is how the kernel lists one that is no socket yet, too.
+    pub const SYN_RECV: State = State(3);
     /// Ended, waiting for stray segments.
     pub const TIME_WAIT: State = State(6);
     /// Not connected: how UDP and raw sockets are listed, and TCP sockets at their end.

@@ -233,7 +233,7 @@ fn a_protocol_without_ports_is_its_raw_sockets_or_the_kernels() {
 
 #[test]
 fn a_socket_without_a_descriptor_waits_to_be_accepted_or_was_closed() {
-    let unaccepted = [State::ESTABLISHED, State::CLOSE_WAIT];
+    let unaccepted = [State::SYN_RECV, State::ESTABLISHED, State::CLOSE_WAIT];
     let closed = [State(4), State(5), State::LAST_ACK, State::CLOSING];
     let kernel = unaccepted.map(|state| (state, Reason::Kernel));
     let exited = closed.map(|state| (state, Reason::Exited));
