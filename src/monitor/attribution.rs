@@ -213,9 +213,14 @@ impl Attribution {
                 && around.addresses.sends_from(&flow.reply.source.address);
         }
         let mut owners = whose(flow, around);
+        let was_here =
+            |end: &End| !matches!(end, End::Elsewhere | End::Nobody(Reason::Forwarded, _));
         match (owners, state.ends) {
-            // A transparent proxy's socket under an address that isn't ours, and it is closed now.
-            ([Some(Err(Reason::Forwarded)), None], [_, End::Of(_)]) => owners[0] = None,
+            // An end was here that isn't found any more: a transparent proxy's socket that is closed
+            // now, or an address that was taken away.
+            ([Some(Err(Reason::Forwarded)), None], ends) if ends.iter().any(was_here) => {
+                owners[0] = None;
+            }
             // Such a socket has turned up. What was taken to be forwarded so far stays that.
             ([None, Some(_)], [End::Nobody(Reason::Forwarded, _), End::Elsewhere]) => {
                 state.ends[0] = End::Elsewhere;

@@ -149,6 +149,25 @@ fn a_flow_that_turns_out_not_to_be_forwarded_is_its_processs_from_then_on() {
 }
 
 #[test]
+fn an_end_that_was_here_is_not_forwarded_when_it_is_no_longer_found() {
+    // It would stand under two reasons: the one that it had, and as forwarded.
+    for before in [Ownership::Denied, Ownership::Nobody, held(1)] {
+        let mut host = Host::new();
+        host.open(before, Protocol::TCP, LOCAL, REMOTE);
+        host.open(before, Protocol::TCP, "10.0.0.1:40000", REMOTE);
+        let flows =
+            |a, b| [connection().counted(a, b), tcp("10.0.0.1:40000", REMOTE).counted(a, b)];
+        let first = host.look(flows(10, 20));
+        host.sockets.clear();
+        host.addresses = LocalAddresses::default();
+        let second = host.look(flows(11, 22));
+        assert_eq!(host.all(), (33, 33), "{before:?}");
+        let whose = |shares: &[Share]| shares.iter().map(|share| share.to).collect::<Vec<_>>();
+        assert_eq!(whose(&first), whose(&second));
+    }
+}
+
+#[test]
 fn a_sockets_own_counters_are_its_holders() {
     let mut host = Host::new();
     host.open(held(1), Protocol::TCP, LOCAL, REMOTE);
