@@ -229,8 +229,8 @@ impl Attribution {
         }
         for (side, owner) in [Side::Originator, Side::Responder].into_iter().zip(owners) {
             let end = &mut state.ends[side as usize];
-            // What is counted before the first observation is no rate.
-            let recent = if first { Traffic::ZERO } else { side.view(delta) };
+            // What was counted before the first observation is no rate.
+            let recent = if first && !known { Traffic::ZERO } else { side.view(delta) };
             let unnamed = match *end {
                 End::Nobody(reason, since) => Some((reason, since)),
                 End::Elsewhere | End::Of(_) => None,

@@ -34,6 +34,20 @@ fn bytes_without_a_process_go_to_it_once_it_is_known() {
 }
 
 #[test]
+fn bytes_move_within_the_first_look_too() {
+    for lookback in [false, true] {
+        let mut host = Host::with(Attribution::new(lookback));
+        let inode = host.open(Ownership::Denied, Protocol::TCP, LOCAL, REMOTE);
+        host.attribution.begin();
+        host.show(connection().counted(10, 20));
+        host.hand_on(inode, held(1));
+        host.show(connection().counted(11, 22));
+        assert_eq!(host.of(1), if lookback { (11, 22) } else { (1, 2) });
+        assert_eq!(host.under(Reason::NoPermission), (0, 0));
+    }
+}
+
+#[test]
 fn a_young_flow_finds_its_process_even_if_it_carries_nothing_more() {
     let mut host = Host::new();
     host.look([connection().counted(100, 0)]);
