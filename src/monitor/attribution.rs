@@ -15,8 +15,8 @@ use crate::traffic::Traffic;
 /// nothing: its connection may be accepted, or its socket listed, a moment later.
 const YOUNG: u32 = 3;
 
-/// How many observations a flow may be missing from before it is taken to be gone. A dump of a
-/// table that changes meanwhile can miss an entry, and one that came back would count anew.
+/// How many complete observations a flow may be missing from before it is taken to be gone. A dump
+/// of a table that changes meanwhile can miss an entry, and one that came back would count anew.
 const GRACE: u32 = 3;
 
 /// What a flow's bytes are attributed by.
@@ -100,8 +100,9 @@ struct FlowState {
     /// 0 where the source doesn't tell generations apart.
     generation: u64,
     last: Counters,
-    /// The first and the last observation of this generation.
+    /// The first observation of this generation.
     born: u32,
+    /// How many observations had been complete when it was seen last.
     seen: u32,
     local: bool,
     /// The originator's end and the responder's.
@@ -113,6 +114,8 @@ struct FlowState {
 pub struct Attribution {
     lookback: bool,
     observation: u32,
+    /// How many observations were complete.
+    complete: u32,
     flows: HashMap<FlowId, FlowState, RandomState>,
     current: Observation,
 }
@@ -142,6 +145,7 @@ impl Attribution {
         Attribution {
             lookback,
             observation: 0,
+            complete: 0,
             flows: HashMap::default(),
             current: Observation::default(),
         }
@@ -172,7 +176,7 @@ impl Attribution {
             generation,
             last: if first && !self.lookback { now } else { Counters::default() },
             born: self.observation,
-            seen: self.observation,
+            seen: self.complete,
             local: false,
             ends: [End::Elsewhere; 2],
         };
@@ -195,7 +199,7 @@ impl Attribution {
             *state = FlowState { last: Counters::default(), ..fresh };
             known = false;
         }
-        state.seen = self.observation;
+        state.seen = self.complete;
 
         let delta = Counters {
             original: now.original - state.last.original,
@@ -282,11 +286,12 @@ impl Attribution {
     /// several complete observations is forgotten.
     pub fn end(&mut self, complete: bool) -> Observation {
         let mut observation = std::mem::take(&mut self.current);
-        if complete && self.observation.is_multiple_of(GRACE) {
-            let oldest = self.observation.saturating_sub(GRACE);
+        self.complete += u32::from(complete);
+        if complete && self.complete.is_multiple_of(GRACE) {
+            let oldest = self.complete - GRACE;
             let mut referenced = HashSet::default();
             self.flows.retain(|_, state| {
-                let kept = state.seen > oldest;
+                let kept = state.seen >= oldest;
                 if kept {
                     for end in state.ends {
                         if let End::Of(process) = end {

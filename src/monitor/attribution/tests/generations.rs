@@ -168,6 +168,34 @@ fn a_flow_that_a_dump_or_two_have_missed_does_not_count_again() {
 }
 
 #[test]
+fn a_look_that_was_cut_short_does_not_say_that_a_flow_is_gone() {
+    for cut in 1..=2 * GRACE {
+        let (mut host, flow) = client(true);
+        host.look([flow.counted(100, 2000)]);
+        (0..cut).for_each(|_| {
+            host.attribution.begin();
+            host.attribution.end(false);
+        });
+        host.look([]);
+        host.look([flow.counted(101, 2002)]);
+        assert_eq!(host.of(1), (2002, 101), "after {cut}");
+    }
+}
+
+#[test]
+fn flows_are_forgotten_although_most_looks_are_cut_short() {
+    for offset in 0..GRACE {
+        let (mut host, flow) = client(true);
+        host.look([flow.counted(100, 2000)]);
+        for look in 0..4 * GRACE * GRACE {
+            host.attribution.begin();
+            host.attribution.end(look % GRACE == offset);
+        }
+        assert!(host.attribution.is_empty(), "{offset}");
+    }
+}
+
+#[test]
 fn a_flow_that_is_gone_is_forgotten() {
     let (mut host, flow) = client(true);
     host.look([flow.counted(100, 2000)]);
