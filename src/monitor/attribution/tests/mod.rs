@@ -1,5 +1,6 @@
 //! A host made by hand: its addresses, its sockets, who holds them, and flows that it is shown.
 
+mod conservation;
 mod generations;
 mod holders;
 mod join;
