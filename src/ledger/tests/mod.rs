@@ -1,0 +1,351 @@
+mod sums;
+
+use super::*;
+
+fn process(pid: u32) -> ProcessId {
+    ProcessId { start_time: 1, pid }
+}
+
+fn line(text: &str) -> CommandLine {
+    text.as_bytes().into()
+}
+
+/// New bytes of a process.
+fn share(pid: u32, received: u64, sent: u64) -> Share {
+    let traffic = Traffic::new(received, sent);
+    Share { to: Ok(process(pid)), traffic, recent: traffic, from: None, local: false }
+}
+
+/// New bytes without one.
+fn lost(reason: Reason, received: u64, sent: u64) -> Share {
+    Share { to: Err(reason), ..share(0, received, sent) }
+}
+
+fn local(share: Share) -> Share {
+    Share { local: true, ..share }
+}
+
+fn excluding(pattern: &str) -> Options {
+    let filter = Filter::new(&[], &[pattern.to_owned()]).unwrap();
+    Options { filter, ..Options::default() }
+}
+
+impl Ledger {
+    fn give(&mut self, share: Share, name: &str) {
+        self.credit(&share, || line(name));
+    }
+
+    /// For a process that has a name here already.
+    fn give_again(&mut self, share: Share) {
+        self.credit(&share, || panic!("{share:?} has a line"));
+    }
+
+    /// The rows that show something, in order: name, received, sent.
+    fn shows(&self, show: Show) -> Vec<(String, u64, u64)> {
+        let mut rows = self.rows(show);
+        rows.sort_by(|a, b| a.name.cmp(&b.name));
+        texts(rows)
+    }
+
+    fn shows_unattributed(&self, show: Show) -> Vec<(String, u64, u64)> {
+        texts(self.unattributed(show))
+    }
+
+    fn sum(&self, show: Show) -> Traffic {
+        self.rows(show).iter().chain(&self.unattributed(show)).map(|row| row.traffic).sum()
+    }
+}
+
+fn texts(rows: Vec<Row>) -> Vec<(String, u64, u64)> {
+    let shown = rows.into_iter().filter(|row| !row.traffic.is_zero());
+    shown
+        .map(|Row { traffic, name, .. }| {
+            (String::from_utf8(name).unwrap(), traffic.received, traffic.sent)
+        })
+        .collect()
+}
+
+fn row(name: &str, received: u64, sent: u64) -> (String, u64, u64) {
+    (name.to_owned(), received, sent)
+}
+
+#[test]
+fn processes_with_one_command_line_share_a_line() {
+    let mut ledger = Ledger::new(Options::default());
+    ledger.give(share(1, 10, 1), "nginx");
+    ledger.give(share(2, 20, 2), "nginx");
+    ledger.give(share(3, 5, 5), "wget");
+    ledger.give_again(share(1, 100, 0));
+    assert_eq!(ledger.shows(Show::Traffic), [row("nginx", 130, 3), row("wget", 5, 5)]);
+}
+
+#[test]
+fn a_number_that_is_used_again_is_another_process() {
+    let mut ledger = Ledger::new(Options::default());
+    ledger.give(share(1, 10, 1), "first");
+    let to = Ok(ProcessId { start_time: 2, pid: 1 });
+    ledger.give(Share { to, ..share(1, 20, 2) }, "second");
+    assert_eq!(ledger.shows(Show::Traffic), [row("first", 10, 1), row("second", 20, 2)]);
+}
+
+#[test]
+fn what_a_process_is_called_now_is_its_line() {
+    let mut ledger = Ledger::new(excluding("^hidden"));
+    ledger.give(share(1, 10, 1), "sh");
+    ledger.rename(process(1), &line("wget"));
+    assert_eq!(ledger.shows(Show::Traffic), [row("wget", 10, 1)]);
+    ledger.rename(process(1), &line("hidden"));
+    assert_eq!(ledger.shows(Show::Traffic), []);
+    ledger.give_again(share(1, 10, 1));
+    ledger.rename(process(1), &line("curl"));
+    assert_eq!(ledger.shows(Show::Traffic), [row("curl", 20, 2)]);
+}
+
+#[test]
+fn an_ended_process_keeps_its_line_and_gets_late_bytes() {
+    let mut ledger = Ledger::new(Options::default());
+    ledger.give(share(1, 10, 1), "wget");
+    ledger.ended([process(1)]);
+    assert_eq!(ledger.shows(Show::Traffic), [row("wget", 10, 1)]);
+    ledger.give_again(share(1, 1, 1));
+    assert_eq!(ledger.shows(Show::Traffic), [row("wget", 11, 2)]);
+    // Another of that name lives.
+    ledger.give(share(2, 100, 100), "wget");
+    assert_eq!(ledger.shows(Show::Traffic), [row("wget", 111, 102)]);
+    ledger.rename(process(1), &line("curl")); // what has ended is called nothing else any more
+    ledger.ended([process(1), process(2), process(3)]);
+    assert_eq!(ledger.shows(Show::Traffic), [row("wget", 111, 102)]);
+    assert_eq!((ledger.live.len(), ledger.ended.len(), ledger.names.len()), (0, 1, 2));
+}
+
+#[test]
+fn late_bytes_of_an_ended_process_that_the_filter_leaves_out_are_left_out() {
+    let mut ledger = Ledger::new(Options { ended_lines: 0, ..excluding("^hidden") });
+    ledger.give(share(1, 10, 1), "hidden");
+    ledger.ended([process(1)]);
+    ledger.give_again(share(1, 10, 1));
+    assert_eq!(ledger.shows(Show::Traffic), []);
+    assert_eq!((ledger.ended.len(), ledger.live.len()), (0, 0));
+}
+
+#[test]
+fn too_many_ended_lines_fold_the_oldest_and_its_late_bytes() {
+    let mut ledger = Ledger::new(Options { ended_lines: 2, ..Options::default() });
+    for (pid, name) in [(1, "a"), (2, "b"), (3, "c"), (4, "a")] {
+        ledger.give(share(pid, 10, 1), name);
+        ledger.ended([process(pid)]);
+    }
+    // The end of the second "a" came after "a" had been folded.
+    assert_eq!(
+        ledger.shows(Show::Traffic),
+        [row("(ended)", 20, 2), row("a", 10, 1), row("c", 10, 1)]
+    );
+    ledger.give_again(share(2, 5, 5));
+    assert_eq!(
+        ledger.shows(Show::Traffic),
+        [row("(ended)", 25, 7), row("a", 10, 1), row("c", 10, 1)]
+    );
+    // A line that one of its processes refreshes is not the oldest.
+    ledger.give(share(5, 10, 1), "c");
+    ledger.ended([process(5)]);
+    ledger.give(share(6, 10, 1), "d");
+    ledger.ended([process(6)]);
+    assert_eq!(
+        ledger.shows(Show::Traffic),
+        [row("(ended)", 35, 8), row("c", 20, 2), row("d", 10, 1)]
+    );
+}
+
+#[test]
+fn names_of_ended_lines_are_bounded_in_bytes_too() {
+    let mut ledger = Ledger::new(Options { ended_bytes: 10, ..Options::default() });
+    for (pid, name) in [(1, "aaaa"), (2, "bbbb"), (3, "aaaa"), (4, "cc")] {
+        ledger.give(share(pid, 10, 1), name);
+        ledger.ended([process(pid)]);
+    }
+    assert_eq!((ledger.ended.len(), ledger.ended_bytes), (3, 10));
+    ledger.give(share(5, 10, 1), "d");
+    ledger.ended([process(5)]);
+    assert_eq!(ledger.ended_bytes, 7);
+    assert_eq!(
+        ledger.shows(Show::Traffic),
+        [row("(ended)", 10, 1), row("aaaa", 20, 2), row("cc", 10, 1), row("d", 10, 1)]
+    );
+    // One that is longer than all may be leaves none.
+    ledger.give(share(6, 10, 1), "eleven byte");
+    ledger.ended([process(6)]);
+    assert_eq!((ledger.ended.len(), ledger.ended_bytes), (0, 0));
+    assert_eq!(ledger.shows(Show::Traffic), [row("(ended)", 60, 6)]);
+}
+
+#[test]
+fn what_the_filter_leaves_out_is_never_folded_in() {
+    let mut ledger = Ledger::new(Options { ended_lines: 0, ..excluding("^hidden") });
+    for (pid, name) in [(1, "hidden"), (2, "shown"), (3, "hidden 2")] {
+        ledger.give(share(pid, 10, 1), name);
+    }
+    ledger.ended([1, 2, 3].map(process));
+    [1, 2, 3].into_iter().for_each(|pid| ledger.give_again(share(pid, 1, 1)));
+    assert_eq!(ledger.shows(Show::Traffic), [row("(ended)", 11, 2)]);
+}
+
+#[test]
+fn ignoring_local_flows_leaves_out_all_of_them() {
+    let mut ledger = Ledger::new(Options { ignore_local: true, ..Options::default() });
+    ledger.give(local(share(1, 10, 1)), "wget");
+    ledger.give(local(lost(Reason::Exited, 10, 1)), "");
+    ledger.give(lost(Reason::Exited, 3, 4), "");
+    // A move of local bytes doesn't take from the others'.
+    let from = Some(Reason::Exited);
+    ledger.give(local(Share { from, recent: Traffic::ZERO, ..share(1, 2, 2) }), "wget");
+    ledger.give(share(1, 5, 5), "wget");
+    assert_eq!(ledger.shows(Show::Traffic), [row("wget", 5, 5)]);
+    assert_eq!(ledger.shows_unattributed(Show::Traffic), [row("(exited)", 3, 4)]);
+    let mut ledger = Ledger::new(Options::default());
+    ledger.give(local(share(1, 10, 1)), "wget");
+    assert_eq!(ledger.shows(Show::Traffic), [row("wget", 10, 1)]);
+}
+
+#[test]
+fn bandwidth_is_by_the_time_that_really_passed() {
+    let mut ledger = Ledger::new(Options::default());
+    let start = Instant::now();
+    ledger.begin();
+    ledger.give(share(1, 3000, 300), "a");
+    ledger.end(start);
+    assert_eq!(ledger.shows(Show::Bandwidth), [], "the first refresh has lasted no time");
+    ledger.begin();
+    ledger.give_again(share(1, 2000, 100));
+    ledger.give_again(share(1, 1000, 99));
+    ledger.give(share(2, 1, 1), "a");
+    ledger.end(start + Duration::from_millis(1500));
+    // The sum of a line is rounded, not its parts.
+    assert_eq!(ledger.shows(Show::Bandwidth), [row("a", 2000, 133)]);
+    ledger.begin();
+    ledger.end(start + Duration::from_millis(1600));
+    assert_eq!(ledger.shows(Show::Bandwidth), []);
+    assert_eq!(ledger.shows(Show::Traffic), [row("a", 6001, 500)]);
+    // A clock that stands still, or goes back, is no time at all.
+    ledger.begin();
+    ledger.give_again(share(1, 2000, 100));
+    ledger.end(start);
+    assert_eq!(ledger.shows(Show::Bandwidth), []);
+}
+
+#[test]
+fn what_was_counted_before_the_start_is_no_rate() {
+    let mut ledger = Ledger::new(Options::default());
+    let start = Instant::now();
+    ledger.end(start);
+    ledger.begin();
+    ledger.give(Share { recent: Traffic::new(1, 2), ..share(1, 1000, 1000) }, "a");
+    ledger.end(start + Duration::from_secs(1));
+    assert_eq!(ledger.shows(Show::Bandwidth), [row("a", 1, 2)]);
+}
+
+#[test]
+fn the_last_rate_of_a_process_that_has_just_ended_is_shown_once() {
+    for ended_lines in [0, 1] {
+        let mut ledger = Ledger::new(Options { ended_lines, ..Options::default() });
+        let start = Instant::now();
+        ledger.end(start);
+        ledger.begin();
+        ledger.give(share(1, 10, 1), "a");
+        ledger.ended([process(1)]);
+        ledger.give_again(share(1, 10, 1));
+        ledger.end(start + Duration::from_secs(1));
+        let name = if ended_lines == 0 { "(ended)" } else { "a" };
+        assert_eq!(ledger.shows(Show::Bandwidth), [row(name, 20, 2)]);
+        ledger.begin();
+        ledger.end(start + Duration::from_secs(2));
+        assert_eq!(ledger.shows(Show::Bandwidth), []);
+        assert_eq!(ledger.shows(Show::Traffic), [row(name, 20, 2)]);
+    }
+}
+
+#[test]
+fn bytes_without_a_process_have_a_line_for_each_reason() {
+    let mut ledger = Ledger::new(Options::default());
+    let start = Instant::now();
+    ledger.end(start);
+    ledger.begin();
+    ledger.give(lost(Reason::Kernel, 1, 2), "");
+    ledger.give(lost(Reason::Forwarded, 10, 20), "");
+    ledger.end(start + Duration::from_secs(1));
+    let rows = [row("(forwarded)", 10, 20), row("(kernel)", 1, 2)];
+    for show in [Show::Traffic, Show::Bandwidth] {
+        assert_eq!(ledger.shows_unattributed(show), rows);
+        assert_eq!(ledger.shows(show), []);
+    }
+    ledger.begin();
+    ledger.end(start + Duration::from_secs(2));
+    assert_eq!(ledger.shows_unattributed(Show::Bandwidth), []);
+    assert_eq!(ledger.unattributed(Show::Traffic).len(), Reason::ALL.len());
+}
+
+#[test]
+fn bytes_that_find_their_process_leave_their_reason() {
+    let mut ledger = Ledger::new(Options::default());
+    let start = Instant::now();
+    ledger.give(lost(Reason::Kernel, 100, 200), "");
+    ledger.end(start);
+    ledger.begin();
+    let (recent, from) = (Traffic::new(1, 2), Some(Reason::Kernel));
+    ledger.give(Share { recent, from, ..share(1, 11, 22) }, "sshd");
+    ledger.give(Share { recent, from, ..lost(Reason::Exited, 6, 7) }, "");
+    ledger.end(start + Duration::from_secs(1));
+    let unattributed = [row("(exited)", 6, 7), row("(kernel)", 85, 175)];
+    assert_eq!(ledger.shows_unattributed(Show::Traffic), unattributed);
+    assert_eq!(ledger.shows(Show::Traffic), [row("sshd", 11, 22)]);
+    assert_eq!(ledger.shows(Show::Bandwidth), [row("sshd", 1, 2)]);
+    assert_eq!(ledger.shows_unattributed(Show::Bandwidth), [row("(exited)", 1, 2)]);
+}
+
+#[test]
+fn active_are_those_that_have_brought_bytes_in_this_refresh() {
+    let mut ledger = Ledger::new(Options::default());
+    ledger.give(share(1, 10, 1), "a");
+    ledger.give(share(2, 0, 0), "b");
+    assert_eq!(ledger.active().collect::<Vec<_>>(), [process(1)]);
+    ledger.begin();
+    assert_eq!(ledger.active().count(), 0);
+}
+
+#[test]
+fn sums_end_at_the_greatest_number_and_nothing_panics() {
+    let mut ledger = Ledger::new(Options { ended_lines: 0, ..Options::default() });
+    let most = share(1, u64::MAX, u64::MAX);
+    ledger.give(most, "a");
+    ledger.give_again(most);
+    ledger.ended([process(1)]);
+    ledger.give_again(most);
+    ledger.give(Share { from: Some(Reason::Kernel), recent: Traffic::ZERO, ..most }, "");
+    ledger.end(Instant::now());
+    assert_eq!(ledger.shows(Show::Traffic), [row("(ended)", u64::MAX, u64::MAX)]);
+}
+
+#[test]
+fn a_hundred_thousand_short_lived_processes_leave_little() {
+    let options = Options::default();
+    let (lines, bytes) = (options.ended_lines, options.ended_bytes);
+    let mut ledger = Ledger::new(options);
+    let (batch, all) = (250, 100_000);
+    for first in (0..all).step_by(batch) {
+        ledger.begin();
+        let pids = first as u32..(first + batch) as u32;
+        for pid in pids.clone() {
+            ledger.give(share(pid, 3, 2), &format!("wget http://198.51.100.1/{pid}"));
+        }
+        ledger.ended(pids.map(process));
+        assert!(ledger.ended.len() <= lines && ledger.ended_bytes <= bytes);
+        // Flows keep on belonging to the last few.
+        let referenced: HashSet<_> =
+            (first..first + batch / 2).map(|p| process(p as u32)).collect();
+        ledger.keep_names_of(&referenced);
+        assert_eq!((ledger.live.len(), ledger.names.len()), (0, batch / 2));
+    }
+    ledger.keep_names_of(&HashSet::<ProcessId>::new());
+    assert!(ledger.names.is_empty());
+    assert_eq!(ledger.rows(Show::Traffic).len(), lines + 1);
+    assert_eq!(ledger.sum(Show::Traffic), Traffic::new(3 * all as u64, 2 * all as u64));
+}
