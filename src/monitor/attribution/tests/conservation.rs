@@ -90,7 +90,12 @@ impl World {
                 now.original = now.original.saturating_add(bytes.original);
                 now.reply = now.reply.saturating_add(bytes.reply);
             }
-            Event::Zero { flow } => self.flows[flow].now = Counters::default(),
+            Event::Zero { flow } => {
+                // Nobody can do that to a socket.
+                if self.flows[flow].flow.counted_at == CountedAt::Path {
+                    self.flows[flow].now = Counters::default();
+                }
+            }
             Event::Renew { flow } => {
                 let entry = &mut self.flows[flow];
                 // A socket's next generation is another socket, and another flow of the world.
@@ -169,7 +174,7 @@ impl World {
             None if self.first && !self.lookback => (now, false),
             None => (Counters::default(), false),
             Some((_, shown)) if shown != id => (Counters::default(), false),
-            Some((last, _)) if smaller(last) => (Counters::default(), id.is_some()),
+            Some((last, _)) if smaller(last) => (Counters::default(), false),
             Some((last, _)) => (last, true),
         };
         if !same {

@@ -62,6 +62,18 @@ fn counters_that_somebody_has_zeroed_count_from_zero() {
     assert_eq!(host.of(1), (4002, 111));
 }
 
+/// The kernel makes the id from the tuple and the entry's place in memory, and both may be the same
+/// again: the next connection, over before anybody looked, isn't the last one's process's.
+#[test]
+fn an_entry_that_gets_the_id_of_the_one_before_has_no_process_yet() {
+    let (mut host, flow) = client(true);
+    let flow = flow.entry(7);
+    host.look([flow.counted(100, 2000)]);
+    host.sockets.clear();
+    host.look([flow.counted(10, 20)]);
+    assert_eq!((host.of(1), host.under(Reason::Exited)), ((2000, 100), (20, 10)));
+}
+
 #[test]
 fn zeroed_counters_leave_what_stood_before_under_its_reason() {
     let mut host = Host::new();
