@@ -1,0 +1,275 @@
+//! A network namespace full of real traffic, and its end.
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use bwmon::conntrack::{ctnetlink, state};
+use bwmon::flow::Protocol;
+use bwmon::sockets::{self, SocketTable};
+
+use crate::measure::Cost;
+
+/// Any rule that asks for a connection's state makes the kernel track in a namespace.
+const TRACK: &str = "add table inet bench { chain track { \
+    type filter hook input priority 0; ct state new; }; }";
+
+/// What the namespace itself is set to: counters, and entries that outlive the measurements.
+const SETTINGS: [(&str, &str); 4] = [
+    ("nf_conntrack_acct", "1"),
+    ("nf_conntrack_udp_timeout", "7200"),
+    ("nf_conntrack_udp_timeout_stream", "7200"),
+    ("nf_conntrack_tcp_timeout_established", "7200"),
+];
+const NETFILTER: &str = "/proc/sys/net/netfilter";
+/// One for all namespaces, and only the initial one may set it.
+const MAXIMUM: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
+
+/// A UDP socket sends to that many others, and so makes as many entries.
+const RECEIVERS: usize = 100;
+/// Nothing here takes longer than this unless something is wrong.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How much there is of everything.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Size {
+    /// Conntrack entries, those of the TCP connections among them.
+    pub(crate) entries: usize,
+    /// TCP sockets: both ends of half as many connections.
+    pub(crate) sockets: usize,
+    /// Processes that hold them.
+    pub(crate) processes: usize,
+}
+
+/// The traffic, for as long as this lives.
+pub(crate) struct Scene {
+    /// What there really is.
+    pub(crate) census: String,
+    path: String,
+    /// Before the janitor, in the order in which they are dropped: a namespace lives on while a
+    /// process is in it.
+    _holders: Vec<Piped>,
+    _janitor: Piped,
+}
+
+impl Scene {
+    pub(crate) fn new(size: Size) -> anyhow::Result<Scene> {
+        let Size { entries, sockets, processes } = size;
+        let connections = sockets / 2;
+        ensure!(connections % processes == 0, "the connections can't be shared out evenly");
+        let name = format!("bwmon-bench-{}", std::process::id());
+        let path = format!("/run/netns/{name}");
+
+        // First of all: from here on it all goes away with this process.
+        let maximum = raise_maximum(entries + entries / 10)?;
+        let janitor = Piped::spawn(&["janitor", &name, &maximum], None)?;
+        run(Command::new("ip").args(["netns", "add", &name]))?;
+        run(inside(&path, "ip").args(["link", "set", "lo", "up"]))?;
+        run(inside(&path, "nft").arg(TRACK))?;
+        run(inside(&path, &this_program()?).arg("prepare"))?;
+
+        let share = (connections / processes).to_string();
+        let mut holders = Vec::new();
+        for number in 0..processes {
+            holders.push(Piped::spawn(&["holder", &number.to_string(), &share], Some(&path))?);
+        }
+        for holder in &mut holders {
+            holder.wait_until_ready()?;
+        }
+        run(inside(&path, &this_program()?).args(["flood", &(entries - connections).to_string()]))?;
+
+        let counted = output(inside(&path, &this_program()?).arg("census"))?;
+        let numbers: Vec<usize> =
+            counted.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+        let [entries_there, sockets_there] = numbers[..] else { bail!("no census: {counted:?}") };
+        ensure!(
+            entries_there.abs_diff(entries) <= entries / 100 && sockets_there == sockets,
+            "{entries_there} entries and {sockets_there} sockets, not {entries} and {sockets}"
+        );
+        let census = format!(
+            "{entries_there} conntrack entries, {sockets_there} TCP sockets, {processes} processes"
+        );
+        Ok(Scene { census, path, _holders: holders, _janitor: janitor })
+    }
+
+    /// The file that stands for the namespace.
+    pub(crate) fn namespace(&self) -> &str {
+        &self.path
+    }
+
+    /// What a run of `program` in the namespace costs.
+    pub(crate) fn measure(&self, program: &str, arguments: &[String]) -> anyhow::Result<Cost> {
+        output(inside(&self.path, &this_program()?).args(["measure", program]).args(arguments))?
+            .parse()
+    }
+}
+
+/// The path of this program.
+pub(crate) fn this_program() -> anyhow::Result<String> {
+    let path = std::env::current_exe()?;
+    path.to_str().map(str::to_owned).context("this program has no name in UTF-8")
+}
+
+/// `ip netns exec` would mount another `/sys` as well.
+fn inside(path: &str, program: &str) -> Command {
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net={path}")).arg(program);
+    command
+}
+
+fn run(command: &mut Command) -> anyhow::Result<()> {
+    output(command).map(drop)
+}
+
+fn output(command: &mut Command) -> anyhow::Result<String> {
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.with_context(|| format!("{command:?} can't be run"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?}: {}: {}", output.status, said.trim());
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// This program in another role, until its standard input is closed.
+struct Piped {
+    child: Child,
+}
+
+impl Piped {
+    fn spawn(arguments: &[&str], namespace: Option<&str>) -> anyhow::Result<Piped> {
+        let this = this_program()?;
+        let mut command = namespace.map_or_else(|| Command::new(&this), |n| inside(n, &this));
+        // A group of its own: Ctrl-C is for the bench, whose end is the others'.
+        command.args(arguments).process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let child = command.spawn().with_context(|| format!("{command:?} can't be run"))?;
+        Ok(Piped { child })
+    }
+
+    fn wait_until_ready(&mut self) -> anyhow::Result<()> {
+        let said = self.child.stdout.take().context("no pipe")?;
+        let mut line = String::new();
+        BufReader::new(said).read_line(&mut line)?;
+        ensure!(line == READY, "a holder ended early");
+        Ok(())
+    }
+}
+
+impl Drop for Piped {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+const READY: &str = "ready\n";
+
+/// Waits until the bench that has the other end of the standard input is gone, or wants no more.
+fn until_closed() -> io::Result<()> {
+    io::copy(&mut io::stdin(), &mut io::sink()).map(drop)
+}
+
+/// Makes room for `needed` entries. Returns what to set the maximum to afterwards; nothing if it
+/// was high enough.
+fn raise_maximum(needed: usize) -> anyhow::Result<String> {
+    // Missing where the module is not loaded: its first rule will bring it, with room for at
+    // least 65,536 entries; the census tells if that was not enough.
+    let Ok(before) = fs::read_to_string(MAXIMUM) else { return Ok(String::new()) };
+    if before.trim().parse::<usize>()? >= needed {
+        return Ok(String::new());
+    }
+    fs::write(MAXIMUM, needed.to_string()).context(MAXIMUM)?;
+    Ok(before.trim().to_owned())
+}
+
+/// Deletes the namespace, and with it its entries, and puts the maximum back.
+pub(crate) fn janitor(name: &str, maximum: &str) -> anyhow::Result<()> {
+    until_closed()?;
+    if Path::new("/run/netns").join(name).exists() {
+        run(Command::new("ip").args(["netns", "delete", name]))?;
+    }
+    if !maximum.is_empty() {
+        fs::write(MAXIMUM, maximum)?;
+    }
+    Ok(())
+}
+
+/// Sets the namespace in which it runs.
+pub(crate) fn prepare() -> anyhow::Result<()> {
+    for (name, value) in SETTINGS {
+        let path = format!("{NETFILTER}/{name}");
+        fs::write(&path, value).context(path)?;
+    }
+    Ok(())
+}
+
+/// Holds so many connections, both ends, over which something was sent both ways.
+pub(crate) fn hold(number: u16, connections: usize) -> anyhow::Result<()> {
+    let [high, low] = number.to_be_bytes();
+    let listener = TcpListener::bind((Ipv4Addr::new(127, 1 + high, low, 1), 443))?;
+    let address = listener.local_addr()?;
+    let mut held = Vec::with_capacity(connections);
+    for connection in 0..connections {
+        let mut client = TcpStream::connect_timeout(&address, PATIENCE)?;
+        let (mut server, _) = listener.accept()?;
+        for stream in [&mut client, &mut server] {
+            stream.set_read_timeout(Some(PATIENCE))?;
+        }
+        let request = vec![b'?'; 100 + connection];
+        let answer = vec![b'!'; 1000 + usize::from(number)];
+        client.write_all(&request)?;
+        server.read_exact(&mut vec![0; request.len()])?;
+        server.write_all(&answer)?;
+        client.read_exact(&mut vec![0; answer.len()])?;
+        held.push((client, server));
+    }
+    drop(listener);
+    io::stdout().write_all(READY.as_bytes())?;
+    io::stdout().flush()?;
+    until_closed()?;
+    Ok(())
+}
+
+/// Makes so many UDP flows, each a datagram and its answer, and closes its sockets.
+pub(crate) fn flood(flows: usize) -> anyhow::Result<()> {
+    let receivers: Vec<UdpSocket> = (0..RECEIVERS)
+        .map(|number| UdpSocket::bind((Ipv4Addr::new(127, 3, 0, 1 + number as u8), 53)))
+        .collect::<Result<_, _>>()?;
+    let addresses: Vec<SocketAddr> =
+        receivers.iter().map(UdpSocket::local_addr).collect::<Result<_, _>>()?;
+    for receiver in &receivers {
+        receiver.set_read_timeout(Some(PATIENCE))?;
+    }
+    let mut buffer = [0; 64];
+    let mut left = flows;
+    for [high, low] in (0..u16::MAX).map(u16::to_be_bytes) {
+        let sender = UdpSocket::bind((Ipv4Addr::new(127, 4, high, low), 0))?;
+        sender.set_read_timeout(Some(PATIENCE))?;
+        for (receiver, address) in receivers.iter().zip(&addresses).take(left) {
+            sender.send_to(b"who is it?", address)?;
+            let (length, from) = receiver.recv_from(&mut buffer)?;
+            receiver.send_to(&buffer[..length / 2], from)?;
+            sender.recv_from(&mut buffer)?;
+            left -= 1;
+        }
+        if left == 0 {
+            return Ok(());
+        }
+    }
+    bail!("{left} flows are left")
+}
+
+/// Prints how many entries and TCP sockets there are in the namespace in which it runs.
+pub(crate) fn census() -> anyhow::Result<()> {
+    let proc = Path::new("/proc");
+    let entries = ctnetlink::Reader::open()?.skim()?;
+    let mut table = SocketTable::default();
+    sockets::Reader::open(proc).read(false, &mut table)?;
+    let tcp = table.iter().filter(|socket| socket.tuple.protocol == Protocol::TCP).count();
+    ensure!(state::read(proc).accounting == Some(true), "accounting is off");
+    println!("{entries} {tcp}");
+    Ok(())
+}
