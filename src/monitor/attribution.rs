@@ -1,8 +1,10 @@
 //! The join.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use foldhash::fast::RandomState;
+use indexmap::IndexMap;
+use indexmap::map::Entry;
 
 use super::Reason;
 use crate::addresses::LocalAddresses;
@@ -116,7 +118,10 @@ pub struct Attribution {
     observation: u32,
     /// How many observations were complete.
     complete: u32,
-    flows: HashMap<FlowId, FlowState, RandomState>,
+    /// In the order in which they were first seen, which is nearly that of every later dump.
+    flows: IndexMap<FlowId, FlowState, RandomState>,
+    /// Where the next flow probably is: behind the one before.
+    next: usize,
     current: Observation,
 }
 
@@ -146,7 +151,8 @@ impl Attribution {
             lookback,
             observation: 0,
             complete: 0,
-            flows: HashMap::default(),
+            flows: IndexMap::default(),
+            next: 0,
             current: Observation::default(),
         }
     }
@@ -154,6 +160,7 @@ impl Attribution {
     /// Begins an observation of all flows.
     pub fn begin(&mut self) {
         self.observation += 1;
+        self.next = 0;
         self.current = Observation::default();
     }
 
@@ -165,7 +172,8 @@ impl Attribution {
         around: &mut Surroundings<'_>,
         mut each: impl FnMut(Share),
     ) {
-        let first = self.observation == 1;
+        let (observation, complete) = (self.observation, self.complete);
+        let first = observation == 1;
         self.current.flows += 1;
         let Some(mut now) = flow.counters else {
             self.current.uncounted += 1;
@@ -175,16 +183,12 @@ impl Attribution {
         let fresh = FlowState {
             generation,
             last: if first && !self.lookback { now } else { Counters::default() },
-            born: self.observation,
-            seen: self.complete,
+            born: observation,
+            seen: complete,
             local: false,
             ends: [End::Elsewhere; 2],
         };
-        let mut known = true;
-        let state = self.flows.entry(FlowId::of(flow)).or_insert_with(|| {
-            known = false;
-            fresh
-        });
+        let (state, mut known) = self.remember(FlowId::of(flow), fresh);
         if flow.counted_at == CountedAt::Socket {
             // A socket is what it is by its cookie and never counts anew. Only its announced end
             // can show a byte less than a look at it did: see there.
@@ -199,7 +203,7 @@ impl Attribution {
             *state = FlowState { last: Counters::default(), ..fresh };
             known = false;
         }
-        state.seen = self.complete;
+        state.seen = complete;
 
         let delta = Counters {
             original: now.original - state.last.original,
@@ -207,7 +211,7 @@ impl Attribution {
         };
         let active = delta != Counters::default();
         if known && !active {
-            let young = self.observation - state.born < YOUNG;
+            let young = observation - state.born < YOUNG;
             if !young || !state.ends.iter().any(|end| matches!(end, End::Nobody(..))) {
                 return;
             }
@@ -280,6 +284,22 @@ impl Attribution {
             }
         }
         state.last = now;
+    }
+
+    /// The state of a flow and whether it was known before; else it is `fresh`.
+    fn remember(&mut self, id: FlowId, fresh: FlowState) -> (&mut FlowState, bool) {
+        // A dump of a large table walks through memory instead of jumping about in it.
+        let expected = self.flows.get_index(self.next).is_some_and(|(known, _)| *known == id);
+        let (index, known) = if expected {
+            (self.next, true)
+        } else {
+            match self.flows.entry(id) {
+                Entry::Occupied(entry) => (entry.index(), true),
+                Entry::Vacant(entry) => (entry.insert_entry(fresh).index(), false),
+            }
+        };
+        self.next = index + 1;
+        (&mut self.flows[index], known)
     }
 
     /// Ends the observation. `complete` says whether every flow was there: one that is missing from

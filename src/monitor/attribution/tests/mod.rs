@@ -5,6 +5,8 @@ mod generations;
 mod holders;
 mod join;
 
+use std::collections::HashMap;
+
 use std::net::SocketAddr;
 
 use super::*;
