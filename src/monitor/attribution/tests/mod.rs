@@ -6,7 +6,6 @@ mod holders;
 mod join;
 
 use std::collections::HashMap;
-
 use std::net::SocketAddr;
 
 use super::*;
