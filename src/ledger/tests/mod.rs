@@ -224,7 +224,11 @@ fn bandwidth_is_by_the_time_that_really_passed() {
     ledger.begin();
     ledger.end(start + Duration::from_millis(1600));
     assert_eq!(ledger.shows(Show::Bandwidth), []);
-    assert_eq!(ledger.shows(Show::Traffic), [row("a", 6001, 500)]);
+    ledger.begin();
+    ledger.give_again(share(1, 10, 1));
+    ledger.end(start + Duration::from_millis(2100));
+    assert_eq!(ledger.shows(Show::Bandwidth), [row("a", 20, 2)]);
+    assert_eq!(ledger.shows(Show::Traffic), [row("a", 6011, 501)]);
     // A clock that stands still, or goes back, is no time at all.
     ledger.begin();
     ledger.give_again(share(1, 2000, 100));

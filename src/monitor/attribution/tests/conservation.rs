@@ -50,6 +50,10 @@ struct Entry {
     here: [bool; 2],
 }
 
+fn add(sum: &mut [u128; 2], [received, sent]: [u128; 2]) {
+    *sum = [sum[0] + received, sum[1] + sent];
+}
+
 struct World {
     host: Host,
     lookback: bool,
@@ -196,11 +200,11 @@ impl World {
 
         let flow = entry.flow.counted(now.original, now.reply);
         let shares = self.host.show(flow);
-        for way in 0..2 {
-            self.expected[way] += expect[way];
-            self.expected_recent[way] += if is_recent { expect[way] } else { 0 };
-            self.recent[way] += shares.iter().map(|s| wide(s.recent)[way]).sum::<u128>();
+        add(&mut self.expected, expect);
+        if is_recent {
+            add(&mut self.expected_recent, expect);
         }
+        shares.iter().for_each(|share| add(&mut self.recent, wide(share.recent)));
         let each: Vec<_> = shares.iter().map(|share| share.local).collect();
         assert!(each.len() <= 2 && each.iter().all(|local| *local == each[0]));
     }
