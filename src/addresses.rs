@@ -26,7 +26,7 @@ pub struct LocalAddresses {
 impl LocalAddresses {
     /// Whether a packet from `address` was sent by this host.
     pub fn sends_from(&self, address: &Address) -> bool {
-        address.is_loopback() || address.is_unspecified() || self.own.contains(address)
+        address.is_loopback() || self.own.contains(address)
     }
 
     /// Whether a packet to `address` is taken by this host: its own addresses, broadcasts and

@@ -204,7 +204,8 @@ impl Ledger {
         self.names.retain(|process, _| referenced.contains(process));
     }
 
-    /// Folds the oldest ended lines into one where there are too many.
+    /// Folds the oldest ended lines into one where there are too many; those that a living process
+    /// shares are no trouble, since they are shown anyway.
     fn fold(&mut self) {
         let too_many = |ledger: &Ledger| {
             ledger.ended.len() > ledger.options.ended_lines
@@ -213,8 +214,13 @@ impl Ledger {
         if !too_many(self) {
             return;
         }
-        let mut oldest: Vec<(u64, CommandLine)> =
-            self.ended.iter().map(|(name, ended)| (ended.last, name.clone())).collect();
+        let living: HashSet<&CommandLine> = self.live.values().map(|l| &l.command_line).collect();
+        let mut oldest: Vec<(u64, CommandLine)> = self
+            .ended
+            .iter()
+            .filter(|(name, _)| !living.contains(name))
+            .map(|(name, ended)| (ended.last, name.clone()))
+            .collect();
         oldest.sort_unstable();
         for (_, name) in oldest {
             if !too_many(self) {

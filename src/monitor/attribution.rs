@@ -21,6 +21,9 @@ const YOUNG: u32 = 3;
 /// of a table that changes meanwhile can miss an entry, and one that came back would count anew.
 const GRACE: u32 = 3;
 
+/// After how many incomplete observations in a row one is taken to be complete.
+const INCOMPLETE: u32 = 10;
+
 /// What a flow's bytes are attributed by.
 pub struct Surroundings<'a> {
     /// The sockets, listed just before the flows.
@@ -116,8 +119,10 @@ struct FlowState {
 pub struct Attribution {
     lookback: bool,
     observation: u32,
-    /// How many observations were complete.
+    /// How many observations were complete, or are taken for it.
     complete: u32,
+    /// How many were not since the last one that was.
+    incomplete: u32,
     /// In the order in which they were first seen, which is nearly that of every later dump.
     flows: IndexMap<FlowId, FlowState, RandomState>,
     /// Where the next flow probably is: behind the one before.
@@ -151,6 +156,7 @@ impl Attribution {
             lookback,
             observation: 0,
             complete: 0,
+            incomplete: 0,
             flows: IndexMap::default(),
             next: 0,
             current: Observation::default(),
@@ -249,15 +255,16 @@ impl Attribution {
                 (Some(Ok(process)), _) => {
                     *end = End::Of(process);
                     match unnamed {
-                        // Its bytes have waited for a name.
-                        Some((reason, since)) => {
+                        // Its bytes have waited for a name. Whose the ambiguous ones were is not
+                        // known any better when all but one of the candidates are gone.
+                        Some((reason, since)) if reason != Reason::Ambiguous => {
                             let all = Counters {
                                 original: now.original - since.original,
                                 reply: now.reply - since.reply,
                             };
                             each(share(Ok(process), side.view(all), Some(reason)));
                         }
-                        None => each(share(Ok(process), side.view(delta), None)),
+                        _ => each(share(Ok(process), side.view(delta), None)),
                     }
                 }
                 // Nobody has the socket any more: it was this process's to the end.
@@ -265,6 +272,10 @@ impl Attribution {
                     each(share(Ok(process), side.view(delta), None));
                 }
                 (None, End::Of(process)) => each(share(Ok(process), side.view(delta), None)),
+                // And whose it was is hidden as before.
+                (Some(Err(Reason::Exited)), End::Nobody(reason, _)) if reason.is_lasting() => {
+                    each(share(Err(reason), side.view(delta), None));
+                }
                 (Some(Err(reason)), _) => {
                     let since = unnamed.map_or(state.last, |(_, since)| since);
                     *end = End::Nobody(reason, since);
@@ -306,6 +317,9 @@ impl Attribution {
     /// several complete observations is forgotten.
     pub fn end(&mut self, complete: bool) -> Observation {
         let mut observation = std::mem::take(&mut self.current);
+        // Where the table never stands still, what is remembered has to stay bounded all the same.
+        let complete = complete || self.incomplete == INCOMPLETE;
+        self.incomplete = if complete { 0 } else { self.incomplete + 1 };
         self.complete += u32::from(complete);
         if complete && self.complete.is_multiple_of(GRACE) {
             let oldest = self.complete - GRACE;

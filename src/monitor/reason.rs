@@ -42,6 +42,11 @@ impl Reason {
         }
     }
 
+    /// Whether it says that somebody had the socket: that stays true when the socket is closed.
+    pub(super) const fn is_lasting(self) -> bool {
+        matches!(self, Reason::NoPermission | Reason::OtherNamespace | Reason::Ambiguous)
+    }
+
     /// Its place in [`Reason::ALL`].
     pub const fn index(self) -> usize {
         self as usize

@@ -31,6 +31,8 @@ pub struct SocketTable {
 pub struct Match<'a> {
     table: &'a SocketTable,
     first: u32,
+    /// Whether IPv6 sockets that refuse IPv4 are left out.
+    takes_v4: bool,
 }
 
 impl<'a> Match<'a> {
@@ -42,6 +44,7 @@ impl<'a> Match<'a> {
             at = self.table.next.get(at as usize).copied().unwrap_or(END);
             Some(socket)
         })
+        .filter(move |socket| !(self.takes_v4 && socket.v6_only))
     }
 }
 
@@ -93,7 +96,7 @@ impl SocketTable {
     pub fn find(&self, tuple: &Tuple) -> Option<Match<'_>> {
         let Tuple { protocol, source, .. } = *tuple;
         if let Some(&first) = self.connected.get(tuple) {
-            return Some(Match { table: self, first });
+            return Some(Match { table: self, first, takes_v4: false });
         }
         if protocol == Protocol::TCP || protocol == Protocol::SCTP {
             return None; // a listening socket carries no bytes
@@ -115,7 +118,7 @@ impl SocketTable {
         self.connected
             .get(&raw)
             .or_else(|| self.connected.get(&Tuple { source: unbound, ..raw }))
-            .map(|&first| Match { table: self, first })
+            .map(|&first| Match { table: self, first, takes_v4: false })
             .or_else(|| self.find_bound(protocol, raw.source))
     }
 
@@ -125,7 +128,7 @@ impl SocketTable {
     fn find_bound(&self, protocol: Protocol, local: Endpoint) -> Option<Match<'_>> {
         let at = |address| {
             let key = (protocol, Endpoint::new(address, local.port));
-            self.bound.get(&key).map(|&first| Match { table: self, first })
+            self.bound.get(&key).map(|&first| Match { table: self, first, takes_v4: false })
         };
         if let Some(found) = at(local.address) {
             return Some(found);
@@ -134,7 +137,8 @@ impl SocketTable {
             return at(Address::ANY_V6);
         }
         at(Address::ANY_V4)
-            .or_else(|| at(Address::ANY_V6).filter(|m| m.sockets().any(|s| !s.v6_only)))
+            .or_else(|| at(Address::ANY_V6).map(|found| Match { takes_v4: true, ..found }))
+            .filter(|found| found.sockets().next().is_some())
     }
 }
 
@@ -221,6 +225,8 @@ mod tests {
         let refusing = Socket { v6_only: true, ..wildcard };
         assert_eq!(found(&table([refusing]), v4), []);
         assert_eq!(found(&table([refusing]), v6), [1]);
+        let both = table([refusing, Socket { inode: Some(Inode(3)), ..wildcard }]);
+        assert_eq!((found(&both, v4), found(&both, v6)), (vec![3], vec![1, 3]));
         let beside = socket(2, tuple(Protocol::UDP, "0.0.0.0:53", "0.0.0.0:0"));
         assert_eq!(found(&table([wildcard, beside]), v4), [2]);
     }

@@ -178,6 +178,18 @@ fn names_of_ended_lines_are_bounded_in_bytes_too() {
     assert_eq!(ledger.shows(Show::Traffic), [row("(ended)", 60, 6)]);
 }
 
+/// Its total would drop while its processes still run.
+#[test]
+fn a_line_that_a_living_process_shares_is_not_folded() {
+    let mut ledger = Ledger::new(Options { ended_lines: 1, ..Options::default() });
+    ledger.give(share(1, 1, 10), "server");
+    ledger.give(share(2, 2, 20), "server");
+    ledger.give(share(3, 3, 30), "job");
+    ledger.give(share(4, 4, 40), "other job");
+    ledger.ended([process(1), process(3), process(4)]);
+    assert_eq!(ledger.shows(Show::Traffic), [row("(ended)", 7, 70), row("server", 3, 30)]);
+}
+
 #[test]
 fn what_the_filter_leaves_out_is_never_folded_in() {
     let mut ledger = Ledger::new(Options { ended_lines: 0, ..excluding("^hidden") });

@@ -254,3 +254,14 @@ fn counters_at_the_end_of_their_range() {
     let max = u128::from(u64::MAX);
     assert_eq!((host.of(1), host.under(Reason::Exited)), ((max, max), (max, max)));
 }
+
+#[test]
+fn a_table_that_never_stands_still_is_forgotten_too() {
+    let mut host = Host::new();
+    for port in 1..200 {
+        host.attribution.begin();
+        host.show(tcp(&format!("10.0.0.1:{port}"), REMOTE).counted(1, 1));
+        host.attribution.end(false);
+    }
+    assert!(host.attribution.len() < 100, "{} flows are remembered", host.attribution.len());
+}

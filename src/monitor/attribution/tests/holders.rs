@@ -83,6 +83,33 @@ fn bytes_move_from_one_reason_to_the_next_and_on() {
 }
 
 #[test]
+fn ambiguous_bytes_are_not_the_last_candidates() {
+    let mut host = Host::new();
+    let any = "0.0.0.0:0";
+    host.open(held(1), Protocol::UDP, "0.0.0.0:53", any);
+    let other = host.open(held(2), Protocol::UDP, "0.0.0.0:53", any);
+    let ask = flow(Protocol::UDP, "192.0.2.7:5000", "10.0.0.1:53");
+    host.look([ask.counted(10, 20)]);
+    host.close(other);
+    host.look([ask.counted(11, 22)]);
+    assert_eq!((host.of(1), host.under(Reason::Ambiguous)), ((1, 2), (10, 20)));
+}
+
+#[test]
+fn who_was_hidden_stays_so_when_the_socket_is_closed() {
+    for (holder, reason) in
+        [(Ownership::Denied, Reason::NoPermission), (Ownership::Hidden, Reason::OtherNamespace)]
+    {
+        let mut host = Host::new();
+        let inode = host.open(holder, Protocol::TCP, LOCAL, REMOTE);
+        host.look([connection().counted(10, 20)]);
+        host.close(inode);
+        host.look([connection().counted(11, 22)]);
+        assert_eq!((host.under(reason), host.all()), ((11, 22), (11, 22)));
+    }
+}
+
+#[test]
 fn of_a_socket_that_was_handed_on_the_new_holder_gets_what_comes_later() {
     let mut host = Host::new();
     let inode = host.open(held(1), Protocol::TCP, LOCAL, REMOTE);
