@@ -1,7 +1,7 @@
 //! Every byte of the table stands on exactly one line.
 
 use crate::netns::{Net, PEER4, PEER6, WATCHED4};
-use crate::run::{Running, inside, watch};
+use crate::run::{Running, inside, once, watch};
 use crate::truth::{Count, Truth};
 use crate::workload::Workload;
 
@@ -121,4 +121,20 @@ fn a_ping_is_answered_by_the_kernel() {
     running.expect("(kernel)", refresh.reason("(kernel)"), truth);
     running.expect("lines", refresh.lines.len(), 1);
     running.stop();
+}
+
+#[test]
+fn a_ping_from_here_is_its_senders() {
+    let Some(net) = Net::new() else { return };
+    let truth = Truth::start(
+        &net.watched,
+        &[Count::matching("ping", "icmp type echo-reply", "icmp type echo-request")],
+    );
+    let role = format!("ping host={PEER4} size=500 count=10");
+    let mut ping = Workload::start(&net, &net.watched, "ping", &role);
+    ping.go();
+    let truth = truth.settled()["ping"];
+    let refresh = once(&net.watched, &["--source", "conntrack", "--unattributed"]);
+    assert_eq!(refresh.workload("ping"), truth, "{refresh:#?}");
+    assert_eq!(refresh.lines.len(), 1, "{refresh:#?}");
 }

@@ -26,4 +26,5 @@ mod pages;
 mod servers;
 mod sources;
 mod tcp;
+mod terminal;
 mod udp;

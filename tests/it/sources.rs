@@ -203,3 +203,17 @@ fn nobody_is_told_what_conntrack_needs() {
     finished.expect_status(1);
     finished.expect("whether it is said", finished.messages("CAP_NET_ADMIN").is_empty(), false);
 }
+
+/// In a PID namespace of its own it sees no process outside, and says that this is the reason.
+#[test]
+fn a_process_outside_the_pid_namespace_is_in_another_namespace() {
+    let Some(net) = net(true, true) else { return };
+    let (_server, _client, payload) = exchange(&net);
+    let mut command = net.watched.command("unshare");
+    command.args(["--pid", "--fork", "--mount-proc", "--", env!("CARGO_BIN_EXE_runmonitor")]);
+    command.args(["--source", "sockets", "--count", "1", "--unattributed"]);
+    let finished = Running::start(command).finish();
+    let refresh = finished.single_refresh();
+    finished.expect("(other namespace)", refresh.reason("(other namespace)"), payload);
+    finished.expect("lines", refresh.lines.len(), 1);
+}
