@@ -201,7 +201,7 @@ fn rates(source: &str) {
     let mut last = Instant::now();
     client.begin();
     // Each rate times the time since the refresh before, as it arrives here.
-    let (mut received, mut sent, mut busy) = (0.0, 0.0, 0);
+    let (mut received, mut sent, mut busy, mut quiet) = (0.0, 0.0, 0, 0);
     loop {
         seen += 1;
         let rate = running.refreshes(seen)[seen - 1].workload("client");
@@ -209,10 +209,14 @@ fn rates(source: &str) {
         last = Instant::now();
         received += rate.received as f64 * seconds;
         sent += rate.sent as f64 * seconds;
-        // The exchange pauses for less than an interval; its end is an interval without bytes.
-        match rate == Bytes::default() {
-            true if busy > 0 => break,
-            quiet => busy += u32::from(!quiet),
+        // On a busy machine even the exchange may pause for an interval: its end is several.
+        if rate != Bytes::default() {
+            (busy, quiet) = (busy + 1, 0);
+        } else if busy > 0 {
+            quiet += 1;
+        }
+        if quiet == 4 {
+            break;
         }
     }
     let payload = client.done();
