@@ -120,6 +120,29 @@ fn bytes_of_a_flow_that_conntrack_has_forgotten_are_kept() {
     running.stop();
 }
 
+/// The kernel forgets a reset connection after ten seconds (seven here). Who refreshes the screen
+/// less often has to look all the same.
+#[test]
+fn a_flow_that_comes_and_goes_within_one_refresh_is_counted() {
+    let Some(net) = Net::new() else { return };
+    net.watched.set_sysctl("net.netfilter.nf_conntrack_tcp_timeout_close", 7);
+    let truth = count(&net);
+    let _server = server(&net);
+    let args = ["--source", "conntrack", "--no-lookback", "--unattributed"];
+    let args = [&args[..], &["--interval", "15", "--count", "1"]].concat();
+    let running = Running::start(inside(&net.watched, &args));
+    // It has taken what was there before; nothing was.
+    std::thread::sleep(Duration::from_secs(1));
+    let mut client = client(&net, EXCHANGE);
+    client.go();
+    client.reset();
+    let truth = truth.settled()["client"];
+    std::thread::sleep(Duration::from_secs(8));
+    assert_eq!(net.watched.run("conntrack -L -p tcp --dport 9000"), "", "it is still there");
+    let finished = running.finish();
+    finished.expect("all lines", finished.single_refresh().total(), truth.total());
+}
+
 #[test]
 fn a_process_that_ended_keeps_its_line() {
     let Some(net) = Net::new() else { return };
