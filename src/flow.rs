@@ -3,6 +3,7 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Sub;
 
 /// An IP protocol number (`/etc/protocols`).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -236,6 +237,18 @@ pub struct Counters {
     pub original: u64,
     /// Bytes in the reply direction.
     pub reply: u64,
+}
+
+impl Sub for Counters {
+    type Output = Counters;
+
+    /// What was carried since `earlier`; nothing where a counter went back.
+    fn sub(self, earlier: Counters) -> Counters {
+        Counters {
+            original: self.original.saturating_sub(earlier.original),
+            reply: self.reply.saturating_sub(earlier.reply),
+        }
+    }
 }
 
 /// Where a flow's bytes were counted, which says how many of its ends may have a socket here.

@@ -211,12 +211,8 @@ impl Attribution {
         }
         state.seen = complete;
 
-        let delta = Counters {
-            original: now.original - state.last.original,
-            reply: now.reply - state.last.reply,
-        };
-        let active = delta != Counters::default();
-        if known && !active {
+        let delta = now - state.last;
+        if known && delta == Counters::default() {
             let young = observation - state.born < YOUNG;
             if !young || !state.ends.iter().any(|end| matches!(end, End::Nobody(..))) {
                 return;
@@ -226,73 +222,19 @@ impl Attribution {
             state.local = around.addresses.sends_from(&flow.original.source.address)
                 && around.addresses.sends_from(&flow.reply.source.address);
         }
-        let mut owners = whose(flow, around);
-        let was_here =
-            |end: &End| !matches!(end, End::Elsewhere | End::Nobody(Reason::Forwarded, _));
-        match (owners, state.ends) {
-            // An end was here that isn't found any more: a transparent proxy's socket that is closed
-            // now, or an address that was taken away.
-            ([Some(Err(Reason::Forwarded)), None], ends) if ends.iter().any(was_here) => {
-                owners[0] = None;
-            }
-            // Such a socket has turned up. What was taken to be forwarded so far stays that.
-            ([None, Some(_)], [End::Nobody(Reason::Forwarded, _), End::Elsewhere]) => {
-                state.ends[0] = End::Elsewhere;
-            }
-            _ => {}
-        }
+        let owners = reconciled(whose(flow, around), &mut state.ends);
         for (side, owner) in [Side::Originator, Side::Responder].into_iter().zip(owners) {
             let end = &mut state.ends[side as usize];
-            // What was counted before the first observation is no rate.
-            let recent = if first && !known { Traffic::ZERO } else { side.view(delta) };
-            let unnamed = match *end {
-                End::Nobody(reason, since) => Some((reason, since)),
-                End::Elsewhere | End::Of(_) => None,
-            };
-            let share = |to, traffic, from| Share { to, traffic, recent, from, local: state.local };
-            match (owner, *end) {
-                (None, End::Elsewhere) => continue,
-                (Some(Ok(process)), _) => {
-                    *end = End::Of(process);
-                    match unnamed {
-                        // Its bytes have waited for a name. Whose the ambiguous ones were is not
-                        // known any better when all but one of the candidates are gone.
-                        Some((reason, since)) if reason != Reason::Ambiguous => {
-                            let all = Counters {
-                                original: now.original - since.original,
-                                reply: now.reply - since.reply,
-                            };
-                            each(share(Ok(process), side.view(all), Some(reason)));
-                        }
-                        _ => each(share(Ok(process), side.view(delta), None)),
-                    }
-                }
-                // Nobody has the socket any more: it was this process's to the end.
-                (Some(Err(reason)), End::Of(process)) if reason != Reason::Ambiguous => {
-                    each(share(Ok(process), side.view(delta), None));
-                }
-                (None, End::Of(process)) => each(share(Ok(process), side.view(delta), None)),
-                // And whose it was is hidden as before.
-                (Some(Err(Reason::Exited)), End::Nobody(reason, _)) if reason.is_lasting() => {
-                    each(share(Err(reason), side.view(delta), None));
-                }
-                (Some(Err(reason)), _) => {
-                    let since = unnamed.map_or(state.last, |(_, since)| since);
-                    *end = End::Nobody(reason, since);
-                    let before = Counters {
-                        original: state.last.original - since.original,
-                        reply: state.last.reply - since.reply,
-                    };
-                    match unnamed {
-                        Some((old, _)) if old != reason => {
-                            let all = side.view(before) + side.view(delta);
-                            each(share(Err(reason), all, Some(old)));
-                        }
-                        _ => each(share(Err(reason), side.view(delta), None)),
-                    }
-                }
-                (None, End::Nobody(reason, _)) => each(share(Err(reason), side.view(delta), None)),
-            }
+            let Some(settled) = settle(*end, owner, state.last, now) else { continue };
+            *end = settled.end;
+            each(Share {
+                to: settled.to,
+                traffic: side.view(settled.bytes),
+                // What was counted before the first observation is no rate.
+                recent: if first && !known { Traffic::ZERO } else { side.view(delta) },
+                from: settled.from,
+                local: state.local,
+            });
         }
         state.last = now;
     }
@@ -351,9 +293,76 @@ impl Attribution {
     }
 }
 
+/// What was found at one end of a flow: a process or the reason why none; `None` if it isn't here.
+type Found = Option<Result<ProcessId, Reason>>;
+
+/// What an end becomes, and which of the flow's bytes that accounts to whom.
+struct Settled {
+    end: End,
+    to: Result<ProcessId, Reason>,
+    bytes: Counters,
+    /// Under which reason those before `last` stood.
+    from: Option<Reason>,
+}
+
+/// Settles one end of a flow whose counters went from `last` to `now`. `None` for an end that isn't
+/// here.
+fn settle(end: End, found: Found, last: Counters, now: Counters) -> Option<Settled> {
+    let of = |process, bytes, from| {
+        Some(Settled { end: End::Of(process), to: Ok(process), bytes, from })
+    };
+    let nobody = |reason, since, bytes, from| {
+        Some(Settled { end: End::Nobody(reason, since), to: Err(reason), bytes, from })
+    };
+    match (found, end) {
+        (None, End::Elsewhere) => None,
+        // Its bytes have waited for a name. Whose the ambiguous ones were is not known any better
+        // when all but one of the candidates are gone.
+        (Some(Ok(process)), End::Nobody(reason, since)) if reason != Reason::Ambiguous => {
+            of(process, now - since, Some(reason))
+        }
+        (Some(Ok(process)), _) => of(process, now - last, None),
+        // Several have the socket's address now.
+        (Some(Err(Reason::Ambiguous)), End::Of(_)) => {
+            nobody(Reason::Ambiguous, last, now - last, None)
+        }
+        // Nobody has the socket any more: it was this process's to the end.
+        (Some(Err(_)) | None, End::Of(process)) => of(process, now - last, None),
+        (Some(Err(reason)), End::Elsewhere) => nobody(reason, last, now - last, None),
+        (None, End::Nobody(reason, since)) => nobody(reason, since, now - last, None),
+        (Some(Err(reason)), End::Nobody(before, since)) => {
+            // Who had it was hidden, and stays so when the socket is closed.
+            let stays = reason == before || reason == Reason::Exited && before.is_lasting();
+            match stays {
+                true => nobody(before, since, now - last, None),
+                false => nobody(reason, since, now - since, Some(before)),
+            }
+        }
+    }
+}
+
+/// Brings what was found at both ends together with what they were: a flow is forwarded or has its
+/// ends here, not both.
+fn reconciled(mut found: [Found; 2], ends: &mut [End; 2]) -> [Found; 2] {
+    let was_here = |end: &End| !matches!(end, End::Elsewhere | End::Nobody(Reason::Forwarded, _));
+    match (found, *ends) {
+        // An end was here that isn't found any more: a transparent proxy's socket that is closed
+        // now, or an address that was taken away.
+        ([Some(Err(Reason::Forwarded)), None], ends) if ends.iter().any(was_here) => {
+            found[0] = None;
+        }
+        // Such a socket has turned up. What was taken to be forwarded so far stays that.
+        ([None, Some(_)], [End::Nobody(Reason::Forwarded, _), End::Elsewhere]) => {
+            ends[0] = End::Elsewhere;
+        }
+        _ => {}
+    }
+    found
+}
+
 /// Whose the ends of a flow are: `None` for one that is not here. At least one of them is, or it
 /// was forwarded: then it stands at the originator's.
-fn whose(flow: &Flow, around: &mut Surroundings<'_>) -> [Option<Result<ProcessId, Reason>>; 2] {
+fn whose(flow: &Flow, around: &mut Surroundings<'_>) -> [Found; 2] {
     if flow.counted_at == CountedAt::Socket {
         let socket = around.sockets.find(&flow.original).and_then(|found| {
             found.sockets().find(|socket| Some(socket.cookie) == flow.generation)
@@ -376,11 +385,7 @@ fn whose(flow: &Flow, around: &mut Surroundings<'_>) -> [Option<Result<ProcessId
 }
 
 /// Who holds the socket at one end; `None` if there is no socket.
-fn named(
-    tuple: &Tuple,
-    side: Side,
-    around: &mut Surroundings<'_>,
-) -> Option<Result<ProcessId, Reason>> {
+fn named(tuple: &Tuple, side: Side, around: &mut Surroundings<'_>) -> Found {
     // The kernel answers pings; a raw socket only gets to see them.
     if tuple.protocol.is_icmp() && side == Side::Responder {
         return None;
