@@ -99,7 +99,7 @@ impl Address {
 
     /// Whether this is `127.0.0.0/8` or `::1`.
     pub fn is_loopback(&self) -> bool {
-        self.to_ip().is_loopback()
+        (self.is_v4() && self.0[12] == 127) || self.0 == Ipv6Addr::LOCALHOST.octets()
     }
 
     /// Whether this is a multicast group, or the IPv4 broadcast address.

@@ -72,11 +72,8 @@ pub fn decode(body: &[u8]) -> Result<Flow, DecodeError> {
     let mut generation = None;
     for attribute in Attributes::new(attributes) {
         match attribute.kind {
-            CTA_TUPLE_ORIG => {
-                original = tuple(&attribute);
-                original_zone = attribute.nested().find(|a| a.kind == CTA_TUPLE_ZONE);
-            }
-            CTA_TUPLE_REPLY => reply = tuple(&attribute),
+            CTA_TUPLE_ORIG => original = tuple(&attribute, &mut original_zone),
+            CTA_TUPLE_REPLY => reply = tuple(&attribute, &mut None),
             CTA_COUNTERS_ORIG => sent = bytes(&attribute),
             CTA_COUNTERS_REPLY => answered = bytes(&attribute),
             CTA_STATUS => status = Status(attribute.be32().unwrap_or(0)),
@@ -86,7 +83,7 @@ pub fn decode(body: &[u8]) -> Result<Flow, DecodeError> {
         }
     }
     Ok(Flow {
-        zone: zone.or(original_zone.and_then(|a| a.be16())).unwrap_or(0),
+        zone: zone.or(original_zone).unwrap_or(0),
         generation,
         original: original.ok_or(DecodeError::Tuple("original"))?,
         reply: reply.ok_or(DecodeError::Tuple("reply"))?,
@@ -97,7 +94,7 @@ pub fn decode(body: &[u8]) -> Result<Flow, DecodeError> {
     })
 }
 
-fn tuple(attribute: &Attribute<'_>) -> Option<Tuple> {
+fn tuple(attribute: &Attribute<'_>, zone: &mut Option<u16>) -> Option<Tuple> {
     let (mut source, mut destination) = (None, None);
     let (mut protocol, mut source_port, mut destination_port) = (None, 0, 0);
     for part in attribute.nested() {
@@ -131,6 +128,7 @@ fn tuple(attribute: &Attribute<'_>) -> Option<Tuple> {
                     }
                 }
             }
+            CTA_TUPLE_ZONE => *zone = part.be16(),
             _ => {}
         }
     }
