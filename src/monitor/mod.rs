@@ -5,7 +5,9 @@
 //! belong, so that bytes which are counted after a socket is gone still find their process.
 
 mod attribution;
+mod join;
 mod reason;
 
-pub use attribution::{Attribution, Observation, Share, Surroundings};
+pub use attribution::{Attribution, Observation, Share};
+pub use join::Surroundings;
 pub use reason::Reason;

@@ -9,7 +9,10 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use super::*;
-use crate::flow::{Address, Endpoint, Status};
+use crate::addresses::LocalAddresses;
+use crate::flow::{Address, Endpoint, Protocol, Status};
+use crate::processes::Ownership;
+use crate::sockets::{Inode, Socket, SocketTable, State};
 
 /// The addresses of the host. Every other one is somebody else's.
 const OWN: [&str; 3] = ["10.0.0.1", "198.51.100.1", "fd00::1"];
