@@ -247,6 +247,10 @@ impl Watch {
     fn flows(&mut self, ledger: &mut Ledger, looked: &mut Looked) -> Result<bool, WatchError> {
         let Watch { conntrack, ends, owners, table, attribution, local, .. } = self;
         attribution.begin();
+        attribution.expect(match self.source {
+            Source::Conntrack => conntrack::state::read(&self.proc).entries.unwrap_or(0) as usize,
+            Source::Sockets => table.len(),
+        });
         let mut account = |flow: &Flow| {
             // The share is handed out after the owner was asked, and names it.
             let mut shares: [Option<Share>; 2] = [None; 2];

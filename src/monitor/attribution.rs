@@ -131,6 +131,11 @@ impl Attribution {
         self.current = Observation::default();
     }
 
+    /// Makes room for the `flows` that are about to come, as far as there is any.
+    pub fn expect(&mut self, flows: usize) {
+        let _ = self.flows.try_reserve(flows.saturating_sub(self.flows.len()));
+    }
+
     /// Takes one flow and hands the shares of its new bytes to `each`. A flow may come twice in an
     /// observation: only what it carried meanwhile counts the second time.
     pub fn flow(
