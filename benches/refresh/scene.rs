@@ -50,6 +50,8 @@ pub(crate) struct Size {
 pub(crate) struct Scene {
     /// What there really is.
     pub(crate) census: String,
+    /// What was asked for.
+    pub(crate) size: Size,
     path: String,
     /// Before the janitor, in the order in which they are dropped: a namespace lives on while a
     /// process is in it.
@@ -94,12 +96,17 @@ impl Scene {
         let census = format!(
             "{entries_there} conntrack entries, {sockets_there} TCP sockets, {processes} processes"
         );
-        Ok(Scene { census, path, _holders: holders, _janitor: janitor })
+        Ok(Scene { census, size, path, _holders: holders, _janitor: janitor })
     }
 
     /// The file that stands for the namespace.
     pub(crate) fn namespace(&self) -> &str {
         &self.path
+    }
+
+    /// What `program` prints in the namespace.
+    pub(crate) fn output(&self, program: &str, arguments: &str) -> anyhow::Result<String> {
+        output(inside(&self.path, program).args(arguments.split_whitespace()))
     }
 
     /// What a run of `program` in the namespace costs.
@@ -175,8 +182,8 @@ fn until_closed() -> io::Result<()> {
 /// Makes room for `needed` entries. Returns what to set the maximum to afterwards; nothing if it
 /// was high enough.
 fn raise_maximum(needed: usize) -> anyhow::Result<String> {
-    // Missing where the module is not loaded: its first rule will bring it, with room for at
-    // least 65,536 entries; the census tells if that was not enough.
+    // Missing where the module is not loaded: the first rule will bring it. Whether it has room
+    // enough by itself the census will tell.
     let Ok(before) = fs::read_to_string(MAXIMUM) else { return Ok(String::new()) };
     if before.trim().parse::<usize>()? >= needed {
         return Ok(String::new());
