@@ -12,8 +12,7 @@ use foldhash::fast::RandomState;
 use crate::filter::Filter;
 use crate::monitor::{Reason, Share};
 use crate::processes::{CommandLine, ProcessId};
-use crate::traffic::Traffic;
-use crate::view::Row;
+use crate::traffic::{Row, Traffic};
 
 type Map<K, V> = HashMap<K, V, RandomState>;
 

@@ -1,4 +1,4 @@
-//! The two values that every stage counts in: bytes received and sent, and their rates.
+//! The values that every stage counts in: bytes received and sent, their rates, and whose they are.
 
 use std::ops::{Add, AddAssign, Sub, SubAssign};
 use std::time::Duration;
@@ -101,6 +101,24 @@ impl Rate {
     pub fn floor(self) -> Traffic {
         // `as` saturates: a rate is never negative and never beyond u64 in practice.
         Traffic { received: self.received as u64, sent: self.sent as u64 }
+    }
+}
+
+/// A name and what it used.
+///
+/// The order is by received, by sent, then by the bytes of the name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Row {
+    /// Bytes, or whole bytes per second: the caller knows which.
+    pub traffic: Traffic,
+    /// The command line or another name, raw: nobody has escaped or cut it.
+    pub name: Vec<u8>,
+}
+
+impl Row {
+    /// `name` used `traffic`.
+    pub fn new(traffic: Traffic, name: impl Into<Vec<u8>>) -> Row {
+        Row { traffic, name: name.into() }
     }
 }
 

@@ -1,28 +1,10 @@
 //! What a refresh shows, before anyone has decided how it looks.
 
-use crate::traffic::Traffic;
-
-/// One line of the list: a name and what it used.
-///
-/// The order is by received, by sent, then by the bytes of the name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Row {
-    /// Bytes, or whole bytes per second: the caller knows which.
-    pub traffic: Traffic,
-    /// The command line or another name, raw: nobody has escaped or cut it.
-    pub name: Vec<u8>,
-}
-
-impl Row {
-    /// `name` used `traffic`.
-    pub fn new(traffic: Traffic, name: impl Into<Vec<u8>>) -> Row {
-        Row { traffic, name: name.into() }
-    }
-}
+use crate::traffic::Row;
 
 /// The rows in the order of the screen, the busiest last; those without any traffic are left out.
 ///
-/// Two rows of the same name stay two rows: two processes may have the same command line.
+/// Two rows of the same name stay two rows: the ledger has put together what belongs together.
 pub fn arrange(mut rows: Vec<Row>) -> Vec<Row> {
     rows.retain(|row| !row.traffic.is_zero());
     rows.sort_unstable();
@@ -32,6 +14,7 @@ pub fn arrange(mut rows: Vec<Row>) -> Vec<Row> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::traffic::Traffic;
     use proptest::prelude::*;
 
     fn row(received: u64, sent: u64, name: &str) -> Row {

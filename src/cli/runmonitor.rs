@@ -17,7 +17,8 @@ use crate::filter::Filter;
 use crate::ledger::{Ledger, Options, Show};
 use crate::render::terminal::Terminal;
 use crate::render::{Screen, classic};
-use crate::view::{Row, arrange};
+use crate::traffic::Row;
+use crate::view::arrange;
 use crate::watch::{Source, Watch, WatchError};
 
 const PROGRAM: &str = "runmonitor";

@@ -2,7 +2,7 @@
 
 use super::{Layout, frame};
 use crate::escape::visible_cut;
-use crate::view::Row;
+use crate::traffic::Row;
 
 /// The most characters of a name that are shown.
 pub const NAME_LIMIT: usize = 60;
