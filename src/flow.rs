@@ -280,6 +280,9 @@ pub struct Flow {
     pub status: Status,
     /// Where the bytes were counted.
     pub counted_at: CountedAt,
+    /// Whether this is the announcement of its end, with its last counters. The next flow of the
+    /// same tuple is another one.
+    pub ended: bool,
 }
 
 /// Conntrack's status bits (`enum ip_conntrack_status` in

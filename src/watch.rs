@@ -79,7 +79,7 @@ pub struct Looked {
     pub denied: usize,
     /// Why descriptors could not be read for another reason.
     pub failed: Option<Errno>,
-    /// How often announcements of ended sockets were lost because they came too fast.
+    /// How often announcements of ended flows or sockets were lost because they came too fast.
     pub lost_ends: u64,
     /// Whether a table changed so fast that it could not be read as a whole.
     pub incomplete: bool,
@@ -104,7 +104,7 @@ impl Ends {
 
     fn drain(&mut self) {
         let flows = &mut self.flows;
-        let lost = self.netlink.drain(|message| {
+        let drained = self.netlink.drain(|message| {
             if message.kind == diag::SOCK_DIAG_BY_FAMILY
                 && let Ok(socket) = diag::decode(Protocol::TCP, message.body)
             {
@@ -112,7 +112,7 @@ impl Ends {
             }
         });
         // A read that fails has lost what it would have brought, like one that came too late.
-        self.lost += lost.unwrap_or(1);
+        self.lost += self.netlink.take_lost() + u64::from(drained.is_err());
     }
 }
 
@@ -127,6 +127,7 @@ fn flow_of(socket: &Socket) -> Option<Flow> {
         counters: Some(counters),
         status: Status::default(),
         counted_at: CountedAt::Socket,
+        ended: false,
     })
 }
 
@@ -186,14 +187,19 @@ impl Watch {
 
     /// A descriptor that becomes readable when there is something for [`Watch::drain`].
     pub fn events(&self) -> Option<BorrowedFd<'_>> {
-        self.ends.as_ref().map(|ends| ends.netlink.as_fd())
+        match self.source {
+            Source::Conntrack => self.conntrack.events(),
+            Source::Sockets => self.ends.as_ref().map(|ends| ends.netlink.as_fd()),
+        }
     }
 
     /// Takes what was announced since the last time, so that the kernel's buffer never fills. The
     /// next look accounts it.
     pub fn drain(&mut self) {
-        if let Some(ends) = &mut self.ends {
-            ends.drain();
+        match (self.source, &mut self.ends) {
+            (Source::Conntrack, _) => self.conntrack.drain(),
+            (Source::Sockets, Some(ends)) => ends.drain(),
+            (Source::Sockets, None) => {}
         }
     }
 
@@ -202,7 +208,7 @@ impl Watch {
     /// # Errors
     /// If the source can't be read (any more). What was accounted before stays right.
     pub fn look(&mut self, ledger: &mut Ledger) -> Result<Looked, WatchError> {
-        // Ends first: what ends from now on is still among the sockets, and told the next time.
+        // Ends first: what ends from now on is still there, and told in its turn.
         self.drain();
         let by_sockets = self.source == Source::Sockets;
         let listing = self.sockets.read(by_sockets, &mut self.table)?;
@@ -275,6 +281,7 @@ impl Watch {
                 let read = conntrack.read(account)?;
                 looked.malformed += read.malformed;
                 looked.first_error = read.first_error;
+                looked.lost_ends = read.lost;
                 Ok(read.complete)
             }
             Source::Sockets => {

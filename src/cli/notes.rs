@@ -88,7 +88,9 @@ impl Notes {
             format!("{} entries of {source} can't be read; the first: {first}", looked.malformed)
         });
         once(&mut said.lost_ends, looked.lost_ends > 0, &|| {
-            "sockets ended faster than they could be read; their last bytes are lost".to_owned()
+            format!(
+                "flows ended faster than {source} could tell; some of their last bytes are lost"
+            )
         });
         once(&mut said.incomplete, looked.incomplete, &|| {
             format!("{source} changed while it was read, several times; new flows may come late")

@@ -27,6 +27,10 @@ const PROGRAM: &str = "runmonitor";
 /// reset): who looks more often than that misses nothing, however seldom the screen is refreshed.
 const LOOK_AT_LEAST: Duration = Duration::from_secs(5);
 
+/// How long announcements may wait to be taken together: the kernel's buffer has room for what
+/// comes meanwhile.
+const BREATH: Duration = Duration::from_millis(50);
+
 /// Shows what each process on this host receives and sends.
 ///
 /// Every refresh prints a line for each command line, the busiest last: bytes received / bytes
@@ -186,17 +190,29 @@ fn show(arguments: &Arguments, filter: Filter, proc: &Path) -> anyhow::Result<Ex
         }
         ready = true;
         next = following(next, arguments.interval, Instant::now());
+        let mut look = next.min(Instant::now() + LOOK_AT_LEAST);
+        let mut listen = Instant::now();
         loop {
-            let look = next.min(Instant::now() + LOOK_AT_LEAST);
-            match signals.wait(look, monitor.watch.events()).context("waiting failed")? {
+            // Between two pauses for breath whatever was announced is taken at once.
+            let pausing = Instant::now() < listen;
+            let events = monitor.watch.events().filter(|_| !pausing);
+            let until = if pausing { look.min(listen) } else { look };
+            match signals.wait(until, events).context("waiting failed")? {
                 Woken::Stop => return Ok(ExitCode::SUCCESS),
                 Woken::Resized => {
                     if refreshes > 0 && terminal.is_screen() {
                         screen.show(&monitor.compose(&terminal))?;
                     }
                 }
-                Woken::Events => monitor.watch.drain(),
-                Woken::Time if look < next => monitor.look()?,
+                Woken::Events => {
+                    monitor.watch.drain();
+                    listen = Instant::now() + BREATH;
+                }
+                Woken::Time if until < look => {}
+                Woken::Time if look < next => {
+                    monitor.look()?;
+                    look = next.min(Instant::now() + LOOK_AT_LEAST);
+                }
                 Woken::Time => break,
             }
         }

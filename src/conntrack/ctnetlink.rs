@@ -5,6 +5,8 @@
 //! are in network byte order. The dump is a plain `IPCTNL_MSG_CT_GET`: the variant that also
 //! zeroes the counters would take them away from every other reader.
 
+use std::os::fd::{AsFd, BorrowedFd};
+
 use thiserror::Error;
 
 use crate::flow::{Address, CountedAt, Counters, Endpoint, Flow, Protocol, Status, Tuple};
@@ -13,6 +15,13 @@ use crate::netlink::{Dump, Netlink, NetlinkError, Subsystem};
 
 /// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET`
 const GET: u16 = 1 << 8 | 1;
+/// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE`: an entry has left the table.
+const DELETE: u16 = 1 << 8 | 2;
+/// `NFNLGRP_CONNTRACK_DESTROY` (3), as the bit mask of a bind.
+const DESTROY_GROUP: u32 = 1 << 2;
+/// Room for the ends of some ten thousand flows.
+const ENDS_BUFFER: usize = 8 << 20;
+
 /// `struct nfgenmsg`: `AF_UNSPEC` (both families), version 0, resource id 0.
 const NFGENMSG: [u8; 4] = [0; 4];
 
@@ -91,6 +100,7 @@ pub fn decode(body: &[u8]) -> Result<Flow, DecodeError> {
             .then(|| Counters { original: sent.unwrap_or(0), reply: answered.unwrap_or(0) }),
         status,
         counted_at: CountedAt::Path,
+        ended: false,
     })
 }
 
@@ -166,12 +176,19 @@ pub struct Dumped {
     pub malformed: u64,
     /// Why the first malformed message was none.
     pub first_error: Option<DecodeError>,
+    /// How often announcements of ends were lost.
+    pub lost: u64,
 }
 
 /// The reader: one netlink socket in the network namespace in which it was opened.
+///
+/// It is told the end of every flow, with its last counters, over the same socket through which it
+/// dumps. So everything comes in the order in which the kernel made it: an end before whatever part
+/// of a dump may show the next flow of the same tuple, which may even have the same id.
 #[derive(Debug)]
 pub struct Reader {
     netlink: Netlink,
+    ended: Vec<Flow>,
 }
 
 impl Reader {
@@ -180,26 +197,56 @@ impl Reader {
     /// # Errors
     /// What the kernel says; `EPROTONOSUPPORT` where it has no nfnetlink.
     pub fn open() -> std::io::Result<Reader> {
-        Ok(Reader { netlink: Netlink::open(Subsystem::Netfilter)? })
+        // Who may not be told of ends may not dump either, and that is said in its place.
+        let netlink = Netlink::listen(Subsystem::Netfilter, DESTROY_GROUP, ENDS_BUFFER)
+            .or_else(|_| Netlink::open(Subsystem::Netfilter))?;
+        Ok(Reader { netlink, ended: Vec::new() })
     }
 
-    /// Dumps the whole table, IPv4 and IPv6, and hands every flow to `each`.
+    /// Becomes readable when there is something for [`Reader::drain`].
+    pub fn events(&self) -> BorrowedFd<'_> {
+        self.netlink.as_fd()
+    }
+
+    /// Takes the ends that were announced, so that the kernel's buffer never fills. The next
+    /// [`Reader::read`] hands them on.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn drain(&mut self) -> Result<(), NetlinkError> {
+        let ended = &mut self.ended;
+        self.netlink.drain(|message| {
+            if message.kind == DELETE
+                && let Ok(flow) = decode(message.body)
+            {
+                ended.push(Flow { ended: true, ..flow });
+            }
+        })
+    }
+
+    /// Hands on the flows that have ended since the last time, then dumps the whole table, IPv4
+    /// and IPv6, and hands on every flow in it.
     ///
     /// # Errors
     /// `EPERM` without `CAP_NET_ADMIN`; `EINVAL` where the kernel has no ctnetlink.
     pub fn read(&mut self, mut each: impl FnMut(&Flow)) -> Result<Dumped, NetlinkError> {
+        self.drain()?;
         let (mut flows, mut malformed, mut first_error) = (0, 0, None);
+        for flow in self.ended.drain(..) {
+            flows += 1;
+            each(&flow);
+        }
         let dump = self.netlink.dump(GET, &NFGENMSG, |message| match decode(message.body) {
             Ok(flow) => {
                 flows += 1;
-                each(&flow);
+                each(&Flow { ended: message.kind == DELETE, ..flow });
             }
             Err(error) => {
                 malformed += 1;
                 first_error.get_or_insert(error);
             }
         })?;
-        Ok(Dumped { dump, flows, malformed, first_error })
+        Ok(Dumped { dump, flows, malformed, first_error, lost: self.netlink.take_lost() })
     }
 
     /// Reads the whole table and decodes nothing: what the kernel alone costs. Returns the number

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufReader};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -44,6 +45,8 @@ pub struct Table {
     pub first_error: Option<String>,
     /// Whether every flow was there: false where the table changed under each of the attempts.
     pub complete: bool,
+    /// How often announcements of ends were lost because they were not read in time.
+    pub lost: u64,
 }
 
 /// Why the table can't be read: what each of the readers was told.
@@ -86,7 +89,25 @@ impl Reader {
         self.candidates.first().unwrap_or(&Via::Command)
     }
 
-    /// Reads the whole table and hands every flow to `each`; one may come twice. Once a reader has
+    /// Becomes readable when there is something for [`Reader::drain`]. Only ctnetlink announces the
+    /// ends of flows.
+    pub fn events(&self) -> Option<BorrowedFd<'_>> {
+        match self.via() {
+            Via::Ctnetlink => self.netlink.as_ref().map(ctnetlink::Reader::events),
+            Via::Text(_) | Via::Command => None,
+        }
+    }
+
+    /// Takes the ends that were announced, for the next [`Reader::read`]. What goes wrong goes
+    /// wrong there again, and is told then.
+    pub fn drain(&mut self) {
+        if let (Via::Ctnetlink, Some(netlink)) = (self.via().clone(), &mut self.netlink) {
+            let _ = netlink.drain();
+        }
+    }
+
+    /// Reads the whole table and hands every flow to `each`; one may come twice. With ctnetlink the
+    /// flows that have ended since the last time come first. Once a reader has
     /// worked it is kept, so that the readings stay comparable.
     ///
     /// # Errors
@@ -117,10 +138,12 @@ impl Reader {
         let Some(netlink) = &mut self.netlink else {
             return Err(Refusal::new("the kernel has no nfnetlink"));
         };
-        let mut table = Table { flows: 0, malformed: 0, first_error: None, complete: true };
+        let mut table =
+            Table { flows: 0, malformed: 0, first_error: None, complete: true, lost: 0 };
         let dump = until_complete(|| {
             let dumped = netlink.read(&mut each)?;
             table.flows = dumped.flows;
+            table.lost += dumped.lost;
             table.malformed = dumped.malformed;
             table.first_error = dumped.first_error.map(|error| error.to_string());
             Ok::<_, NetlinkError>(dumped.dump)
@@ -146,6 +169,7 @@ impl From<text::Table> for Table {
             malformed: table.malformed,
             first_error: table.first_error.map(|(line, error)| format!("line {line}: {error}")),
             complete: true,
+            lost: 0,
         }
     }
 }

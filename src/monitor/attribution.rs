@@ -89,6 +89,8 @@ struct FlowState {
     /// How many observations had been complete when it was seen last.
     seen: u32,
     local: bool,
+    /// The observation in which its end was announced; 0 before that.
+    ended: u32,
     /// The originator's end and the responder's.
     ends: [End; 2],
 }
@@ -158,6 +160,7 @@ impl Attribution {
             born: observation,
             seen: complete,
             local: false,
+            ended: 0,
             ends: [End::Elsewhere; 2],
         };
         let (state, mut known) = self.remember(FlowId::of(flow), fresh);
@@ -171,11 +174,20 @@ impl Attribution {
         // An entry that follows another of the same tuple may even get its id, which the kernel
         // makes from the tuple and the place in memory. If it is the same entry and somebody has
         // set its counters to zero, its ends are found again.
-        if known && (state.generation != generation || backwards) {
+        let same = known && state.generation == generation;
+        let no_more = now.original <= state.last.original && now.reply <= state.last.reply;
+        if same && state.ended == observation && no_more && !flow.ended {
+            // A dump is handed over in parts: this one was made before the end was announced. If
+            // it is the next flow after all, it is still there at the next observation, or its end
+            // is announced in its turn.
+            return;
+        }
+        if known && (!same || backwards || state.ended != 0) {
             *state = FlowState { last: Counters::default(), ..fresh };
             known = false;
         }
         state.seen = complete;
+        state.ended = if flow.ended { observation } else { 0 };
 
         let delta = now - state.last;
         if known && delta == Counters::default() {

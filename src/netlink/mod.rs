@@ -77,6 +77,9 @@ pub enum Dump {
     Interrupted,
 }
 
+/// The sequence number of what was not asked for. Requests have others.
+const ANNOUNCED: u32 = 0;
+
 /// How often a dump that the kernel calls inconsistent is begun anew before what was read is
 /// taken as it is.
 const ATTEMPTS: u32 = 3;
@@ -110,6 +113,10 @@ impl Answer {
     ) -> Result<Option<Dump>, NetlinkError> {
         for message in Messages::new(bytes) {
             let message = message?;
+            if message.sequence == ANNOUNCED {
+                each(message);
+                continue;
+            }
             if message.sequence != self.sequence {
                 continue; // the rest of an earlier dump that was given up
             }
@@ -137,6 +144,7 @@ pub struct Netlink {
     fd: OwnedFd,
     sequence: u32,
     buffer: Vec<u8>,
+    lost: u64,
 }
 
 impl Netlink {
@@ -145,17 +153,16 @@ impl Netlink {
     /// # Errors
     /// What the kernel says: no such subsystem, no descriptor free.
     pub fn open(subsystem: Subsystem) -> io::Result<Netlink> {
-        Netlink::with_groups(subsystem, 0, SocketFlags::CLOEXEC)
+        Netlink::with_groups(subsystem, 0)
     }
 
-    /// Opens a socket that is sent the messages of the multicast `groups` (a bit mask). It never
-    /// blocks, and its receive buffer is `receive_buffer` bytes, or as many as the user may have.
+    /// Opens a socket that is sent the messages of the multicast `groups` (a bit mask) too. Its
+    /// receive buffer is `receive_buffer` bytes, or as many as the user may have.
     ///
     /// # Errors
     /// What the kernel says: no such subsystem or group, no permission for the group.
     pub fn listen(subsystem: Subsystem, groups: u32, receive_buffer: usize) -> io::Result<Netlink> {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let netlink = Netlink::with_groups(subsystem, groups, flags)?;
+        let netlink = Netlink::with_groups(subsystem, groups)?;
         // Only CAP_NET_ADMIN may go beyond net.core.rmem_max; anyone may go up to it.
         if sockopt::set_socket_recv_buffer_size_force(&netlink.fd, receive_buffer).is_err() {
             sockopt::set_socket_recv_buffer_size(&netlink.fd, receive_buffer)?;
@@ -163,14 +170,16 @@ impl Netlink {
         Ok(netlink)
     }
 
-    fn with_groups(subsystem: Subsystem, groups: u32, flags: SocketFlags) -> io::Result<Netlink> {
+    fn with_groups(subsystem: Subsystem, groups: u32) -> io::Result<Netlink> {
+        let flags = SocketFlags::CLOEXEC;
         let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, subsystem.protocol())?;
         bind(&fd, &SocketAddrNetlink::new(0, groups))?;
-        Ok(Netlink { fd, sequence: 0, buffer: vec![0; BUFFER] })
+        Ok(Netlink { fd, sequence: ANNOUNCED, buffer: vec![0; BUFFER], lost: 0 })
     }
 
     /// Sends one dump request and hands every message of the answer to `each`, with the request's
-    /// message type and body as given.
+    /// message type and body as given. Announcements of the socket's groups are among them, each
+    /// before those parts of the answer that the kernel made later.
     ///
     /// # Errors
     /// The kernel's refusal (`EPERM`, or `ENOENT` where the protocol's module is missing), or an
@@ -181,14 +190,21 @@ impl Netlink {
         body: &[u8],
         mut each: impl FnMut(Message<'_>),
     ) -> Result<Dump, NetlinkError> {
-        self.sequence = self.sequence.wrapping_add(1);
+        self.sequence = self.sequence.checked_add(1).unwrap_or(ANNOUNCED + 1);
         let request =
             Header { kind, flags: wire::NLM_F_REQUEST | wire::NLM_F_DUMP, sequence: self.sequence }
                 .with_body(body);
         sendto(&self.fd, &request, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
         let mut answer = Answer { sequence: self.sequence, outcome: Dump::Complete };
         loop {
-            let length = receive(&self.fd, &mut self.buffer)?;
+            let length = match receive(&self.fd, &mut self.buffer, RecvFlags::empty()) {
+                // Announcements have not found room; the answer has.
+                Err(Errno::NOBUFS) => {
+                    self.lost += 1;
+                    continue;
+                }
+                outcome => outcome?,
+            };
             let read = self.buffer.get(..length).unwrap_or_default();
             if let Some(outcome) = answer.take(read, &mut each)? {
                 return Ok(outcome);
@@ -196,19 +212,17 @@ impl Netlink {
         }
     }
 
-    /// Hands every message that waits on a socket made by [`Netlink::listen`] to `each`. Returns
-    /// how often the kernel had to throw messages away because they were not read in time.
+    /// Hands every message that waits on a socket made by [`Netlink::listen`] to `each`.
     ///
     /// # Errors
     /// What the kernel says, or messages that are no netlink.
-    pub fn drain(&mut self, mut each: impl FnMut(Message<'_>)) -> Result<u64, NetlinkError> {
-        let mut lost = 0;
+    pub fn drain(&mut self, mut each: impl FnMut(Message<'_>)) -> Result<(), NetlinkError> {
         loop {
-            let length = match receive(&self.fd, &mut self.buffer) {
+            let length = match receive(&self.fd, &mut self.buffer, RecvFlags::DONTWAIT) {
                 Ok(length) => length,
-                Err(Errno::WOULDBLOCK) => return Ok(lost),
+                Err(Errno::WOULDBLOCK) => return Ok(()),
                 Err(Errno::NOBUFS) => {
-                    lost += 1;
+                    self.lost += 1;
                     continue;
                 }
                 Err(errno) => return Err(errno.into()),
@@ -218,6 +232,12 @@ impl Netlink {
             }
         }
     }
+
+    /// How often the kernel had to throw announcements away since this was asked last, because
+    /// they were not read in time.
+    pub fn take_lost(&mut self) -> u64 {
+        std::mem::take(&mut self.lost)
+    }
 }
 
 impl AsFd for Netlink {
@@ -226,9 +246,8 @@ impl AsFd for Netlink {
     }
 }
 
-fn receive(fd: &OwnedFd, buffer: &mut [u8]) -> Result<usize, Errno> {
-    rustix::io::retry_on_intr(|| recv(fd, &mut *buffer, RecvFlags::empty()))
-        .map(|(length, _)| length)
+fn receive(fd: &OwnedFd, buffer: &mut [u8], flags: RecvFlags) -> Result<usize, Errno> {
+    rustix::io::retry_on_intr(|| recv(fd, &mut *buffer, flags)).map(|(length, _)| length)
 }
 
 #[cfg(test)]
@@ -268,6 +287,15 @@ mod tests {
     fn the_rest_of_an_earlier_dump_is_skipped() {
         let stale = [message(20, 2, 6, &[1; 4]), message(wire::NLMSG_DONE, 2, 6, DONE)].concat();
         assert_eq!(answer().take(&stale, |m| panic!("{m:?}")).unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_announced_meanwhile_is_handed_on_in_its_place() {
+        let (mut answer, mut kinds) = (answer(), Vec::new());
+        let parts =
+            [message(20, 2, 7, &[1; 4]), message(30, 0, 0, &[2; 4]), message(21, 2, 7, &[])];
+        assert_eq!(answer.take(&parts.concat(), |m| kinds.push(m.kind)).unwrap(), None);
+        assert_eq!(kinds, [20, 30, 21]);
     }
 
     #[test]

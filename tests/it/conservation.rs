@@ -105,6 +105,24 @@ fn a_table_that_changes_while_it_is_read_is_still_whole() {
     running.stop();
 }
 
+/// All of one tuple, all alike, many between two looks: only their announced ends tell them apart.
+#[test]
+fn connections_that_take_each_others_place_are_all_counted() {
+    let Some(net) = Net::new() else { return };
+    let truth = Truth::start(&net.watched, &[Count::client("all", "tcp", 9000)]);
+    let mut running = watch(&net, "conntrack", &["--unattributed", "--interval", "0.5"]);
+    let _server = Workload::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9000");
+    let role =
+        format!("tcp-churn host={PEER4} port=9000 local=40000 reset count=400 up=200 down=100");
+    let mut client = Workload::start(&net, &net.watched, "churn", &role);
+    client.go();
+    client.quit();
+    let truth = truth.settled()["all"].total();
+    let refresh = running.settled();
+    running.expect("beside nft", refresh.total(), truth);
+    running.stop();
+}
+
 #[test]
 fn a_ping_is_answered_by_the_kernel() {
     let Some(net) = Net::new() else { return };

@@ -227,7 +227,8 @@ def tcp_client(name, options):
 
 
 def tcp_churn(name, options):
-    """An exchange of up= and down= bytes on each of count= connections, one after the other."""
+    """An exchange of up= and down= bytes on each of count= connections, one after the other, which
+    reset: ends by a reset, so that its tuple can be used again at once."""
     up, down = int(options.get("up", 0)), int(options.get("down", 0))
     say("READY")
     sent = received = 0
@@ -238,6 +239,8 @@ def tcp_churn(name, options):
                 exchange(sock, up, down + 1, 0)
                 sent += HEADER.size + up
                 received += down + 1
+                if "reset" in options:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         say("DONE", sent, received)
 
 

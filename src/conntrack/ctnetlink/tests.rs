@@ -96,6 +96,7 @@ fn any_flow() -> impl Strategy<Value = Flow> {
                 counters: counters.map(|(original, reply)| Counters { original, reply }),
                 status: Status(status),
                 counted_at: CountedAt::Path,
+                ended: false,
             },
         )
     })

@@ -449,8 +449,16 @@ fn a_flow() -> impl Strategy<Value = (Flow, bool)> {
                     let counters = counters.map(|(original, reply)| Counters { original, reply });
                     let generation = id.map(u64::from);
                     let counted_at = CountedAt::Path;
-                    let flow =
-                        Flow { zone, generation, original, reply, counters, status, counted_at };
+                    let flow = Flow {
+                        zone,
+                        generation,
+                        original,
+                        reply,
+                        counters,
+                        status,
+                        counted_at,
+                        ended: false,
+                    };
                     (flow, v6)
                 },
             )

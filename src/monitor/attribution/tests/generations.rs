@@ -265,3 +265,49 @@ fn a_table_that_never_stands_still_is_forgotten_too() {
     }
     assert!(host.attribution.len() < 100, "{} flows are remembered", host.attribution.len());
 }
+
+fn ended(flow: Flow) -> Flow {
+    Flow { ended: true, ..flow }
+}
+
+#[test]
+fn a_flow_that_is_only_heard_of_at_its_end_counts_in_full() {
+    let (mut host, flow) = client(true);
+    host.look([ended(flow.entry(7).counted(100, 2000))]);
+    assert_eq!((host.of(1), host.all()), ((2000, 100), (2000, 100)));
+}
+
+#[test]
+fn an_end_brings_what_was_carried_since_the_last_look() {
+    let (mut host, flow) = client(true);
+    let flow = flow.entry(7);
+    host.look([flow.counted(100, 2000)]);
+    host.sockets.clear();
+    host.look([ended(flow.counted(110, 2020))]);
+    assert_eq!((host.of(1), host.all()), ((2020, 110), (2020, 110)));
+}
+
+/// With greater counters and even the same id: nothing but the announced end tells them apart.
+#[test]
+fn after_an_end_comes_another_flow() {
+    let (mut host, flow) = client(true);
+    let flow = flow.entry(7);
+    host.look([flow.counted(100, 2000)]);
+    host.look([ended(flow.counted(110, 2020)), flow.counted(111, 2021)]);
+    assert_eq!(host.all(), (2020 + 2021, 110 + 111));
+    // Several of them within one look, and all alike.
+    let alike = ended(flow.counted(200, 3000));
+    host.look([alike, alike, alike]);
+    assert_eq!(host.all(), (2020 + 3 * 3000, 110 + 3 * 200));
+}
+
+#[test]
+fn a_part_of_a_dump_that_was_made_before_the_end_counts_nothing_again() {
+    let (mut host, flow) = client(true);
+    let flow = flow.entry(7);
+    host.look([ended(flow.counted(110, 2020)), flow.counted(110, 2020)]);
+    assert_eq!(host.all(), (2020, 110));
+    // Still there at the next look: it is the next flow after all.
+    host.look([flow.counted(110, 2020)]);
+    assert_eq!(host.all(), (2 * 2020, 2 * 110));
+}

@@ -41,6 +41,7 @@ fn flow(protocol: Protocol, from: &str, to: &str) -> Flow {
         counters: None,
         status: Status::default(),
         counted_at: CountedAt::Path,
+        ended: false,
     }
 }
 
