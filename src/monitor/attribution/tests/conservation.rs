@@ -24,6 +24,8 @@ enum Event {
     Renew { flow: usize },
     /// A flow is shown by the observation that is under way; with or without its counters.
     Show { flow: usize, counted: bool },
+    /// The end of a flow is announced. What comes next under its tuple is another one.
+    Announce { flow: usize },
     /// The observation ends. One that is complete has shown each flow that would be forgotten.
     End { complete: bool },
     /// A socket turns up at an end of a flow, or bound to its address or port.
@@ -46,6 +48,9 @@ struct Entry {
     /// From how many complete observations it has been missing.
     missing: u32,
     shown_now: bool,
+    /// Whether what was shown last was the end of a flow, and in this observation.
+    ended: bool,
+    ended_now: bool,
     /// Which of its ends have been here.
     here: [bool; 2],
 }
@@ -74,6 +79,8 @@ impl World {
             shown: None,
             missing: 0,
             shown_now: false,
+            ended: false,
+            ended_now: false,
             here: [false; 2],
         };
         World {
@@ -108,7 +115,12 @@ impl World {
                     entry.now = Counters::default();
                 }
             }
-            Event::Show { flow, counted } => self.show(flow, counted),
+            Event::Show { flow, counted } => self.show(flow, counted, false),
+            Event::Announce { flow } => {
+                if self.flows[flow].flow.counted_at == CountedAt::Path {
+                    self.show(flow, true, true);
+                }
+            }
             Event::End { complete } => self.end(complete),
             Event::Open { flow, responder, bound, holder, orphan } => {
                 let flow = self.flows[flow].flow;
@@ -151,8 +163,8 @@ impl World {
         }
     }
 
-    /// Shows a flow and expects what it has carried since it was shown last.
-    fn show(&mut self, index: usize, counted: bool) {
+    /// Shows a flow, perhaps its end, and expects what it has carried since it was shown last.
+    fn show(&mut self, index: usize, counted: bool, ended: bool) {
         let ends = self.ends_here(&self.flows[index].flow);
         let entry = &mut self.flows[index];
         if !counted {
@@ -174,7 +186,21 @@ impl World {
         }
         let (now, id) = (entry.now, entry.flow.generation);
         let smaller = |last: Counters| now.original < last.original || now.reply < last.reply;
+        let no_more = |last: Counters| now.original <= last.original && now.reply <= last.reply;
+        if let Some((last, shown)) = entry.shown
+            && entry.ended_now
+            && !ended
+            && shown == id
+            && no_more(last)
+        {
+            // It may be the one that has ended, or another one: the next observation will tell.
+            entry.shown_now = true;
+            let shares = self.host.show(entry.flow.counted(now.original, now.reply));
+            assert_eq!(shares, []);
+            return;
+        }
         let (since, same) = match entry.shown {
+            Some(_) if entry.ended => (Counters::default(), false),
             None if self.first && !self.lookback => (now, false),
             None => (Counters::default(), false),
             Some((_, shown)) if shown != id => (Counters::default(), false),
@@ -197,8 +223,9 @@ impl World {
         let is_recent = !self.first || same;
         entry.shown = Some((now, id));
         entry.shown_now = true;
+        (entry.ended, entry.ended_now) = (ended, ended);
 
-        let flow = entry.flow.counted(now.original, now.reply);
+        let flow = Flow { ended, ..entry.flow.counted(now.original, now.reply) };
         let shares = self.host.show(flow);
         add(&mut self.expected, expect);
         if is_recent {
@@ -236,7 +263,7 @@ impl World {
         for index in 0..self.flows.len() {
             let Entry { shown, missing, shown_now, .. } = &self.flows[index];
             if complete && shown.is_some() && !shown_now && *missing == GRACE - 1 {
-                self.show(index, true);
+                self.show(index, true, false);
             }
             let entry = &mut self.flows[index];
             match (entry.shown_now, complete) {
@@ -245,6 +272,7 @@ impl World {
                 (false, false) => {}
             }
             entry.shown_now = false;
+            entry.ended_now = false;
         }
         self.host.attribution.end(complete);
         self.host.attribution.begin();
@@ -267,6 +295,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         1 => flow().prop_map(|flow| Event::Renew { flow }),
         8 => (flow(), proptest::bool::weighted(0.95))
             .prop_map(|(flow, counted)| Event::Show { flow, counted }),
+        2 => flow().prop_map(|flow| Event::Announce { flow }),
         3 => proptest::bool::weighted(0.8).prop_map(|complete| Event::End { complete }),
         3 => (flow(), any::<bool>(), 0_u8..3, holder(), orphan).prop_map(
             |(flow, responder, bound, holder, orphan)| Event::Open {
