@@ -43,8 +43,8 @@ impl fmt::Display for Source {
 #[derive(Debug, Error)]
 pub enum WatchError {
     /// Connection tracking can't be read.
-    #[error(transparent)]
-    Conntrack(#[from] conntrack::ReadError),
+    #[error("{error}{mend}", error = .0, mend = mend(.0))]
+    Conntrack(conntrack::ReadError),
     /// Sockets can't be listed.
     #[error(transparent)]
     Sockets(#[from] sockets::ReadError),
@@ -62,6 +62,17 @@ pub enum WatchError {
         /// What opening or listing it brought.
         errno: Errno,
     },
+}
+
+fn mend(error: &conntrack::ReadError) -> &'static str {
+    if error.is_permission() { "; to mend it: run it as root (CAP_NET_ADMIN)" } else { "" }
+}
+
+// Not the source of the error, but all of it: it would be told twice.
+impl From<conntrack::ReadError> for WatchError {
+    fn from(error: conntrack::ReadError) -> WatchError {
+        WatchError::Conntrack(error)
+    }
 }
 
 /// What a look found that its user should know.

@@ -142,47 +142,16 @@ pub fn run() -> anyhow::Result<ExitCode> {
 fn show(arguments: &Arguments, filter: Filter, proc: &Path) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new().context("signals can't be handled")?;
     let terminal = Terminal::of_stdout();
-    let (source, note) = source::choose(arguments.source, proc);
-    let lookback = !arguments.no_lookback;
-    let mut monitor = Monitor {
-        watch: Watch::open(source, lookback, proc)?,
-        ledger: Ledger::new(Options {
-            filter,
-            ignore_local: arguments.ignore_local,
-            ..Options::default()
-        }),
-        show: if arguments.bandwidth { Show::Bandwidth } else { Show::Traffic },
-        unattributed: arguments.unattributed,
-        rows: Vec::new(),
-        notes: Notes::new(PROGRAM, terminal.is_screen()),
-    };
     let mut screen = Screen::new(io::stdout());
-
-    let mut start = Instant::now();
-    let first = monitor.refresh(start);
-    match first {
-        Err(WatchError::Conntrack(error)) if arguments.source == SourceChoice::Auto => {
-            let why = error.to_string();
-            let mend = if error.is_permission() { "run it as root" } else { source::MEND_MODULE };
-            monitor.notes.say(&source::instead_of_conntrack(&why, mend));
-            monitor.watch = Watch::open(Source::Sockets, lookback, proc)?;
-            start = Instant::now();
-            monitor.refresh(start)?;
-        }
-        first => {
-            if let Some(note) = note {
-                monitor.notes.say(&note);
-            }
-            first?;
-        }
-    }
+    let (mut monitor, start) = begin(arguments, filter, proc, &terminal)?;
+    let lookback = !arguments.no_lookback;
     // Without a past there is nothing to show yet: neither a rate, nor bytes since the start.
     let mut ready = lookback && !arguments.bandwidth;
     let mut refreshes = 0u64;
     let mut next = start;
     loop {
         if ready {
-            screen.show(&monitor.compose(&terminal))?;
+            screen.show(&monitor.compose(&terminal)).context("standard output")?;
             refreshes += 1;
             if arguments.count.is_some_and(|count| refreshes >= count) {
                 return Ok(ExitCode::SUCCESS);
@@ -201,7 +170,7 @@ fn show(arguments: &Arguments, filter: Filter, proc: &Path) -> anyhow::Result<Ex
                 Woken::Stop => return Ok(ExitCode::SUCCESS),
                 Woken::Resized => {
                     if refreshes > 0 && terminal.is_screen() {
-                        screen.show(&monitor.compose(&terminal))?;
+                        screen.show(&monitor.compose(&terminal)).context("standard output")?;
                     }
                 }
                 Woken::Events => {
@@ -217,6 +186,52 @@ fn show(arguments: &Arguments, filter: Filter, proc: &Path) -> anyhow::Result<Ex
             }
         }
         monitor.refresh(Instant::now())?;
+    }
+}
+
+/// Takes the first look, which tells whether the source can be read at all; `auto` takes the next
+/// one if it can't.
+fn begin(
+    arguments: &Arguments,
+    filter: Filter,
+    proc: &Path,
+    terminal: &Terminal,
+) -> anyhow::Result<(Monitor, Instant)> {
+    let (source, note) = source::choose(arguments.source, proc);
+    let lookback = !arguments.no_lookback;
+    let mut monitor = Monitor {
+        watch: Watch::open(source, lookback, proc)?,
+        ledger: Ledger::new(Options {
+            filter,
+            ignore_local: arguments.ignore_local,
+            ..Options::default()
+        }),
+        show: if arguments.bandwidth { Show::Bandwidth } else { Show::Traffic },
+        unattributed: arguments.unattributed,
+        rows: Vec::new(),
+        notes: Notes::new(PROGRAM, terminal.is_screen()),
+    };
+    let start = Instant::now();
+    match monitor.refresh(start) {
+        Err(WatchError::Conntrack(error)) if arguments.source == SourceChoice::Auto => {
+            let mend = if error.is_permission() {
+                "run it as root (CAP_NET_ADMIN)"
+            } else {
+                source::MEND_MODULE
+            };
+            monitor.notes.say(&source::instead_of_conntrack(&error.to_string(), mend));
+            monitor.watch = Watch::open(Source::Sockets, lookback, proc)?;
+            let start = Instant::now();
+            monitor.refresh(start)?;
+            Ok((monitor, start))
+        }
+        first => {
+            if let Some(note) = note {
+                monitor.notes.say(&note);
+            }
+            first?;
+            Ok((monitor, start))
+        }
     }
 }
 

@@ -49,18 +49,28 @@ pub struct Table {
     pub lost: u64,
 }
 
-/// Why the table can't be read: what each of the readers was told.
+/// Why the table can't be read: what each of the readers was told, or only the first one if it was a
+/// matter of privileges.
 #[derive(Debug, Error)]
-#[error("conntrack's table can't be read: {}", self.refusals.join("; "))]
+#[error("conntrack's table can't be read: {}", self.told())]
 pub struct ReadError {
-    refusals: Vec<String>,
-    permission: bool,
+    refusals: Vec<Refusal>,
 }
 
 impl ReadError {
     /// Whether a privilege is missing.
     pub fn is_permission(&self) -> bool {
-        self.permission
+        self.refusals.iter().any(|refusal| refusal.permission)
+    }
+
+    fn told(&self) -> String {
+        match self.refusals.iter().find(|refusal| refusal.permission) {
+            Some(refusal) => refusal.message.clone(),
+            None => {
+                let each: Vec<&str> = self.refusals.iter().map(|r| r.message.as_str()).collect();
+                each.join("; ")
+            }
+        }
     }
 }
 
@@ -113,7 +123,7 @@ impl Reader {
     /// # Errors
     /// If no reader works (any more). Flows that were handed on before are then part of a table.
     pub fn read(&mut self, mut each: impl FnMut(&Flow)) -> Result<Table, ReadError> {
-        let mut error = ReadError { refusals: Vec::new(), permission: false };
+        let mut refusals = Vec::new();
         for via in self.candidates.clone() {
             let outcome = match &via {
                 Via::Ctnetlink => self.by_netlink(&mut each),
@@ -126,12 +136,11 @@ impl Reader {
                     return Ok(table);
                 }
                 Err(Refusal { message, permission }) => {
-                    error.refusals.push(format!("{via}: {message}"));
-                    error.permission |= permission;
+                    refusals.push(Refusal { message: format!("{via}: {message}"), permission });
                 }
             }
         }
-        Err(error)
+        Err(ReadError { refusals })
     }
 
     fn by_netlink(&mut self, mut each: impl FnMut(&Flow)) -> Result<Table, Refusal> {
@@ -174,6 +183,8 @@ impl From<text::Table> for Table {
     }
 }
 
+/// What one reader was told.
+#[derive(Debug)]
 struct Refusal {
     message: String,
     permission: bool,
@@ -244,5 +255,14 @@ mod tests {
         assert!(text.contains("ctnetlink: the kernel has no nfnetlink; "), "{text}");
         assert!(text.contains(&format!("{}: No such file", path.display())), "{text}");
         assert!(!error.is_permission());
+    }
+
+    #[test]
+    fn a_missing_privilege_is_what_is_told() {
+        let refusal = |message: &str, permission| Refusal { message: message.into(), permission };
+        let refusals = vec![refusal("a: not allowed", true), refusal("b: not there", false)];
+        let error = ReadError { refusals };
+        assert!(error.is_permission());
+        assert_eq!(error.to_string(), "conntrack's table can't be read: a: not allowed");
     }
 }
