@@ -31,14 +31,17 @@ impl Setup {
         let port = listener.local_addr().unwrap().port();
         let ours = table.iter().find(|s| s.tuple.source.port == port && !s.is_connected());
         let inode = ours.and_then(|s| s.inode).unwrap();
-        Setup {
+        let mut setup = Setup {
             _alone,
             listener,
             inode,
             reader,
             table,
             owners: Owners::open(Path::new("/proc")).unwrap(),
-        }
+        };
+        // A child of some other test may hold it too, between fork and exec.
+        setup.look();
+        setup
     }
 
     fn look(&mut self) -> Look {
