@@ -4,12 +4,13 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
+use super::FAILURE;
 use super::source::{self, MEND_ACCOUNTING};
-use super::{FAILURE, SourceChoice};
 use crate::conntrack;
 use crate::conntrack::state::State;
 use crate::processes::Owners;
 use crate::sockets::{self, SocketTable};
+use crate::watch::Source;
 
 /// What would let it see everything without being root.
 const MEND_PRIVILEGES: &str = "run it as root, or allow it once: sudo setcap \
@@ -24,6 +25,12 @@ struct Finding {
     mend: Option<String>,
 }
 
+impl Finding {
+    fn new(subject: &'static str, works: bool, what: String, mend: Option<&str>) -> Finding {
+        Finding { subject, works, what, mend: mend.map(str::to_owned) }
+    }
+}
+
 /// Looks once at everything and writes what was found to `out`. The status is a success if any
 /// source works.
 ///
@@ -36,11 +43,7 @@ pub fn run(proc: &Path, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let sockets = check_sockets(proc, &mut table);
     let processes = check_processes(proc, &table);
     let works = conntrack.works || sockets.works;
-    let (auto, _) = source::choose(SourceChoice::Auto, proc);
-    let auto = match (auto, conntrack.works) {
-        (crate::watch::Source::Conntrack, true) => "conntrack",
-        _ => "sockets",
-    };
+    let auto = if conntrack.works { Source::Conntrack } else { Source::Sockets };
     for finding in [conntrack, sockets, processes] {
         write(&finding, out)?;
     }
@@ -60,12 +63,7 @@ fn write(finding: &Finding, out: &mut impl Write) -> std::io::Result<()> {
 }
 
 fn check_conntrack(proc: &Path, state: State) -> Finding {
-    let finding = |works, what, mend: Option<&str>| Finding {
-        subject: "conntrack",
-        works,
-        what,
-        mend: mend.map(str::to_owned),
-    };
+    let finding = |works, what, mend| Finding::new("conntrack", works, what, mend);
     if let Some((why, mend)) = source::impediment(state) {
         return finding(false, why.to_owned(), Some(mend));
     }
@@ -97,27 +95,24 @@ fn check_conntrack(proc: &Path, state: State) -> Finding {
 }
 
 fn check_sockets(proc: &Path, table: &mut SocketTable) -> Finding {
-    let finding = |works, what| Finding { subject: "sockets", works, what, mend: None };
+    let finding = |works, what, mend| Finding::new("sockets", works, what, mend);
     match sockets::Reader::open(proc).read(true, table) {
-        Err(error) => finding(false, error.to_string()),
-        Ok(listing) if listing.tcp_from_proc => Finding {
-            mend: Some("sudo modprobe tcp_diag".to_owned()),
-            ..finding(false, "sock_diag is refused, so TCP sockets have no counters".to_owned())
-        },
+        Err(error) => finding(false, error.to_string(), None),
+        Ok(listing) if listing.tcp_from_proc => finding(
+            false,
+            "sock_diag is refused, so TCP sockets have no counters".to_owned(),
+            Some("sudo modprobe tcp_diag"),
+        ),
         Ok(_) => {
             let connected = table.iter().filter(|s| s.counters.is_some() && s.is_connected());
-            finding(true, format!("{} connected TCP sockets with counters", connected.count()))
+            let what = format!("{} connected TCP sockets with counters", connected.count());
+            finding(true, what, None)
         }
     }
 }
 
 fn check_processes(proc: &Path, table: &SocketTable) -> Finding {
-    let finding = |works, what, mend: Option<&str>| Finding {
-        subject: "processes",
-        works,
-        what,
-        mend: mend.map(str::to_owned),
-    };
+    let finding = |works, what, mend| Finding::new("processes", works, what, mend);
     let looked = Owners::open(proc).and_then(|mut owners| owners.look(table));
     match looked {
         Err(errno) => finding(

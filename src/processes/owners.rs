@@ -229,10 +229,10 @@ impl Owners {
     fn list(&mut self) -> Result<Vec<ProcessId>, Errno> {
         let mut listed = Vec::with_capacity(self.processes.len() + 16);
         self.proc.list(|process| listed.push(process))?;
-        let present: Map<u32, u64> = listed.iter().map(|l| (l.pid, l.directory)).collect();
+        let present: Set<u32> = listed.iter().map(|listed| listed.pid).collect();
         let mut ended = Vec::new();
         self.processes.retain(|pid, known| {
-            let kept = present.contains_key(pid);
+            let kept = present.contains(pid);
             if !kept {
                 ended.push(known.id);
             }
