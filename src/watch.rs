@@ -2,7 +2,7 @@
 //! ledger that gets what they say.
 
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,15 +11,12 @@ use thiserror::Error;
 
 use crate::addresses::{self, LocalAddresses};
 use crate::conntrack;
-use crate::flow::{CountedAt, Flow, Protocol, Status};
+use crate::flow::Flow;
 use crate::ledger::Ledger;
 use crate::monitor::{Attribution, Share, Surroundings};
-use crate::netlink::{Netlink, NetlinkError, Subsystem};
+use crate::netlink::NetlinkError;
 use crate::processes::{CommandLine, Owners};
-use crate::sockets::{self, Socket, SocketTable, diag};
-
-/// Room for the ends of some ten thousand connections between two looks.
-const ENDS_BUFFER: usize = 8 << 20;
+use crate::sockets::{self, Ends, Socket, SocketTable};
 
 /// Where bytes are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,67 +93,19 @@ pub struct Looked {
     pub incomplete: bool,
 }
 
-/// The end of every TCP socket with its last counters, as the kernel announces it.
+/// What counts, and only that: a socket that is told the ends of flows and never read would fill
+/// the kernel's buffer.
 #[derive(Debug)]
-struct Ends {
-    netlink: Netlink,
-    flows: Vec<Flow>,
-    lost: u64,
-}
-
-impl Ends {
-    fn listen() -> Option<Ends> {
-        // Announced since Linux 4.11; without it the last bytes before an end are missed, as they
-        // are by everybody else who reads tcp_info.
-        let netlink =
-            Netlink::listen(Subsystem::SockDiag, diag::TCP_DESTROY_GROUPS, ENDS_BUFFER).ok()?;
-        Some(Ends { netlink, flows: Vec::new(), lost: 0 })
-    }
-
-    fn drain(&mut self) {
-        let flows = &mut self.flows;
-        let drained = self.netlink.drain(|message| {
-            if message.kind == diag::SOCK_DIAG_BY_FAMILY
-                && let Ok(socket) = diag::decode(Protocol::TCP, message.body)
-            {
-                flows.extend(flow_of(&socket).map(without_fin));
-            }
-        });
-        // A read that fails has lost what it would have brought, like one that came too late.
-        self.lost += self.netlink.take_lost() + u64::from(drained.is_err());
-    }
-}
-
-/// A connected socket with counters as the flow that it counted.
-fn flow_of(socket: &Socket) -> Option<Flow> {
-    let counters = socket.counters.filter(|_| socket.is_connected())?;
-    Some(Flow {
-        zone: 0,
-        generation: Some(socket.cookie),
-        original: socket.tuple,
-        reply: socket.tuple.reversed(),
-        counters: Some(counters),
-        status: Status::default(),
-        counted_at: CountedAt::Socket,
-        ended: false,
-    })
-}
-
-/// Takes the peer's FIN off what was received: TCP counts it like a byte, and an announced end
-/// doesn't tell any more whether there was one. There was, unless the connection was reset.
-fn without_fin(mut flow: Flow) -> Flow {
-    if let Some(counters) = &mut flow.counters {
-        counters.reply = counters.reply.saturating_sub(1);
-    }
-    flow
+enum Counting {
+    Conntrack(conntrack::Reader),
+    /// The sockets are listed in any case; their ends are announced by most kernels.
+    Sockets(Option<Ends>),
 }
 
 /// Reads the kernel once a look, and accounts what it says.
 #[derive(Debug)]
 pub struct Watch {
-    source: Source,
-    conntrack: conntrack::Reader,
-    ends: Option<Ends>,
+    counting: Counting,
     sockets: sockets::Reader,
     addresses: addresses::Reader,
     local: LocalAddresses,
@@ -178,9 +127,10 @@ impl Watch {
         let local = addresses.read().map_err(WatchError::Addresses)?;
         let owners = Owners::open(proc).map_err(|errno| no_proc(proc, errno))?;
         Ok(Watch {
-            source,
-            conntrack: conntrack::Reader::open(proc),
-            ends: if source == Source::Sockets { Ends::listen() } else { None },
+            counting: match source {
+                Source::Conntrack => Counting::Conntrack(conntrack::Reader::open(proc)),
+                Source::Sockets => Counting::Sockets(Ends::listen()),
+            },
             sockets: sockets::Reader::open(proc),
             addresses,
             local,
@@ -193,24 +143,27 @@ impl Watch {
 
     /// What is watched.
     pub fn source(&self) -> Source {
-        self.source
+        match self.counting {
+            Counting::Conntrack(_) => Source::Conntrack,
+            Counting::Sockets(_) => Source::Sockets,
+        }
     }
 
     /// A descriptor that becomes readable when there is something for [`Watch::drain`].
     pub fn events(&self) -> Option<BorrowedFd<'_>> {
-        match self.source {
-            Source::Conntrack => self.conntrack.events(),
-            Source::Sockets => self.ends.as_ref().map(|ends| ends.netlink.as_fd()),
+        match &self.counting {
+            Counting::Conntrack(reader) => reader.events(),
+            Counting::Sockets(ends) => ends.as_ref().map(Ends::events),
         }
     }
 
     /// Takes what was announced since the last time, so that the kernel's buffer never fills. The
     /// next look accounts it.
     pub fn drain(&mut self) {
-        match (self.source, &mut self.ends) {
-            (Source::Conntrack, _) => self.conntrack.drain(),
-            (Source::Sockets, Some(ends)) => ends.drain(),
-            (Source::Sockets, None) => {}
+        match &mut self.counting {
+            Counting::Conntrack(reader) => reader.drain(),
+            Counting::Sockets(Some(ends)) => ends.drain(),
+            Counting::Sockets(None) => {}
         }
     }
 
@@ -219,9 +172,12 @@ impl Watch {
     /// # Errors
     /// If the source can't be read (any more). What was accounted before stays right.
     pub fn look(&mut self, ledger: &mut Ledger) -> Result<Looked, WatchError> {
-        // Ends first: what ends from now on is still there, and told in its turn.
-        self.drain();
-        let by_sockets = self.source == Source::Sockets;
+        // Ends first: what ends from now on is still listed, and told in its turn. Conntrack's reader
+        // sees to that itself.
+        if let Counting::Sockets(Some(ends)) = &mut self.counting {
+            ends.drain();
+        }
+        let by_sockets = self.source() == Source::Sockets;
         let listing = self.sockets.read(by_sockets, &mut self.table)?;
         if by_sockets && listing.tcp_from_proc {
             return Err(WatchError::NoCounters);
@@ -262,11 +218,13 @@ impl Watch {
 
     /// Reads every flow of the source and accounts its new bytes. Returns whether all were there.
     fn flows(&mut self, ledger: &mut Ledger, looked: &mut Looked) -> Result<bool, WatchError> {
-        let Watch { conntrack, ends, owners, table, attribution, local, .. } = self;
+        let Watch { counting, owners, table, attribution, local, .. } = self;
         attribution.begin();
-        attribution.expect(match self.source {
-            Source::Conntrack => conntrack::state::read(&self.proc).entries.unwrap_or(0) as usize,
-            Source::Sockets => table.len(),
+        attribution.expect(match counting {
+            Counting::Conntrack(_) => {
+                conntrack::state::read(&self.proc).entries.unwrap_or(0) as usize
+            }
+            Counting::Sockets(_) => table.len(),
         });
         let mut account = |flow: &Flow| {
             // The share is handed out after the owner was asked, and names it.
@@ -287,20 +245,20 @@ impl Watch {
                 });
             }
         };
-        match self.source {
-            Source::Conntrack => {
-                let read = conntrack.read(account)?;
+        match counting {
+            Counting::Conntrack(reader) => {
+                let read = reader.read(account)?;
                 looked.malformed += read.malformed;
                 looked.first_error = read.first_error;
                 looked.lost_ends = read.lost;
                 Ok(read.complete)
             }
-            Source::Sockets => {
+            Counting::Sockets(ends) => {
                 if let Some(ends) = ends {
-                    ends.flows.drain(..).for_each(|flow| account(&flow));
-                    looked.lost_ends = std::mem::take(&mut ends.lost);
+                    ends.take().iter().for_each(&mut account);
+                    looked.lost_ends = ends.take_lost();
                 }
-                table.iter().filter_map(flow_of).for_each(|flow| account(&flow));
+                table.iter().filter_map(Socket::flow).for_each(|flow| account(&flow));
                 Ok(!looked.incomplete)
             }
         }

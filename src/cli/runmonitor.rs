@@ -23,8 +23,9 @@ use crate::watch::{Source, Watch, WatchError};
 
 const PROGRAM: &str = "runmonitor";
 
-/// The kernel keeps an ended connection's counters for ten seconds at the least (TCP after a
-/// reset): who looks more often than that misses nothing, however seldom the screen is refreshed.
+/// Where ends are not announced, the kernel keeps an ended connection's counters for ten seconds at
+/// the least (TCP after a reset): who looks more often than that sees them, however seldom the screen
+/// is refreshed.
 const LOOK_AT_LEAST: Duration = Duration::from_secs(5);
 
 /// How long announcements may wait to be taken together: the kernel's buffer has room for what

@@ -19,8 +19,6 @@ const GET: u16 = 1 << 8 | 1;
 const DELETE: u16 = 1 << 8 | 2;
 /// `NFNLGRP_CONNTRACK_DESTROY` (3), as the bit mask of a bind.
 const DESTROY_GROUP: u32 = 1 << 2;
-/// Room for the ends of some ten thousand flows.
-const ENDS_BUFFER: usize = 8 << 20;
 
 /// `struct nfgenmsg`: `AF_UNSPEC` (both families), version 0, resource id 0.
 const NFGENMSG: [u8; 4] = [0; 4];
@@ -198,7 +196,7 @@ impl Reader {
     /// What the kernel says; `EPROTONOSUPPORT` where it has no nfnetlink.
     pub fn open() -> std::io::Result<Reader> {
         // Who may not be told of ends may not dump either, and that is said in its place.
-        let netlink = Netlink::listen(Subsystem::Netfilter, DESTROY_GROUP, ENDS_BUFFER)
+        let netlink = Netlink::listen(Subsystem::Netfilter, DESTROY_GROUP)
             .or_else(|_| Netlink::open(Subsystem::Netfilter))?;
         Ok(Reader { netlink, ended: Vec::new() })
     }

@@ -21,6 +21,8 @@ use wire::{Header, Message, Messages, WireError};
 /// The kernel fills at most 32 KiB a read of a dump (`netlink_recvmsg`); the rest is room for what
 /// a later kernel may do.
 const BUFFER: usize = 64 * 1024;
+/// Room in the kernel for some ten thousand announcements that have not been read yet, in bytes.
+const ANNOUNCEMENTS: usize = 8 << 20;
 
 /// Why a netlink request brought no answer.
 #[derive(Debug, Error)]
@@ -157,15 +159,15 @@ impl Netlink {
     }
 
     /// Opens a socket that is sent the messages of the multicast `groups` (a bit mask) too. Its
-    /// receive buffer is `receive_buffer` bytes, or as many as the user may have.
+    /// receive buffer has 8 MiB, or as much as the user may have.
     ///
     /// # Errors
     /// What the kernel says: no such subsystem or group, no permission for the group.
-    pub fn listen(subsystem: Subsystem, groups: u32, receive_buffer: usize) -> io::Result<Netlink> {
+    pub fn listen(subsystem: Subsystem, groups: u32) -> io::Result<Netlink> {
         let netlink = Netlink::with_groups(subsystem, groups)?;
         // Only CAP_NET_ADMIN may go beyond net.core.rmem_max; anyone may go up to it.
-        if sockopt::set_socket_recv_buffer_size_force(&netlink.fd, receive_buffer).is_err() {
-            sockopt::set_socket_recv_buffer_size(&netlink.fd, receive_buffer)?;
+        if sockopt::set_socket_recv_buffer_size_force(&netlink.fd, ANNOUNCEMENTS).is_err() {
+            sockopt::set_socket_recv_buffer_size(&netlink.fd, ANNOUNCEMENTS)?;
         }
         Ok(netlink)
     }

@@ -1,14 +1,16 @@
 //! Sockets as the kernel lists them, and the table in which a flow finds its own.
 
 pub mod diag;
+mod ends;
 pub mod proc_net;
 mod reader;
 mod table;
 
+pub use ends::Ends;
 pub use reader::{Listing, ReadError, Reader};
 pub use table::{Match, SocketTable};
 
-use crate::flow::{Counters, Protocol, Tuple};
+use crate::flow::{CountedAt, Counters, Flow, Protocol, Status, Tuple};
 
 /// A socket's inode number, as in `socket:[12345]` of `/proc/PID/fd`. The kernel numbers
 /// sockets in 32 bits and starts anew when they run out.
@@ -41,6 +43,21 @@ impl Socket {
     pub fn is_connected(&self) -> bool {
         let remote = self.tuple.destination;
         remote.port != 0 || !remote.address.is_unspecified()
+    }
+
+    /// A connected socket with counters as the flow that it counted.
+    pub fn flow(&self) -> Option<Flow> {
+        let counters = self.counters.filter(|_| self.is_connected())?;
+        Some(Flow {
+            zone: 0,
+            generation: Some(self.cookie),
+            original: self.tuple,
+            reply: self.tuple.reversed(),
+            counters: Some(counters),
+            status: Status::default(),
+            counted_at: CountedAt::Socket,
+            ended: false,
+        })
     }
 }
 
