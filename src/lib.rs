@@ -12,6 +12,7 @@ pub mod flow;
 pub mod ledger;
 pub mod monitor;
 pub mod netlink;
+pub mod pipe;
 pub mod processes;
 pub mod render;
 pub mod sockets;

@@ -1,0 +1,318 @@
+//! One direction of a connection: bytes from one socket into the other, and what is in between.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use rustix::event::epoll::EventFlags;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
+
+use super::kernel_pipe::{KernelPipe, Pool};
+use super::shape::Shaper;
+
+/// The shared buffer of a worker, in bytes.
+const BUFFER: usize = 64 << 10;
+
+/// Who reads this much at once has more to come: from here on bytes are spliced, not copied.
+const BULK: usize = 16 << 10;
+
+/// How much one direction may move before the worker looks after others.
+const TURN: usize = 1 << 20;
+
+/// Which way bytes go. Its number is the place of its counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// From the client to the remote.
+    Up = 0,
+    /// From the remote to the client.
+    Down = 1,
+}
+
+/// What a worker has for all of its connections.
+#[derive(Debug)]
+pub(super) struct Means {
+    buffer: Box<[u8]>,
+    pub(super) pool: Pool,
+    pub(super) counters: Arc<Counters>,
+    pub(super) shaper: Arc<Shaper>,
+    /// How many connections of this worker wait for the shaper.
+    pub(super) waiting: usize,
+    /// The time of this round of the worker's loop.
+    pub(super) now: Instant,
+}
+
+impl Means {
+    pub(super) fn new(counters: Arc<Counters>, shaper: Arc<Shaper>, now: Instant) -> Means {
+        let buffer = vec![0; BUFFER].into_boxed_slice();
+        Means { buffer, pool: Pool::default(), counters, shaper, waiting: 0, now }
+    }
+}
+
+/// A worker's bytes in each [`Way`]. On a cache line of their own: they change with every write,
+/// and each worker has such a pair.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub(super) struct Counters([AtomicU64; 2]);
+
+impl Counters {
+    pub(super) fn get(&self, way: Way) -> u64 {
+        self.0[way as usize].load(Ordering::Relaxed)
+    }
+
+    fn add(&self, way: Way, bytes: usize) {
+        self.0[way as usize].fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
+/// A socket and what is known of its readiness. The kernel tells changes only (edge-triggered), so
+/// what it once said holds until a call says otherwise.
+#[derive(Debug)]
+pub(super) struct Socket {
+    pub(super) fd: OwnedFd,
+    /// A read may bring something.
+    pub(super) readable: bool,
+    /// A write may be taken.
+    pub(super) writable: bool,
+    /// The stream's end or an error is on its way: a short read is not the last one.
+    pub(super) ending: bool,
+    /// The kernel has an error to tell.
+    pub(super) failed: bool,
+    /// Urgent data has come: splice(2) stops before it without a word.
+    pub(super) urgent: bool,
+}
+
+impl Socket {
+    pub(super) fn new(fd: OwnedFd) -> Socket {
+        Socket { fd, readable: false, writable: false, ending: false, failed: false, urgent: false }
+    }
+
+    /// Takes notice of what the kernel says.
+    pub(super) fn notice(&mut self, flags: EventFlags) {
+        let broken = flags.intersects(EventFlags::ERR | EventFlags::HUP);
+        self.readable |= broken || flags.intersects(EventFlags::IN | EventFlags::RDHUP);
+        self.writable |= broken || flags.contains(EventFlags::OUT);
+        self.ending |= broken || flags.contains(EventFlags::RDHUP);
+        self.failed |= flags.contains(EventFlags::ERR);
+        self.urgent |= flags.contains(EventFlags::PRI);
+    }
+}
+
+/// Bytes that were read and could not be written yet.
+#[derive(Debug)]
+enum Held {
+    Nothing,
+    Buffer(Box<Rest>),
+    Pipe(Box<KernelPipe>),
+}
+
+/// A copy of what the shared buffer could not get rid of.
+#[derive(Debug)]
+struct Rest {
+    bytes: Box<[u8]>,
+    start: usize,
+}
+
+/// How far the stream is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stream {
+    Open,
+    /// The source has ended.
+    Ended,
+    /// The other side has been told.
+    Closed,
+}
+
+/// Whose fault it is.
+enum Broke {
+    Source(Errno),
+    Sink(Errno),
+}
+
+/// How a turn ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// One of the sockets has to become ready first.
+    Blocked,
+    /// There may be more to do, but others want a turn.
+    Again,
+    /// The shaper grants nothing for now.
+    Parked,
+    /// The stream's end has been passed on.
+    Closed,
+    /// The source broke.
+    SourceBroke(Errno),
+    /// The sink broke.
+    SinkBroke(Errno),
+}
+
+#[derive(Debug)]
+pub(super) struct Direction {
+    held: Held,
+    stream: Stream,
+    bulk: bool,
+    way: Way,
+    /// Bytes that the sink has taken.
+    pub(super) bytes: u64,
+}
+
+impl Direction {
+    pub(super) fn new(way: Way) -> Direction {
+        Direction { held: Held::Nothing, stream: Stream::Open, bulk: false, way, bytes: 0 }
+    }
+
+    /// Whether the stream's end has been passed on.
+    pub(super) fn is_closed(&self) -> bool {
+        self.stream == Stream::Closed
+    }
+
+    /// Moves bytes until nothing moves any more.
+    pub(super) fn turn(
+        &mut self,
+        source: &mut Socket,
+        sink: &mut Socket,
+        means: &mut Means,
+    ) -> Turn {
+        let enough = self.bytes + TURN as u64;
+        let mut spliced = 0;
+        loop {
+            match self.flush(sink, means) {
+                Ok(()) => {}
+                Err(Errno::AGAIN) => return Turn::Blocked,
+                Err(errno) => return Turn::SinkBroke(errno),
+            }
+            match self.stream {
+                Stream::Open if !source.readable || !sink.writable => return Turn::Blocked,
+                Stream::Open if self.bytes >= enough => return Turn::Again,
+                Stream::Open => {}
+                Stream::Ended => {
+                    self.stream = Stream::Closed;
+                    return match shutdown(&sink.fd, Shutdown::Write) {
+                        Ok(()) => Turn::Closed,
+                        Err(errno) => Turn::SinkBroke(errno),
+                    };
+                }
+                Stream::Closed => return Turn::Closed,
+            }
+            let limit = means.shaper.take(self.way, BUFFER, means.waiting, means.now);
+            if limit == 0 {
+                return Turn::Parked;
+            }
+            // Without a limit a pipe takes what it can.
+            let shaped = means.shaper.is_on();
+            let most = if shaped { limit } else { usize::MAX };
+            let moved = self.fill(source, sink, most, &mut spliced, means);
+            if shaped {
+                let moved = moved.as_ref().map_or(0, |moved| *moved);
+                means.shaper.give_back(self.way, limit.saturating_sub(moved));
+            }
+            match moved {
+                Ok(0) => self.stream = Stream::Ended,
+                Ok(_) | Err(Broke::Source(Errno::INTR)) => {}
+                Err(Broke::Source(Errno::AGAIN)) => {
+                    source.readable = false;
+                    return Turn::Blocked;
+                }
+                Err(Broke::Source(errno)) => return Turn::SourceBroke(errno),
+                Err(Broke::Sink(errno)) => return Turn::SinkBroke(errno),
+            }
+        }
+    }
+
+    /// Reads once, and writes what is not spliced as far as the sink takes it; bytes read, 0 at the
+    /// stream's end. `spliced` is what this turn has spliced so far.
+    fn fill(
+        &mut self,
+        source: &mut Socket,
+        sink: &mut Socket,
+        limit: usize,
+        spliced: &mut usize,
+        means: &mut Means,
+    ) -> Result<usize, Broke> {
+        if self.bulk
+            && !source.urgent
+            && let Some(mut pipe) = means.pool.borrow()
+        {
+            match pipe.fill(&source.fd, limit) {
+                Ok(moved @ 1..) => {
+                    *spliced += moved;
+                    self.held = Held::Pipe(pipe);
+                    return Ok(moved);
+                }
+                Err(Errno::AGAIN) if *spliced > 0 => {
+                    means.pool.give_back(pipe);
+                    self.bulk = *spliced >= BULK;
+                    return Err(Broke::Source(Errno::AGAIN));
+                }
+                // Nothing there, the end, or a socket that can't be spliced: a read tells.
+                _ => means.pool.give_back(pipe),
+            }
+            self.bulk = false;
+        }
+        let limit = limit.min(means.buffer.len());
+        let (got, _) = recv(&source.fd, &mut means.buffer[..limit], RecvFlags::DONTWAIT)
+            .map_err(Broke::Source)?;
+        if got == 0 {
+            return Ok(0);
+        }
+        if got < limit && !source.ending {
+            // The socket was empty then; the kernel tells when it isn't any more.
+            source.readable = false;
+        }
+        self.bulk = got >= BULK;
+        let bytes = &means.buffer[..got];
+        let sent = match send(&sink.fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Ok(sent) => sent,
+            // The next flush finds it out again.
+            Err(Errno::AGAIN | Errno::INTR) => 0,
+            Err(errno) => return Err(Broke::Sink(errno)),
+        };
+        if sent < got {
+            self.held = Held::Buffer(Box::new(Rest { bytes: bytes[sent..].into(), start: 0 }));
+        }
+        self.count(sent, means);
+        Ok(got)
+    }
+
+    /// Writes what is held.
+    fn flush(&mut self, sink: &mut Socket, means: &mut Means) -> Result<(), Errno> {
+        loop {
+            let (sent, left) = match &mut self.held {
+                Held::Nothing => return Ok(()),
+                _ if !sink.writable => return Err(Errno::AGAIN),
+                Held::Buffer(rest) => {
+                    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+                    let sent = send(&sink.fd, &rest.bytes[rest.start..], flags);
+                    rest.start += sent.unwrap_or(0);
+                    (sent, rest.bytes.len() - rest.start)
+                }
+                Held::Pipe(pipe) => (pipe.drain(&sink.fd), pipe.held()),
+            };
+            match sent {
+                Ok(sent) => self.count(sent, means),
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => {
+                    sink.writable = false;
+                    return Err(Errno::AGAIN);
+                }
+                Err(errno) => return Err(errno),
+            }
+            if left == 0 {
+                self.let_go(means);
+            }
+        }
+    }
+
+    fn count(&mut self, bytes: usize, means: &Means) {
+        self.bytes += bytes as u64;
+        means.counters.add(self.way, bytes);
+    }
+
+    /// Gives back what is borrowed, with what it holds.
+    pub(super) fn let_go(&mut self, means: &mut Means) {
+        if let Held::Pipe(pipe) = std::mem::replace(&mut self.held, Held::Nothing) {
+            means.pool.give_back(pipe);
+        }
+    }
+}

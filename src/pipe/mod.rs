@@ -1,0 +1,176 @@
+//! A TCP forwarder that counts every byte: [`Pipe`].
+//!
+//! A fixed number of worker threads each run a readiness loop over many connections. All of them
+//! wait at the same listening socket; whoever accepts keeps the connection or gives it to the
+//! worker that has the fewest. A connection stays with its worker.
+//!
+//! ```text
+//!   client ──▶ [ socket ]──▶ shared buffer, or a borrowed kernel pipe ──▶[ socket ] ──▶ remote
+//!          ◀──                                                                      ◀──
+//! ```
+//!
+//! Bytes are counted when the kernel has taken them for the other side, never earlier.
+
+mod config;
+mod connection;
+mod direction;
+mod event;
+mod kernel_pipe;
+mod proxy;
+mod resolve;
+mod shape;
+mod shared;
+mod socket;
+mod worker;
+
+pub use config::{Config, Keepalive, Report};
+pub use event::{ConnectError, End, Ended, Event, Failed, Side};
+pub use resolve::{Resolve, SystemResolver};
+
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroU64;
+use std::sync::{Arc, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use direction::Way;
+use shared::{Mode, Post, Shared};
+use worker::Worker;
+
+use crate::traffic::Traffic;
+
+/// Why a pipe can't be started.
+#[derive(Debug, thiserror::Error)]
+pub enum PipeError {
+    /// The address can't be listened on.
+    #[error("{address} can't be listened on: {error}")]
+    Listen {
+        /// The address and port.
+        address: SocketAddr,
+        /// The kernel's error: the address is in use, not this host's, not permitted ...
+        error: io::Error,
+    },
+    /// Threads or descriptors are not to be had.
+    #[error("{what} can't be had: {error}")]
+    System {
+        /// What could not be made.
+        what: &'static str,
+        /// The kernel's error.
+        error: io::Error,
+    },
+}
+
+/// A running forwarder. Dropping it ends all of its connections at once, as [`Pipe::stop`] does.
+#[derive(Debug)]
+pub struct Pipe {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+impl Pipe {
+    /// Listens, and forwards from now on.
+    ///
+    /// # Errors
+    /// The address can't be listened on, or there is no descriptor or thread to be had.
+    pub fn start(config: Config) -> Result<Pipe, PipeError> {
+        let system = |what| move |error: io::Error| PipeError::System { what, error };
+        let (listener, address) = socket::listener(config.bind, config.port, config.keepalive)
+            .map_err(|(address, errno)| PipeError::Listen { address, error: errno.into() })?;
+        let count = config.workers.get();
+        let posts: Vec<Post> = (0..count)
+            .map(|_| Post::new())
+            .collect::<Result<_, _>>()
+            .map_err(|errno| system("an event descriptor")(errno.into()))?;
+        let shared = Arc::new(Shared::new(config, address, posts.into()));
+        let listener = Arc::new(listener);
+        // All that may fail comes first: nothing is accepted by half a pipe.
+        let workers: Vec<Worker> = (0..count)
+            .map(|number| Worker::new(shared.clone(), number, listener.clone()))
+            .collect::<Result<_, _>>()
+            .map_err(|errno| system("a readiness queue")(errno.into()))?;
+        let mut pipe = Pipe { shared, workers: Vec::new() };
+        for worker in workers {
+            let leaving = Leaving(pipe.shared.clone());
+            let thread = thread::Builder::new().name("pipe".to_owned()).spawn(move || {
+                let _leaving = leaving;
+                worker.run();
+            });
+            // An early return drops the pipe, which ends those that run.
+            pipe.workers.push(thread.map_err(system("a thread"))?);
+        }
+        Ok(pipe)
+    }
+
+    /// The address that is listened on, with the real port; `[::]` stands for IPv4 too.
+    pub fn address(&self) -> SocketAddr {
+        self.shared.address
+    }
+
+    /// What was forwarded so far, live. Received: bytes from clients that remotes' sockets have
+    /// taken; sent: bytes from remotes that clients' sockets have taken.
+    pub fn traffic(&self) -> Traffic {
+        let counters = self.shared.posts.iter().map(|post| &post.counters);
+        counters.map(|bytes| Traffic::new(bytes.get(Way::Up), bytes.get(Way::Down))).sum()
+    }
+
+    /// How many connections are open: accepted, and not yet closed.
+    pub fn open(&self) -> usize {
+        self.shared.open()
+    }
+
+    /// Sets another limit of bytes per second, which holds in each direction for all connections
+    /// together, or takes it away.
+    pub fn shape(&self, rate: Option<NonZeroU64>) {
+        self.shared.shaper.set(rate);
+        self.shared.ring_all();
+    }
+
+    /// Stops listening; open connections go on to their end. Clients that nobody has accepted yet
+    /// are refused.
+    pub fn close(&self) {
+        self.shared.set_mode(Mode::Closing);
+    }
+
+    /// Waits, after [`Pipe::close`], until the last connection has ended. False if `deadline` came
+    /// before that.
+    pub fn wait(&self, deadline: Option<Instant>) -> bool {
+        let mut running = self.shared.running();
+        while *running > 0 {
+            let ended = self.shared.ended();
+            running = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
+                None => ended.wait(running).unwrap_or_else(PoisonError::into_inner),
+                Some(left) if left.is_zero() => return false,
+                Some(left) => {
+                    ended.wait_timeout(running, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+        true
+    }
+
+    /// Ends all connections at once, by resets in both directions, and the threads.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        self.shared.set_mode(Mode::Stopping);
+        for worker in self.workers.drain(..) {
+            // A worker that panicked has said so on stderr.
+            let _ = worker.join();
+        }
+    }
+}
+
+/// Counts a worker as ended, however it ends.
+struct Leaving(Arc<Shared>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        *self.0.running() -= 1;
+        self.0.ended().notify_all();
+    }
+}

@@ -1,0 +1,223 @@
+//! What the threads of a pipe share.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::Errno;
+
+use super::config::Config;
+use super::direction::Counters;
+use super::event::Event;
+use super::resolve::Host;
+use super::shape::Shaper;
+
+/// What the workers are to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Accept and forward.
+    Running = 0,
+    /// Forward what is open, and end with it.
+    Closing = 1,
+    /// End at once.
+    Stopping = 2,
+}
+
+/// All that more than one thread of a pipe knows.
+pub(super) struct Shared {
+    pub(super) config: Config,
+    /// What is listened on.
+    pub(super) address: SocketAddr,
+    pub(super) host: Arc<Host>,
+    pub(super) shaper: Arc<Shaper>,
+    pub(super) posts: Box<[Post]>,
+    mode: AtomicU8,
+    /// Connections that are open, or about to be accepted.
+    open: AtomicUsize,
+    /// How many workers have stopped accepting until a connection ends.
+    paused: AtomicUsize,
+    /// Workers that have not ended yet.
+    running: Mutex<usize>,
+    ended: Condvar,
+}
+
+/// Where one worker is reached.
+#[derive(Debug)]
+pub(super) struct Post {
+    /// Readable when there is something to look at.
+    pub(super) bell: OwnedFd,
+    pub(super) counters: Arc<Counters>,
+    /// Its connections, those on their way to it included.
+    load: AtomicUsize,
+    /// Clients that others accepted for it; `None` once it has ended.
+    inbox: Mutex<Option<Vec<(OwnedFd, SocketAddr)>>>,
+    rung: AtomicBool,
+}
+
+impl Post {
+    pub(super) fn new() -> Result<Post, Errno> {
+        Ok(Post {
+            bell: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            counters: Arc::default(),
+            load: AtomicUsize::new(0),
+            inbox: Mutex::new(Some(Vec::new())),
+            rung: AtomicBool::new(false),
+        })
+    }
+
+    /// Wakes the worker.
+    pub(super) fn ring(&self) {
+        if !self.rung.swap(true, Ordering::AcqRel) {
+            // Full only after 2⁶⁴ rings, and then it is readable anyway.
+            let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
+        }
+    }
+
+    /// The worker has heard it. To be called before it looks at what it was woken for.
+    pub(super) fn answer(&self) {
+        let _ = rustix::io::read(&self.bell, &mut [0u8; 8]);
+        self.rung.swap(false, Ordering::AcqRel);
+    }
+
+    pub(super) fn load(&self) -> usize {
+        self.load.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn take_up(&self) {
+        self.load.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn put_down(&self) {
+        self.load.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Gives the worker a client; back if it has ended.
+    pub(super) fn give(&self, client: OwnedFd, from: SocketAddr) -> Option<OwnedFd> {
+        match &mut *self.inbox() {
+            Some(inbox) => inbox.push((client, from)),
+            None => return Some(client),
+        }
+        self.ring();
+        None
+    }
+
+    /// Clients that others gave.
+    pub(super) fn collect(&self) -> Vec<(OwnedFd, SocketAddr)> {
+        self.inbox().as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Takes nothing any more, if nothing is there.
+    pub(super) fn shut(&self) -> bool {
+        let mut inbox = self.inbox();
+        let empty = inbox.as_ref().is_none_or(Vec::is_empty);
+        if empty {
+            *inbox = None;
+        }
+        empty
+    }
+
+    fn inbox(&self) -> MutexGuard<'_, Option<Vec<(OwnedFd, SocketAddr)>>> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    pub(super) fn new(config: Config, address: SocketAddr, posts: Box<[Post]>) -> Shared {
+        let host = Host::new(&config.host, config.remote_port, config.resolver.clone());
+        let shaper = Shaper::new(config.shape, std::time::Instant::now());
+        Shared {
+            address,
+            host: Arc::new(host),
+            shaper: Arc::new(shaper),
+            mode: AtomicU8::new(Mode::Running as u8),
+            open: AtomicUsize::new(0),
+            paused: AtomicUsize::new(0),
+            running: Mutex::new(posts.len()),
+            ended: Condvar::new(),
+            posts,
+            config,
+        }
+    }
+
+    pub(super) fn mode(&self) -> Mode {
+        match self.mode.load(Ordering::Acquire) {
+            0 => Mode::Running,
+            1 => Mode::Closing,
+            _ => Mode::Stopping,
+        }
+    }
+
+    /// Tells all workers; there is no way back to an earlier mode.
+    pub(super) fn set_mode(&self, mode: Mode) {
+        self.mode.fetch_max(mode as u8, Ordering::AcqRel);
+        self.ring_all();
+    }
+
+    pub(super) fn ring_all(&self) {
+        self.posts.iter().for_each(Post::ring);
+    }
+
+    pub(super) fn open(&self) -> usize {
+        self.open.load(Ordering::Acquire)
+    }
+
+    /// Takes a place for one more connection, if there is one.
+    pub(super) fn reserve(&self) -> bool {
+        let most = self.config.max_connections.map_or(usize::MAX, usize::from);
+        let before = self.open.fetch_add(1, Ordering::AcqRel);
+        if before >= most {
+            self.open.fetch_sub(1, Ordering::AcqRel);
+        }
+        before < most
+    }
+
+    /// Whether there is a place for one more.
+    pub(super) fn has_room(&self) -> bool {
+        self.open() < self.config.max_connections.map_or(usize::MAX, usize::from)
+    }
+
+    /// Gives a place back that no connection came to take.
+    pub(super) fn unreserve(&self) {
+        self.open.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// A connection has ended: its place and its descriptors are free, which others may wait for.
+    pub(super) fn release(&self) {
+        self.open.fetch_sub(1, Ordering::AcqRel);
+        if self.paused.load(Ordering::Acquire) > 0 {
+            self.ring_all();
+        }
+    }
+
+    pub(super) fn pause(&self) {
+        self.paused.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn resume(&self) {
+        self.paused.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn report(&self, event: Event) {
+        if let Some(report) = &self.config.report {
+            report(event);
+        }
+    }
+
+    /// The number of workers that run.
+    pub(super) fn running(&self) -> MutexGuard<'_, usize> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is told when the last worker ends.
+    pub(super) fn ended(&self) -> &Condvar {
+        &self.ended
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("config", &self.config).finish_non_exhaustive()
+    }
+}

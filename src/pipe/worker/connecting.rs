@@ -1,0 +1,212 @@
+//! The way to the remote: a name, its addresses in turn, a connection.
+
+use std::mem;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+
+use rustix::event::epoll::{self, EventFlags};
+use rustix::io::Errno;
+use rustix::net::{SendFlags, send, sockopt};
+
+use super::{PAUSE, Token, WATCHED, Worker};
+use crate::pipe::connection::{Connection, Names, Step};
+use crate::pipe::event::{ConnectError, End, Side};
+use crate::pipe::resolve::Found;
+use crate::pipe::{proxy, socket};
+
+impl Worker {
+    /// A new client.
+    pub(super) fn begin(&mut self, client: OwnedFd, from: SocketAddr) {
+        self.generation = (self.generation + 1) & (u32::MAX >> 1);
+        let mut connection = Connection::new(client, from, self.means.now);
+        connection.generation = self.generation;
+        connection.active = self.clock();
+        let place = self.connections.insert(connection);
+        let token = Token { place: place as u32, generation: self.generation };
+        self.attempts += 1;
+        if self.attempts == 1 {
+            // Nobody was waited for until now.
+            self.swept = self.means.now;
+        }
+        let Some(connection) = self.connections.get(place) else { return };
+        match epoll::add(&self.epoll, connection.client(), token.data(Side::Client), WATCHED) {
+            Ok(()) => self.advance(token),
+            // Out of memory, or of what fs.epoll.max_user_watches allows.
+            Err(errno) => {
+                self.shared.report(super::Event::Starved(errno.into()));
+                self.end(place, End::Cut);
+            }
+        }
+    }
+
+    /// Goes on with an attempt that waits for nothing but a try.
+    pub(super) fn advance(&mut self, token: Token) {
+        let clock = self.clock();
+        let now = self.means.now;
+        let Some(attempt) =
+            self.get(token).and_then(|connection| connection.attempt.as_deref_mut())
+        else {
+            return;
+        };
+        let addresses = match &attempt.addresses {
+            Some(addresses) => addresses.clone(),
+            None => {
+                let shared = self.shared.clone();
+                match self.shared.host.ask(now, move || shared.ring_all()) {
+                    Found::Addresses(addresses) => addresses,
+                    Found::Pending => return self.resolving.push(token),
+                    Found::Failed(error) => {
+                        let host = self.shared.config.host.clone();
+                        return self.fail(token, ConnectError::Unresolved { host, error });
+                    }
+                }
+            }
+        };
+        let keepalive = self.shared.config.keepalive;
+        let Some(connection) = self.connections.get_mut(token.place as usize) else { return };
+        let Some(attempt) = connection.attempt.as_deref_mut() else { return };
+        attempt.addresses = Some(addresses.clone());
+        while let Some(address) = addresses.get(attempt.next).copied() {
+            let socket = socket::connecting(address, keepalive).and_then(|socket| {
+                epoll::add(&self.epoll, &socket, token.data(Side::Remote), WATCHED)?;
+                Ok(socket)
+            });
+            match socket {
+                Ok(socket) => {
+                    attempt.next += 1;
+                    attempt.step = Step::Connecting(socket, address);
+                    connection.active = clock;
+                    return;
+                }
+                Err(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
+                    attempt.step = Step::Starved;
+                    connection.active = clock;
+                    return self.starve(token, errno);
+                }
+                Err(errno) => {
+                    attempt.next += 1;
+                    attempt.refused(address, errno);
+                }
+            }
+        }
+        let error = attempt.failure();
+        self.shared.host.doubt(&addresses);
+        self.fail(token, error);
+    }
+
+    /// The kernel has something to say of the socket that is being connected.
+    pub(super) fn connected(&mut self, token: Token, flags: EventFlags) {
+        let listening = self.shared.address;
+        let Some(connection) = self.get(token) else { return };
+        let Some(attempt) = connection.attempt.as_deref_mut() else { return };
+        let (remote, address) = match mem::replace(&mut attempt.step, Step::Resolving) {
+            Step::Connecting(remote, address) => (remote, address),
+            other => {
+                attempt.step = other;
+                return;
+            }
+        };
+        let told = sockopt::socket_error(&remote).and_then(|told| told);
+        match told.and_then(|()| socket::local(&remote)) {
+            // A port that nobody listens on may be connected to itself, if it is one that the
+            // kernel gives to clients.
+            Ok(local) if local == address => {
+                attempt.refused(address, Errno::CONNREFUSED);
+                socket::reset(remote);
+                self.advance(token);
+            }
+            Ok(local) if socket::leads_to(local, address, listening) => {
+                socket::reset(remote);
+                self.fail(token, ConnectError::Itself { address });
+            }
+            Ok(_) => self.established(token, remote, address, flags),
+            Err(errno) => {
+                attempt.refused(address, errno);
+                drop(remote);
+                self.advance(token);
+            }
+        }
+    }
+
+    fn established(
+        &mut self,
+        token: Token,
+        remote: OwnedFd,
+        address: SocketAddr,
+        flags: EventFlags,
+    ) {
+        let clock = self.clock();
+        let config = &self.shared.config;
+        let (ends, greets) = (config.report_ends, config.send_proxy);
+        let Some(connection) = self.connections.get_mut(token.place as usize) else { return };
+        let Some(attempt) = connection.attempt.as_deref() else { return };
+        let client = attempt.client;
+        let greeting = if greets { greet(connection.client(), client, &remote) } else { Ok(()) };
+        if let Err(errno) = greeting {
+            let error = ConnectError::Refused { address, error: errno.into() };
+            socket::reset(remote);
+            return self.fail(token, error);
+        }
+        if ends {
+            connection.names = Some(Box::new(Names { client, remote: address }));
+        }
+        connection.establish(remote);
+        connection.notice(Side::Remote, flags);
+        connection.active = clock;
+        self.attempts -= 1;
+        self.turn(token);
+    }
+
+    /// An address has not answered, or the resolver has not, or there was no descriptor.
+    pub(super) fn connect_timed_out(&mut self, token: Token) {
+        let clock = self.clock();
+        let Some(connection) = self.get(token) else { return };
+        connection.active = clock;
+        let Some(attempt) = connection.attempt.as_deref_mut() else { return };
+        match mem::replace(&mut attempt.step, Step::Resolving) {
+            Step::Connecting(remote, address) => {
+                drop(remote);
+                attempt.refused(address, Errno::TIMEDOUT);
+                self.advance(token);
+            }
+            Step::Resolving => {
+                let host = self.shared.config.host.clone();
+                let error = "no answer in time".to_owned();
+                self.fail(token, ConnectError::Unresolved { host, error });
+            }
+            // A client in the backlog would wait as well.
+            Step::Starved => attempt.step = Step::Starved,
+        }
+    }
+
+    /// Lets a connection wait until there is a descriptor for its remote.
+    fn starve(&mut self, token: Token, errno: Errno) {
+        self.shared.report(super::Event::Starved(errno.into()));
+        self.means.pool.shrink();
+        self.starved.push_back(token);
+        self.retry = Some(self.means.now + PAUSE);
+        self.pause();
+    }
+
+    /// Tries again with those that waited for a descriptor.
+    pub(super) fn retry_starved(&mut self) {
+        for _ in 0..self.starved.len() {
+            let Some(token) = self.starved.pop_front() else { return };
+            let before = self.starved.len();
+            self.advance(token);
+            if self.starved.len() > before {
+                // Still nothing: the next one won't find anything either. It was first and stays so.
+                self.starved.rotate_right(1);
+                return;
+            }
+        }
+    }
+}
+
+/// Tells the remote who the client is. The socket is new: it takes so few bytes at once.
+fn greet(socket: &OwnedFd, client: SocketAddr, remote: &OwnedFd) -> Result<(), Errno> {
+    let header = proxy::header(client, socket::local(socket)?);
+    let bytes = header.as_bytes();
+    let sent = send(remote, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
+    if sent == bytes.len() { Ok(()) } else { Err(Errno::NOBUFS) }
+}

@@ -1,0 +1,472 @@
+//! A worker: one thread, one readiness loop, many connections.
+
+mod connecting;
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::io::Errno;
+use slab::Slab;
+
+use super::connection::{Connection, Verdict};
+use super::direction::Means;
+use super::event::{ConnectError, End, Ended, Event, Failed, Side};
+use super::shape::TICK;
+use super::shared::{Mode, Post, Shared};
+use super::socket;
+
+/// Events taken at once.
+const EVENTS: usize = 256;
+
+/// Connections accepted before the others have their turn.
+const ACCEPTS: usize = 64;
+
+/// How long accepting pauses where nothing tells when there will be a descriptor: others on this
+/// host may free one.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Timeouts are looked after so many times in the shortest of them.
+const SWEEPS: u32 = 16;
+
+const LISTENER: u64 = u64::MAX;
+const BELL: u64 = u64::MAX - 1;
+
+/// What is asked of a forwarded socket: changes, once.
+const WATCHED: EventFlags = EventFlags::IN
+    .union(EventFlags::OUT)
+    .union(EventFlags::RDHUP)
+    .union(EventFlags::PRI)
+    .union(EventFlags::ET);
+
+pub(super) struct Worker {
+    shared: Arc<Shared>,
+    number: usize,
+    epoll: OwnedFd,
+    /// `None` once nothing is accepted any more.
+    listener: Option<Arc<OwnedFd>>,
+    /// Whether accepting pauses.
+    paused: bool,
+    /// When what failed for want of something is tried again.
+    retry: Option<Instant>,
+    connections: Slab<Connection>,
+    generation: u32,
+    means: Means,
+    start: Instant,
+    /// Connections that were not done when their turn was over.
+    ready: VecDeque<Token>,
+    /// Connections that the shaper granted nothing.
+    parked: VecDeque<Token>,
+    /// Connections that wait for an answer of the resolver.
+    resolving: Vec<Token>,
+    /// Connections that wait for a descriptor.
+    starved: VecDeque<Token>,
+    /// Connections on their way to the remote.
+    attempts: usize,
+    swept: Instant,
+}
+
+/// Which connection: its place, and its generation there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Token {
+    place: u32,
+    generation: u32,
+}
+
+impl Token {
+    fn data(self, side: Side) -> EventData {
+        // The generation has 31 bits.
+        let side = matches!(side, Side::Remote) as u64;
+        EventData::new_u64(u64::from(self.place) | u64::from(self.generation) << 32 | side << 63)
+    }
+
+    fn from_data(data: u64) -> (Token, Side) {
+        let side = if data >> 63 == 0 { Side::Client } else { Side::Remote };
+        // The lower half, and the upper one without its highest bit.
+        let (place, generation) = (data as u32, (data >> 32) as u32 & (u32::MAX >> 1));
+        (Token { place, generation }, side)
+    }
+}
+
+impl Worker {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        number: usize,
+        listener: Arc<OwnedFd>,
+    ) -> Result<Worker, Errno> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        let now = Instant::now();
+        let post = &shared.posts[number];
+        epoll::add(&epoll, &post.bell, EventData::new_u64(BELL), EventFlags::IN)?;
+        watch_listener(&epoll, &listener)?;
+        let means = Means::new(post.counters.clone(), shared.shaper.clone(), now);
+        Ok(Worker {
+            shared,
+            number,
+            epoll,
+            listener: Some(listener),
+            paused: false,
+            retry: None,
+            connections: Slab::new(),
+            generation: 0,
+            means,
+            start: now,
+            ready: VecDeque::new(),
+            parked: VecDeque::new(),
+            resolving: Vec::new(),
+            starved: VecDeque::new(),
+            attempts: 0,
+            swept: now,
+        })
+    }
+
+    /// Runs until the pipe is stopped, or closed and done.
+    pub(super) fn run(mut self) {
+        let mut events = Vec::with_capacity(EVENTS);
+        while self.goes_on() {
+            events.clear();
+            let timeout = self.timeout();
+            match epoll::wait(
+                &self.epoll,
+                rustix::buffer::spare_capacity(&mut events),
+                timeout.as_ref(),
+            ) {
+                Ok(_) | Err(Errno::INTR) => {}
+                // It fails only for what is no epoll, or no memory of ours.
+                Err(_) => break,
+            }
+            self.means.now = Instant::now();
+            for event in &events {
+                match event.data.u64() {
+                    LISTENER => self.accept(),
+                    BELL => self.answer(),
+                    data => self.event(data, event.flags),
+                }
+            }
+            self.go_on_with_ready();
+            self.go_on_with_parked();
+            self.sweep();
+            if self.retry.is_some_and(|at| at <= self.means.now) {
+                self.resume();
+            }
+        }
+        let left: Vec<usize> = self.connections.iter().map(|(place, _)| place).collect();
+        for place in left {
+            self.end(place, End::Cut);
+        }
+        // What others accepted meanwhile.
+        while !self.post().shut() {
+            for (client, _) in self.post().collect() {
+                socket::reset(client);
+                self.post().put_down();
+                self.shared.release();
+            }
+        }
+    }
+
+    fn post(&self) -> &Post {
+        &self.shared.posts[self.number]
+    }
+
+    fn goes_on(&mut self) -> bool {
+        match self.shared.mode() {
+            Mode::Running => true,
+            Mode::Closing => {
+                self.stop_accepting();
+                !(self.connections.is_empty() && self.post().shut())
+            }
+            Mode::Stopping => {
+                self.stop_accepting();
+                false
+            }
+        }
+    }
+
+    fn stop_accepting(&mut self) {
+        if let Some(listener) = self.listener.take() {
+            if std::mem::take(&mut self.paused) {
+                self.shared.resume();
+            } else {
+                let _ = epoll::delete(&self.epoll, &listener);
+            }
+        }
+    }
+
+    /// How long there is nothing to do without an event.
+    fn timeout(&self) -> Option<Timespec> {
+        if !self.ready.is_empty() {
+            return Some(Timespec { tv_sec: 0, tv_nsec: 0 });
+        }
+        let now = Instant::now();
+        let sweep = self.sweep_every().map(|every| self.swept + every);
+        let tick = (!self.parked.is_empty()).then(|| self.means.now + TICK);
+        let next = [sweep, tick, self.retry].into_iter().flatten().min()?;
+        // One millisecond more than nothing, for kernels that count in whole ones.
+        let left = next.saturating_duration_since(now).max(Duration::from_millis(1));
+        Some(Timespec {
+            tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        })
+    }
+
+    fn get(&mut self, token: Token) -> Option<&mut Connection> {
+        let connection = self.connections.get_mut(token.place as usize)?;
+        (connection.generation == token.generation).then_some(connection)
+    }
+
+    /// Milliseconds since the start, as far as 32 bits go.
+    fn clock(&self) -> u32 {
+        self.means.now.saturating_duration_since(self.start).as_millis() as u32
+    }
+
+    fn accept(&mut self) {
+        for _ in 0..ACCEPTS {
+            let Some(listener) = self.listener.clone().filter(|_| !self.paused) else {
+                return;
+            };
+            if !self.starved.is_empty() {
+                return self.pause();
+            }
+            if !self.shared.reserve() {
+                self.pause();
+                // Who ended meanwhile may not have seen that somebody waits.
+                if self.shared.has_room() {
+                    self.resume();
+                }
+                return;
+            }
+            match socket::accept(&listener) {
+                Ok((client, from)) => self.assign(client, from),
+                Err(errno) => {
+                    self.shared.unreserve();
+                    match errno {
+                        Errno::AGAIN => return,
+                        // Of the connection that waited, see accept(2); there may be others.
+                        Errno::INTR
+                        | Errno::CONNABORTED
+                        | Errno::CONNRESET
+                        | Errno::TIMEDOUT
+                        | Errno::PROTO
+                        | Errno::PERM
+                        | Errno::NETDOWN
+                        | Errno::NOPROTOOPT
+                        | Errno::HOSTDOWN
+                        | Errno::NONET
+                        | Errno::HOSTUNREACH
+                        | Errno::OPNOTSUPP
+                        | Errno::NETUNREACH => {}
+                        _ => {
+                            self.shared.report(Event::Starved(errno.into()));
+                            self.means.pool.shrink();
+                            return self.pause();
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives a client to the worker with the fewest connections.
+    fn assign(&mut self, client: OwnedFd, from: std::net::SocketAddr) {
+        let posts = &self.shared.posts;
+        let own = self.post().load();
+        let (idlest, least) = posts
+            .iter()
+            .map(Post::load)
+            .enumerate()
+            .min_by_key(|(_, load)| *load)
+            .unwrap_or((self.number, own));
+        // A hand-over costs a switch of threads: a small difference is none.
+        if least < own - own / 8 {
+            posts[idlest].take_up();
+            match posts[idlest].give(client, from) {
+                None => return,
+                Some(back) => {
+                    posts[idlest].put_down();
+                    self.post().take_up();
+                    return self.begin(back, from);
+                }
+            }
+        }
+        self.post().take_up();
+        self.begin(client, from);
+    }
+
+    fn pause(&mut self) {
+        let Some(listener) = self.listener.clone().filter(|_| !self.paused) else {
+            return;
+        };
+        self.shared.pause();
+        self.paused = true;
+        self.retry = Some(self.means.now + PAUSE);
+        let _ = epoll::delete(&self.epoll, &listener);
+    }
+
+    /// Accepting is tried again.
+    fn resume(&mut self) {
+        self.retry = None;
+        self.retry_starved();
+        if let Some(listener) = &self.listener
+            && self.paused
+            && self.starved.is_empty()
+            && watch_listener(&self.epoll, listener).is_ok()
+        {
+            self.paused = false;
+            self.shared.resume();
+        }
+        if self.paused || !self.starved.is_empty() {
+            self.retry = Some(self.means.now + PAUSE);
+        }
+    }
+
+    /// Somebody wants something.
+    fn answer(&mut self) {
+        self.post().answer();
+        for (client, from) in self.post().collect() {
+            self.begin(client, from);
+        }
+        for token in std::mem::take(&mut self.resolving) {
+            self.advance(token);
+        }
+        if self.retry.is_some() {
+            self.resume();
+        }
+    }
+
+    fn event(&mut self, data: u64, flags: EventFlags) {
+        let (token, side) = Token::from_data(data);
+        let Some(connection) = self.get(token) else { return };
+        connection.notice(side, flags);
+        if connection.attempt.is_none() {
+            self.turn(token);
+        } else if connection.is_abandoned() {
+            self.fail(token, ConnectError::Abandoned);
+        } else if side == Side::Remote {
+            self.connected(token, flags);
+        }
+    }
+
+    fn turn(&mut self, token: Token) {
+        let clock = self.clock();
+        let place = token.place as usize;
+        let Some(connection) = self.connections.get_mut(place) else { return };
+        let before = connection.traffic();
+        let verdict = connection.turn(&mut self.means);
+        if connection.traffic() != before {
+            connection.active = clock;
+        }
+        match verdict {
+            Verdict::Waiting => {}
+            Verdict::Again => self.ready.push_back(token),
+            Verdict::Parked if connection.parked => {}
+            Verdict::Parked => {
+                connection.parked = true;
+                self.parked.push_back(token);
+            }
+            Verdict::Over(end) => self.end(place, end),
+        }
+    }
+
+    fn go_on_with_ready(&mut self) {
+        for _ in 0..self.ready.len() {
+            let Some(token) = self.ready.pop_front() else { return };
+            if self.get(token).is_some() {
+                self.turn(token);
+            }
+        }
+    }
+
+    fn go_on_with_parked(&mut self) {
+        self.means.waiting = self.parked.len();
+        for _ in 0..self.parked.len() {
+            let Some(token) = self.parked.pop_front() else { return };
+            if let Some(connection) = self.get(token) {
+                connection.parked = false;
+                self.turn(token);
+            }
+        }
+    }
+
+    /// Ends a connection; a client that was not forwarded yet is told by a reset.
+    fn end(&mut self, place: usize, end: End) {
+        let Some(mut connection) = self.connections.try_remove(place) else { return };
+        if connection.attempt.is_some() {
+            self.attempts -= 1;
+        }
+        if let Some(names) = connection.names.take() {
+            self.shared.report(Event::Ended(Ended {
+                client: names.client,
+                remote: names.remote,
+                traffic: connection.traffic(),
+                lasted: self.means.now.saturating_duration_since(connection.accepted),
+                end,
+            }));
+        }
+        connection.close(end, &mut self.means);
+        self.post().put_down();
+        self.shared.release();
+    }
+
+    fn fail(&mut self, token: Token, error: ConnectError) {
+        let Some(connection) = self.get(token) else { return };
+        if let Some(attempt) = &connection.attempt {
+            let client = attempt.client;
+            self.shared.report(Event::Failed(Failed { client, error }));
+        }
+        self.end(token.place as usize, End::Cut);
+    }
+
+    /// Resets who has waited too long: for the remote, or without a byte.
+    fn sweep(&mut self) {
+        let Some(every) = self.sweep_every() else { return };
+        if self.means.now < self.swept + every {
+            return;
+        }
+        self.swept = self.means.now;
+        let clock = self.clock();
+        let config = &self.shared.config;
+        let connect = config.connect_timeout.as_millis();
+        let idle = config.idle_timeout.map_or(u128::MAX, |idle| idle.as_millis());
+        let late: Vec<Token> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| {
+                let waited = u128::from(clock.wrapping_sub(connection.active));
+                waited >= if connection.attempt.is_some() { connect } else { idle }
+            })
+            .map(|(place, connection)| Token {
+                place: place as u32,
+                generation: connection.generation,
+            })
+            .collect();
+        for token in late {
+            match self.get(token).map(|connection| connection.attempt.is_some()) {
+                Some(true) => self.connect_timed_out(token),
+                Some(false) => self.end(token.place as usize, End::Idle),
+                None => {}
+            }
+        }
+    }
+
+    /// How often timeouts are looked after, if there are any.
+    fn sweep_every(&self) -> Option<Duration> {
+        let config = &self.shared.config;
+        let connect = (self.attempts > 0).then_some(config.connect_timeout);
+        let idle = config.idle_timeout.filter(|_| !self.connections.is_empty());
+        let shortest = connect.into_iter().chain(idle).min()?;
+        Some((shortest / SWEEPS).clamp(Duration::from_millis(5), Duration::from_secs(1)))
+    }
+}
+
+fn watch_listener(epoll: &OwnedFd, listener: &OwnedFd) -> Result<(), Errno> {
+    // Exclusive: a client wakes one worker, not all.
+    epoll::add(
+        epoll,
+        listener,
+        EventData::new_u64(LISTENER),
+        EventFlags::IN | EventFlags::EXCLUSIVE,
+    )
+}
