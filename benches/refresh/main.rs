@@ -12,6 +12,8 @@
 //! Each of these is this very program, started again with a role for its first argument. With
 //! `-- --hold` the traffic is made and kept for somebody who wants to look at it with a profiler.
 
+#[path = "../common/mod.rs"]
+mod common;
 mod measure;
 mod scene;
 
@@ -21,7 +23,8 @@ use std::process::ExitCode;
 use anyhow::{Context, bail, ensure};
 use bwmon::conntrack::ctnetlink;
 
-use measure::{Cost, summary};
+use common::{summary, this_program};
+use measure::Cost;
 use scene::{Scene, Size};
 
 const SIZES: [(&str, Size, usize); 2] = [
@@ -104,7 +107,7 @@ impl Contestant {
 
 fn compare(scene: &Scene, rounds: usize) -> anyhow::Result<()> {
     let runmonitor = env!("CARGO_BIN_EXE_runmonitor");
-    let this = scene::this_program()?;
+    let this = this_program()?;
     let many = format!("--source conntrack --count {} --interval 0.2", 1 + MORE);
     let mut contestants = vec![
         Contestant::new("runmonitor, cold", runmonitor, "--source conntrack --count 1"),

@@ -53,13 +53,3 @@ pub(crate) fn child(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
     );
     Ok(())
 }
-
-/// Median, least and greatest.
-pub(crate) fn summary(values: impl Iterator<Item = f64>) -> (f64, f64, f64) {
-    let mut sorted: Vec<f64> = values.collect();
-    sorted.sort_unstable_by(f64::total_cmp);
-    let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
-    let half = sorted.len() / 2;
-    let median = if sorted.len() % 2 == 1 { at(half) } else { (at(half - 1) + at(half)) / 2.0 };
-    (median, at(0), at(sorted.len() - 1))
-}

@@ -3,9 +3,8 @@
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -13,6 +12,7 @@ use bwmon::conntrack::{ctnetlink, state};
 use bwmon::flow::Protocol;
 use bwmon::sockets::{self, SocketTable};
 
+use crate::common::{Piped, inside, output, run, this_program, until_closed};
 use crate::measure::Cost;
 
 /// Any rule that asks for a connection's state makes the kernel track in a namespace.
@@ -81,7 +81,7 @@ impl Scene {
             holders.push(Piped::spawn(&["holder", &number.to_string(), &share], Some(&path))?);
         }
         for holder in &mut holders {
-            holder.wait_until_ready()?;
+            wait_until_ready(holder)?;
         }
         run(inside(&path, &this_program()?).args(["flood", &(entries - connections).to_string()]))?;
 
@@ -116,67 +116,15 @@ impl Scene {
     }
 }
 
-/// The path of this program.
-pub(crate) fn this_program() -> anyhow::Result<String> {
-    let path = std::env::current_exe()?;
-    path.to_str().map(str::to_owned).context("this program has no name in UTF-8")
-}
-
-/// `ip netns exec` would mount another `/sys` as well.
-fn inside(path: &str, program: &str) -> Command {
-    let mut command = Command::new("nsenter");
-    command.arg(format!("--net={path}")).arg(program);
-    command
-}
-
-fn run(command: &mut Command) -> anyhow::Result<()> {
-    output(command).map(drop)
-}
-
-fn output(command: &mut Command) -> anyhow::Result<String> {
-    let output = command.stdin(Stdio::null()).output();
-    let output = output.with_context(|| format!("{command:?} can't be run"))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{command:?}: {}: {}", output.status, said.trim());
-    Ok(String::from_utf8(output.stdout)?)
-}
-
-/// This program in another role, until its standard input is closed.
-struct Piped {
-    child: Child,
-}
-
-impl Piped {
-    fn spawn(arguments: &[&str], namespace: Option<&str>) -> anyhow::Result<Piped> {
-        let this = this_program()?;
-        let mut command = namespace.map_or_else(|| Command::new(&this), |n| inside(n, &this));
-        // A group of its own: Ctrl-C is for the bench, whose end is the others'.
-        command.args(arguments).process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let child = command.spawn().with_context(|| format!("{command:?} can't be run"))?;
-        Ok(Piped { child })
-    }
-
-    fn wait_until_ready(&mut self) -> anyhow::Result<()> {
-        let said = self.child.stdout.take().context("no pipe")?;
-        let mut line = String::new();
-        BufReader::new(said).read_line(&mut line)?;
-        ensure!(line == READY, "a holder ended early");
-        Ok(())
-    }
-}
-
-impl Drop for Piped {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        let _ = self.child.wait();
-    }
-}
-
+/// What a holder says as soon as its connections are there.
 const READY: &str = "ready\n";
 
-/// Waits until the bench that has the other end of the standard input is gone, or wants no more.
-fn until_closed() -> io::Result<()> {
-    io::copy(&mut io::stdin(), &mut io::sink()).map(drop)
+fn wait_until_ready(holder: &mut Piped) -> anyhow::Result<()> {
+    let said = holder.child.stdout.take().context("no pipe")?;
+    let mut line = String::new();
+    BufReader::new(said).read_line(&mut line)?;
+    ensure!(line == READY, "a holder ended early");
+    Ok(())
 }
 
 /// Makes room for `needed` entries. Returns what to set the maximum to afterwards; nothing if it

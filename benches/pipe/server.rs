@@ -1,0 +1,92 @@
+//! A program that listens, for as long as it is wanted.
+
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::common::output;
+use crate::stage::Stage;
+use crate::usage;
+
+/// Nothing here takes longer than this unless something is wrong.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// A program with all of its children, in a group of processes of their own.
+pub(crate) struct Server {
+    child: Child,
+    said: PathBuf,
+}
+
+impl Server {
+    /// Starts it, and returns as soon as it listens on `port`.
+    pub(crate) fn start(command: &mut Command, stage: &Stage, port: u16) -> anyhow::Result<Server> {
+        let said = stage.directory.join(format!("said-{port}"));
+        let child = command
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&said)?)
+            .spawn()
+            .with_context(|| format!("{command:?} can't be run"))?;
+        let mut server = Server { child, said };
+        let begin = Instant::now();
+        while !listens(port)? {
+            let ended = server.child.try_wait()?;
+            if ended.is_some() || begin.elapsed() > PATIENCE {
+                bail!("{command:?} doesn't listen: {ended:?}: {}", server.last_words());
+            }
+            sleep(PAUSE);
+        }
+        Ok(server)
+    }
+
+    /// The number of its first process, and of the group.
+    pub(crate) fn group(&self) -> i32 {
+        self.child.id().cast_signed()
+    }
+
+    fn last_words(&self) -> String {
+        let said = fs::read(&self.said).unwrap_or_default();
+        String::from_utf8_lossy(&said).lines().rev().take(3).collect::<Vec<_>>().join("; ")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Waited for last: until then the number is nobody else's.
+        if let Some(group) = Pid::from_raw(self.group()) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        let begin = Instant::now();
+        while usage::is_there(self.group()).unwrap_or(false) && begin.elapsed() < PATIENCE {
+            sleep(PAUSE);
+        }
+        let _ = self.child.wait();
+    }
+}
+
+/// Whether somebody in this namespace listens there. Asked of the kernel, since a server would
+/// notice a connection.
+fn listens(port: u16) -> anyhow::Result<bool> {
+    const LISTEN: &str = "0A";
+    let end = format!(":{port:04X}");
+    let table = fs::read_to_string("/proc/self/net/tcp")?;
+    Ok(table.lines().any(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        let local = fields.next().is_some_and(|local| local.ends_with(&end));
+        local && fields.nth(1) == Some(LISTEN)
+    }))
+}
+
+/// What a client prints. It is ended if it takes much longer than it should.
+pub(crate) fn client(command: &str, seconds: u64) -> anyhow::Result<String> {
+    let limit = (seconds + 10).to_string();
+    output(Command::new("timeout").args(["--kill-after=1", &limit]).args(command.split(' ')))
+}

@@ -1,0 +1,100 @@
+//! A network namespace and a directory for files, and their end.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::Context;
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+
+use crate::common::{Piped, inside, output, run, this_program, until_closed};
+
+/// What the namespace is set to. A connection for each request leaves two that linger for a minute:
+/// there must be ports for the next ones, and the table must not overflow, or a connection's end
+/// would cost less as soon as it does.
+const SETTINGS: [(&str, &str); 3] = [
+    ("ip_local_port_range", "10000 65535"),
+    ("tcp_tw_reuse", "1"),
+    ("tcp_max_tw_buckets", "262144"),
+];
+
+/// Where the forwarder listens: below the ports that clients get. Always the same, so that
+/// connections which linger are as many for everybody.
+pub(crate) const FORWARDER: u16 = 5001;
+/// Where a second forwarder listens, if there is one.
+pub(crate) const SECOND: u16 = 5002;
+/// Where servers listen.
+pub(crate) const BULK: u16 = 5201;
+pub(crate) const WEB: u16 = 8080;
+pub(crate) const ECHO: u16 = 7007;
+
+/// How often what is left in the namespace is asked to end, and how long it has between.
+const KILLS: usize = 40;
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Where everything takes place.
+pub(crate) struct Stage {
+    /// The file that stands for the namespace.
+    pub(crate) path: String,
+    /// For configurations and what programs say.
+    pub(crate) directory: PathBuf,
+    pub(crate) cores: usize,
+}
+
+impl Stage {
+    /// Sets the namespace in which this runs, and the limits that others inherit.
+    pub(crate) fn prepare(path: &str, directory: &str) -> anyhow::Result<Stage> {
+        for (name, value) in SETTINGS {
+            let path = Path::new("/proc/sys/net/ipv4").join(name);
+            fs::write(&path, value).with_context(|| path.display().to_string())?;
+        }
+        let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
+        let cores = std::thread::available_parallelism()?.get();
+        Ok(Stage { path: path.to_owned(), directory: directory.into(), cores })
+    }
+}
+
+/// Runs this program again as `conduct`, in a namespace that ends with this process.
+pub(crate) fn run_inside(words: &[&str]) -> anyhow::Result<ExitCode> {
+    let name = format!("bwmon-pipe-{}", std::process::id());
+    let path = format!("/run/netns/{name}");
+    let directory = std::env::temp_dir().join(&name);
+    let directory = directory.to_str().context("the temporary directory has no name in UTF-8")?;
+
+    // First of all: from here on it all goes away with this process.
+    let _janitor = Piped::spawn(&["janitor", &name, directory], None)?;
+    fs::create_dir(directory).with_context(|| directory.to_owned())?;
+    run(Command::new("ip").args(["netns", "add", &name]))?;
+    run(inside(&path, "ip").args(["link", "set", "lo", "up"]))?;
+    let conduct = ["conduct", &path, directory];
+    let status = inside(&path, &this_program()?).args(conduct).args(words).status()?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Ends whatever runs in the namespace, and deletes both.
+pub(crate) fn janitor(name: &str, directory: &str) -> anyhow::Result<()> {
+    until_closed()?;
+    if Path::new("/run/netns").join(name).exists() {
+        for attempt in 0..KILLS {
+            let left = output(Command::new("ip").args(["netns", "pids", name]))?;
+            let left: Vec<i32> = left.split_whitespace().flat_map(str::parse).collect();
+            if left.is_empty() {
+                break;
+            }
+            let signal = if attempt < KILLS / 2 { Signal::TERM } else { Signal::KILL };
+            for pid in left.into_iter().flat_map(Pid::from_raw) {
+                // It may have ended since.
+                let _ = kill_process(pid, signal);
+            }
+            sleep(PAUSE);
+        }
+        run(Command::new("ip").args(["netns", "delete", name]))?;
+    }
+    if Path::new(directory).exists() {
+        fs::remove_dir_all(directory).with_context(|| directory.to_owned())?;
+    }
+    Ok(())
+}
