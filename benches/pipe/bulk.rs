@@ -41,7 +41,8 @@ fn measure(forwarder: &Forwarder, effort: Effort) -> anyhow::Result<Vec<Figure>>
     for run in effort.of(&RUNS) {
         let (port, seconds) = (forwarder.port, effort.seconds);
         let before = forwarder.cpu()?;
-        let said = client(&format!("iperf3 -c 127.0.0.1 -p {port} -t {seconds} {run} -J"), seconds);
+        let said =
+            client(&format!("iperf3 -c 127.0.0.1 -p {port} -t {seconds} {run} -J"), &[], seconds);
         let after = forwarder.cpu()?;
         let (speed, cost) = match said.and_then(|said| received(&said)) {
             Ok((bytes, seconds)) => {

@@ -80,10 +80,11 @@ fn run(
     kept: bool,
     seconds: u64,
 ) -> anyhow::Result<(Figure, Figure)> {
-    let header = if kept { "" } else { " -H Connection:close" };
+    // wrk says nothing about a header without the space, and doesn't send it.
+    let header: &[&str] = if kept { &[] } else { &["-H", "Connection: close"] };
     let url = format!("http://127.0.0.1:{}/", forwarder.port);
     let before = forwarder.cpu()?;
-    let said = client(&format!("wrk -t 1 -c {connections} -d {seconds}s{header} {url}"), seconds);
+    let said = client(&format!("wrk -t 1 -c {connections} -d {seconds}s {url}"), header, seconds);
     let after = forwarder.cpu()?;
     Ok(match said.and_then(|said| Report::read(&said)) {
         Ok(Report { requests, rate, flaw }) => {

@@ -8,11 +8,10 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, waitpgid};
 
 use crate::common::output;
 use crate::stage::Stage;
-use crate::usage;
 
 /// Nothing here takes longer than this unless something is wrong.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
@@ -60,15 +59,19 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Waited for last: until then the number is nobody else's.
-        if let Some(group) = Pid::from_raw(self.group()) {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
-        let begin = Instant::now();
-        while usage::is_there(self.group()).unwrap_or(false) && begin.elapsed() < PATIENCE {
-            sleep(PAUSE);
-        }
+        let Some(group) = Pid::from_raw(self.group()) else { return };
+        let _ = kill_process_group(group, Signal::KILL);
         let _ = self.child.wait();
+        // Its children are this process's now.
+        let begin = Instant::now();
+        while let Ok(ended) = waitpgid(group, WaitOptions::NOHANG) {
+            if begin.elapsed() > PATIENCE {
+                break;
+            }
+            if ended.is_none() {
+                sleep(PAUSE);
+            }
+        }
     }
 }
 
@@ -86,7 +89,8 @@ fn listens(port: u16) -> anyhow::Result<bool> {
 }
 
 /// What a client prints. It is ended if it takes much longer than it should.
-pub(crate) fn client(command: &str, seconds: u64) -> anyhow::Result<String> {
-    let limit = (seconds + 10).to_string();
-    output(Command::new("timeout").args(["--kill-after=1", &limit]).args(command.split(' ')))
+pub(crate) fn client(command: &str, more: &[&str], seconds: u64) -> anyhow::Result<String> {
+    let mut limited = Command::new("timeout");
+    limited.args(["--kill-after=1", &(seconds + 10).to_string()]);
+    output(limited.args(command.split(' ')).args(more))
 }

@@ -7,7 +7,9 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::Context;
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, getrlimit, kill_process, set_child_subreaper, setrlimit,
+};
 
 use crate::common::{Piped, inside, output, run, this_program, until_closed};
 
@@ -52,6 +54,8 @@ impl Stage {
         }
         let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
         setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
+        // What a forwarder leaves behind when it is killed is waited for here.
+        set_child_subreaper(Pid::from_raw(1))?;
         let cores = std::thread::available_parallelism()?.get();
         Ok(Stage { path: path.to_owned(), directory: directory.into(), cores })
     }

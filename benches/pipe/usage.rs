@@ -41,12 +41,6 @@ fn members(group: i32) -> anyhow::Result<Vec<Member>> {
     Ok(members)
 }
 
-/// Whether a process of the group is left that has not ended.
-pub(crate) fn is_there(group: i32) -> anyhow::Result<bool> {
-    let alive = |pid| fs::read_link(format!("/proc/{pid}/exe")).is_ok();
-    Ok(members(group)?.iter().any(|member| alive(member.pid)))
-}
-
 /// Seconds of CPU time of a group of processes, as soon as it has nothing more to do: the end of a
 /// thousand connections is still to be dealt with when the client is gone, and what ends between
 /// being looked at and its parent could count twice.
