@@ -11,16 +11,19 @@ const EINVAL: i32 = 22;
 pub(crate) fn serve(port: u16, remote: u16) -> anyhow::Result<()> {
     // As many threads as there are cores.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
-        loop {
-            let (local, _) = listener.accept().await?;
-            tokio::spawn(async move {
-                // A connection that fails is the client's to notice.
-                let _ = forward(local, remote).await;
-            });
-        }
-    })
+    // On a worker, as realm has it: the thread that waits here would be a third one.
+    runtime.block_on(runtime.spawn(accept(port, remote)))?
+}
+
+async fn accept(port: u16, remote: u16) -> anyhow::Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+    loop {
+        let (local, _) = listener.accept().await?;
+        tokio::spawn(async move {
+            // A connection that fails is the client's to notice.
+            let _ = forward(local, remote).await;
+        });
+    }
 }
 
 async fn forward(mut local: TcpStream, remote: u16) -> io::Result<()> {
