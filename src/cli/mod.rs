@@ -1,9 +1,12 @@
 //! The edge: flags, messages, signals and exit statuses. Each program's `main` only calls its
 //! `run` here and maps the result to an exit status.
 
+mod beat;
 pub mod check;
 mod notes;
+mod pipe_log;
 pub mod runmonitor;
+pub mod runpipe;
 mod signals;
 mod source;
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use clap::Parser;
 
+use super::beat::{following, interval};
 use super::notes::Notes;
 use super::signals::{Signals, Woken};
 use super::source::{self, SourceChoice};
@@ -96,16 +97,6 @@ pub struct Arguments {
     /// Tell what each source can see here and what would mend what it can't, and end
     #[arg(long)]
     pub check: bool,
-}
-
-/// The value of `--interval`.
-fn interval(value: &str) -> Result<Duration, String> {
-    let expected = "expected seconds from 0.01 to 86400, such as 0.5";
-    let seconds: f64 = value.parse().map_err(|_| expected.to_owned())?;
-    if !(0.01..=86400.0).contains(&seconds) {
-        return Err(expected.to_owned());
-    }
-    Ok(Duration::from_secs_f64(seconds))
 }
 
 /// Runs the program with the arguments of the process.
@@ -236,12 +227,6 @@ fn begin(
     }
 }
 
-/// The next moment of a regular beat. One that has been missed is left out, not made up for.
-fn following(last: Instant, interval: Duration, now: Instant) -> Instant {
-    let next = last + interval;
-    if next > now { next } else { now + interval }
-}
-
 struct Monitor {
     watch: Watch,
     ledger: Ledger,
@@ -303,25 +288,5 @@ mod tests {
         assert_eq!(arguments.exclude, ["b"]);
         assert_eq!(arguments.interval, Duration::from_millis(500));
         assert!(parse(&["--in", "a"]).is_err(), "--include, --interval: ambiguous");
-    }
-
-    #[test]
-    fn an_interval_is_a_positive_number_of_seconds() {
-        for good in ["1", "0.5", ".01", "86400"] {
-            assert!(interval(good).is_ok(), "{good}");
-        }
-        for bad in ["0", "-1", "nan", "inf", "1e9", "", "1s", "0.001"] {
-            assert!(interval(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_beat_that_was_missed_is_left_out() {
-        let start = Instant::now();
-        let second = Duration::from_secs(1);
-        assert_eq!(following(start, second, start), start + second);
-        assert_eq!(following(start, second, start + second / 2), start + second);
-        let late = start + second * 5;
-        assert_eq!(following(start, second, late), late + second);
     }
 }

@@ -150,7 +150,7 @@ mod tests {
 
     fn ask_and_wait(host: &Arc<Host>, now: Instant) -> Found {
         let (done, answered) = mpsc::channel();
-        let found = host.ask(now, move || drop(done.send(())));
+        let found = host.ask(now, move || done.send(()).unwrap());
         assert!(matches!(found, Found::Pending), "{found:?}");
         answered.recv().unwrap();
         host.ask(now, || {})

@@ -5,23 +5,28 @@
 
 use std::path::Path;
 
-use bwmon::cli::runmonitor::Arguments;
-use clap::CommandFactory;
+use bwmon::cli::{runmonitor, runpipe};
+use clap::{Command, CommandFactory};
 use clap_complete::Shell;
 
-fn pages() -> Vec<(&'static str, Vec<u8>)> {
+fn programs() -> [Command; 2] {
+    [runmonitor::Arguments::command(), runpipe::Arguments::command()]
+}
+
+fn pages(program: Command) -> Vec<(String, Vec<u8>)> {
+    let name = program.get_name().to_owned();
     let mut page = Vec::new();
-    clap_mangen::Man::new(Arguments::command()).render(&mut page).unwrap();
+    clap_mangen::Man::new(program.clone()).render(&mut page).unwrap();
     let completion = |shell| {
         let mut script = Vec::new();
-        clap_complete::generate(shell, &mut Arguments::command(), "runmonitor", &mut script);
+        clap_complete::generate(shell, &mut program.clone(), &name, &mut script);
         script
     };
     vec![
-        ("doc/runmonitor.1", page),
-        ("doc/completions/runmonitor.bash", completion(Shell::Bash)),
-        ("doc/completions/_runmonitor", completion(Shell::Zsh)),
-        ("doc/completions/runmonitor.fish", completion(Shell::Fish)),
+        (format!("doc/{name}.1"), page),
+        (format!("doc/completions/{name}.bash"), completion(Shell::Bash)),
+        (format!("doc/completions/_{name}"), completion(Shell::Zsh)),
+        (format!("doc/completions/{name}.fish"), completion(Shell::Fish)),
     ]
 }
 
@@ -29,8 +34,8 @@ fn pages() -> Vec<(&'static str, Vec<u8>)> {
 fn the_generated_pages_are_those_of_the_flags() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let write = std::env::var_os("BWMON_WRITE_PAGES").is_some();
-    for (name, page) in pages() {
-        let path = root.join(name);
+    for (name, page) in programs().into_iter().flat_map(pages) {
+        let path = root.join(&name);
         if write {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(&path, &page).unwrap();
@@ -49,7 +54,7 @@ fn the_generated_pages_are_those_of_the_flags() {
 fn the_user_manual_names_every_flag() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let manual = std::fs::read_to_string(root.join("doc/user-manual.md")).unwrap();
-    for argument in Arguments::command().get_arguments() {
+    for argument in programs().iter().flat_map(Command::get_arguments) {
         let Some(long) = argument.get_long() else { continue };
         assert!(manual.contains(&format!("--{long}")), "--{long} is not in doc/user-manual.md");
     }
