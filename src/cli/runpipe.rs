@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Parser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::beat::{following, interval, seconds};
@@ -40,25 +41,20 @@ const GLANCE: Duration = Duration::from_millis(20);
     name = PROGRAM,
     version,
     infer_long_args = true,
-    args_override_self = true,
-    override_usage = "runpipe [OPTIONS] PORT HOST [REMOTEPORT]"
+    args_override_self = true
 )]
 pub struct Arguments {
     /// The local port, 1 to 65535
     #[arg(value_parser = port)]
-    pub port: Option<u16>,
+    pub port: u16,
 
     /// The remote host: a name or an IP address
     #[arg(value_parser = host)]
-    pub host: Option<String>,
+    pub host: String,
 
     /// The remote host's port, if it is another one
     #[arg(value_name = "REMOTEPORT", value_parser = port)]
     pub remote_port: Option<u16>,
-
-    /// What is too much, so that it is told from an unknown option.
-    #[arg(hide = true)]
-    pub more: Vec<String>,
 
     /// Listen on this local address only, instead of every one
     #[arg(long, value_name = "ADDRESS", value_parser = address)]
@@ -186,18 +182,17 @@ fn rate(value: &str) -> Result<NonZeroU64, String> {
 pub fn run() -> anyhow::Result<ExitCode> {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
+        Err(error) if is_wrong_count(&error) => {
+            let _ = io::stderr().write_all(FORMS.as_bytes());
+            return Ok(ExitCode::from(USAGE));
+        }
         Err(error) => return super::usage(PROGRAM, &error),
-    };
-    let (Some(port), Some(host), true) =
-        (arguments.port, arguments.host.clone(), arguments.more.is_empty())
-    else {
-        let _ = io::stderr().write_all(FORMS.as_bytes());
-        return Ok(ExitCode::from(USAGE));
     };
     let terminal = Terminal::of_stdout();
     let log = Log::start(PROGRAM, arguments.log, terminal.is_screen())
         .context("no thread for messages can be had")?;
-    let mut config = Config::new(port, host, arguments.remote_port.unwrap_or(port));
+    let Arguments { port, ref host, remote_port, .. } = arguments;
+    let mut config = Config::new(port, host, remote_port.unwrap_or(port));
     config.bind = arguments.bind;
     config.connect_timeout = arguments.connect_timeout;
     config.idle_timeout = arguments.idle_timeout;
@@ -215,6 +210,18 @@ pub fn run() -> anyhow::Result<ExitCode> {
     let ended = show.run(&arguments, pipe);
     show.log.finish();
     ended
+}
+
+/// Whether there are too few arguments beside the options, or too many.
+fn is_wrong_count(error: &clap::Error) -> bool {
+    match error.kind() {
+        ErrorKind::MissingRequiredArgument => true,
+        ErrorKind::UnknownArgument => match error.get(ContextKind::InvalidArg) {
+            Some(ContextValue::String(argument)) => !argument.starts_with('-'),
+            _ => false,
+        },
+        _ => false,
+    }
 }
 
 /// As many descriptors as the administrator allows: a connection takes two, and programs start
@@ -338,13 +345,24 @@ mod tests {
     #[test]
     fn the_original_forms_and_options_between_them() {
         let two = parse(&["8080", "example.com"]).unwrap();
-        assert_eq!((two.port, two.remote_port), (Some(8080), None));
+        assert_eq!((two.port, two.remote_port), (8080, None));
         let three = parse(&["8080", "--shape=0.5", "example.com", "--log", "80"]).unwrap();
-        assert_eq!((three.port, three.remote_port), (Some(8080), Some(80)));
-        assert_eq!(three.host.as_deref(), Some("example.com"));
+        assert_eq!((three.port, three.remote_port), (8080, Some(80)));
+        assert_eq!(three.host, "example.com");
         assert_eq!(three.shape, NonZeroU64::new(512));
-        assert!(three.log && three.more.is_empty());
-        assert_eq!(parse(&["1", "h", "2", "3", "4"]).unwrap().more, ["3", "4"]);
+        assert!(three.log);
+    }
+
+    #[test]
+    fn a_wrong_count_is_told_from_a_wrong_option() {
+        for words in
+            [&[][..], &["1"], &["1", "h", "2", "3"], &["--log"], &["1", "h", "2", "3", "-x"]]
+        {
+            assert!(is_wrong_count(&parse(words).unwrap_err()), "{words:?}");
+        }
+        for words in [&["1", "h", "--frob"][..], &["x", "h"], &["1", "h", "--shape", "x"]] {
+            assert!(!is_wrong_count(&parse(words).unwrap_err()), "{words:?}");
+        }
     }
 
     #[test]

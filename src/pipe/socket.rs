@@ -75,6 +75,14 @@ pub(super) fn local(socket: &OwnedFd) -> Result<SocketAddr, Errno> {
     plain(Some(getsockname(socket)?))
 }
 
+/// Where a connection to this address would come from; nothing is sent to find that out.
+pub(super) fn source(address: SocketAddr) -> Result<SocketAddr, Errno> {
+    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+    let socket = socket_with(family, SocketType::DGRAM, FLAGS, None)?;
+    connect(&socket, &address)?;
+    local(&socket)
+}
+
 /// Makes the end of this socket a reset: whatever waits to be sent is thrown away.
 pub(super) fn reset(socket: OwnedFd) {
     // It fails only for what is no socket.
@@ -103,8 +111,7 @@ fn plain(address: Option<SocketAddrAny>) -> Result<SocketAddr, Errno> {
     Ok(SocketAddr::new(address.ip().to_canonical(), address.port()))
 }
 
-/// Whether a connection from `local` to `remote` leads to a listener at `listening`: a pipe that
-/// forwards to itself makes a connection for each connection, for ever.
+/// Whether a connection from `local` to `remote` leads to a listener at `listening`.
 pub(super) fn leads_to(local: SocketAddr, remote: SocketAddr, listening: SocketAddr) -> bool {
     // An address of this host is reached from itself, but for 127.0.0.0/8, reached from 127.0.0.1.
     let here = local.ip() == remote.ip() || remote.ip().is_loopback();
@@ -131,6 +138,14 @@ mod tests {
         for (local, remote, listening, expected) in cases {
             let got = leads_to(address(local), address(remote), address(listening));
             assert_eq!(got, expected, "{local} {remote} {listening}");
+        }
+    }
+
+    #[test]
+    fn the_source_of_a_connection() {
+        for (address, from) in [("127.0.0.1:9", "127.0.0.1"), ("[::1]:9", "::1")] {
+            let source = source(address.parse().unwrap()).unwrap();
+            assert_eq!(source.ip(), from.parse::<IpAddr>().unwrap());
         }
     }
 

@@ -3,6 +3,7 @@
 use std::mem;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, EventFlags};
 use rustix::io::Errno;
@@ -67,6 +68,12 @@ impl Worker {
         let Some(attempt) = connection.attempt.as_deref_mut() else { return };
         attempt.addresses = Some(addresses.clone());
         while let Some(address) = addresses.get(attempt.next).copied() {
+            // Before connecting: what is accepted from oneself connects again, for ever.
+            if leads_here(&mut self.itself, address, self.shared.address, now) {
+                attempt.next += 1;
+                attempt.error = Some(ConnectError::Itself { address });
+                continue;
+            }
             let socket = socket::connecting(address, keepalive).and_then(|socket| {
                 epoll::add(&self.epoll, &socket, token.data(Side::Remote), WATCHED)?;
                 Ok(socket)
@@ -96,7 +103,6 @@ impl Worker {
 
     /// The kernel has something to say of the socket that is being connected.
     pub(super) fn connected(&mut self, token: Token, flags: EventFlags) {
-        let listening = self.shared.address;
         let Some(connection) = self.get(token) else { return };
         let Some(attempt) = connection.attempt.as_deref_mut() else { return };
         let (remote, address) = match mem::replace(&mut attempt.step, Step::Resolving) {
@@ -114,10 +120,6 @@ impl Worker {
                 attempt.refused(address, Errno::CONNREFUSED);
                 socket::reset(remote);
                 self.advance(token);
-            }
-            Ok(local) if socket::leads_to(local, address, listening) => {
-                socket::reset(remote);
-                self.fail(token, ConnectError::Itself { address });
             }
             Ok(_) => self.established(token, remote, address, flags),
             Err(errno) => {
@@ -201,6 +203,29 @@ impl Worker {
             }
         }
     }
+}
+
+/// Whether this address is the pipe's own; what was last found out is believed for a while.
+fn leads_here(
+    known: &mut Option<(SocketAddr, Instant, bool)>,
+    address: SocketAddr,
+    listening: SocketAddr,
+    now: Instant,
+) -> bool {
+    if address.port() != listening.port() {
+        return false;
+    }
+    if let Some((of, at, here)) = *known
+        && of == address
+        && now.saturating_duration_since(at) < Duration::from_secs(1)
+    {
+        return here;
+    }
+    // Where there is no way, connecting will tell.
+    let here =
+        socket::source(address).is_ok_and(|source| socket::leads_to(source, address, listening));
+    *known = Some((address, now, here));
+    here
 }
 
 /// Tells the remote who the client is. The socket is new: it takes so few bytes at once.

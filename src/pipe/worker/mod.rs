@@ -3,6 +3,7 @@
 mod connecting;
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -67,6 +68,8 @@ pub(super) struct Worker {
     /// Connections on their way to the remote.
     attempts: usize,
     swept: Instant,
+    /// Whether an address was found to be the pipe's own, and when.
+    itself: Option<(SocketAddr, Instant, bool)>,
 }
 
 /// Which connection: its place, and its generation there.
@@ -120,6 +123,7 @@ impl Worker {
             starved: VecDeque::new(),
             attempts: 0,
             swept: now,
+            itself: None,
         })
     }
 
@@ -270,7 +274,7 @@ impl Worker {
     }
 
     /// Gives a client to the worker with the fewest connections.
-    fn assign(&mut self, client: OwnedFd, from: std::net::SocketAddr) {
+    fn assign(&mut self, client: OwnedFd, from: SocketAddr) {
         let posts = &self.shared.posts;
         let own = self.post().load();
         let (idlest, least) = posts
