@@ -153,34 +153,25 @@ impl Connection {
         let client = &mut self.client;
         let ups = up.turn(client, remote, means);
         let downs = down.turn(remote, client, means);
+        for socket in [&mut *client, remote] {
+            // Told by the kernel, but not by a call: nothing could be read or written.
+            if std::mem::take(&mut socket.failed)
+                && socket.broken.is_none()
+                && let Err(errno) = socket_error(&socket.fd).and_then(|error| error)
+            {
+                socket.broken = Some(errno);
+            }
+        }
         // What the side that broke had sent before is still there to be read, and goes first, as
         // far as the other side takes it without being waited for: it would have got it without a
         // pipe in between.
-        let broken = match (ups, downs) {
-            (Turn::SourceBroke(errno), _) | (_, Turn::SinkBroke(errno)) => {
-                while up.turn(client, remote, means) == Turn::Again {}
-                Some((Side::Client, errno))
-            }
-            (Turn::SinkBroke(errno), _) | (_, Turn::SourceBroke(errno)) => {
-                while down.turn(remote, client, means) == Turn::Again {}
-                Some((Side::Remote, errno))
-            }
-            _ => [(Side::Client, &mut *client), (Side::Remote, &mut *remote)].into_iter().find_map(
-                |(side, socket)| {
-                    // Told by the kernel, but not by a call: nothing can be read or written now.
-                    let failed = std::mem::take(&mut socket.failed);
-                    let error = if failed { socket_error(&socket.fd) } else { Ok(Ok(())) };
-                    error.and_then(|error| error).err().map(|errno| (side, errno))
-                },
-            ),
-        };
-        if let Some((side, errno)) = broken {
-            return Verdict::Over(match errno {
-                Errno::CONNRESET | Errno::PIPE | Errno::CONNABORTED | Errno::NOTCONN => {
-                    End::Reset(side)
-                }
-                _ => End::Lost(side),
-            });
+        if let Some(errno) = client.broken {
+            while up.turn(client, remote, means) == Turn::Again {}
+            return Verdict::Over(broken(Side::Client, errno));
+        }
+        if let Some(errno) = remote.broken {
+            while down.turn(remote, client, means) == Turn::Again {}
+            return Verdict::Over(broken(Side::Remote, errno));
         }
         if up.is_closed() && down.is_closed() {
             return Verdict::Over(End::Closed);
@@ -212,6 +203,14 @@ impl Connection {
                 reset(remote);
             }
         }
+    }
+}
+
+/// How a connection ended one side of which broke.
+fn broken(side: Side, errno: Errno) -> End {
+    match errno {
+        Errno::CONNRESET | Errno::PIPE | Errno::CONNABORTED | Errno::NOTCONN => End::Reset(side),
+        _ => End::Lost(side),
     }
 }
 

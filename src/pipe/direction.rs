@@ -79,13 +79,30 @@ pub(super) struct Socket {
     pub(super) ending: bool,
     /// The kernel has an error to tell.
     pub(super) failed: bool,
+    /// What a call said that can't be mended. The kernel tells an error once, and from then on that
+    /// the stream has ended, which it has not.
+    pub(super) broken: Option<Errno>,
     /// Urgent data has come: splice(2) stops before it without a word.
     pub(super) urgent: bool,
 }
 
 impl Socket {
     pub(super) fn new(fd: OwnedFd) -> Socket {
-        Socket { fd, readable: false, writable: false, ending: false, failed: false, urgent: false }
+        Socket {
+            fd,
+            readable: false,
+            writable: false,
+            ending: false,
+            failed: false,
+            broken: None,
+            urgent: false,
+        }
+    }
+
+    fn breaks(&mut self, errno: Errno) -> Turn {
+        // The first one is the reason; later ones follow from it.
+        self.broken.get_or_insert(errno);
+        Turn::Broken
     }
 
     /// Takes notice of what the kernel says.
@@ -141,10 +158,8 @@ pub(super) enum Turn {
     Parked,
     /// The stream's end has been passed on.
     Closed,
-    /// The source broke.
-    SourceBroke(Errno),
-    /// The sink broke.
-    SinkBroke(Errno),
+    /// One of the sockets is broken.
+    Broken,
 }
 
 #[derive(Debug)]
@@ -180,7 +195,7 @@ impl Direction {
             match self.flush(sink, means) {
                 Ok(()) => {}
                 Err(Errno::AGAIN) => return Turn::Blocked,
-                Err(errno) => return Turn::SinkBroke(errno),
+                Err(errno) => return sink.breaks(errno),
             }
             match self.stream {
                 Stream::Open if !source.readable || !sink.writable => return Turn::Blocked,
@@ -190,7 +205,7 @@ impl Direction {
                     self.stream = Stream::Closed;
                     return match shutdown(&sink.fd, Shutdown::Write) {
                         Ok(()) => Turn::Closed,
-                        Err(errno) => Turn::SinkBroke(errno),
+                        Err(errno) => sink.breaks(errno),
                     };
                 }
                 Stream::Closed => return Turn::Closed,
@@ -208,14 +223,15 @@ impl Direction {
                 means.shaper.give_back(self.way, limit.saturating_sub(moved));
             }
             match moved {
+                Ok(0) if source.broken.is_some() => return Turn::Broken,
                 Ok(0) => self.stream = Stream::Ended,
                 Ok(_) | Err(Broke::Source(Errno::INTR)) => {}
                 Err(Broke::Source(Errno::AGAIN)) => {
                     source.readable = false;
                     return Turn::Blocked;
                 }
-                Err(Broke::Source(errno)) => return Turn::SourceBroke(errno),
-                Err(Broke::Sink(errno)) => return Turn::SinkBroke(errno),
+                Err(Broke::Source(errno)) => return source.breaks(errno),
+                Err(Broke::Sink(errno)) => return sink.breaks(errno),
             }
         }
     }
@@ -245,8 +261,15 @@ impl Direction {
                     self.bulk = *spliced >= BULK;
                     return Err(Broke::Source(Errno::AGAIN));
                 }
-                // Nothing there, the end, or a socket that can't be spliced: a read tells.
-                _ => means.pool.give_back(pipe),
+                // Nothing there, the end, or what can't be spliced: a read tells.
+                Ok(0) | Err(Errno::AGAIN | Errno::INTR | Errno::INVAL) => {
+                    means.pool.give_back(pipe);
+                }
+                // A read would not tell it again.
+                Err(errno) => {
+                    means.pool.give_back(pipe);
+                    return Err(Broke::Source(errno));
+                }
             }
             self.bulk = false;
         }

@@ -23,6 +23,7 @@ mod lookback;
 mod loopback;
 mod nat;
 mod pages;
+mod pipe;
 mod servers;
 mod sources;
 mod tcp;

@@ -1,0 +1,112 @@
+//! The limit of bytes per second.
+
+use std::io::Read;
+use std::net::TcpStream;
+use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::pattern::{Chance, Pattern, send};
+use super::rig::{Rig, eventually};
+
+const RATE: u64 = 400_000;
+const LIMIT: Option<NonZeroU64> = NonZeroU64::new(RATE);
+/// Of each of the connections, each way: at the limit this would take more than a minute.
+const SIZE: u64 = 8_000_000;
+const CONNECTIONS: u64 = 4;
+
+/// Reads all, counting as it goes.
+fn receive(mut from: &TcpStream, pattern: Pattern, count: &AtomicU64) {
+    let mut buffer = vec![0; 64 << 10];
+    let mut offset = 0;
+    loop {
+        let length = from.read(&mut buffer).unwrap();
+        if length == 0 {
+            assert_eq!(offset, SIZE, "bytes were lost");
+            return;
+        }
+        pattern.check(offset, &buffer[..length]);
+        offset += length as u64;
+        count.fetch_add(length as u64, Relaxed);
+    }
+}
+
+/// Both directions busy on several connections, while `during` looks at what arrives each way.
+fn busy<T>(rig: &Rig, during: impl FnOnce(&[AtomicU64; 2]) -> T) -> T {
+    let mut chance = Chance::new();
+    let pairs: Vec<_> = (0..CONNECTIONS).map(|_| rig.connect()).collect();
+    let counts = [AtomicU64::new(0), AtomicU64::new(0)];
+    let result = thread::scope(|scope| {
+        for (number, (client, remote)) in (0..).zip(&pairs) {
+            let (up, down) = (Pattern::new(2 * number), Pattern::new(2 * number + 1));
+            let (mut a, mut b) = (chance.fork(), chance.fork());
+            scope.spawn(move || send(client, up, SIZE, &mut a));
+            scope.spawn(move || send(remote, down, SIZE, &mut b));
+            let [received, sent] = &counts;
+            scope.spawn(move || receive(remote, up, received));
+            scope.spawn(move || receive(client, down, sent));
+        }
+        let result = during(&counts);
+        // Released, or this would not end in time.
+        rig.pipe.shape(None);
+        result
+    });
+    rig.expect_counted(CONNECTIONS * SIZE, CONNECTIONS * SIZE);
+    result
+}
+
+fn now(counts: &[AtomicU64; 2]) -> (Instant, [u64; 2]) {
+    (Instant::now(), [counts[0].load(Relaxed), counts[1].load(Relaxed)])
+}
+
+/// The rates of three seconds, as shares of the limit.
+fn measure(counts: &[AtomicU64; 2]) -> [f64; 2] {
+    // What was on the way before, or may come at once, is over.
+    thread::sleep(Duration::from_millis(500));
+    let (begin, before) = now(counts);
+    thread::sleep(Duration::from_secs(3));
+    let (end, after) = now(counts);
+    let limit = RATE as f64 * (end - begin).as_secs_f64();
+    [0, 1].map(|way| (after[way] - before[way]) as f64 / limit)
+}
+
+/// Three attempts: other tests may take the processor away.
+fn expect_rate(attempt: impl Fn() -> [f64; 2]) {
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let rates = attempt();
+        if rates.iter().all(|rate| (rate - 1.0).abs() <= 0.02) {
+            return;
+        }
+        seen.push(rates);
+    }
+    panic!("shares of the limit, not within 2 %: {seen:?}");
+}
+
+#[test]
+fn all_connections_together_are_held_to_the_rate_each_way() {
+    expect_rate(|| busy(&Rig::with(|config| config.shape = LIMIT), measure));
+}
+
+#[test]
+fn a_limit_can_be_set_while_running() {
+    expect_rate(|| {
+        let rig = Rig::new();
+        busy(&rig, |counts| {
+            eventually("bytes arrive", || now(counts).1.iter().all(|&count| count > 0));
+            rig.pipe.shape(LIMIT);
+            let (mut last, mut since) = (now(counts).1, Instant::now());
+            // The kernel's buffers may still hold much that was forwarded before.
+            while since.elapsed() < Duration::from_millis(20) {
+                thread::sleep(Duration::from_millis(5));
+                let next = now(counts).1;
+                if next[0] - last[0] > 100_000 {
+                    since = Instant::now();
+                }
+                last = next;
+            }
+            measure(counts)
+        })
+    });
+}
