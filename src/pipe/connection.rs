@@ -123,12 +123,13 @@ impl Connection {
         }
     }
 
-    /// The remote has answered: from now on bytes are forwarded.
-    pub(super) fn establish(&mut self, remote: OwnedFd) {
+    /// The remote has answered: from now on bytes are forwarded. It may be `broken` already.
+    pub(super) fn establish(&mut self, remote: OwnedFd, broken: Option<Errno>) {
         // A new socket takes bytes; whether there are any to read, the kernel tells.
         self.client.writable = true;
         let mut remote = Socket::new(remote);
         remote.writable = true;
+        remote.broken = broken;
         self.attempt = None;
         self.link =
             Some(Link { remote, up: Direction::new(Way::Up), down: Direction::new(Way::Down) });

@@ -114,6 +114,10 @@ impl Worker {
         };
         let told = sockopt::socket_error(&remote).and_then(|told| told);
         match told.and_then(|()| socket::local(&remote)) {
+            // It was connected, and has been broken off since; what was said before goes on.
+            Err(errno @ (Errno::CONNRESET | Errno::PIPE)) => {
+                self.established(token, remote, address, flags, Some(errno));
+            }
             // A port that nobody listens on may be connected to itself, if it is one that the
             // kernel gives to clients.
             Ok(local) if local == address => {
@@ -121,7 +125,7 @@ impl Worker {
                 socket::reset(remote);
                 self.advance(token);
             }
-            Ok(_) => self.established(token, remote, address, flags),
+            Ok(_) => self.established(token, remote, address, flags, None),
             Err(errno) => {
                 attempt.refused(address, errno);
                 drop(remote);
@@ -136,6 +140,7 @@ impl Worker {
         remote: OwnedFd,
         address: SocketAddr,
         flags: EventFlags,
+        broken: Option<Errno>,
     ) {
         let clock = self.clock();
         let config = &self.shared.config;
@@ -143,7 +148,11 @@ impl Worker {
         let Some(connection) = self.connections.get_mut(token.place as usize) else { return };
         let Some(attempt) = connection.attempt.as_deref() else { return };
         let client = attempt.client;
-        let greeting = if greets { greet(connection.client(), client, &remote) } else { Ok(()) };
+        let greeting = if greets && broken.is_none() {
+            greet(connection.client(), client, &remote)
+        } else {
+            Ok(())
+        };
         if let Err(errno) = greeting {
             let error = ConnectError::Refused { address, error: errno.into() };
             socket::reset(remote);
@@ -152,7 +161,7 @@ impl Worker {
         if ends {
             connection.names = Some(Box::new(Names { client, remote: address }));
         }
-        connection.establish(remote);
+        connection.establish(remote, broken);
         connection.notice(Side::Remote, flags);
         connection.active = clock;
         self.attempts -= 1;

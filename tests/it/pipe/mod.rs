@@ -14,6 +14,7 @@ mod connecting;
 mod ends;
 mod limits;
 mod proxy;
+mod schedules;
 mod shaping;
 mod slow;
 mod stopping;
