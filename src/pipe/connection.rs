@@ -34,6 +34,8 @@ pub(super) struct Connection {
     pub(super) active: u32,
     /// Tells this connection from those that had its place before.
     pub(super) generation: u32,
+    /// Whether it waits for its next turn.
+    pub(super) ready: bool,
     /// Whether it waits for the shaper.
     pub(super) parked: bool,
 }
@@ -105,6 +107,7 @@ impl Connection {
             accepted,
             active: 0,
             generation: 0,
+            ready: false,
             parked: false,
         }
     }

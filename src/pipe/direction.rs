@@ -82,7 +82,7 @@ pub(super) struct Socket {
     /// What a call said that can't be mended. The kernel tells an error once, and from then on that
     /// the stream has ended, which it has not.
     pub(super) broken: Option<Errno>,
-    /// Urgent data has come: splice(2) stops before it without a word.
+    /// Urgent data has come: splice(2) stops before it without a word, and a read stops there too.
     pub(super) urgent: bool,
 }
 
@@ -279,7 +279,7 @@ impl Direction {
         if got == 0 {
             return Ok(0);
         }
-        if got < limit && !source.ending {
+        if got < limit && !source.ending && !source.urgent {
             // The socket was empty then; the kernel tells when it isn't any more.
             source.readable = false;
         }

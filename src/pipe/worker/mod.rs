@@ -245,7 +245,8 @@ impl Worker {
             match socket::accept(&listener) {
                 Ok((client, from)) => self.assign(client, from),
                 Err(errno) => {
-                    self.shared.unreserve();
+                    // No connection came to take the place.
+                    self.shared.release();
                     match errno {
                         Errno::AGAIN => return,
                         // Of the connection that waited, see accept(2); there may be others.
@@ -344,7 +345,9 @@ impl Worker {
         let (token, side) = Token::from_data(data);
         let Some(connection) = self.get(token) else { return };
         connection.notice(side, flags);
-        if connection.attempt.is_none() {
+        if connection.ready {
+            // Its turn comes.
+        } else if connection.attempt.is_none() {
             self.turn(token);
         } else if connection.is_abandoned() {
             self.fail(token, ConnectError::Abandoned);
@@ -364,7 +367,10 @@ impl Worker {
         }
         match verdict {
             Verdict::Waiting => {}
-            Verdict::Again => self.ready.push_back(token),
+            Verdict::Again => {
+                connection.ready = true;
+                self.ready.push_back(token);
+            }
             Verdict::Parked if connection.parked => {}
             Verdict::Parked => {
                 connection.parked = true;
@@ -377,7 +383,8 @@ impl Worker {
     fn go_on_with_ready(&mut self) {
         for _ in 0..self.ready.len() {
             let Some(token) = self.ready.pop_front() else { return };
-            if self.get(token).is_some() {
+            if let Some(connection) = self.get(token) {
+                connection.ready = false;
                 self.turn(token);
             }
         }

@@ -1,10 +1,12 @@
 //! Every byte arrives, in its place, and is counted.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::thread;
 
+use rustix::net::SendFlags;
+
 use super::pattern::{Chance, Pattern, send};
-use super::rig::{Rig, eventually, exchange};
+use super::rig::{Rig, eventually, exchange, finish};
 
 /// Both directions at once, cut into pieces of chance on every side.
 fn both_ways(up: u64, down: u64) {
@@ -101,4 +103,28 @@ fn many_connections_at_once_do_not_mix() {
         }
     });
     rig.expect_counted(COUNT * SIZE, COUNT * SIZE);
+}
+
+/// Urgent data is a part of the stream: without care its last byte would leave it, and what comes
+/// after it would never be read.
+#[test]
+fn urgent_bytes_stay_in_their_place() {
+    let rig = Rig::new();
+    let (mut client, mut remote) = rig.connect();
+    for before in [3, 70_000, 300_000] {
+        let bytes = Pattern::new(before).bytes(0, before as usize + 4);
+        let (first, rest) = bytes.split_at(before as usize);
+        let mut got = vec![0; bytes.len()];
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                client.write_all(first).unwrap();
+                rustix::net::send(&client, &rest[..1], SendFlags::OOB).unwrap();
+                client.write_all(&rest[1..]).unwrap();
+            });
+            remote.read_exact(&mut got).unwrap();
+        });
+        assert!(got == bytes, "{before} bytes before the urgent one");
+    }
+    finish(client, remote);
+    rig.expect_counted(370_015, 0);
 }
