@@ -24,6 +24,7 @@ mod loopback;
 mod nat;
 mod pages;
 mod pipe;
+mod runpipe;
 mod servers;
 mod sources;
 mod tcp;

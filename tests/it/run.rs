@@ -174,6 +174,16 @@ impl Running {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// The program's process; a wrapper that executes it keeps its own.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What stderr has brought so far.
+    pub(crate) fn stderr(&self) -> String {
+        String::from_utf8_lossy(&self.stderr.so_far()).into_owned()
+    }
+
     /// Waits for the program's own end.
     pub(crate) fn finish(mut self) -> Finished {
         let deadline = Instant::now() + DEADLINE;

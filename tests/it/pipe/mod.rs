@@ -6,7 +6,7 @@
 //! except for limits that are themselves times or rates.
 
 mod pattern;
-mod rig;
+pub(crate) mod rig;
 
 mod addresses;
 mod bytes;

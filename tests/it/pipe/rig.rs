@@ -13,15 +13,15 @@ use rustix::fd::AsFd;
 use rustix::net::sockopt::set_socket_linger;
 
 /// How long anything may take that should take no time. Generous: the machine may be busy.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long the test looks at something that must not happen.
-pub(super) const MOMENT: Duration = Duration::from_millis(150);
+pub(crate) const MOMENT: Duration = Duration::from_millis(150);
 
-pub(super) const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+pub(crate) const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Waits until it is so.
-pub(super) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "never came: {what}");
@@ -30,14 +30,14 @@ pub(super) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// Whether it becomes ready so before the time is over.
-pub(super) fn ready(socket: impl AsFd, flags: PollFlags, within: Duration) -> bool {
+pub(crate) fn ready(socket: impl AsFd, flags: PollFlags, within: Duration) -> bool {
     let mut fds = [PollFd::new(&socket, flags)];
     let time = Timespec::try_from(within).unwrap();
     poll(&mut fds, Some(&time)).is_ok_and(|count| count > 0)
 }
 
 /// A socket of the test never waits for ever.
-pub(super) fn patient(stream: TcpStream) -> TcpStream {
+pub(crate) fn patient(stream: TcpStream) -> TcpStream {
     stream.set_nonblocking(false).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -46,18 +46,18 @@ pub(super) fn patient(stream: TcpStream) -> TcpStream {
 }
 
 /// Connects within [`PATIENCE`].
-pub(super) fn connect(address: SocketAddr) -> TcpStream {
+pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect_timeout(&address, PATIENCE);
     patient(stream.unwrap_or_else(|error| panic!("{address}: {error}")))
 }
 
 /// Breaks the connection off: what the peer gets is a reset.
-pub(super) fn reset(stream: TcpStream) {
+pub(crate) fn reset(stream: TcpStream) {
     set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
 }
 
 /// Fails unless the stream comes to its end by a reset, after any bytes.
-pub(super) fn expect_reset(mut stream: &TcpStream) {
+pub(crate) fn expect_reset(mut stream: &TcpStream) {
     let mut buffer = [0; 4096];
     loop {
         match stream.read(&mut buffer) {
@@ -70,13 +70,13 @@ pub(super) fn expect_reset(mut stream: &TcpStream) {
 }
 
 /// Fails unless the ordinary end comes next.
-pub(super) fn expect_end(mut stream: &TcpStream) {
+pub(crate) fn expect_end(mut stream: &TcpStream) {
     let got = stream.read(&mut [0; 16]).unwrap_or_else(|error| panic!("no ordinary end: {error}"));
     assert_eq!(got, 0, "bytes instead of the end");
 }
 
 /// Writes at one end and reads at the other, both ways.
-pub(super) fn exchange(client: &TcpStream, remote: &TcpStream) {
+pub(crate) fn exchange(client: &TcpStream, remote: &TcpStream) {
     for (mut from, mut to) in [(client, remote), (remote, client)] {
         from.write_all(b"a message").unwrap();
         let mut got = [0; 9];
@@ -86,7 +86,7 @@ pub(super) fn exchange(client: &TcpStream, remote: &TcpStream) {
 }
 
 /// What both ends do when they are done; waits for the other's.
-pub(super) fn finish(client: TcpStream, remote: TcpStream) {
+pub(crate) fn finish(client: TcpStream, remote: TcpStream) {
     client.shutdown(Shutdown::Write).unwrap();
     expect_end(&remote);
     remote.shutdown(Shutdown::Write).unwrap();
@@ -94,32 +94,32 @@ pub(super) fn finish(client: TcpStream, remote: TcpStream) {
 }
 
 /// Whom a pipe connects to.
-pub(super) struct Remote {
+pub(crate) struct Remote {
     listener: TcpListener,
 }
 
 impl Remote {
-    pub(super) fn new() -> Remote {
+    pub(crate) fn new() -> Remote {
         Remote::at((LOCAL, 0).into())
     }
 
-    pub(super) fn at(address: SocketAddr) -> Remote {
+    pub(crate) fn at(address: SocketAddr) -> Remote {
         let listener = TcpListener::bind(address).unwrap();
         listener.set_nonblocking(true).unwrap();
         Remote { listener }
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.listener.local_addr().unwrap()
     }
 
     /// The next connection of the pipe.
-    pub(super) fn accept(&self) -> TcpStream {
+    pub(crate) fn accept(&self) -> TcpStream {
         self.accept_within(PATIENCE).expect("no connection from the pipe")
     }
 
     /// The next connection of the pipe, if one comes in this time.
-    pub(super) fn accept_within(&self, time: Duration) -> Option<TcpStream> {
+    pub(crate) fn accept_within(&self, time: Duration) -> Option<TcpStream> {
         let deadline = Instant::now() + time;
         loop {
             match self.listener.accept() {
@@ -135,10 +135,10 @@ impl Remote {
 
 /// All that a pipe has told.
 #[derive(Clone, Default)]
-pub(super) struct Events(Arc<Mutex<Vec<Event>>>);
+pub(crate) struct Events(Arc<Mutex<Vec<Event>>>);
 
 impl Events {
-    pub(super) fn push(&self, event: Event) {
+    pub(crate) fn push(&self, event: Event) {
         self.0.lock().unwrap().push(event);
     }
 
@@ -147,7 +147,7 @@ impl Events {
     }
 
     /// How connections ended, in that order.
-    pub(super) fn ends(&self) -> Vec<End> {
+    pub(crate) fn ends(&self) -> Vec<End> {
         self.collect(|event| match event {
             Event::Ended(ended) => Some(ended.end),
             _ => None,
@@ -155,7 +155,7 @@ impl Events {
     }
 
     /// The connections that ended.
-    pub(super) fn ended(&self) -> Vec<bwmon::pipe::Ended> {
+    pub(crate) fn ended(&self) -> Vec<bwmon::pipe::Ended> {
         self.collect(|event| match event {
             Event::Ended(ended) => Some(ended.clone()),
             _ => None,
@@ -163,7 +163,7 @@ impl Events {
     }
 
     /// Why clients were not served, and who.
-    pub(super) fn failures(&self) -> Vec<(SocketAddr, Failure)> {
+    pub(crate) fn failures(&self) -> Vec<(SocketAddr, Failure)> {
         self.collect(|event| match event {
             Event::Failed(failed) => Some((failed.client, Failure::of(&failed.error))),
             _ => None,
@@ -171,13 +171,13 @@ impl Events {
     }
 
     /// Waits for one more failure than `before`; why.
-    pub(super) fn failure_after(&self, before: usize) -> Failure {
+    pub(crate) fn failure_after(&self, before: usize) -> Failure {
         eventually("a failure is reported", || self.failures().len() > before);
         self.failures()[before].1.clone()
     }
 
     /// Waits for the first end.
-    pub(super) fn first_end(&self) -> End {
+    pub(crate) fn first_end(&self) -> End {
         eventually("an end is reported", || !self.ends().is_empty());
         self.ends()[0]
     }
@@ -185,7 +185,7 @@ impl Events {
 
 /// A [`ConnectError`] that can be compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     Unresolved,
     Refused(SocketAddr, ErrorKind),
     Abandoned,
@@ -204,7 +204,7 @@ impl Failure {
 }
 
 /// A resolver made of a function.
-pub(super) struct Answer<F>(pub(super) F);
+pub(crate) struct Answer<F>(pub(super) F);
 
 impl<F: Fn() -> io::Result<Vec<SocketAddr>> + Send + Sync> Resolve for Answer<F> {
     fn resolve(&self, _host: &str, _port: u16) -> io::Result<Vec<SocketAddr>> {
@@ -213,50 +213,50 @@ impl<F: Fn() -> io::Result<Vec<SocketAddr>> + Send + Sync> Resolve for Answer<F>
 }
 
 /// A pipe to a remote, on ports of the kernel's choice.
-pub(super) struct Rig {
-    pub(super) pipe: Pipe,
-    pub(super) remote: Remote,
-    pub(super) events: Events,
+pub(crate) struct Rig {
+    pub(crate) pipe: Pipe,
+    pub(crate) remote: Remote,
+    pub(crate) events: Events,
 }
 
 impl Rig {
-    pub(super) fn new() -> Rig {
+    pub(crate) fn new() -> Rig {
         Rig::with(|_| {})
     }
 
     /// With another configuration than the one that all others have.
-    pub(super) fn with(change: impl FnOnce(&mut Config)) -> Rig {
+    pub(crate) fn with(change: impl FnOnce(&mut Config)) -> Rig {
         Rig::before(Remote::new(), change)
     }
 
     /// Before this remote.
-    pub(super) fn before(remote: Remote, change: impl FnOnce(&mut Config)) -> Rig {
+    pub(crate) fn before(remote: Remote, change: impl FnOnce(&mut Config)) -> Rig {
         let (pipe, events) = pipe_to(remote.address(), change);
         Rig { pipe, remote, events }
     }
 
     /// Where clients on IPv4 connect to.
-    pub(super) fn entrance(&self) -> SocketAddr {
+    pub(crate) fn entrance(&self) -> SocketAddr {
         entrance(&self.pipe)
     }
 
-    pub(super) fn client(&self) -> TcpStream {
+    pub(crate) fn client(&self) -> TcpStream {
         connect(self.entrance())
     }
 
     /// Both ends of a new connection.
-    pub(super) fn connect(&self) -> (TcpStream, TcpStream) {
+    pub(crate) fn connect(&self) -> (TcpStream, TcpStream) {
         let client = self.client();
         (client, self.remote.accept())
     }
 
     /// Waits until no connection is open.
-    pub(super) fn expect_idle(&self) {
+    pub(crate) fn expect_idle(&self) {
         eventually("no connection is open", || self.pipe.open() == 0);
     }
 
     /// Waits until no connection is open, and compares what was counted.
-    pub(super) fn expect_counted(&self, received: u64, sent: u64) {
+    pub(crate) fn expect_counted(&self, received: u64, sent: u64) {
         self.expect_idle();
         let traffic = self.pipe.traffic();
         assert_eq!((traffic.received, traffic.sent), (received, sent), "(received, sent)");
@@ -264,7 +264,7 @@ impl Rig {
 }
 
 /// A pipe alone, and what it tells.
-pub(super) fn pipe_to(address: SocketAddr, change: impl FnOnce(&mut Config)) -> (Pipe, Events) {
+pub(crate) fn pipe_to(address: SocketAddr, change: impl FnOnce(&mut Config)) -> (Pipe, Events) {
     let events = Events::default();
     let mut config = Config::new(0, address.ip().to_string(), address.port());
     config.workers = NonZeroUsize::new(2).unwrap();
@@ -276,6 +276,6 @@ pub(super) fn pipe_to(address: SocketAddr, change: impl FnOnce(&mut Config)) -> 
 }
 
 /// Where clients on IPv4 connect to.
-pub(super) fn entrance(pipe: &Pipe) -> SocketAddr {
+pub(crate) fn entrance(pipe: &Pipe) -> SocketAddr {
     (LOCAL, pipe.address().port()).into()
 }

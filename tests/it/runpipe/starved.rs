@@ -1,0 +1,68 @@
+//! More clients than there are descriptors for.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::Duration;
+
+use super::Piped;
+use crate::pipe::rig::{MOMENT, exchange, finish};
+
+/// How much CPU time it has used.
+fn cpu_time(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // The name before may hold anything; behind it come the state and then numbers.
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    let ticks: u64 =
+        fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+    Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+}
+
+#[test]
+fn without_descriptors_clients_wait_in_peace_and_all_are_served() {
+    const CLIENTS: u8 = 100;
+    const LIMIT: usize = 64;
+    let piped = Piped::through(&["prlimit", "--nofile=64:64"], &[]);
+    let mut clients: Vec<Option<TcpStream>> = (0..CLIENTS).map(|_| Some(piped.client())).collect();
+    for (number, client) in clients.iter().enumerate() {
+        client.as_ref().unwrap().write_all(&[number as u8]).unwrap();
+    }
+    let mut remotes = vec![piped.remote.accept()];
+    piped.expect_said("ulimit");
+    while let Some(remote) = piped.remote.accept_within(MOMENT) {
+        remotes.push(remote);
+    }
+    assert!((10..LIMIT / 2).contains(&remotes.len()), "{} are served at once", remotes.len());
+
+    let before = cpu_time(piped.running.pid());
+    thread::sleep(Duration::from_secs(1));
+    let used = cpu_time(piped.running.pid()).saturating_sub(before);
+    assert!(used < Duration::from_millis(200), "{used:?} of CPU time in a second of waiting");
+    assert!(piped.remote.accept_within(Duration::ZERO).is_none(), "there was a descriptor");
+
+    let mut served = BTreeSet::new();
+    while let Some(mut remote) = remotes.pop() {
+        let mut number = [0];
+        remote.read_exact(&mut number).unwrap();
+        remote.write_all(&number).unwrap();
+        let client = clients[usize::from(number[0])].take().expect("served twice");
+        let mut answer = [0];
+        (&client).read_exact(&mut answer).unwrap();
+        assert_eq!(answer, number, "somebody else's answer");
+        served.insert(number[0]);
+        finish(client, remote);
+        if served.len() + remotes.len() < usize::from(CLIENTS) {
+            remotes.push(piped.remote.accept());
+        }
+    }
+    assert_eq!(served, (0..CLIENTS).collect());
+
+    let (client, remote) = piped.connect();
+    exchange(&client, &remote);
+    finish(client, remote);
+    let finished = piped.running.stop();
+    let said = finished.stderr.lines().filter(|line| line.contains("ulimit")).count();
+    finished.expect("lines about descriptors", said, 1);
+}
