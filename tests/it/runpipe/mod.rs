@@ -10,6 +10,7 @@ use crate::pipe::rig::{LOCAL, MOMENT, Remote, connect, eventually};
 use crate::run::Running;
 
 mod crowd;
+mod faults;
 mod screen;
 mod starved;
 
