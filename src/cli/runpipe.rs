@@ -303,6 +303,7 @@ impl Show {
     /// `shown` what they do, the last refresh is what was forwarded in all.
     fn drain(&mut self, arguments: &Arguments, pipe: &Pipe, mut next: Instant, mut shown: bool) {
         self.log.say("Waiting for threads to finish...");
+        self.signals.stop();
         pipe.close();
         let limit = arguments.drain_timeout.map(|timeout| Instant::now() + timeout);
         loop {

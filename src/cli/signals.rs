@@ -57,6 +57,11 @@ impl Signals {
         self.stop.load(Ordering::Relaxed)
     }
 
+    /// The end has begun, without a signal maybe: the next one ends the program at once.
+    pub(super) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
     /// Waits until `deadline`, a signal, or `events` to be readable.
     pub(super) fn wait(
         &mut self,

@@ -134,8 +134,8 @@ impl Running {
             let left = deadline.saturating_duration_since(Instant::now());
             // Short, to notice that the program has ended.
             let step = left.min(Duration::from_millis(100));
-            let (bytes, _) = self.stdout.grown.wait_timeout(bytes, step).unwrap();
-            let bytes = bytes.clone();
+            // Unlocked again at once: what follows locks it anew.
+            let bytes = self.stdout.grown.wait_timeout(bytes, step).unwrap().0.clone();
             let what = format!("waiting for refresh {count}");
             if left.is_zero() {
                 self.report(&bytes).fail(&what);
