@@ -302,9 +302,9 @@ impl Show {
     /// Lets the open connections run to their end, unless that takes too long. If it is still
     /// `shown` what they do, the last refresh is what was forwarded in all.
     fn drain(&mut self, arguments: &Arguments, pipe: &Pipe, mut next: Instant, mut shown: bool) {
-        self.log.say("Waiting for threads to finish...");
         self.signals.stop();
         pipe.close();
+        self.log.say("Waiting for threads to finish...");
         let limit = arguments.drain_timeout.map(|timeout| Instant::now() + timeout);
         loop {
             let glance = Instant::now() + GLANCE;

@@ -178,6 +178,12 @@ impl Shared {
         self.open() < self.config.max_connections.map_or(usize::MAX, usize::from)
     }
 
+    /// Gives a place back that no connection came to take. Nobody is told: workers that find no
+    /// descriptor would wake each other for ever.
+    pub(super) fn unreserve(&self) {
+        self.open.fetch_sub(1, Ordering::AcqRel);
+    }
+
     /// A connection has ended: its place and its descriptors are free, which others may wait for.
     pub(super) fn release(&self) {
         self.open.fetch_sub(1, Ordering::AcqRel);

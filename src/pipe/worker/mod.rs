@@ -245,8 +245,7 @@ impl Worker {
             match socket::accept(&listener) {
                 Ok((client, from)) => self.assign(client, from),
                 Err(errno) => {
-                    // No connection came to take the place.
-                    self.shared.release();
+                    self.shared.unreserve();
                     match errno {
                         Errno::AGAIN => return,
                         // Of the connection that waited, see accept(2); there may be others.

@@ -146,10 +146,10 @@ fn a_name_that_does_not_resolve() {
     finished.expect("its words", lines[0].contains("nowhere.invalid does not resolve"), true);
 }
 
-/// A client in the peer, which has to be reset.
+/// A client in the peer, which has to be reset: while it reads, or as early as it connects.
 fn reset_from(net: &Net, port: u16) {
     let script = format!(
-        "import socket\nclient = socket.create_connection(('{WATCHED4}', {port}), 20)\ntry:\n \
+        "import socket\ntry:\n client = socket.create_connection(('{WATCHED4}', {port}), 20)\n \
          print('end', client.recv(1))\nexcept ConnectionResetError:\n print('reset')\n"
     );
     let output = net.peer.command("/usr/bin/python3").args(["-c", &script]).output().unwrap();
