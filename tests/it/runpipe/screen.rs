@@ -179,7 +179,7 @@ fn a_terminal_is_cleared_before_the_line() {
     let remote = Remote::new();
     let (port, remote_port) = (free_port(), remote.address().port());
     let mut command = Command::new("/usr/bin/python3");
-    command.args([script, "24", "80", "20", "70", PROGRAM, "--interval", "0.4"]);
+    command.args([script, "24", "80", "20", "70", PROGRAM, "--interval", "0.7"]);
     command.args([&port.to_string(), "127.0.0.1", &remote_port.to_string()]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     eventually("the program listens", || listens(child.id(), port));
