@@ -38,6 +38,8 @@ pub(super) struct Shared {
     open: AtomicUsize,
     /// How many workers have stopped accepting until a connection ends.
     paused: AtomicUsize,
+    /// Accepted clients for whose remotes there is no descriptor.
+    starved: AtomicUsize,
     /// Workers that have not ended yet.
     running: Mutex<usize>,
     ended: Condvar,
@@ -134,6 +136,7 @@ impl Shared {
             mode: AtomicU8::new(Mode::Running as u8),
             open: AtomicUsize::new(0),
             paused: AtomicUsize::new(0),
+            starved: AtomicUsize::new(0),
             running: Mutex::new(posts.len()),
             ended: Condvar::new(),
             posts,
@@ -198,6 +201,24 @@ impl Shared {
 
     pub(super) fn resume(&self) {
         self.paused.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Whether some client waits for a descriptor for its remote. Until it has got one nobody may
+    /// accept another client: clients could take all descriptors there are, and wait for ever.
+    pub(super) fn is_starved(&self) -> bool {
+        self.starved.load(Ordering::Acquire) > 0
+    }
+
+    /// One more client waits for a descriptor.
+    pub(super) fn starve(&self) {
+        self.starved.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// So many clients don't wait any more.
+    pub(super) fn feed(&self, clients: usize) {
+        if clients > 0 && self.starved.fetch_sub(clients, Ordering::AcqRel) == clients {
+            self.ring_all();
+        }
     }
 
     pub(super) fn report(&self, event: Event) {

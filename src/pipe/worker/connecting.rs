@@ -195,6 +195,7 @@ impl Worker {
         self.shared.report(super::Event::Starved(errno.into()));
         self.means.pool.shrink();
         self.starved.push_back(token);
+        self.shared.starve();
         self.retry = Some(self.means.now + PAUSE);
         self.pause();
     }
@@ -205,6 +206,8 @@ impl Worker {
             let Some(token) = self.starved.pop_front() else { return };
             let before = self.starved.len();
             self.advance(token);
+            // After the try: a client that still waits has never been missing from the count.
+            self.shared.feed(1);
             if self.starved.len() > before {
                 // Still nothing: the next one won't find anything either. It was first and stays so.
                 self.starved.rotate_right(1);

@@ -157,6 +157,7 @@ impl Worker {
                 self.resume();
             }
         }
+        self.shared.feed(std::mem::take(&mut self.starved).len());
         let left: Vec<usize> = self.connections.iter().map(|(place, _)| place).collect();
         for place in left {
             self.end(place, End::Cut);
@@ -231,7 +232,7 @@ impl Worker {
             let Some(listener) = self.listener.clone().filter(|_| !self.paused) else {
                 return;
             };
-            if !self.starved.is_empty() {
+            if self.shared.is_starved() {
                 return self.pause();
             }
             if !self.shared.reserve() {
@@ -315,7 +316,7 @@ impl Worker {
         self.retry_starved();
         if let Some(listener) = &self.listener
             && self.paused
-            && self.starved.is_empty()
+            && !self.shared.is_starved()
             && watch_listener(&self.epoll, listener).is_ok()
         {
             self.paused = false;
