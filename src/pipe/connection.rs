@@ -10,7 +10,8 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_error;
 
-use super::direction::{Direction, Means, Socket, Turn, Way};
+use super::counters::Way;
+use super::direction::{Direction, Means, Socket, Turn};
 use super::event::{ConnectError, End, Side};
 use super::socket::reset;
 use crate::traffic::Traffic;

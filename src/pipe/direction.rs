@@ -2,13 +2,13 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 
+use super::counters::{Counters, Way};
 use super::kernel_pipe::{KernelPipe, Pool};
 use super::shape::Shaper;
 
@@ -20,15 +20,6 @@ const BULK: usize = 16 << 10;
 
 /// How much one direction may move before the worker looks after others.
 const TURN: usize = 1 << 20;
-
-/// Which way bytes go. Its number is the place of its counter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
-    /// From the client to the remote.
-    Up = 0,
-    /// From the remote to the client.
-    Down = 1,
-}
 
 /// What a worker has for all of its connections.
 #[derive(Debug)]
@@ -47,22 +38,6 @@ impl Means {
     pub(super) fn new(counters: Arc<Counters>, shaper: Arc<Shaper>, now: Instant) -> Means {
         let buffer = vec![0; BUFFER].into_boxed_slice();
         Means { buffer, pool: Pool::default(), counters, shaper, waiting: 0, now }
-    }
-}
-
-/// A worker's bytes in each [`Way`]. On a cache line of their own: they change with every write,
-/// and each worker has such a pair.
-#[derive(Debug, Default)]
-#[repr(align(64))]
-pub(super) struct Counters([AtomicU64; 2]);
-
-impl Counters {
-    pub(super) fn get(&self, way: Way) -> u64 {
-        self.0[way as usize].load(Ordering::Relaxed)
-    }
-
-    fn add(&self, way: Way, bytes: usize) {
-        self.0[way as usize].fetch_add(bytes as u64, Ordering::Relaxed);
     }
 }
 

@@ -13,6 +13,7 @@
 
 mod config;
 mod connection;
+mod counters;
 mod direction;
 mod event;
 mod kernel_pipe;
@@ -34,7 +35,7 @@ use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use direction::Way;
+use counters::Way;
 use shared::{Mode, Post, Shared};
 use worker::Worker;
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::direction::Way;
+use super::counters::Way;
 
 /// How often those who wait for tokens ask again.
 pub(super) const TICK: Duration = Duration::from_millis(5);

@@ -9,7 +9,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 
 use super::config::Config;
-use super::direction::Counters;
+use super::counters::Counters;
 use super::event::Event;
 use super::resolve::Host;
 use super::shape::Shaper;

@@ -1,5 +1,6 @@
 //! A worker: one thread, one readiness loop, many connections.
 
+mod accepting;
 mod connecting;
 
 use std::collections::VecDeque;
@@ -22,9 +23,6 @@ use super::socket;
 
 /// Events taken at once.
 const EVENTS: usize = 256;
-
-/// Connections accepted before the others have their turn.
-const ACCEPTS: usize = 64;
 
 /// How long accepting pauses where nothing tells when there will be a descriptor: others on this
 /// host may free one.
@@ -104,7 +102,7 @@ impl Worker {
         let now = Instant::now();
         let post = &shared.posts[number];
         epoll::add(&epoll, &post.bell, EventData::new_u64(BELL), EventFlags::IN)?;
-        watch_listener(&epoll, &listener)?;
+        accepting::watch(&epoll, &listener)?;
         let means = Means::new(post.counters.clone(), shared.shaper.clone(), now);
         Ok(Worker {
             shared,
@@ -190,16 +188,6 @@ impl Worker {
         }
     }
 
-    fn stop_accepting(&mut self) {
-        if let Some(listener) = self.listener.take() {
-            if std::mem::take(&mut self.paused) {
-                self.shared.resume();
-            } else {
-                let _ = epoll::delete(&self.epoll, &listener);
-            }
-        }
-    }
-
     /// How long there is nothing to do without an event.
     fn timeout(&self) -> Option<Timespec> {
         if !self.ready.is_empty() {
@@ -225,106 +213,6 @@ impl Worker {
     /// Milliseconds since the start, as far as 32 bits go.
     fn clock(&self) -> u32 {
         self.means.now.saturating_duration_since(self.start).as_millis() as u32
-    }
-
-    fn accept(&mut self) {
-        for _ in 0..ACCEPTS {
-            let Some(listener) = self.listener.clone().filter(|_| !self.paused) else {
-                return;
-            };
-            if self.shared.is_starved() {
-                return self.pause();
-            }
-            if !self.shared.reserve() {
-                self.pause();
-                // Who ended meanwhile may not have seen that somebody waits.
-                if self.shared.has_room() {
-                    self.resume();
-                }
-                return;
-            }
-            match socket::accept(&listener) {
-                Ok((client, from)) => self.assign(client, from),
-                Err(errno) => {
-                    self.shared.unreserve();
-                    match errno {
-                        Errno::AGAIN => return,
-                        // Of the connection that waited, see accept(2); there may be others.
-                        Errno::INTR
-                        | Errno::CONNABORTED
-                        | Errno::CONNRESET
-                        | Errno::TIMEDOUT
-                        | Errno::PROTO
-                        | Errno::PERM
-                        | Errno::NETDOWN
-                        | Errno::NOPROTOOPT
-                        | Errno::HOSTDOWN
-                        | Errno::NONET
-                        | Errno::HOSTUNREACH
-                        | Errno::OPNOTSUPP
-                        | Errno::NETUNREACH => {}
-                        _ => {
-                            self.shared.report(Event::Starved(errno.into()));
-                            self.means.pool.shrink();
-                            return self.pause();
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    /// Gives a client to the worker with the fewest connections.
-    fn assign(&mut self, client: OwnedFd, from: SocketAddr) {
-        let posts = &self.shared.posts;
-        let own = self.post().load();
-        let (idlest, least) = posts
-            .iter()
-            .map(Post::load)
-            .enumerate()
-            .min_by_key(|(_, load)| *load)
-            .unwrap_or((self.number, own));
-        // A hand-over costs a switch of threads: a small difference is none.
-        if least < own - own / 8 {
-            posts[idlest].take_up();
-            match posts[idlest].give(client, from) {
-                None => return,
-                Some(back) => {
-                    posts[idlest].put_down();
-                    self.post().take_up();
-                    return self.begin(back, from);
-                }
-            }
-        }
-        self.post().take_up();
-        self.begin(client, from);
-    }
-
-    fn pause(&mut self) {
-        let Some(listener) = self.listener.clone().filter(|_| !self.paused) else {
-            return;
-        };
-        self.shared.pause();
-        self.paused = true;
-        self.retry = Some(self.means.now + PAUSE);
-        let _ = epoll::delete(&self.epoll, &listener);
-    }
-
-    /// Accepting is tried again.
-    fn resume(&mut self) {
-        self.retry = None;
-        self.retry_starved();
-        if let Some(listener) = &self.listener
-            && self.paused
-            && !self.shared.is_starved()
-            && watch_listener(&self.epoll, listener).is_ok()
-        {
-            self.paused = false;
-            self.shared.resume();
-        }
-        if self.paused || !self.starved.is_empty() {
-            self.retry = Some(self.means.now + PAUSE);
-        }
     }
 
     /// Somebody wants something.
@@ -470,14 +358,4 @@ impl Worker {
         let shortest = connect.into_iter().chain(idle).min()?;
         Some((shortest / SWEEPS).clamp(Duration::from_millis(5), Duration::from_secs(1)))
     }
-}
-
-fn watch_listener(epoll: &OwnedFd, listener: &OwnedFd) -> Result<(), Errno> {
-    // Exclusive: a client wakes one worker, not all.
-    epoll::add(
-        epoll,
-        listener,
-        EventData::new_u64(LISTENER),
-        EventFlags::IN | EventFlags::EXCLUSIVE,
-    )
 }

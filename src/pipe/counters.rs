@@ -1,0 +1,28 @@
+//! What goes which way.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Which way bytes go. Its number is the place of its counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// From the client to the remote.
+    Up = 0,
+    /// From the remote to the client.
+    Down = 1,
+}
+
+/// A worker's bytes in each [`Way`]. On a cache line of their own: they change with every write,
+/// and each worker has such a pair.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub(super) struct Counters([AtomicU64; 2]);
+
+impl Counters {
+    pub(super) fn get(&self, way: Way) -> u64 {
+        self.0[way as usize].load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add(&self, way: Way, bytes: usize) {
+        self.0[way as usize].fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}

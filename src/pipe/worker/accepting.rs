@@ -1,0 +1,141 @@
+//! Who is let in, by whom, and when nobody is.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::io::Errno;
+
+use super::{LISTENER, PAUSE, Worker};
+use crate::pipe::event::Event;
+use crate::pipe::shared::Post;
+use crate::pipe::socket;
+
+/// Connections accepted before the others have their turn.
+const ACCEPTS: usize = 64;
+
+impl Worker {
+    /// Accepts those who wait.
+    pub(super) fn accept(&mut self) {
+        for _ in 0..ACCEPTS {
+            let Some(listener) = self.listener.clone().filter(|_| !self.paused) else {
+                return;
+            };
+            if self.shared.is_starved() {
+                return self.pause();
+            }
+            if !self.shared.reserve() {
+                self.pause();
+                // Who ended meanwhile may not have seen that somebody waits.
+                if self.shared.has_room() {
+                    self.resume();
+                }
+                return;
+            }
+            match socket::accept(&listener) {
+                Ok((client, from)) => self.assign(client, from),
+                Err(errno) => {
+                    self.shared.unreserve();
+                    match errno {
+                        Errno::AGAIN => return,
+                        // Of the connection that waited, see accept(2); there may be others.
+                        Errno::INTR
+                        | Errno::CONNABORTED
+                        | Errno::CONNRESET
+                        | Errno::TIMEDOUT
+                        | Errno::PROTO
+                        | Errno::PERM
+                        | Errno::NETDOWN
+                        | Errno::NOPROTOOPT
+                        | Errno::HOSTDOWN
+                        | Errno::NONET
+                        | Errno::HOSTUNREACH
+                        | Errno::OPNOTSUPP
+                        | Errno::NETUNREACH => {}
+                        _ => {
+                            self.shared.report(Event::Starved(errno.into()));
+                            self.means.pool.shrink();
+                            return self.pause();
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives a client to the worker with the fewest connections.
+    fn assign(&mut self, client: OwnedFd, from: SocketAddr) {
+        let posts = &self.shared.posts;
+        let own = self.post().load();
+        let (idlest, least) = posts
+            .iter()
+            .map(Post::load)
+            .enumerate()
+            .min_by_key(|(_, load)| *load)
+            .unwrap_or((self.number, own));
+        // A hand-over costs a switch of threads: a small difference is none.
+        if least < own - own / 8 {
+            posts[idlest].take_up();
+            match posts[idlest].give(client, from) {
+                None => return,
+                Some(back) => {
+                    posts[idlest].put_down();
+                    self.post().take_up();
+                    return self.begin(back, from);
+                }
+            }
+        }
+        self.post().take_up();
+        self.begin(client, from);
+    }
+
+    /// Accepts nobody for a while.
+    pub(super) fn pause(&mut self) {
+        let Some(listener) = self.listener.clone().filter(|_| !self.paused) else {
+            return;
+        };
+        self.shared.pause();
+        self.paused = true;
+        self.retry = Some(self.means.now + PAUSE);
+        let _ = epoll::delete(&self.epoll, &listener);
+    }
+
+    /// Accepting is tried again.
+    pub(super) fn resume(&mut self) {
+        self.retry = None;
+        self.retry_starved();
+        if let Some(listener) = &self.listener
+            && self.paused
+            && !self.shared.is_starved()
+            && watch(&self.epoll, listener).is_ok()
+        {
+            self.paused = false;
+            self.shared.resume();
+        }
+        if self.paused || !self.starved.is_empty() {
+            self.retry = Some(self.means.now + PAUSE);
+        }
+    }
+
+    /// Accepts nobody ever again.
+    pub(super) fn stop_accepting(&mut self) {
+        if let Some(listener) = self.listener.take() {
+            if std::mem::take(&mut self.paused) {
+                self.shared.resume();
+            } else {
+                let _ = epoll::delete(&self.epoll, &listener);
+            }
+        }
+    }
+}
+
+/// Waits at the listener.
+pub(super) fn watch(epoll: &OwnedFd, listener: &OwnedFd) -> Result<(), Errno> {
+    // Exclusive: a client wakes one worker, not all.
+    epoll::add(
+        epoll,
+        listener,
+        EventData::new_u64(LISTENER),
+        EventFlags::IN | EventFlags::EXCLUSIVE,
+    )
+}
