@@ -5,8 +5,8 @@ use std::process::Command;
 use anyhow::Context;
 use serde_json::Value;
 
+use crate::figures::{Effort, Figure, Group, Section};
 use crate::peers::Forwarder;
-use crate::rounds::{Effort, Figure, Group, Section};
 use crate::server::{Server, client};
 use crate::stage::{BULK, Stage};
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::figures::{Effort, Figure, Group, Section};
 use crate::peers::Forwarder;
-use crate::rounds::{Effort, Figure, Group, Section};
 use crate::server::{PATIENCE, Server};
 use crate::stage::{ECHO, Stage};
 

@@ -22,6 +22,7 @@
 mod common;
 
 mod bulk;
+mod figures;
 mod hold;
 mod idle;
 mod options;

@@ -1,8 +1,8 @@
 //! What is printed in the end.
 
 use crate::common::summary;
+use crate::figures::{Figure, Group, Results, Section};
 use crate::peers::DIRECT;
-use crate::rounds::{Figure, Group, Results, Section};
 
 /// One column of one section, with the figures of any contestant.
 struct Column<'a> {
