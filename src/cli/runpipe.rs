@@ -159,7 +159,8 @@ impl Show {
             let now = Instant::now();
             if limit.is_some_and(|at| at <= now) {
                 let open = pipe.open();
-                say(PROGRAM, &format!("{open} connections were cut after the drain timeout"));
+                let were = if open == 1 { "connection was" } else { "connections were" };
+                say(PROGRAM, &format!("{open} {were} cut after the drain timeout"));
                 break;
             }
             if now >= next {

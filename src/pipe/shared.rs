@@ -13,6 +13,7 @@ use super::counters::Counters;
 use super::event::Event;
 use super::resolve::Host;
 use super::shape::Shaper;
+use super::socket;
 
 /// What the workers are to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,10 @@ pub(super) struct Shared {
     pub(super) host: Arc<Host>,
     pub(super) shaper: Arc<Shaper>,
     pub(super) posts: Box<[Post]>,
+    /// Connections that may be open at once.
+    most: usize,
+    /// Whether that is so for want of descriptors.
+    scarce: bool,
     mode: AtomicU8,
     /// Connections that are open, or about to be accepted.
     open: AtomicUsize,
@@ -128,11 +133,18 @@ impl Post {
 impl Shared {
     pub(super) fn new(config: Config, address: SocketAddr, posts: Box<[Post]>) -> Shared {
         let host = Host::new(&config.host, config.remote_port, config.resolver.clone());
+        let allowed = config.max_connections.map_or(usize::MAX, usize::from);
+        // A client that gets no descriptor for its remote has taken one in vain, so what there is
+        // room for is found out first. Others in this process may use some up: then calls fail.
+        // Each worker will have a readiness queue.
+        let room = socket::room(posts.len());
         let shaper = Shaper::new(config.shape, std::time::Instant::now());
         Shared {
             address,
             host: Arc::new(host),
             shaper: Arc::new(shaper),
+            most: allowed.min(room),
+            scarce: room < allowed,
             mode: AtomicU8::new(Mode::Running as u8),
             open: AtomicUsize::new(0),
             paused: AtomicUsize::new(0),
@@ -168,17 +180,21 @@ impl Shared {
 
     /// Takes a place for one more connection, if there is one.
     pub(super) fn reserve(&self) -> bool {
-        let most = self.config.max_connections.map_or(usize::MAX, usize::from);
         let before = self.open.fetch_add(1, Ordering::AcqRel);
-        if before >= most {
+        if before >= self.most {
             self.open.fetch_sub(1, Ordering::AcqRel);
         }
-        before < most
+        before < self.most
     }
 
     /// Whether there is a place for one more.
     pub(super) fn has_room(&self) -> bool {
-        self.open() < self.config.max_connections.map_or(usize::MAX, usize::from)
+        self.open() < self.most
+    }
+
+    /// Whether it is descriptors that there is no place for.
+    pub(super) fn is_scarce(&self) -> bool {
+        self.scarce
     }
 
     /// Gives a place back that no connection came to take. Nobody is told: workers that find no

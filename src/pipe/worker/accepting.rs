@@ -25,6 +25,9 @@ impl Worker {
                 return self.pause();
             }
             if !self.shared.reserve() {
+                if self.shared.is_scarce() {
+                    self.shared.report(Event::Starved(Errno::MFILE.into()));
+                }
                 self.pause();
                 // Who ended meanwhile may not have seen that somebody waits.
                 if self.shared.has_room() {
