@@ -95,7 +95,7 @@ fn the_drain_timeout_cuts() {
     assert!(lasted >= Duration::from_millis(290), "cut after {lasted:?}");
     let finished = piped.running.finish();
     finished.expect_status(0);
-    finished.expect("what is said", finished.stderr.contains("were cut"), true);
+    finished.expect("what is said", finished.stderr.contains("1 connection was cut"), true);
 }
 
 #[test]
