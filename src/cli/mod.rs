@@ -12,7 +12,7 @@ mod source;
 
 pub use source::SourceChoice;
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use crate::escape::visible;
@@ -25,7 +25,18 @@ pub const FAILURE: u8 = 1;
 /// Writes one line to standard error: the program's name, a colon, the message. The message is
 /// made safe to print; a standard error that is closed is nobody's problem.
 pub fn say(program: &str, message: &str) {
-    let _ = writeln!(io::stderr(), "{program}: {}", visible(message.as_bytes()));
+    let _ = writeln!(io::stderr(), "{}", line(program, message));
+}
+
+/// A message as a line without its newline: the program's name, a colon, what is safe to print.
+fn line(program: &str, message: &str) -> String {
+    format!("{program}: {}", visible(message.as_bytes()))
+}
+
+/// Whether messages would be wiped away by the next refresh of standard output, which is cleared
+/// if it `is_screen`.
+fn is_wiped(is_screen: bool) -> bool {
+    is_screen && io::stderr().is_terminal()
 }
 
 /// Ends a program whose arguments clap did not take: help and version go to standard output, an

@@ -1,9 +1,6 @@
 //! What a program has to say beside what it shows.
 
-use std::io::{self, IsTerminal};
-
-use super::say;
-use crate::escape::visible;
+use super::{is_wiped, line, say};
 use crate::watch::{Looked, Source};
 
 /// What has been said already.
@@ -31,7 +28,7 @@ pub(super) struct Notes {
 impl Notes {
     /// Notes of `program`, which clears the terminal if its standard output `is_screen`.
     pub(super) fn new(program: &'static str, is_screen: bool) -> Notes {
-        let wiped = is_screen && io::stderr().is_terminal();
+        let wiped = is_wiped(is_screen);
         Notes { program, wiped, lines: Vec::new(), said: Said::default() }
     }
 
@@ -53,7 +50,7 @@ impl Notes {
     }
 
     fn line(&self, message: &str) -> String {
-        format!("{}: {}", self.program, visible(message.as_bytes()))
+        line(self.program, message)
     }
 
     /// Says what a look found that its user should know, each kind of trouble once.

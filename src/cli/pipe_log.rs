@@ -2,13 +2,14 @@
 //! bounded rate.
 
 use std::collections::VecDeque;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::{is_wiped, line};
 use crate::escape::visible;
 use crate::pipe::{ConnectError, Event, Report};
 use crate::traffic::Traffic;
@@ -97,7 +98,7 @@ impl Words {
     }
 
     fn line(&self, message: &str) -> String {
-        format!("{}: {}", self.program, visible(message.as_bytes()))
+        line(self.program, message)
     }
 }
 
@@ -131,7 +132,7 @@ impl Log {
     /// There is no thread to be had.
     pub(super) fn start(program: &'static str, every: bool, is_screen: bool) -> io::Result<Log> {
         let (sender, receiver) = sync_channel(WAITING);
-        let wiped = is_screen && io::stderr().is_terminal();
+        let wiped = is_wiped(is_screen);
         let state = Arc::new(State { wiped, ..State::default() });
         let words = Words::new(program, every);
         let thread = thread::Builder::new().name("log".to_owned()).spawn({
