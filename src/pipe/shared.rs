@@ -36,8 +36,6 @@ pub(super) struct Shared {
     pub(super) posts: Box<[Post]>,
     /// Connections that may be open at once.
     most: usize,
-    /// Whether that is so for want of descriptors.
-    scarce: bool,
     mode: AtomicU8,
     /// Connections that are open, or about to be accepted.
     open: AtomicUsize,
@@ -100,10 +98,14 @@ impl Post {
         self.load.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Gives the worker a client; back if it has ended.
+    /// Gives the worker a client, which counts as its own from now on; back if it has ended.
     pub(super) fn give(&self, client: OwnedFd, from: SocketAddr) -> Option<OwnedFd> {
         match &mut *self.inbox() {
-            Some(inbox) => inbox.push((client, from)),
+            Some(inbox) => {
+                // Under the lock: the worker may be done with the client the next moment.
+                self.take_up();
+                inbox.push((client, from));
+            }
             None => return Some(client),
         }
         self.ring();
@@ -144,7 +146,6 @@ impl Shared {
             host: Arc::new(host),
             shaper: Arc::new(shaper),
             most: allowed.min(room),
-            scarce: room < allowed,
             mode: AtomicU8::new(Mode::Running as u8),
             open: AtomicUsize::new(0),
             paused: AtomicUsize::new(0),
@@ -194,7 +195,7 @@ impl Shared {
 
     /// Whether it is descriptors that there is no place for.
     pub(super) fn is_scarce(&self) -> bool {
-        self.scarce
+        self.config.max_connections.is_none_or(|allowed| self.most < allowed.get())
     }
 
     /// Gives a place back that no connection came to take. Nobody is told: workers that find no

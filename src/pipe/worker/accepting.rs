@@ -77,19 +77,12 @@ impl Worker {
             .min_by_key(|(_, load)| *load)
             .unwrap_or((self.number, own));
         // A hand-over costs a switch of threads: a small difference is none.
-        if least < own - own / 8 {
-            posts[idlest].take_up();
-            match posts[idlest].give(client, from) {
-                None => return,
-                Some(back) => {
-                    posts[idlest].put_down();
-                    self.post().take_up();
-                    return self.begin(back, from);
-                }
-            }
+        let kept =
+            if least < own - own / 8 { posts[idlest].give(client, from) } else { Some(client) };
+        if let Some(client) = kept {
+            self.post().take_up();
+            self.begin(client, from);
         }
-        self.post().take_up();
-        self.begin(client, from);
     }
 
     /// Accepts nobody for a while.
