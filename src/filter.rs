@@ -26,6 +26,11 @@ impl Filter {
         })
     }
 
+    /// A filter of patterns that were compiled by [`compile`].
+    pub fn of(include: Vec<Regex>, exclude: Vec<Regex>) -> Filter {
+        Filter { include, exclude }
+    }
+
     /// Whether a process of this command line is to be shown: some `include` is found anywhere in
     /// it, or there is none, and no `exclude` is.
     ///

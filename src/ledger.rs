@@ -4,29 +4,59 @@
 //! caller says it is.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::hash::BuildHasher;
+use std::ops::AddAssign;
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 
-use crate::filter::Filter;
 use crate::monitor::{Reason, Share};
-use crate::processes::{CommandLine, ProcessId};
-use crate::traffic::{Row, Traffic};
+use crate::processes::{Described, ProcessId};
+use crate::selection::{Selected, Selection};
+use crate::traffic::{Name, Row, Traffic};
 
 type Map<K, V> = HashMap<K, V, RandomState>;
 
 /// The name of the line in which the oldest ended processes are folded together.
 pub const ENDED: &str = "(ended)";
 
-/// What a ledger counts and how much it remembers.
+/// Where the bytes of a process stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// What its line is called.
+    pub name: Name,
+    /// Which of its bytes stand there; the others are shown nowhere.
+    pub selected: Selected,
+}
+
+/// Decides on which line a process stands. Asked when its first bytes come, and again only when it
+/// has changed what it is called.
+pub trait Naming: fmt::Debug + Send {
+    /// The line of such a process.
+    fn line(&mut self, process: &Described) -> Line;
+
+    /// What is shown of the bytes that have no process.
+    fn of_unattributed(&self) -> Selected;
+}
+
+/// A process stands on the line of its command line.
+impl Naming for Selection {
+    fn line(&mut self, process: &Described) -> Line {
+        Line { name: process.command_line.clone(), selected: self.of(&process.command_line) }
+    }
+
+    fn of_unattributed(&self) -> Selected {
+        Selection::of_unattributed(self)
+    }
+}
+
+/// What a ledger shows and how much it remembers.
 #[derive(Debug)]
 pub struct Options {
-    /// Which command lines have a line.
-    pub filter: Filter,
-    /// Whether flows that never left this host are left out.
-    pub ignore_local: bool,
-    /// How many command lines of ended processes are remembered by name.
+    /// Who stands on which line.
+    pub naming: Box<dyn Naming>,
+    /// How many lines on which only ended processes stand are remembered by name.
     pub ended_lines: usize,
     /// How many bytes of memory their names may take.
     pub ended_bytes: usize,
@@ -34,12 +64,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options {
-            filter: Filter::default(),
-            ignore_local: false,
-            ended_lines: 1000,
-            ended_bytes: 4 << 20,
-        }
+        Options { naming: Box::<Selection>::default(), ended_lines: 1000, ended_bytes: 4 << 20 }
     }
 }
 
@@ -52,26 +77,57 @@ pub enum Show {
     Bandwidth,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Account {
-    total: Traffic,
-    /// Bytes of this refresh.
-    recent: Traffic,
+/// What was used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// All bytes so far.
+    pub total: Traffic,
+    /// Those of this refresh.
+    pub recent: Traffic,
 }
 
-impl Account {
+impl AddAssign for Account {
+    fn add_assign(&mut self, other: Account) {
+        self.total += other.total;
+        self.recent += other.recent;
+    }
+}
+
+/// The bytes of a process or a reason, those that never left this host apart.
+#[derive(Clone, Copy, Debug, Default)]
+struct Both {
+    remote: Account,
+    local: Account,
+}
+
+impl Both {
+    fn of(&mut self, share: &Share) -> &mut Account {
+        if share.local { &mut self.local } else { &mut self.remote }
+    }
+
     fn credit(&mut self, share: &Share) {
-        self.total += share.traffic;
-        self.recent += share.recent;
+        *self.of(share) += Account { total: share.traffic, recent: share.recent };
+    }
+
+    fn begin(&mut self) {
+        self.remote.recent = Traffic::ZERO;
+        self.local.recent = Traffic::ZERO;
+    }
+
+    fn selected(&self, selected: Selected) -> Account {
+        let mut sum = if selected.remote { self.remote } else { Account::default() };
+        if selected.local {
+            sum += self.local;
+        }
+        sum
     }
 }
 
 #[derive(Debug)]
 struct Live {
-    command_line: CommandLine,
-    /// Whether the filter selects it: asked once for a command line, not once a refresh.
-    selected: bool,
-    account: Account,
+    process: Described,
+    line: Line,
+    bytes: Both,
 }
 
 #[derive(Debug)]
@@ -86,14 +142,14 @@ struct Ended {
 pub struct Ledger {
     options: Options,
     live: Map<ProcessId, Live>,
-    /// The command lines of ended processes whose flows may still bring bytes; `None` for one that
-    /// the filter leaves out.
-    names: Map<ProcessId, Option<CommandLine>>,
-    ended: Map<CommandLine, Ended>,
+    /// The lines of ended processes whose flows may still bring bytes.
+    names: Map<ProcessId, Line>,
+    ended: Map<Name, Ended>,
     ended_bytes: usize,
     endings: u64,
     folded: Account,
-    unattributed: [Account; Reason::ALL.len()],
+    folded_name: Name,
+    unattributed: [Both; Reason::ALL.len()],
     refreshed: Option<Instant>,
     elapsed: Duration,
 }
@@ -109,6 +165,7 @@ impl Ledger {
             ended_bytes: 0,
             endings: 0,
             folded: Account::default(),
+            folded_name: ENDED.as_bytes().into(),
             unattributed: Default::default(),
             refreshed: None,
             elapsed: Duration::ZERO,
@@ -118,80 +175,82 @@ impl Ledger {
     /// Begins a refresh: what comes now is what its rates are made of.
     pub fn begin(&mut self) {
         for live in self.live.values_mut() {
-            live.account.recent = Traffic::ZERO;
+            live.bytes.begin();
         }
         for ended in self.ended.values_mut() {
             ended.account.recent = Traffic::ZERO;
         }
-        for account in self.unattributed.iter_mut().chain([&mut self.folded]) {
-            account.recent = Traffic::ZERO;
-        }
+        self.unattributed.iter_mut().for_each(Both::begin);
+        self.folded.recent = Traffic::ZERO;
     }
 
-    /// Accounts a share. `command_line` names a process that has none of the ledger's lines yet.
-    pub fn credit(&mut self, share: &Share, command_line: impl FnOnce() -> CommandLine) {
-        if share.local && self.options.ignore_local {
-            return;
-        }
+    /// Accounts a share. `describe` tells of a process that has no line yet.
+    pub fn credit(&mut self, share: &Share, describe: impl FnOnce() -> Described) {
         if let Some(reason) = share.from {
-            self.unattributed[reason.index()].total -= share.traffic - share.recent;
+            let stood = self.unattributed[reason.index()].of(share);
+            stood.total -= share.traffic - share.recent;
         }
         let process = match share.to {
             Ok(process) => process,
             Err(reason) => return self.unattributed[reason.index()].credit(share),
         };
         if let Some(live) = self.live.get_mut(&process) {
-            return live.account.credit(share);
+            return live.bytes.credit(share);
         }
-        match self.names.get(&process) {
-            Some(Some(name)) => {
+        if let Some(Line { name, selected }) = self.names.get(&process) {
+            if (share.local && selected.local) || (!share.local && selected.remote) {
                 let line = self.ended.get_mut(name).map(|ended| &mut ended.account);
-                return line.unwrap_or(&mut self.folded).credit(share);
+                *line.unwrap_or(&mut self.folded) +=
+                    Account { total: share.traffic, recent: share.recent };
             }
-            Some(None) => return,
-            None => {}
+            return;
         }
-        let mut live =
-            Live { selected: false, command_line: command_line(), account: Account::default() };
-        live.selected = self.options.filter.selects(&live.command_line);
-        live.account.credit(share);
+        let described = describe();
+        let line = self.options.naming.line(&described);
+        let mut live = Live { process: described, line, bytes: Both::default() };
+        live.bytes.credit(share);
         self.live.insert(process, live);
     }
 
-    /// Renames a process that has called exec or set its title. Its bytes move along: a line is
-    /// what its processes are called now.
-    pub fn rename(&mut self, process: ProcessId, command_line: &CommandLine) {
+    /// Tells what a process is now, which may have called exec or set its title. Its bytes move
+    /// along: a line is what its processes are called now.
+    pub fn rename(&mut self, process: ProcessId, described: &Described) {
         if let Some(live) = self.live.get_mut(&process)
-            && live.command_line != *command_line
+            && live.process != *described
         {
-            live.command_line = command_line.clone();
-            live.selected = self.options.filter.selects(command_line);
+            live.process = described.clone();
+            live.line = self.options.naming.line(described);
+        }
+    }
+
+    /// Decides anew for every process that lives. What has ended stays where it stood.
+    pub fn set_naming(&mut self, naming: Box<dyn Naming>) {
+        self.options.naming = naming;
+        for live in self.live.values_mut() {
+            live.line = self.options.naming.line(&live.process);
         }
     }
 
     /// Processes that have brought bytes in this refresh.
     pub fn active(&self) -> impl Iterator<Item = ProcessId> {
-        self.live.iter().filter(|(_, l)| !l.account.recent.is_zero()).map(|(process, _)| *process)
+        let brought = |live: &Live| !live.bytes.selected(Selected::ALL).recent.is_zero();
+        self.live.iter().filter(move |(_, live)| brought(live)).map(|(process, _)| *process)
     }
 
-    /// Processes that have ended: their bytes stay on their command line.
+    /// Processes that have ended: their bytes stay on their line.
     pub fn ended(&mut self, processes: impl IntoIterator<Item = ProcessId>) {
         for process in processes {
-            let Some(live) = self.live.remove(&process) else { continue };
-            if !live.selected {
-                self.names.insert(process, None);
+            let Some(Live { line, bytes, .. }) = self.live.remove(&process) else { continue };
+            self.names.insert(process, line.clone());
+            if !line.selected.any() {
                 continue;
             }
-            self.names.insert(process, Some(live.command_line.clone()));
-            if !self.ended.contains_key(&live.command_line) {
-                self.ended_bytes += live.command_line.len();
+            if !self.ended.contains_key(&line.name) {
+                self.ended_bytes += line.name.len();
             }
-            let ended = self
-                .ended
-                .entry(live.command_line)
-                .or_insert(Ended { account: Account::default(), last: 0 });
-            ended.account.total += live.account.total;
-            ended.account.recent += live.account.recent;
+            let new = Ended { account: Account::default(), last: 0 };
+            let ended = self.ended.entry(line.name).or_insert(new);
+            ended.account += bytes.selected(line.selected);
             self.endings += 1;
             ended.last = self.endings;
         }
@@ -213,8 +272,8 @@ impl Ledger {
         if !too_many(self) {
             return;
         }
-        let living: HashSet<&CommandLine> = self.live.values().map(|l| &l.command_line).collect();
-        let mut oldest: Vec<(u64, CommandLine)> = self
+        let living: HashSet<&Name> = self.live.values().map(|live| &live.line.name).collect();
+        let mut oldest: Vec<(u64, Name)> = self
             .ended
             .iter()
             .filter(|(name, _)| !living.contains(name))
@@ -227,8 +286,7 @@ impl Ledger {
             }
             if let Some(ended) = self.ended.remove(&name) {
                 self.ended_bytes -= name.len();
-                self.folded.total += ended.account.total;
-                self.folded.recent += ended.account.recent;
+                self.folded += ended.account;
             }
         }
     }
@@ -240,31 +298,40 @@ impl Ledger {
         self.refreshed = Some(at);
     }
 
-    /// A row for each command line that the filter selects, and one for the folded ones; those
-    /// without bytes too, in no order.
-    pub fn rows(&self, show: Show) -> Vec<Row> {
-        let live = self.live.values().filter(|l| l.selected).map(|l| (&l.command_line, &l.account));
-        let ended = self.ended.iter().map(|(command_line, e)| (command_line, &e.account));
-        let mut lines: Map<&[u8], Account> = Map::default();
-        for (command_line, account) in live.chain(ended) {
-            let line = lines.entry(command_line).or_default();
-            line.total += account.total;
-            line.recent += account.recent;
+    /// How long this refresh has lasted; no time for the first one.
+    pub fn elapsed(&self) -> Duration {
+        self.elapsed
+    }
+
+    /// What stands on each line, and on the one of what was folded; lines without bytes too, in no
+    /// order.
+    pub fn lines(&self) -> impl Iterator<Item = (&Name, Account)> {
+        let live = self.live.values().filter(|live| live.line.selected.any());
+        let live = live.map(|live| (&live.line.name, live.bytes.selected(live.line.selected)));
+        let ended = self.ended.iter().map(|(name, ended)| (name, ended.account));
+        let mut lines: Map<&Name, Account> = Map::default();
+        for (name, account) in live.chain(ended).chain([(&self.folded_name, self.folded)]) {
+            *lines.entry(name).or_default() += account;
         }
-        let mut rows: Vec<Row> = lines
-            .into_iter()
-            .map(|(name, account)| Row::new(self.shown(&account, show), name.to_vec()))
-            .collect();
-        rows.push(Row::new(self.shown(&self.folded, show), ENDED));
-        rows
+        lines.into_iter()
+    }
+
+    /// What has no process, for each reason why.
+    pub fn unattributed_lines(&self) -> impl Iterator<Item = (Reason, Account)> {
+        let selected = self.options.naming.of_unattributed();
+        let accounts = self.unattributed.iter().map(move |both| both.selected(selected));
+        Reason::ALL.into_iter().zip(accounts)
+    }
+
+    /// A row for each line, and one for the folded ones; those without bytes too, in no order.
+    pub fn rows(&self, show: Show) -> Vec<Row> {
+        self.lines().map(|(name, account)| Row::new(self.shown(&account, show), &**name)).collect()
     }
 
     /// A row for each reason why bytes have no process, such as `(forwarded)`.
     pub fn unattributed(&self, show: Show) -> Vec<Row> {
-        Reason::ALL
-            .into_iter()
-            .zip(&self.unattributed)
-            .map(|(reason, account)| Row::new(self.shown(account, show), format!("({reason})")))
+        self.unattributed_lines()
+            .map(|(reason, account)| Row::new(self.shown(&account, show), format!("({reason})")))
             .collect()
     }
 

@@ -15,6 +15,7 @@ pub mod netlink;
 pub mod pipe;
 pub mod processes;
 pub mod render;
+pub mod selection;
 pub mod sockets;
 pub mod traffic;
 pub mod view;

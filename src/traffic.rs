@@ -1,7 +1,12 @@
 //! The values that every stage counts in: bytes received and sent, their rates, and whose they are.
 
 use std::ops::{Add, AddAssign, Sub, SubAssign};
+use std::sync::Arc;
 use std::time::Duration;
+
+/// What a line is called: a command line, an application, a pipe. Bytes, not text: nobody has
+/// escaped or cut them, and nothing in them can be trusted.
+pub type Name = Arc<[u8]>;
 
 /// Accumulated bytes, as the program at this end of the flow sees them.
 ///

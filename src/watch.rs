@@ -1,9 +1,11 @@
 //! One look at the kernel after another: the sources, the order in which they are read, and the
 //! ledger that gets what they say.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 
 use rustix::io::Errno;
@@ -11,11 +13,11 @@ use thiserror::Error;
 
 use crate::addresses::{self, LocalAddresses};
 use crate::conntrack;
-use crate::flow::Flow;
+use crate::flow::{Flow, Protocol};
 use crate::ledger::Ledger;
-use crate::monitor::{Attribution, Share, Surroundings};
+use crate::monitor::{Attribution, Reason, Share, Surroundings};
 use crate::netlink::NetlinkError;
-use crate::processes::{CommandLine, Owners};
+use crate::processes::{Described, LabelBy, Owners, ProcessId};
 use crate::sockets::{self, Ends, Socket, SocketTable};
 
 /// Where bytes are counted.
@@ -25,6 +27,42 @@ pub enum Source {
     Conntrack,
     /// By the TCP sockets themselves: payload bytes.
     Sockets,
+}
+
+/// Which source is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SourceChoice {
+    /// [`Source::Conntrack`].
+    Conntrack,
+    /// [`Source::Sockets`].
+    Sockets,
+    /// Conntrack where it counts, else sockets.
+    #[default]
+    Auto,
+}
+
+impl FromStr for SourceChoice {
+    type Err = ();
+
+    /// `conntrack`, `sockets` or `auto`.
+    fn from_str(name: &str) -> Result<SourceChoice, ()> {
+        match name {
+            "conntrack" => Ok(SourceChoice::Conntrack),
+            "sockets" => Ok(SourceChoice::Sockets),
+            "auto" => Ok(SourceChoice::Auto),
+            _ => Err(()),
+        }
+    }
+}
+
+impl fmt::Display for SourceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SourceChoice::Conntrack => Source::Conntrack.fmt(f),
+            SourceChoice::Sockets => Source::Sockets.fmt(f),
+            SourceChoice::Auto => f.write_str("auto"),
+        }
+    }
 }
 
 impl fmt::Display for Source {
@@ -112,6 +150,9 @@ pub struct Watch {
     owners: Owners,
     table: SocketTable,
     attribution: Attribution,
+    /// This process, and the ports of its pipes.
+    own: Option<ProcessId>,
+    pipes: HashSet<u16>,
     proc: PathBuf,
 }
 
@@ -134,11 +175,24 @@ impl Watch {
             sockets: sockets::Reader::open(proc),
             addresses,
             local,
+            own: owners.own(),
             owners,
             table: SocketTable::default(),
             attribution: Attribution::new(lookback),
+            pipes: HashSet::new(),
             proc: proc.to_owned(),
         })
+    }
+
+    /// From now on processes are labelled by the first of these that they have.
+    pub fn label_by(&mut self, labels: Vec<LabelBy>) {
+        self.owners.label_by(labels);
+    }
+
+    /// This process forwards TCP connections between these local and those remote ports, and
+    /// accounts them itself: what it holds of them is [`Reason::OwnPipe`] from now on.
+    pub fn leave_to_pipes(&mut self, ports: impl IntoIterator<Item = u16>) {
+        self.pipes.extend(ports);
     }
 
     /// What is watched.
@@ -205,8 +259,8 @@ impl Watch {
 
         let active: Vec<_> = ledger.active().collect();
         for process in active {
-            if let Some(command_line) = self.owners.command_line(process) {
-                ledger.rename(process, command_line);
+            if let Some(described) = self.owners.described(process) {
+                ledger.rename(process, described);
             }
         }
         ledger.ended(processes.ended);
@@ -218,7 +272,7 @@ impl Watch {
 
     /// Reads every flow of the source and accounts its new bytes. Returns whether all were there.
     fn flows(&mut self, ledger: &mut Ledger, looked: &mut Looked) -> Result<bool, WatchError> {
-        let Watch { counting, owners, table, attribution, local, .. } = self;
+        let Watch { counting, owners, table, attribution, local, own, pipes, .. } = self;
         attribution.begin();
         attribution.expect(match counting {
             Counting::Conntrack(_) => {
@@ -238,9 +292,12 @@ impl Watch {
                 let free = usize::from(shares[0].is_some());
                 shares[free] = Some(share);
             });
-            for share in shares.into_iter().flatten() {
+            for mut share in shares.into_iter().flatten() {
+                if own.is_some_and(|own| share.to == Ok(own)) && is_of_pipe(flow, pipes) {
+                    share.to = Err(Reason::OwnPipe);
+                }
                 ledger.credit(&share, || match share.to {
-                    Ok(process) => owners.command_line(process).cloned().unwrap_or_else(unknown),
+                    Ok(process) => owners.described(process).cloned().unwrap_or_else(unknown),
                     Err(_) => unknown(),
                 });
             }
@@ -265,9 +322,17 @@ impl Watch {
     }
 }
 
+/// Whether a flow of this process is one of its pipes'. A connection to something else of its own,
+/// such as a name server, uses none of their ports.
+fn is_of_pipe(flow: &Flow, ports: &HashSet<u16>) -> bool {
+    let ends = [&flow.original, &flow.reply].map(|tuple| [tuple.source, tuple.destination]);
+    flow.original.protocol == Protocol::TCP
+        && ends.as_flattened().iter().any(|end| ports.contains(&end.port))
+}
+
 /// Who has held a socket is known by name; this stands for the case that it isn't after all.
-fn unknown() -> CommandLine {
-    Arc::from(&b"[?]"[..])
+fn unknown() -> Described {
+    Described { command_line: Arc::from(&b"[?]"[..]), label: None }
 }
 
 fn no_proc(path: &Path, errno: Errno) -> WatchError {

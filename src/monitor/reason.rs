@@ -17,17 +17,20 @@ pub enum Reason {
     Kernel,
     /// Several processes share the address, and the kernel doesn't tell which one it was.
     Ambiguous,
+    /// This program's own pipes carry them, which account what they forward themselves.
+    OwnPipe,
 }
 
 impl Reason {
     /// Every reason, in order.
-    pub const ALL: [Reason; 6] = [
+    pub const ALL: [Reason; 7] = [
         Reason::Forwarded,
         Reason::Exited,
         Reason::NoPermission,
         Reason::OtherNamespace,
         Reason::Kernel,
         Reason::Ambiguous,
+        Reason::OwnPipe,
     ];
 
     /// A stable name, for machines and for the line of `--unattributed`.
@@ -39,6 +42,7 @@ impl Reason {
             Reason::OtherNamespace => "other namespace",
             Reason::Kernel => "kernel",
             Reason::Ambiguous => "ambiguous",
+            Reason::OwnPipe => "own pipe",
         }
     }
 

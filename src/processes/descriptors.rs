@@ -7,10 +7,13 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Mode, OFlags, RawDir, fstat, openat, readlinkat_raw, statat};
+use rustix::fs::{
+    AtFlags, Mode, OFlags, RawDir, fstat, openat, readlinkat, readlinkat_raw, statat,
+};
 use rustix::io::Errno;
 
 use super::describe::{self, COMMAND_LINE_MAX};
+use super::label;
 
 /// Room for about a thousand directory entries a system call.
 const DIRECTORY_BUFFER: usize = 32 * 1024;
@@ -18,6 +21,11 @@ const DIRECTORY_BUFFER: usize = 32 * 1024;
 const LINK_BUFFER: usize = 40;
 /// `/proc/PID/stat` has about 350 bytes.
 const STAT_BUFFER: usize = 4096;
+/// `/proc/PID/status` has about 1500 bytes, more where there are many groups; the user is among the
+/// first.
+const STATUS_BUFFER: usize = 4096;
+/// A dozen paths, each at most `PATH_MAX`; nearly always one line.
+const CGROUP_BUFFER: usize = 64 * 1024;
 
 /// Why nothing could be read of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +93,11 @@ impl Proc {
         })
     }
 
+    /// The number of the process that asks.
+    pub(super) fn own(&self) -> Option<u32> {
+        describe::number(readlinkat(&self.root, "self", Vec::new()).ok()?.as_bytes())
+    }
+
     /// The start time and the name of a process.
     pub(super) fn stat(&self, pid: u32) -> Result<(u64, Vec<u8>), Unreadable> {
         let bytes = self.read(pid, "stat", STAT_BUFFER)?;
@@ -96,6 +109,22 @@ impl Proc {
     /// The raw command line of a process.
     pub(super) fn cmdline(&self, pid: u32) -> Result<Vec<u8>, Unreadable> {
         self.read(pid, "cmdline", COMMAND_LINE_MAX)
+    }
+
+    /// The effective user of a process.
+    pub(super) fn user(&self, pid: u32) -> Option<u32> {
+        label::user(&self.read(pid, "status", STATUS_BUFFER).ok()?)
+    }
+
+    /// The cgroups of a process.
+    pub(super) fn cgroup(&self, pid: u32) -> Result<Vec<u8>, Unreadable> {
+        self.read(pid, "cgroup", CGROUP_BUFFER)
+    }
+
+    /// The path of a process's executable file.
+    pub(super) fn exe(&self, pid: u32) -> Option<Vec<u8>> {
+        let target = readlinkat(&self.root, format!("{pid}/exe"), Vec::new()).ok()?;
+        Some(label::exe(target.as_bytes()))
     }
 
     fn read(&self, pid: u32, name: &str, limit: usize) -> Result<Vec<u8>, Unreadable> {

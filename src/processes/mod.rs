@@ -2,12 +2,14 @@
 
 mod describe;
 mod descriptors;
+mod label;
 mod owners;
 
 pub use describe::COMMAND_LINE_MAX;
+pub use label::LabelBy;
 pub use owners::{Owners, Ownership};
 
-use std::sync::Arc;
+use crate::traffic::Name;
 
 /// A process. The kernel uses process numbers again, so that the number alone is nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -20,4 +22,14 @@ pub struct ProcessId {
 
 /// How a process is shown and matched: `/proc/PID/cmdline` with spaces for NUL bytes, or its name
 /// in brackets where that is empty. Bytes, not text, and nothing in it can be trusted.
-pub type CommandLine = Arc<[u8]>;
+pub type CommandLine = Name;
+
+/// What is known of a process beside its identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    /// How it is shown and matched.
+    pub command_line: CommandLine,
+    /// By what it may be grouped, as asked for (see [`Owners::label_by`]); `None` where that was not
+    /// asked, or the process has no such thing.
+    pub label: Option<Name>,
+}

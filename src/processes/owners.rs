@@ -13,8 +13,10 @@ use rustix::io::Errno;
 
 use super::describe;
 use super::descriptors::{Listed, Proc, TableSize, Unreadable};
-use super::{CommandLine, ProcessId};
+use super::label::{self, LabelBy, Users};
+use super::{Described, ProcessId};
 use crate::sockets::{Inode, SocketTable};
+use crate::traffic::Name;
 
 type Map<K, V> = HashMap<K, V, RandomState>;
 type Set<K> = HashSet<K, RandomState>;
@@ -59,9 +61,9 @@ struct Known {
     /// Its descriptors that are network sockets, in their order.
     sockets: Vec<(u32, Inode)>,
     denied: bool,
-    command_line: CommandLine,
-    /// The look at which identity and command line were read last; 0 before that.
-    described: u32,
+    described: Described,
+    /// The look at which identity, command line and label were read last; 0 before that.
+    read: u32,
 }
 
 /// A descriptor that refers to a socket.
@@ -120,6 +122,9 @@ pub struct Owners {
     searched: bool,
     denied: usize,
     failed: Option<Errno>,
+    /// What processes are labelled by: the first of these that a process has.
+    labels: Vec<LabelBy>,
+    users: Users,
 }
 
 impl Owners {
@@ -142,6 +147,8 @@ impl Owners {
             searched: false,
             denied: 0,
             failed: None,
+            labels: Vec::new(),
+            users: Users::default(),
         })
     }
 
@@ -219,10 +226,21 @@ impl Owners {
         }
     }
 
-    /// The command line of a process that owned a socket at this look or before; `None` if it is
-    /// not known (any more).
-    pub fn command_line(&self, id: ProcessId) -> Option<&CommandLine> {
-        self.processes.get(&id.pid).filter(|p| p.id == id).map(|p| &p.command_line)
+    /// The process that asks, as this procfs knows it.
+    pub fn own(&self) -> Option<ProcessId> {
+        let pid = self.proc.own()?;
+        Some(ProcessId { start_time: self.proc.stat(pid).ok()?.0, pid })
+    }
+
+    /// From now on processes are labelled by the first of these that they have.
+    pub fn label_by(&mut self, labels: Vec<LabelBy>) {
+        self.labels = labels;
+    }
+
+    /// What is known of a process that owned a socket at this look or before; `None` if it is not
+    /// known (any more).
+    pub fn described(&self, id: ProcessId) -> Option<&Described> {
+        self.processes.get(&id.pid).filter(|p| p.id == id).map(|p| &p.described)
     }
 
     /// Brings the list of processes up to date; returns those that have ended.
@@ -261,8 +279,11 @@ impl Owners {
                     exact: 0,
                     sockets: Vec::new(),
                     denied: false,
-                    command_line: describe::command_line(&[], &comm),
-                    described: 0,
+                    described: Described {
+                        command_line: describe::command_line(&[], &comm),
+                        label: None,
+                    },
+                    read: 0,
                 },
             );
         }
@@ -396,7 +417,7 @@ impl Owners {
         let youngest = holders
             .iter()
             .filter(|holder| !lasting || holder.since < look)
-            .filter_map(|holder| self.described(holder.pid))
+            .filter_map(|holder| self.describe(holder.pid))
             .max();
         if !holders.is_empty() {
             self.holders.insert(inode, holders);
@@ -406,9 +427,9 @@ impl Owners {
 
     /// The identity of a process, read again once a look: it may have called exec, changed its
     /// title, or be another process under the same number.
-    fn described(&mut self, pid: u32) -> Option<ProcessId> {
+    fn describe(&mut self, pid: u32) -> Option<ProcessId> {
         let known = self.processes.get_mut(&pid)?;
-        if known.described == self.look {
+        if known.read == self.look {
             return Some(known.id);
         }
         let (start_time, comm) = self.proc.stat(pid).ok()?;
@@ -416,14 +437,26 @@ impl Owners {
             known.directory = 0; // the next look lists it as a new process
             return None;
         }
-        known.described = self.look;
+        known.read = self.look;
         if let Ok(cmdline) = self.proc.cmdline(pid) {
             // A process that is about to end has given its memory back, its command line with it.
-            let ending = cmdline.is_empty() && !known.command_line.starts_with(b"[");
+            let ending = cmdline.is_empty() && !known.described.command_line.starts_with(b"[");
             if !ending {
                 let read = describe::command_line(&cmdline, &comm);
-                if read != known.command_line {
-                    known.command_line = read;
+                if read != known.described.command_line {
+                    known.described.command_line = read;
+                }
+                let mut labels = self.labels.iter();
+                let (proc, users) = (&self.proc, &mut self.users);
+                let label = labels.find_map(|by| match by {
+                    LabelBy::Program => Some(label::program(&cmdline, &comm)),
+                    LabelBy::User => proc.user(pid).map(|user| users.name(user)),
+                    LabelBy::Unit => label::unit(&proc.cgroup(pid).ok()?),
+                    LabelBy::Container => label::container(&proc.cgroup(pid).ok()?),
+                    LabelBy::Exe => proc.exe(pid),
+                });
+                if label.as_deref() != known.described.label.as_deref() {
+                    known.described.label = label.map(Name::from);
                 }
             }
         }

@@ -1,13 +1,15 @@
 mod sums;
 
 use super::*;
+use crate::filter::Filter;
+use crate::selection::Selector;
 
 fn process(pid: u32) -> ProcessId {
     ProcessId { start_time: 1, pid }
 }
 
-fn line(text: &str) -> CommandLine {
-    text.as_bytes().into()
+fn called(text: &str) -> Described {
+    Described { command_line: text.as_bytes().into(), label: None }
 }
 
 /// New bytes of a process.
@@ -25,14 +27,18 @@ fn local(share: Share) -> Share {
     Share { local: true, ..share }
 }
 
+fn selecting(filter: Filter, ignore_local: bool) -> Options {
+    let selector = Selector { filter, ignore_local, here: true };
+    Options { naming: Box::new(Selection::new(vec![selector])), ..Options::default() }
+}
+
 fn excluding(pattern: &str) -> Options {
-    let filter = Filter::new(&[], &[pattern.to_owned()]).unwrap();
-    Options { filter, ..Options::default() }
+    selecting(Filter::new(&[], &[pattern.to_owned()]).unwrap(), false)
 }
 
 impl Ledger {
     fn give(&mut self, share: Share, name: &str) {
-        self.credit(&share, || line(name));
+        self.credit(&share, || called(name));
     }
 
     /// For a process that has a name here already.
@@ -92,12 +98,12 @@ fn a_number_that_is_used_again_is_another_process() {
 fn what_a_process_is_called_now_is_its_line() {
     let mut ledger = Ledger::new(excluding("^hidden"));
     ledger.give(share(1, 10, 1), "sh");
-    ledger.rename(process(1), &line("wget"));
+    ledger.rename(process(1), &called("wget"));
     assert_eq!(ledger.shows(Show::Traffic), [row("wget", 10, 1)]);
-    ledger.rename(process(1), &line("hidden"));
+    ledger.rename(process(1), &called("hidden"));
     assert_eq!(ledger.shows(Show::Traffic), []);
     ledger.give_again(share(1, 10, 1));
-    ledger.rename(process(1), &line("curl"));
+    ledger.rename(process(1), &called("curl"));
     assert_eq!(ledger.shows(Show::Traffic), [row("curl", 20, 2)]);
 }
 
@@ -112,7 +118,7 @@ fn an_ended_process_keeps_its_line_and_gets_late_bytes() {
     // Another of that name lives.
     ledger.give(share(2, 100, 100), "wget");
     assert_eq!(ledger.shows(Show::Traffic), [row("wget", 111, 102)]);
-    ledger.rename(process(1), &line("curl")); // what has ended is called nothing else any more
+    ledger.rename(process(1), &called("curl")); // what has ended is called nothing else any more
     ledger.ended([process(1), process(2), process(3)]);
     assert_eq!(ledger.shows(Show::Traffic), [row("wget", 111, 102)]);
     assert_eq!((ledger.live.len(), ledger.ended.len(), ledger.names.len()), (0, 1, 2));
@@ -203,7 +209,7 @@ fn what_the_filter_leaves_out_is_never_folded_in() {
 
 #[test]
 fn ignoring_local_flows_leaves_out_all_of_them() {
-    let mut ledger = Ledger::new(Options { ignore_local: true, ..Options::default() });
+    let mut ledger = Ledger::new(selecting(Filter::default(), true));
     ledger.give(local(share(1, 10, 1)), "wget");
     ledger.give(local(lost(Reason::Exited, 10, 1)), "");
     ledger.give(lost(Reason::Exited, 3, 4), "");

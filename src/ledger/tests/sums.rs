@@ -102,12 +102,12 @@ proptest! {
                     let from = from.map(|from| Reason::ALL[from]);
                     let share = Share { to, traffic, recent, from, local: false };
                     let name = to.map_or(0, |process| names[process.pid as usize]);
-                    ledger.credit(&share, || line(NAMES[name]));
+                    ledger.credit(&share, || called(NAMES[name]));
                 }
                 Event::Rename { pid, name } => {
                     let (start_time, alive) = lives[pid as usize];
                     let process = ProcessId { start_time, pid };
-                    ledger.rename(process, &line(NAMES[name]));
+                    ledger.rename(process, &called(NAMES[name]));
                     if alive && let Some(brought) = brought.get_mut(&process) {
                         brought.name = name;
                     }
@@ -164,7 +164,7 @@ proptest! {
             // What a living process is called too is shown anyway, and folded with the next ending
             // after that is over.
             ledger.ended([]);
-            let shared = |name: &CommandLine| ledger.live.values().any(|l| l.command_line == *name);
+            let shared = |name: &Name| ledger.live.values().any(|l| l.line.name == *name);
             let alone: Vec<_> = ledger.ended.keys().filter(|name| !shared(name)).collect();
             let alone_bytes: usize = alone.iter().map(|name| name.len()).sum();
             prop_assert!(alone.len() <= ended_lines && alone_bytes <= ended_bytes);

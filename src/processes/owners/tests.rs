@@ -89,9 +89,9 @@ fn a_socket_is_its_only_holders_with_its_command_line() {
     assert_eq!(id.pid, std::process::id());
     let cmdline = std::fs::read("/proc/self/cmdline").unwrap();
     let expected: Vec<u8> = cmdline.into_iter().map(|b| if b == 0 { b' ' } else { b }).collect();
-    assert_eq!(setup.owners.command_line(id).map(|c| c.to_vec()), Some(expected));
+    assert_eq!(setup.owners.described(id).map(|d| d.command_line.to_vec()), Some(expected));
     let before = ProcessId { start_time: id.start_time - 1, ..id };
-    assert_eq!(setup.owners.command_line(before), None);
+    assert_eq!(setup.owners.described(before), None);
 }
 
 #[test]

@@ -1,0 +1,294 @@
+//! By what processes can be grouped beside their command lines: program, user, unit, container.
+//!
+//! The decoders take what the files of `/proc/PID` say; [`LabelBy`] names them.
+
+use std::collections::HashMap;
+
+use nix::unistd::{Uid, User};
+
+use super::describe;
+
+/// What a process is labelled by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LabelBy {
+    /// The name of its program: the basename of the first word of its command line.
+    Program,
+    /// The user whose rights it has.
+    User,
+    /// The systemd unit that it runs in.
+    Unit,
+    /// The container that it runs in, by the beginning of its id, or its name.
+    Container,
+    /// The path of its executable file.
+    Exe,
+}
+
+/// The name of the program in a command line as the process set it: the words of `cmdline` are
+/// ended by NUL bytes, and `comm` is the process's name.
+///
+/// The first word is taken whole, spaces and all, and its basename; the hyphen of a login shell is
+/// taken off. A process that has written a title over it (`nginx: worker process`, or its whole
+/// command line with spaces for the NUL bytes) is named by what comes before the title's rest.
+pub(super) fn program(cmdline: &[u8], comm: &[u8]) -> Vec<u8> {
+    let first = cmdline.split(|byte| *byte == 0).next().unwrap_or_default();
+    let first = first.trim_ascii();
+    // `name: what it is doing`, which may hold slashes.
+    let word = match first.windows(2).position(|pair| pair == b": ") {
+        Some(colon) => &first[..colon],
+        None => first.strip_suffix(b":").unwrap_or(first),
+    };
+    // ` -o`: options that were joined to it.
+    let option = word.windows(3).position(|at| &at[..2] == b" -" && at[2] != b' ');
+    let word = option.map_or(word, |at| &word[..at]).trim_ascii_end();
+    let windows = word.get(1..3) == Some(br":\");
+    let base = word.rsplit(|byte| *byte == b'/' || windows && *byte == b'\\').next();
+    let base = base.unwrap_or(word);
+    let base = base.strip_prefix(b"-").unwrap_or(base);
+    if base.is_empty() { [b"[", comm, b"]"].concat() } else { base.to_vec() }
+}
+
+/// The effective user number in `/proc/PID/status` (proc_pid_status(5)).
+pub(super) fn user(status: &[u8]) -> Option<u32> {
+    let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"Uid:"))?;
+    // Real, effective, saved, file system.
+    let mut numbers = line.split(u8::is_ascii_whitespace).filter(|number| !number.is_empty());
+    describe::number(numbers.nth(1)?)
+}
+
+/// The paths in `/proc/PID/cgroup` (cgroups(7)), the one of systemd's own or unified hierarchy
+/// first: in the others, systemd may have put a process nowhere.
+fn paths(cgroup: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let path = |line| {
+        // HIERARCHY:CONTROLLERS:PATH
+        let mut fields = <[u8]>::splitn(line, 3, |byte| *byte == b':').skip(1);
+        Some((fields.next()?, fields.next()?))
+    };
+    let mut paths: Vec<(&[u8], &[u8])> =
+        cgroup.split(|byte| *byte == b'\n').filter_map(path).collect();
+    paths
+        .sort_by_key(|(controllers, _)| *controllers != b"name=systemd" && !controllers.is_empty());
+    paths.into_iter().map(|(_, path)| path)
+}
+
+/// The systemd unit of a process: the innermost service or scope of its cgroup's path.
+///
+/// See systemd.unit(5) and "systemd's cgroup delegation": a unit's cgroup has its name.
+pub(super) fn unit(cgroup: &[u8]) -> Option<Vec<u8>> {
+    const KINDS: [&[u8]; 6] =
+        [b".service", b".scope", b".socket", b".mount", b".swap", b".automount"];
+    paths(cgroup).find_map(|path| {
+        let mut parts = path.rsplit(|byte| *byte == b'/');
+        let unit = parts.find(|part| KINDS.iter().any(|kind| part.ends_with(kind)))?;
+        Some(unit.to_vec())
+    })
+}
+
+/// The container of a process: the first 12 digits of its id, as its runtime shows it, or its name
+/// where it has that instead.
+///
+/// Known are the cgroups of Docker, containerd, CRI-O, Podman and Kubernetes (an id of 64 hexadecimal
+/// digits, bare or as `RUNTIME-ID.scope`), of LXC (`lxc.payload.NAME`, `lxc/NAME`) and of
+/// systemd-nspawn and other machines (`machine-NAME.scope`).
+pub(super) fn container(cgroup: &[u8]) -> Option<Vec<u8>> {
+    paths(cgroup).find_map(|path| {
+        let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
+        // The innermost: a container may run in another one.
+        (0..parts.len()).rev().find_map(|at| {
+            let before = at.checked_sub(1).map(|before| parts[before]);
+            container_part(parts[at], before)
+        })
+    })
+}
+
+fn container_part(part: &[u8], before: Option<&[u8]>) -> Option<Vec<u8>> {
+    const DIGITS: usize = 64;
+    const SHOWN: usize = 12;
+    let scope = part.strip_suffix(b".scope");
+    let bare = scope.unwrap_or(part);
+    let id = bare.rsplit(|byte| *byte == b'-').next().unwrap_or(bare);
+    if id.len() == DIGITS && id.iter().all(u8::is_ascii_hexdigit) {
+        return Some(id[..SHOWN].to_vec());
+    }
+    let name = |name: &[u8]| (!name.is_empty()).then(|| name.to_vec());
+    if let Some(payload) = part.strip_prefix(b"lxc.payload.") {
+        return name(payload);
+    }
+    if matches!(before, Some(b"lxc" | b"lxc.payload")) {
+        return name(part);
+    }
+    scope?.strip_prefix(b"machine-").and_then(name)
+}
+
+/// The path that `/proc/PID/exe` leads to. The file may have been deleted or replaced meanwhile,
+/// which says nothing of the program that runs.
+pub(super) fn exe(target: &[u8]) -> Vec<u8> {
+    target.strip_suffix(b" (deleted)").unwrap_or(target).to_vec()
+}
+
+/// The names of users, which may be somebody else's to tell, over the network.
+#[derive(Debug, Default)]
+pub(super) struct Users {
+    names: HashMap<u32, Vec<u8>>,
+}
+
+impl Users {
+    /// How many are remembered: more only come of user namespaces that come and go.
+    const MOST: usize = 10_000;
+
+    /// A user's name, or his number where he has none.
+    pub(super) fn name(&mut self, user: u32) -> Vec<u8> {
+        if let Some(name) = self.names.get(&user) {
+            return name.clone();
+        }
+        let name = match User::from_uid(Uid::from_raw(user)) {
+            Ok(Some(found)) => found.name.into_bytes(),
+            _ => user.to_string().into_bytes(),
+        };
+        if self.names.len() >= Users::MOST {
+            self.names.clear();
+        }
+        self.names.insert(user, name.clone());
+        name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text(bytes: Vec<u8>) -> String {
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn programs() {
+        for (cmdline, expected) in [
+            (&b"/usr/bin/ssh\0-v\0host\0"[..], "ssh"),
+            (b"wget\0http://example.com/a/b\0", "wget"),
+            (b"-bash\0", "bash"),
+            (b"/bin/-sh\0", "sh"),
+            // Titles.
+            (b"nginx: worker process\0\0\0\0", "nginx"),
+            (b"nginx: master process /usr/sbin/nginx -g daemon on;\0", "nginx"),
+            (b"sshd: user@pts/0\0", "sshd"),
+            (b"postgres: 14/main: writer process \0", "postgres"),
+            (b"avahi-daemon: running [host.local]\0", "avahi-daemon"),
+            (b"/usr/sbin/exim4:\0-bd\0", "exim4"),
+            (b"/usr/lib/chromium/chromium --type=renderer --lang=de/x \0", "chromium"),
+            // A path with spaces is one word.
+            (b"/opt/My App/bin/the app\0--flag\0", "the app"),
+            (b"/opt/My - App/app\0", "app"),
+            (br"C:\Program Files\Tool\tool.exe", "tool.exe"),
+            (b"a\\b\0", "a\\b"),
+            (b"name:with:colons\0", "name:with:colons"),
+            // Nothing to be had from the command line.
+            (b"", "[comm]"),
+            (b"\0\0", "[comm]"),
+            (b"/\0", "[comm]"),
+            (b" -x\0", "x"),
+        ] {
+            let shown = String::from_utf8_lossy(cmdline);
+            assert_eq!(text(program(cmdline, b"comm")), expected, "{shown:?}");
+        }
+    }
+
+    /// The line of `/proc/self/status` of a set-user-ID program.
+    #[test]
+    fn the_user_is_the_effective_one() {
+        let status = b"Name:\tpasswd\nUmask:\t0022\nUid:\t1000\t0\t0\t0\nGid:\t1000\t1000\n";
+        assert_eq!(user(status), Some(0));
+        for none in [&b""[..], b"Uid:\n", b"Uid:\t1000\n", b"Uid:\tx\ty\n"] {
+            assert_eq!(user(none), None);
+        }
+        let mut users = Users::default();
+        for _ in 0..2 {
+            assert_eq!(text(users.name(0)), "root");
+            assert_eq!(text(users.name(4_000_000_000)), "4000000000");
+        }
+    }
+
+    const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+    #[test]
+    fn units() {
+        for (cgroup, expected) in [
+            ("0::/system.slice/nginx.service\n", Some("nginx.service")),
+            (
+                "0::/system.slice/system-getty.slice/getty@tty1.service\n",
+                Some("getty@tty1.service"),
+            ),
+            (
+                "0::/user.slice/user-1000.slice/user@1000.service/app.slice/app-browser.scope\n",
+                Some("app-browser.scope"),
+            ),
+            // A service may make cgroups of its own below.
+            ("0::/system.slice/runner.service/job-7\n", Some("runner.service")),
+            // Version 1: systemd's hierarchy comes before the controllers'.
+            (
+                "4:memory:/other.service\n1:name=systemd:/system.slice/cron.service\n",
+                Some("cron.service"),
+            ),
+            ("1:name=systemd:/\n0::/system.slice/a:b.service\n", Some("a:b.service")),
+            ("0::/\n", None),
+            ("", None),
+            ("0::/user.slice\n", None),
+            ("nonsense", None),
+        ] {
+            assert_eq!(unit(cgroup.as_bytes()).map(text).as_deref(), expected, "{cgroup}");
+        }
+    }
+
+    #[test]
+    fn containers() {
+        let short = Some("0123456789ab");
+        for (cgroup, expected) in [
+            (format!("0::/system.slice/docker-{ID}.scope\n"), short),
+            (format!("0::/docker/{ID}\n"), short),
+            (format!("0::/docker/{ID}/inner.slice\n"), short),
+            (format!("4:memory:/docker/{ID}\n1:name=systemd:/docker/{ID}\n"), short),
+            (format!("0::/machine.slice/libpod-{ID}.scope/container\n"), short),
+            (
+                format!(
+                    "0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1_2.slice/\
+                     cri-containerd-{ID}.scope\n"
+                ),
+                short,
+            ),
+            (format!("0::/kubepods/besteffort/pod1-2-3/{ID}\n"), short),
+            (format!("0::/kubepods.slice/crio-{ID}.scope\n"), short),
+            // As it is seen from another cgroup namespace.
+            (format!("0::/../{ID}\n"), short),
+            ("0::/lxc.payload.web\n".to_owned(), Some("web")),
+            ("0::/lxc.payload.web/system.slice/ssh.service\n".to_owned(), Some("web")),
+            ("0::/lxc/web/init.scope\n".to_owned(), Some("web")),
+            ("0::/machine.slice/machine-web.scope/payload\n".to_owned(), Some("web")),
+            (format!("0::/system.slice/x-{}.scope\n", &ID[1..]), None),
+            ("0::/system.slice/nginx.service\n".to_owned(), None),
+            ("0::/\n".to_owned(), None),
+        ] {
+            assert_eq!(container(cgroup.as_bytes()).map(text).as_deref(), expected, "{cgroup}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_was_replaced_is_the_same() {
+        assert_eq!(text(exe(b"/usr/bin/python3.11 (deleted)")), "/usr/bin/python3.11");
+        assert_eq!(text(exe(b"/usr/bin/python3.11")), "/usr/bin/python3.11");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(
+            any in proptest::collection::vec(any::<u8>(), 0..200),
+            cgroup in "[0-2:/a=,.\n-]{0,60}(scope|service|lxc|machine-)?[/.a\n]{0,20}",
+            words in "[/a: \0-]{0,12}",
+        ) {
+            for bytes in [&any[..], cgroup.as_bytes(), words.as_bytes()] {
+                let _ = (user(bytes), unit(bytes), container(bytes), exe(bytes));
+                prop_assert!(!program(bytes, b"c").is_empty());
+            }
+        }
+    }
+}
