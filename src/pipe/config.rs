@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::event::Event;
+use super::places::Places;
 use super::resolve::{Resolve, SystemResolver};
 
 /// Takes what a pipe has to tell. It is called by the threads that forward, so it must not block.
@@ -30,6 +31,9 @@ pub struct Config {
     pub idle_timeout: Option<Duration>,
     /// How many connections are forwarded at once; more wait in the kernel's backlog.
     pub max_connections: Option<NonZeroUsize>,
+    /// Where several pipes of the process share their places. `None`: as many as the process has
+    /// descriptors for when the pipe starts.
+    pub places: Option<Arc<Places>>,
     /// The most bytes per second that all connections together forward, in each direction.
     pub shape: Option<NonZeroU64>,
     /// Begins each connection to the remote with a PROXY protocol header, version 2.
@@ -75,6 +79,7 @@ impl Config {
             connect_timeout: Duration::from_secs(5),
             idle_timeout: None,
             max_connections: None,
+            places: None,
             shape: None,
             send_proxy: false,
             workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
@@ -83,6 +88,19 @@ impl Config {
             report: None,
             report_ends: false,
         }
+    }
+
+    /// Whether a pipe of this configuration would do the same as one of the other: all but whom it
+    /// reports to, what resolves the name, and with whom it shares its places.
+    pub fn is_like(&self, other: &Config) -> bool {
+        let plain = |config: &Config| {
+            (
+                (config.port, config.bind, config.host.clone(), config.remote_port),
+                (config.connect_timeout, config.idle_timeout, config.max_connections),
+                (config.shape, config.send_proxy, config.workers, config.keepalive),
+            )
+        };
+        plain(self) == plain(other)
     }
 
     /// What the pipe's line on the screen is called: `pipe-PORT:HOST:REMOTEPORT`.

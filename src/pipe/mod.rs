@@ -17,6 +17,7 @@ mod counters;
 mod direction;
 mod event;
 mod kernel_pipe;
+mod places;
 mod proxy;
 mod resolve;
 mod shape;
@@ -26,12 +27,14 @@ mod worker;
 
 pub use config::{Config, Keepalive, Report};
 pub use event::{ConnectError, End, Ended, Event, Failed, Side};
+pub use places::Places;
 pub use resolve::{Resolve, SystemResolver};
 
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
-use std::sync::{Arc, PoisonError};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -66,6 +69,8 @@ pub enum PipeError {
 #[derive(Debug)]
 pub struct Pipe {
     shared: Arc<Shared>,
+    /// What is listened on, as long as a worker does.
+    listener: Weak<OwnedFd>,
     workers: Vec<JoinHandle<()>>,
 }
 
@@ -75,22 +80,46 @@ impl Pipe {
     /// # Errors
     /// The address can't be listened on, or there is no descriptor or thread to be had.
     pub fn start(config: Config) -> Result<Pipe, PipeError> {
-        let system = |what| move |error: io::Error| PipeError::System { what, error };
         let (listener, address) = socket::listener(config.bind, config.port, config.keepalive)
             .map_err(|(address, errno)| PipeError::Listen { address, error: errno.into() })?;
+        Pipe::start_on(Arc::new(listener), address, config, false)
+    }
+
+    /// Starts a pipe that listens where this one does, by the same socket: no client is refused on
+    /// the way from one to the other. [`Pipe::close`] this one then; what it forwards runs to its end.
+    ///
+    /// The address, the port and keepalive of `config` don't matter. If this pipe is closed already,
+    /// the new one listens anew.
+    ///
+    /// # Errors
+    /// Those of [`Pipe::start`].
+    pub fn succeed(&self, config: Config) -> Result<Pipe, PipeError> {
+        let Some(listener) = self.listener.upgrade() else { return Pipe::start(config) };
+        let successor = Pipe::start_on(listener, self.shared.address, config, true)?;
+        self.shared.set_successor(&successor.shared);
+        Ok(successor)
+    }
+
+    fn start_on(
+        listener: Arc<OwnedFd>,
+        address: SocketAddr,
+        config: Config,
+        is_successor: bool,
+    ) -> Result<Pipe, PipeError> {
+        let system = |what| move |error: io::Error| PipeError::System { what, error };
         let count = config.workers.get();
         let posts: Vec<Post> = (0..count)
             .map(|_| Post::new())
             .collect::<Result<_, _>>()
             .map_err(|errno| system("an event descriptor")(errno.into()))?;
-        let shared = Arc::new(Shared::new(config, address, posts.into()));
-        let listener = Arc::new(listener);
+        let shared = Arc::new(Shared::new(config, address, posts.into(), is_successor));
         // All that may fail comes first: nothing is accepted by half a pipe.
         let workers: Vec<Worker> = (0..count)
             .map(|number| Worker::new(shared.clone(), number, listener.clone()))
             .collect::<Result<_, _>>()
             .map_err(|errno| system("a readiness queue")(errno.into()))?;
-        let mut pipe = Pipe { shared, workers: Vec::new() };
+        let listener = Arc::downgrade(&listener);
+        let mut pipe = Pipe { shared, listener, workers: Vec::new() };
         for worker in workers {
             let leaving = Leaving(pipe.shared.clone());
             let thread = thread::Builder::new().name("pipe".to_owned()).spawn(move || {
@@ -106,6 +135,11 @@ impl Pipe {
     /// The address that is listened on, with the real port; `[::]` stands for IPv4 too.
     pub fn address(&self) -> SocketAddr {
         self.shared.address
+    }
+
+    /// What it was told at its start; [`Pipe::shape`] may have changed the limit since.
+    pub fn config(&self) -> &Config {
+        &self.shared.config
     }
 
     /// What was forwarded so far, live. Received: bytes from clients that remotes' sockets have
@@ -148,6 +182,11 @@ impl Pipe {
             };
         }
         true
+    }
+
+    /// Whether the last connection has ended, after [`Pipe::close`].
+    pub fn has_ended(&self) -> bool {
+        *self.shared.running() == 0
     }
 
     /// Ends all connections at once, by resets in both directions, and the threads.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
@@ -11,9 +11,9 @@ use rustix::io::Errno;
 use super::config::Config;
 use super::counters::Counters;
 use super::event::Event;
+use super::places::Places;
 use super::resolve::Host;
 use super::shape::Shaper;
-use super::socket;
 
 /// What the workers are to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +34,10 @@ pub(super) struct Shared {
     pub(super) host: Arc<Host>,
     pub(super) shaper: Arc<Shaper>,
     pub(super) posts: Box<[Post]>,
-    /// Connections that may be open at once.
-    most: usize,
+    /// Connections of this pipe that may be open at once.
+    allowed: usize,
+    /// Those that there are descriptors for.
+    places: Arc<Places>,
     mode: AtomicU8,
     /// Connections that are open, or about to be accepted.
     open: AtomicUsize,
@@ -43,6 +45,10 @@ pub(super) struct Shared {
     paused: AtomicUsize,
     /// Accepted clients for whose remotes there is no descriptor.
     starved: AtomicUsize,
+    /// Whether another pipe has listened at the same socket before.
+    pub(super) is_successor: bool,
+    /// The pipe that listens at the same socket after this one.
+    successor: Mutex<Weak<Shared>>,
     /// Workers that have not ended yet.
     running: Mutex<usize>,
     ended: Condvar,
@@ -133,23 +139,30 @@ impl Post {
 }
 
 impl Shared {
-    pub(super) fn new(config: Config, address: SocketAddr, posts: Box<[Post]>) -> Shared {
+    pub(super) fn new(
+        config: Config,
+        address: SocketAddr,
+        posts: Box<[Post]>,
+        is_successor: bool,
+    ) -> Shared {
         let host = Host::new(&config.host, config.remote_port, config.resolver.clone());
         let allowed = config.max_connections.map_or(usize::MAX, usize::from);
-        // A client that gets no descriptor for its remote has taken one in vain, so what there is
-        // room for is found out first. Others in this process may use some up: then calls fail.
-        // Each worker will have a readiness queue.
-        let room = socket::room(posts.len());
+        // Others in this process may use descriptors up all the same: then calls fail. Each worker
+        // will have a readiness queue.
+        let places = config.places.clone().unwrap_or_else(|| Arc::new(Places::beside(posts.len())));
         let shaper = Shaper::new(config.shape, std::time::Instant::now());
         Shared {
             address,
             host: Arc::new(host),
             shaper: Arc::new(shaper),
-            most: allowed.min(room),
+            allowed,
+            places,
             mode: AtomicU8::new(Mode::Running as u8),
             open: AtomicUsize::new(0),
             paused: AtomicUsize::new(0),
             starved: AtomicUsize::new(0),
+            is_successor,
+            successor: Mutex::default(),
             running: Mutex::new(posts.len()),
             ended: Condvar::new(),
             posts,
@@ -175,6 +188,25 @@ impl Shared {
         self.posts.iter().for_each(Post::ring);
     }
 
+    /// Who listens at the same socket from now on.
+    pub(super) fn set_successor(&self, successor: &Arc<Shared>) {
+        *self.successor() = Arc::downgrade(successor);
+    }
+
+    /// Wakes the workers that listen after this pipe. A client wakes one worker of all that wait at
+    /// the socket; if that one doesn't accept any more, nobody else would know of him.
+    pub(super) fn wake_successors(&self) {
+        let mut next = self.successor().upgrade();
+        while let Some(successor) = next {
+            successor.ring_all();
+            next = successor.successor().upgrade();
+        }
+    }
+
+    fn successor(&self) -> MutexGuard<'_, Weak<Shared>> {
+        self.successor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn open(&self) -> usize {
         self.open.load(Ordering::Acquire)
     }
@@ -182,31 +214,33 @@ impl Shared {
     /// Takes a place for one more connection, if there is one.
     pub(super) fn reserve(&self) -> bool {
         let before = self.open.fetch_add(1, Ordering::AcqRel);
-        if before >= self.most {
+        let reserved = before < self.allowed && self.places.take();
+        if !reserved {
             self.open.fetch_sub(1, Ordering::AcqRel);
         }
-        before < self.most
+        reserved
     }
 
     /// Whether there is a place for one more.
     pub(super) fn has_room(&self) -> bool {
-        self.open() < self.most
+        self.open() < self.allowed && self.places.are_left()
     }
 
     /// Whether it is descriptors that there is no place for.
     pub(super) fn is_scarce(&self) -> bool {
-        self.config.max_connections.is_none_or(|allowed| self.most < allowed.get())
+        self.open() < self.allowed && !self.places.are_left()
     }
 
     /// Gives a place back that no connection came to take. Nobody is told: workers that find no
     /// descriptor would wake each other for ever.
     pub(super) fn unreserve(&self) {
+        self.places.give_back();
         self.open.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// A connection has ended: its place and its descriptors are free, which others may wait for.
     pub(super) fn release(&self) {
-        self.open.fetch_sub(1, Ordering::AcqRel);
+        self.unreserve();
         if self.paused.load(Ordering::Acquire) > 0 {
             self.ring_all();
         }

@@ -10,7 +10,6 @@ use rustix::net::{
     AddressFamily, SocketAddrAny, SocketFlags, SocketType, acceptfrom_with, bind, connect,
     getsockname, ipproto, listen, socket_with,
 };
-use rustix::process::{Resource, getrlimit};
 
 use super::config::Keepalive;
 
@@ -74,15 +73,6 @@ pub(super) fn accept(listener: &OwnedFd) -> Result<(OwnedFd, SocketAddr), Errno>
 /// The address of this end, IPv4 in its own form.
 pub(super) fn local(socket: &OwnedFd) -> Result<SocketAddr, Errno> {
     plain(Some(getsockname(socket)?))
-}
-
-/// How many connections the process has descriptors for, beside those that are open now and as many
-/// as are still `wanted` for other things.
-pub(super) fn room(wanted: usize) -> usize {
-    let limit = getrlimit(Resource::Nofile).current.and_then(|limit| usize::try_from(limit).ok());
-    let open = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
-    // One to spare, for reading a file.
-    limit.map_or(usize::MAX, |limit| limit.saturating_sub(open + wanted + 1) / 2).max(1)
 }
 
 /// Where a connection to this address would come from; nothing is sent to find that out.

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::{LISTENER, PAUSE, Worker};
 use crate::pipe::event::Event;
-use crate::pipe::shared::Post;
+use crate::pipe::shared::{Mode, Post};
 use crate::pipe::socket;
 
 /// Connections accepted before the others have their turn.
@@ -21,6 +21,10 @@ impl Worker {
             let Some(listener) = self.listener.clone().filter(|_| !self.paused) else {
                 return;
             };
+            // Who comes after the pipe was closed is its successor's.
+            if self.shared.mode() != Mode::Running {
+                return;
+            }
             if self.shared.is_starved() {
                 return self.pause();
             }
@@ -121,6 +125,8 @@ impl Worker {
             } else {
                 let _ = epoll::delete(&self.epoll, &listener);
             }
+            drop(listener);
+            self.shared.wake_successors();
         }
     }
 }

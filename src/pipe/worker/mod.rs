@@ -227,6 +227,10 @@ impl Worker {
         if self.retry.is_some() {
             self.resume();
         }
+        if self.shared.is_successor {
+            // A client may wait whose coming woke a worker of the pipe before.
+            self.accept();
+        }
     }
 
     fn event(&mut self, data: u64, flags: EventFlags) {

@@ -15,6 +15,7 @@ mod ends;
 mod limits;
 mod proxy;
 mod schedules;
+mod several;
 mod shaping;
 mod slow;
 mod stopping;
