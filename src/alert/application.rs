@@ -1,0 +1,117 @@
+//! One application: its window, and the states of its rules.
+
+use std::time::Instant;
+
+use super::state::Watch;
+use super::window::Window;
+use super::{Direction, Notification, Rule};
+use crate::traffic::Name;
+
+/// An application that matches a rule.
+#[derive(Debug)]
+pub(super) struct Application {
+    pub(super) name: Name,
+    /// The indexes of the rules that it matches, ascending.
+    pub(super) rules: Box<[usize]>,
+    pub(super) window: Window,
+    /// In order of rule and direction. Empty while it is not awake.
+    watches: Vec<Watch>,
+    awake: bool,
+}
+
+impl Application {
+    /// One of which nothing is known before `begin`.
+    pub(super) fn new(name: Name, rules: Box<[usize]>, begin: Instant) -> Application {
+        Application { name, rules, window: Window::new(begin), watches: Vec::new(), awake: false }
+    }
+
+    /// Makes it awake; false where it was so before.
+    pub(super) fn wake(&mut self, rules: &[Rule]) -> bool {
+        if self.awake {
+            return false;
+        }
+        self.awake = true;
+        self.watches = self.fresh(rules);
+        true
+    }
+
+    /// Keeps only that it was seen. Its window is silent then, and its states are quiet.
+    pub(super) fn sleep(&mut self) {
+        self.awake = false;
+        self.window.forget_points();
+        self.watches = Vec::new();
+    }
+
+    /// Makes states of `rules`, which are new, from those of the old ones; `moved` has the new
+    /// index of each old rule that there is still. Its own list of rules is new already.
+    pub(super) fn follow(&mut self, rules: &[Rule], moved: &[Option<usize>]) {
+        if !self.awake {
+            return;
+        }
+        let fresh = self.fresh(rules);
+        let old = std::mem::replace(&mut self.watches, fresh);
+        for watch in &mut self.watches {
+            let same = |old: &&Watch| {
+                old.direction == watch.direction
+                    && moved.get(old.rule).copied().flatten() == Some(watch.rule)
+            };
+            if let Some(old) = old.iter().find(same) {
+                *watch = old.moved_to(watch.rule);
+            }
+        }
+    }
+
+    /// Its rules, none of which fires.
+    fn fresh(&self, rules: &[Rule]) -> Vec<Watch> {
+        let ways =
+            |&index: &usize| [Direction::In, Direction::Out].map(|direction| (index, direction));
+        self.rules
+            .iter()
+            .flat_map(ways)
+            .filter(|(index, direction)| rules[*index].threshold(*direction).is_some())
+            .map(|(index, direction)| Watch::new(index, direction))
+            .collect()
+    }
+
+    /// Adds what its rules have to say at `at`.
+    pub(super) fn check(
+        &mut self,
+        at: Instant,
+        rules: &[Rule],
+        notifications: &mut Vec<Notification>,
+    ) {
+        let mut mean = (usize::MAX, [0.0; 2]);
+        for watch in &mut self.watches {
+            let rule = &rules[watch.rule];
+            let Some(threshold) = rule.threshold(watch.direction) else { continue };
+            if mean.0 != watch.rule {
+                mean = (watch.rule, self.window.mean(at, rule.window));
+            }
+            let value = match watch.direction {
+                Direction::In => mean.1[0],
+                Direction::Out => mean.1[1],
+            };
+            let Some((state, repeated)) = watch.step(at, value, threshold, rule) else { continue };
+            notifications.push(Notification {
+                rule: watch.rule,
+                application: self.name.clone(),
+                direction: watch.direction,
+                threshold,
+                value,
+                state,
+                repeated,
+            });
+        }
+    }
+
+    /// Whether no rule needs to be remembered as firing, or as having done so.
+    pub(super) fn is_quiet(&self, at: Instant, rules: &[Rule]) -> bool {
+        self.watches.iter().all(|watch| watch.is_quiet(at, &rules[watch.rule]))
+    }
+}
+
+/// The indexes of the rules that hold for an application.
+pub(super) fn matching(rules: &[Rule], name: &Name) -> Box<[usize]> {
+    let holds = |(_, rule): &(usize, &Rule)| rule.filter.is_match(name);
+    rules.iter().enumerate().filter(holds).map(|(index, _)| index).collect()
+}

@@ -1,0 +1,84 @@
+//! Whether one rule fires for one direction of one application.
+
+use std::time::Instant;
+
+use super::{Direction, Rule, State};
+
+/// The state of a rule for a direction of an application.
+#[derive(Clone, Debug)]
+pub(super) struct Watch {
+    /// The rule's index.
+    pub(super) rule: usize,
+    pub(super) direction: Direction,
+    phase: Phase,
+    /// The last notification that it fires. It outlives the firing: the next one may be too early.
+    told: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Inactive,
+    /// It is above the threshold since then, and not long enough.
+    Pending(Instant),
+    /// It fires; `told`: and a notification said so.
+    Firing {
+        told: bool,
+    },
+}
+
+impl Watch {
+    /// A rule that does not fire.
+    pub(super) fn new(rule: usize, direction: Direction) -> Watch {
+        Watch { rule, direction, phase: Phase::Inactive, told: None }
+    }
+
+    /// What is to be said at `at`, when the mean is `value`: the state, and whether it was said
+    /// before of this firing. `rule` is the rule and `threshold` that of the direction.
+    pub(super) fn step(
+        &mut self,
+        at: Instant,
+        value: f64,
+        threshold: f64,
+        rule: &Rule,
+    ) -> Option<(State, bool)> {
+        let above = value > threshold;
+        self.phase = match self.phase {
+            Phase::Inactive | Phase::Pending(_) if !above => Phase::Inactive,
+            Phase::Inactive if rule.hold.is_zero() => Phase::Firing { told: false },
+            Phase::Inactive => Phase::Pending(at),
+            Phase::Pending(since) if at.saturating_duration_since(since) >= rule.hold => {
+                Phase::Firing { told: false }
+            }
+            Phase::Pending(since) => Phase::Pending(since),
+            // Above 1 it would be over as soon as it begins.
+            Phase::Firing { told } if value <= threshold * rule.resolve_threshold.min(1.0) => {
+                self.phase = Phase::Inactive;
+                return told.then_some((State::Resolved, false));
+            }
+            firing @ Phase::Firing { .. } => firing,
+        };
+        match self.phase {
+            Phase::Firing { told } if above && !self.is_early(at, rule) => {
+                self.phase = Phase::Firing { told: true };
+                self.told = Some(at);
+                Some((State::Firing, told))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the last notification is so young that another one would be too early.
+    fn is_early(&self, at: Instant, rule: &Rule) -> bool {
+        self.told.is_some_and(|told| at.saturating_duration_since(told) < rule.repeat_interval)
+    }
+
+    /// Whether nothing needs to be remembered of it.
+    pub(super) fn is_quiet(&self, at: Instant, rule: &Rule) -> bool {
+        self.phase == Phase::Inactive && !self.is_early(at, rule)
+    }
+
+    /// The same state, as that of `rule` under its new index.
+    pub(super) fn moved_to(&self, rule: usize) -> Watch {
+        Watch { rule, ..self.clone() }
+    }
+}
