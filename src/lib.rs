@@ -13,6 +13,7 @@ pub mod flow;
 pub mod ledger;
 pub mod monitor;
 pub mod netlink;
+pub mod notify;
 pub mod pipe;
 pub mod processes;
 pub mod render;

@@ -1,0 +1,155 @@
+//! Runs the commands of rules: of each rule one at a time.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use super::process;
+use super::queue::{Job, Queue};
+use super::{Commands, Facts};
+use crate::escape::{visible, visible_cut};
+
+/// Is told what went wrong: one line, safe to print, without its end. Any thread may call it.
+pub type Report = Arc<dyn Fn(String) + Send + Sync>;
+
+/// Runs commands, of each rule one at a time, of different rules at the same time.
+///
+/// Dropping it drops what waits; what runs goes on, and is killed when its time is over as long as
+/// this process lives.
+pub struct Runner {
+    shared: Arc<Shared>,
+}
+
+/// What was left undone at the end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    /// Commands that waited, and were never started.
+    pub dropped: usize,
+    /// Commands that still ran at the deadline. They go on by themselves.
+    pub running: usize,
+}
+
+struct Shared {
+    report: Report,
+    rules: Mutex<Rules>,
+    /// A rule has nothing more to run.
+    idle: Condvar,
+}
+
+#[derive(Default)]
+struct Rules {
+    /// Each rule that has a thread: a command of it runs, and these wait.
+    busy: HashMap<Vec<u8>, Queue>,
+    /// Nothing more is to be started.
+    ended: bool,
+}
+
+impl Runner {
+    /// Runs nothing yet. `report` is told, for example,
+    /// `[SSH] notification_command 'mail': exit status 3`.
+    pub fn new(report: Report) -> Runner {
+        let (rules, idle) = (Mutex::default(), Condvar::new());
+        Runner { shared: Arc::new(Shared { report, rules, idle }) }
+    }
+
+    /// Runs the command for `facts`, or lets it wait for the one of its rule that runs. Never
+    /// blocks.
+    ///
+    /// While a command of the rule runs, a firing that is only `repeated` is dropped, or where its
+    /// first notification still waits, that one gets its facts. A firing that still waits when it
+    /// is resolved is dropped together with that.
+    pub fn notify(&self, rule: &[u8], commands: &Commands, facts: Facts, repeated: bool) {
+        let mut rules = self.shared.rules();
+        if rules.ended {
+            return;
+        }
+        if let Some(queue) = rules.busy.get_mut(rule) {
+            let flood = queue.offer(commands, facts, repeated);
+            drop(rules);
+            if flood {
+                self.shared.report(rule, "too many of its commands wait: some were dropped");
+            }
+            return;
+        }
+        let Some(job) = Job::new(commands, facts) else { return };
+        rules.busy.insert(rule.to_vec(), Queue::default());
+        drop(rules);
+        let work = {
+            let (shared, rule) = (self.shared.clone(), rule.to_vec());
+            move || shared.work(&rule, job)
+        };
+        if let Err(error) = thread::Builder::new().name("notify".to_owned()).spawn(work) {
+            self.shared.rules().busy.remove(rule);
+            self.shared.idle.notify_all();
+            self.shared.report(rule, &format!("its command cannot be started: {error}"));
+        }
+    }
+
+    /// How many commands run.
+    pub fn running(&self) -> usize {
+        self.shared.rules().busy.len()
+    }
+
+    /// Drops what waits, and waits for what runs: until the deadline, or where there is none, until
+    /// the time of each is over.
+    pub fn finish(self, deadline: Option<Instant>) -> Left {
+        let mut rules = self.shared.rules();
+        let dropped = rules.end();
+        while !rules.busy.is_empty() {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            rules = match left {
+                Some(left) if left.is_zero() => break,
+                Some(left) => {
+                    let woken = self.shared.idle.wait_timeout(rules, left);
+                    woken.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.shared.idle.wait(rules).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+        Left { dropped, running: rules.busy.len() }
+    }
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        self.shared.rules().end();
+    }
+}
+
+impl Rules {
+    fn end(&mut self) -> usize {
+        self.ended = true;
+        self.busy.values_mut().map(Queue::clear).sum()
+    }
+}
+
+impl Shared {
+    fn rules(&self) -> MutexGuard<'_, Rules> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `job` and whatever waits behind it.
+    fn work(&self, rule: &[u8], mut job: Job) {
+        loop {
+            if let Err(problem) = process::run(&job) {
+                let program = job.command.words().first().map_or("", String::as_str);
+                let program = visible(program.as_bytes());
+                self.report(rule, &format!("{} '{program}': {problem}", job.key));
+            }
+            let mut rules = self.rules();
+            match rules.busy.get_mut(rule).and_then(Queue::next) {
+                Some(next) => job = next,
+                None => {
+                    rules.busy.remove(rule);
+                    self.idle.notify_all();
+                    return;
+                }
+            }
+        }
+    }
+
+    fn report(&self, rule: &[u8], message: &str) {
+        (self.report)(format!("[{}] {message}", visible_cut(rule, 50)));
+    }
+}
