@@ -10,6 +10,7 @@ pub mod conntrack;
 pub mod escape;
 pub mod filter;
 pub mod flow;
+pub mod group;
 pub mod ledger;
 pub mod monitor;
 pub mod netlink;
