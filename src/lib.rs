@@ -6,6 +6,7 @@
 pub mod addresses;
 pub mod alert;
 pub mod cli;
+pub mod config;
 pub mod conntrack;
 pub mod escape;
 pub mod filter;

@@ -1,0 +1,249 @@
+//! A section's values as what they mean, and all that is wrong with them.
+
+use std::collections::HashSet;
+
+use regex::bytes::Regex;
+
+use super::error::{ConfigError, Problem, shown};
+use super::ini::{Document, Entry, Section, trim};
+use super::schema::{Default, Format, Kind, TYPE, nearest};
+use crate::filter;
+
+/// Reads the sections of one file, and gathers what is wrong with them.
+pub(super) struct Reading<'d> {
+    pub(super) document: &'d Document,
+    format: &'static Format,
+    /// The keys to which values refer.
+    referred: HashSet<Vec<u8>>,
+    errors: Vec<ConfigError>,
+}
+
+impl<'d> Reading<'d> {
+    /// Of a document that was read with `errors`.
+    pub(super) fn new(
+        document: &'d Document,
+        errors: Vec<ConfigError>,
+        format: &'static Format,
+    ) -> Reading<'d> {
+        let referred = document.references().collect();
+        let mut reading = Reading { document, format, referred, errors };
+        reading.check_defaults();
+        reading
+    }
+
+    /// What was read, if nothing is wrong; else all that is, in the order of the lines.
+    pub(super) fn finish<T>(self, read: T) -> Result<T, Vec<ConfigError>> {
+        let mut errors = self.errors;
+        if errors.is_empty() {
+            return Ok(read);
+        }
+        // A line that can't be read may be what seems to be missing.
+        if errors.iter().any(|error| error.key.is_none()) {
+            errors.retain(|error| !matches!(error.problem, Problem::MissingKey(_)));
+        }
+        errors.sort_by_cached_key(|error| (error.line, error.to_string()));
+        // What stands in [DEFAULT] is wrong in each section.
+        errors.dedup();
+        Err(errors)
+    }
+
+    /// The values of a section, whose keys are compared with those of its kind.
+    pub(super) fn values(&mut self, section: &'d Section, kind: &'static Kind) -> Values<'_, 'd> {
+        for entry in section.entries() {
+            if kind.key(&entry.key).is_none() && !self.referred.contains(entry.key.as_bytes()) {
+                let hint = self.format.hint(Some(kind), &entry.key);
+                self.wrong(section, &entry.key, Problem::UnknownKey(hint));
+            }
+        }
+        Values { reading: self, section, kind }
+    }
+
+    /// Compares the keys of `[DEFAULT]` with those of all kinds. Where all keys are labels, each is
+    /// fine.
+    fn check_defaults(&mut self) {
+        let (document, kinds) = (self.document, self.format.kinds);
+        for entry in document.defaults().entries() {
+            let known = kinds.is_empty() || kinds.iter().any(|kind| kind.key(&entry.key).is_some());
+            if !known && !self.referred.contains(entry.key.as_bytes()) {
+                let hint = self.format.hint(None, &entry.key);
+                self.wrong(document.defaults(), &entry.key, Problem::UnknownKey(hint));
+            }
+        }
+    }
+
+    /// Of which kind a section is. `None`: of none, which is said.
+    pub(super) fn kind(&mut self, section: &'d Section) -> Option<&'static Kind> {
+        let kinds = self.format.kinds;
+        let mut values = Values { reading: self, section, kind: kinds.first()? };
+        let name = values.text(TYPE.name)?;
+        let kind = kinds.iter().find(|kind| kind.name == name);
+        if kind.is_none() {
+            let expected = match nearest(&name, kinds.iter().map(|kind| kind.name)) {
+                Some(near) => format!("did you mean {near}?"),
+                None => format!("expected {}", TYPE.meaning),
+            };
+            values.bad(TYPE.name, &name, expected);
+        }
+        kind
+    }
+
+    /// Says what is wrong with a key of a section, at the line of the key if it has one.
+    pub(super) fn wrong(&mut self, section: &Section, key: &str, problem: Problem) {
+        let document = self.document;
+        let entry = document.entry(section, key);
+        let home = if document.is_default(section, key) { document.defaults() } else { section };
+        self.errors.push(ConfigError {
+            file: document.file().to_owned(),
+            line: Some(entry.map_or(section.line, |entry| entry.line)),
+            section: Some(home.name.clone()),
+            key: Some(key.to_owned()),
+            problem,
+        });
+    }
+
+    /// The value of an entry with its references replaced. `None`: that can't be, which is said.
+    fn bytes(&mut self, section: &Section, entry: &Entry) -> Option<Vec<u8>> {
+        match self.document.value(section, entry) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.wrong(section, &entry.key, error.into());
+                None
+            }
+        }
+    }
+
+    /// The value of an entry as a regular expression; an empty one is one too. `None`: it is wrong,
+    /// which is said.
+    pub(super) fn label(&mut self, section: &Section, entry: &Entry) -> Option<Regex> {
+        let value = self.bytes(section, entry)?;
+        self.compile(section, &entry.key, &value)
+    }
+
+    fn compile(&mut self, section: &Section, key: &str, value: &[u8]) -> Option<Regex> {
+        match filter::compile(&pattern_text(value)) {
+            Ok(regex) => Some(regex),
+            Err(error) => {
+                self.wrong(section, key, error.into());
+                None
+            }
+        }
+    }
+}
+
+/// The values of a section. Each is `None` if it isn't given, or if it is wrong, which is said.
+pub(super) struct Values<'r, 'd> {
+    reading: &'r mut Reading<'d>,
+    section: &'d Section,
+    kind: &'static Kind,
+}
+
+impl Values<'_, '_> {
+    /// The value of a key, or its default.
+    fn given(&mut self, key: &str) -> Option<Vec<u8>> {
+        let section = self.section;
+        if let Some(entry) = self.reading.document.entry(section, key) {
+            let value = self.reading.bytes(section, entry)?;
+            if !trim(&value).is_empty() {
+                return Some(value);
+            }
+        }
+        let known = self.kind.key(key)?;
+        match known.default {
+            Default::Value(value) => Some(value.as_bytes().to_vec()),
+            Default::Nothing => None,
+            Default::Required => {
+                let mut expected = known.meaning.to_owned();
+                // The names of sections are not in small letters, and this one is special.
+                let name = String::from_utf8_lossy(&section.name).to_lowercase();
+                if strsim::osa_distance(&name, "default") <= 1 {
+                    expected.push_str("; did you mean [DEFAULT]?");
+                }
+                self.reading.wrong(section, key, Problem::MissingKey(expected));
+                None
+            }
+        }
+    }
+
+    /// The value of a key as text.
+    pub(super) fn text(&mut self, key: &str) -> Option<String> {
+        let value = self.given(key)?;
+        // Only a continued value or a reference can bring blanks around it.
+        match std::str::from_utf8(trim(&value)) {
+            Ok(text) => Some(text.to_owned()),
+            Err(_) => {
+                self.reading.wrong(self.section, key, Problem::ValueNotText(shown(&value)));
+                None
+            }
+        }
+    }
+
+    /// The value of a key as what `parse` makes of it.
+    pub(super) fn get<T>(&mut self, key: &str, parse: fn(&str) -> Result<T, String>) -> Option<T> {
+        let text = self.text(key)?;
+        match parse(&text) {
+            Ok(value) => Some(value),
+            Err(expected) => {
+                self.bad(key, &text, expected);
+                None
+            }
+        }
+    }
+
+    /// The value of a key as a regular expression.
+    pub(super) fn pattern(&mut self, key: &str) -> Option<Regex> {
+        let value = self.given(key)?;
+        self.reading.compile(self.section, key, &value)
+    }
+
+    fn bad(&mut self, key: &str, value: &str, expected: String) {
+        let value = shown(value.as_bytes());
+        self.reading.wrong(self.section, key, Problem::BadValue { value, expected });
+    }
+}
+
+/// A pattern as text. Bytes that are no UTF-8 become escapes, which match those bytes.
+fn pattern_text(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            push_hex(&mut text, *byte);
+        }
+    }
+    text
+}
+
+/// Appends the escape of a byte to a pattern.
+pub(super) fn push_hex(pattern: &mut String, byte: u8) {
+    unescape(pattern);
+    pattern.push_str(&format!("\\x{byte:02x}"));
+}
+
+/// Takes a backslash from the end of a pattern to which an escape of its own is appended.
+pub(super) fn unescape(pattern: &mut String) {
+    let backslashes = pattern.len() - pattern.trim_end_matches('\\').len();
+    if backslashes % 2 == 1 {
+        pattern.pop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_are_no_text_match_themselves() {
+        for (bytes, text) in [
+            (&b"ssh"[..], "ssh"),
+            (b"a\xffb", r"a\xffb"),
+            // As in Python, a backslash before such a byte is the byte.
+            (b"a\\\xff", r"a\xff"),
+            (b"a\\\\\xff", r"a\\\xff"),
+            (b"[\xe4\xb8]", r"[\xe4\xb8]"),
+        ] {
+            assert_eq!(pattern_text(bytes), text);
+        }
+        let regex = filter::compile(&pattern_text(b"^caf\xe9$")).unwrap();
+        assert!(regex.is_match(b"caf\xe9") && !regex.is_match("caf\u{e9}".as_bytes()));
+    }
+}

@@ -1,0 +1,222 @@
+//! A configuration written out as it was understood.
+//!
+//! What is shown are INI documents that mean the same when they are read, with every key and every
+//! default in them. No control character is in them but newlines. In regular expressions those
+//! become escapes that mean the same. Elsewhere they are shown as they look in messages, so a
+//! name, a host or a command with control characters or bytes that are no UTF-8 is not read back
+//! the same.
+
+use std::time::Duration;
+
+use super::section::{push_hex, unescape};
+use super::{Configuration, MonitorSettings, Notification, PipeSettings};
+use crate::escape::visible;
+use crate::group::Application;
+use crate::notify::Command;
+use crate::watch::SourceChoice;
+use ini::{EscapePolicy, Ini};
+
+#[cfg(test)]
+mod tests;
+
+/// All of a configuration: three documents, each under a comment that names it.
+pub fn show(configuration: &Configuration) -> String {
+    let monitors = show_monitors(&configuration.monitors, &configuration.pipes);
+    let applications = show_applications(&configuration.applications);
+    let notifications = show_notifications(&configuration.notifications);
+    format!(
+        "# monitors\n{monitors}\n# applications\n{applications}\n# notifications\n{notifications}"
+    )
+}
+
+/// Monitors and pipes as a monitor file.
+pub fn show_monitors(monitors: &[MonitorSettings], pipes: &[PipeSettings]) -> String {
+    let mut document = String::new();
+    for monitor in monitors {
+        let pattern = |text: &Option<String>| text.as_deref().map(pattern).unwrap_or_default();
+        let source = match monitor.source {
+            None => "",
+            Some(SourceChoice::Conntrack) => "conntrack",
+            Some(SourceChoice::Sockets) => "sockets",
+            Some(SourceChoice::Auto) => "auto",
+        };
+        let keys = [
+            ("type", "monitor".to_owned()),
+            ("include", pattern(&monitor.include)),
+            ("exclude", pattern(&monitor.exclude)),
+            ("ignorelocal", monitor.ignore_local.to_string()),
+            ("source", source.to_owned()),
+        ];
+        write_section(&mut document, &monitor.name, &keys);
+    }
+    for pipe in pipes {
+        let keys = [
+            ("type", "pipe".to_owned()),
+            ("port", pipe.port.to_string()),
+            ("newhost", plain(&pipe.host)),
+            ("newport", pipe.remote_port.to_string()),
+            // A power of two: nothing is lost.
+            ("shape_threshold", optional(pipe.shape.map(|rate| rate.get() as f64 / 1024.0), "0")),
+            ("bind", optional(pipe.bind, "")),
+            ("connect_timeout", seconds(pipe.connect_timeout)),
+            ("idle_timeout", pipe.idle_timeout.map(seconds).unwrap_or_default()),
+            ("max_connections", optional(pipe.max_connections, "")),
+            ("send_proxy", pipe.send_proxy.to_string()),
+        ];
+        write_section(&mut document, &pipe.name, &keys);
+    }
+    document
+}
+
+/// Applications as an application file. The labels of their rules are not known any more.
+pub fn show_applications(applications: &[Application]) -> String {
+    let mut document = String::new();
+    for application in applications {
+        let rules = application.rules.iter().enumerate();
+        let keys: Vec<(String, String)> = rules
+            .map(|(index, rule)| (format!("rule{}", index + 1), pattern(rule.as_str())))
+            .collect();
+        let keys: Vec<(&str, String)> =
+            keys.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
+        write_section(&mut document, &application.name, &keys);
+    }
+    document
+}
+
+/// Notifications as a notification file.
+pub fn show_notifications(notifications: &[Notification]) -> String {
+    let mut document = String::new();
+    for notification in notifications {
+        let Notification { rule, commands } = notification;
+        if notification.never_fires() {
+            document.push_str("; never fires: no threshold\n");
+        }
+        let command = |of: &Option<Command>| of.as_ref().map(command).unwrap_or_default();
+        let keys = [
+            ("process_filter", pattern(rule.filter.as_str())),
+            ("in_threshold", optional(rule.in_threshold, "0")),
+            ("out_threshold", optional(rule.out_threshold, "0")),
+            ("interval", seconds(rule.window)),
+            ("for", seconds(rule.hold)),
+            ("repeat_interval", seconds(rule.repeat_interval)),
+            ("resolve_threshold", rule.resolve_threshold.to_string()),
+            ("notification_command", command(&commands.firing)),
+            ("resolved_command", command(&commands.resolved)),
+            ("command_timeout", seconds(commands.timeout)),
+        ];
+        write_section(&mut document, &rule.name, &keys);
+    }
+    document
+}
+
+fn seconds(duration: Duration) -> String {
+    duration.as_secs_f64().to_string()
+}
+
+fn optional(value: Option<impl ToString>, none: &str) -> String {
+    value.map_or_else(|| none.to_owned(), |value| value.to_string())
+}
+
+/// Appends a section and an empty line. Values are as they are to be read, but for `%`.
+fn write_section(document: &mut String, name: &[u8], keys: &[(&str, String)]) {
+    // A name can't be quoted: only what would break the line is replaced.
+    let name = visible(name);
+    let mut ini = Ini::new();
+    let mut section = ini.with_section(Some(name.as_str()));
+    if keys.is_empty() {
+        // An application without rules: rust-ini leaves such a section out.
+        document.push_str(&format!("[{name}]\n\n"));
+        return;
+    }
+    for (key, value) in keys {
+        // What follows a newline is indented, so that it continues the value.
+        section.add(*key, value.replace('%', "%%").replace('\n', "\n    "));
+    }
+    let mut bytes = Vec::new();
+    // Nothing is escaped, for a backslash is a plain character to the reader. Writing to memory
+    // doesn't fail.
+    let _ = ini.write_to_policy(&mut bytes, EscapePolicy::Nothing);
+    document.push_str(&String::from_utf8_lossy(&bytes));
+    document.push('\n');
+}
+
+/// A value that holds no blanks.
+fn plain(value: &str) -> String {
+    visible(value.as_bytes())
+}
+
+/// A command line that is split into the words of `command` again.
+fn command(command: &Command) -> String {
+    let words: Vec<String> = command.words().iter().map(|word| quoted(word)).collect();
+    words.join(" ")
+}
+
+/// A word as a shell would take it for one.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "_@%+=:,./{}-".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return visible(word.as_bytes());
+    }
+    let mut text = "'".to_owned();
+    for c in word.chars() {
+        match c {
+            '\'' => text.push_str("'\\''"),
+            // After a blank it would begin a comment; after a quotation mark it doesn't.
+            ';' => text.push_str("'';"),
+            // Quotation marks keep the blanks beside it.
+            '\n' => text.push_str("''\n''"),
+            c => text.push_str(&shown(c)),
+        }
+    }
+    text.push('\'');
+    text
+}
+
+/// A character as messages show it: itself, unless it is a control character or invisible.
+fn shown(c: char) -> String {
+    // A mark is fine on what it is drawn onto.
+    visible(format!("x{c}").as_bytes()).split_off(1)
+}
+
+/// A pattern that means the same, in which nothing gets lost and nothing is invisible.
+fn pattern(text: &str) -> String {
+    let verbose = is_verbose(text);
+    let mut escaped = String::with_capacity(text.len());
+    let mut rest = text.chars().peekable();
+    let (mut first_line, mut before) = (true, None);
+    while let Some(c) = rest.next() {
+        let next = rest.peek().copied();
+        let is_edge = |beside: Option<char>| beside.is_none_or(|c| c == '\n');
+        match c {
+            // Blanks say nothing there.
+            '\n' if verbose => escaped.push('\n'),
+            c if verbose && c.is_ascii_whitespace() => escaped.push(' '),
+            // The reader would take them away.
+            ' ' if is_edge(before) || is_edge(next) => push_hex(&mut escaped, b' '),
+            '\n' if is_edge(next) => push_hex(&mut escaped, b'\n'),
+            // It would begin a comment, which there is none of in continued lines.
+            ';' if first_line && before.is_some_and(char::is_whitespace) => {
+                push_hex(&mut escaped, b';')
+            }
+            // Two of them would be nothing.
+            '"' if text == "\"\"" => push_hex(&mut escaped, b'"'),
+            '\n' => escaped.push('\n'),
+            c if c.is_ascii_control() => push_hex(&mut escaped, c as u8),
+            // Where a pattern matches bytes, this is the bytes of the character.
+            c if shown(c).chars().ne([c]) => {
+                unescape(&mut escaped);
+                escaped.push_str(&format!("\\u{{{:x}}}", u32::from(c)));
+            }
+            c => escaped.push(c),
+        }
+        first_line &= c != '\n';
+        before = Some(c);
+    }
+    escaped
+}
+
+/// Whether blanks and comments in a pattern say nothing: `(?x)`.
+fn is_verbose(pattern: &str) -> bool {
+    let mut groups = pattern.split("(?").skip(1);
+    groups.any(|group| group.chars().take_while(char::is_ascii_alphabetic).any(|flag| flag == 'x'))
+}

@@ -1,0 +1,85 @@
+//! The sample files at the top level.
+
+use super::*;
+use crate::config::schema::{Default as Without, MONITORS, NOTIFICATIONS};
+use crate::notify::Command;
+
+fn sample(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+#[test]
+fn the_samples_mean_what_they_say() {
+    let files = Files {
+        applications: Some(sample("group.sample.cfg")),
+        monitors: Some(sample("monitors.sample.cfg")),
+        notifications: Some(sample("notify.sample.cfg")),
+    };
+    let configuration = load(&files).map_err(|errors| lines(&errors)).unwrap();
+
+    let [general] = configuration.monitors.as_slice() else { panic!() };
+    assert_eq!(general.name, b"General");
+    assert!(general.ignore_local && general.include.is_none() && general.source.is_none());
+    assert_eq!(general.exclude.as_deref(), Some(r"ssh.+host\.example\.com"));
+    let [ssh] = configuration.pipes.as_slice() else { panic!() };
+    assert_eq!(ssh.config().name(), "pipe-2222:host.example.com:22");
+    assert_eq!(ssh.shape.map(u64::from), Some(102_400));
+    assert_eq!(ssh.bind, Some("127.0.0.1".parse().unwrap()));
+    assert!(ssh.port > 1024);
+
+    let application = |command_line: &[u8]| {
+        let found = configuration
+            .applications
+            .iter()
+            .find(|application| application.rules.iter().any(|rule| rule.is_match(command_line)));
+        found.map(|application| String::from_utf8_lossy(&application.name).into_owned())
+    };
+    for (command_line, expected) in [
+        (&b"/usr/sbin/apache2 -k start "[..], Some("Webserver")),
+        (b"/usr/lib/chromium/chromium ", Some("Desktop")),
+        (b"sshd: user ", Some("Dev")),
+        (b"/usr/bin/git fetch ", Some("Dev")),
+        (b"legit fetch ", None),
+        (b"curl -O http://example.com/ ", Some("Test")),
+    ] {
+        assert_eq!(application(command_line).as_deref(), expected);
+    }
+
+    let [torrent, ssh, wget] = configuration.notifications.as_slice() else { panic!() };
+    let thresholds = |of: &Notification| (of.rule.in_threshold, of.rule.out_threshold);
+    assert_eq!(thresholds(torrent), (Some(50.0), None));
+    assert_eq!(thresholds(ssh), (Some(100.0), Some(100.0)));
+    assert_eq!(thresholds(wget), (Some(50.0), None));
+    assert_eq!(torrent.commands.firing, None);
+    let mail = Command::parse(r#"logger -t bwmon "SSH exceeding bandwidth limit""#).ok();
+    assert_eq!(ssh.commands.firing, mail);
+    assert_eq!(wget.commands.firing, Command::parse("true").ok());
+    assert_eq!(wget.rule.window, Duration::from_secs(5));
+    assert_eq!(wget.rule.resolve_threshold, 0.8);
+    for notification in [torrent, ssh, wget] {
+        assert_eq!(notification.rule.repeat_interval, Duration::from_secs(60));
+        assert!(!notification.never_fires());
+    }
+}
+
+#[test]
+fn the_samples_explain_every_key() {
+    for (format, name) in
+        [(&MONITORS, "monitors.sample.cfg"), (&NOTIFICATIONS, "notify.sample.cfg")]
+    {
+        let text = std::fs::read_to_string(sample(name)).unwrap();
+        for key in format.kinds.iter().flat_map(|kind| kind.keys) {
+            let set = |line: &str| {
+                line.trim_start_matches('#').split_once('=').is_some_and(|(k, _)| k == key.name)
+            };
+            assert!(text.lines().any(set), "{name}: {}", key.name);
+            // What is shown commented out and is the default must be it.
+            if let Without::Value(value) = key.default {
+                let expected = format!("default is {value}");
+                let said = text.replace("\n# ", " ").contains(&expected)
+                    || (value == "false" && text.contains("true or false, the default"));
+                assert!(said, "{name}: {} {value}", key.name);
+            }
+        }
+    }
+}
