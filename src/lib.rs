@@ -20,6 +20,7 @@ pub mod pipe;
 pub mod processes;
 pub mod render;
 pub mod selection;
+pub mod serve;
 pub mod sockets;
 pub mod traffic;
 pub mod view;
