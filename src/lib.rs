@@ -4,6 +4,7 @@
 //! processes, *accounted*, and only then shown. `ARCHITECTURE.md` has the map.
 
 pub mod addresses;
+pub mod aggregator;
 pub mod alert;
 pub mod cli;
 pub mod config;

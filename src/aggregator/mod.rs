@@ -1,0 +1,214 @@
+//! Monitors and pipes in one loop: what every application used since the refresh before, and which
+//! alerts that sets off.
+//!
+//! The kernel is read once a refresh for each source, whatever the number of monitors. What the
+//! monitors select together, on which line it stands, and the bytes of the program's own pipes are
+//! the ledgers' matter ([`crate::ledger::Naming`]); here they are put together.
+
+mod pipes;
+
+use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::os::fd::BorrowedFd;
+use std::time::Instant;
+
+use foldhash::fast::RandomState;
+
+use crate::alert::{Alerts, Notification, Rule};
+use crate::group::{Grouping, Groups};
+use crate::ledger::Ledger;
+use crate::monitor::Reason;
+use crate::selection::Selection;
+use crate::traffic::{Name, Rate, Traffic};
+use crate::watch::{Looked, Source, Watch, WatchError};
+
+pub use pipes::{Change, ChangeError, Pipes};
+
+/// What an application used.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Usage {
+    /// The application, the command line, or the pipe.
+    pub name: Name,
+    /// Since the refresh before.
+    pub rate: Rate,
+    /// Bytes so far, as far back as the source reaches.
+    pub total: Traffic,
+}
+
+impl Usage {
+    /// The order of the lines: by received, by sent, then by the bytes of the name.
+    pub fn order(&self, other: &Usage) -> Ordering {
+        let received = self.rate.received.total_cmp(&other.rate.received);
+        let sent = self.rate.sent.total_cmp(&other.rate.sent);
+        received.then(sent).then_with(|| self.name.cmp(&other.name))
+    }
+}
+
+/// What a refresh came to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tally {
+    /// The applications that carried anything, ascending by received, sent, name.
+    pub applications: Vec<Usage>,
+    /// The reasons why bytes have no process, such as `(forwarded)`, those that did.
+    pub unattributed: Vec<Usage>,
+    /// The alerts that people are to be told of.
+    pub notifications: Vec<Notification>,
+}
+
+/// A source that is read, and what was accounted from it.
+#[derive(Debug)]
+pub struct Meter {
+    watch: Watch,
+    ledger: Ledger,
+}
+
+impl Meter {
+    /// Goes on accounting what `watch` sees to `ledger`. Who stands on which line is as the ledger was
+    /// told until the aggregator is configured.
+    pub fn new(watch: Watch, ledger: Ledger) -> Meter {
+        Meter { watch, ledger }
+    }
+
+    /// What is read.
+    pub fn source(&self) -> Source {
+        self.watch.source()
+    }
+
+    /// Becomes readable when there is something for [`Meter::drain`].
+    pub fn events(&self) -> Option<BorrowedFd<'_>> {
+        self.watch.events()
+    }
+
+    /// Takes what the kernel has announced; see [`Watch::drain`].
+    pub fn drain(&mut self) {
+        self.watch.drain();
+    }
+
+    /// Reads the kernel once.
+    ///
+    /// # Errors
+    /// If the source can't be read (any more).
+    pub fn look(&mut self) -> Result<Looked, WatchError> {
+        self.watch.look(&mut self.ledger)
+    }
+}
+
+/// Monitors and pipes together.
+#[derive(Debug)]
+pub struct Aggregator {
+    meters: Vec<Meter>,
+    groups: Groups,
+    alerts: Alerts,
+    pipes: Pipes,
+}
+
+impl Aggregator {
+    /// With these sources and no pipes yet, for monitors that select everything.
+    pub fn new(meters: Vec<Meter>) -> Aggregator {
+        Aggregator {
+            meters,
+            groups: Groups::default(),
+            alerts: Alerts::new(Vec::new()),
+            pipes: Pipes::default(),
+        }
+    }
+
+    /// The sources.
+    pub fn meters(&self) -> &[Meter] {
+        &self.meters
+    }
+
+    /// The sources, to read or exchange them. [`Aggregator::configure`] has to follow an exchange.
+    pub fn meters_mut(&mut self) -> &mut Vec<Meter> {
+        &mut self.meters
+    }
+
+    /// The pipes.
+    pub fn pipes(&self) -> &Pipes {
+        &self.pipes
+    }
+
+    /// The pipes, to change them. [`Aggregator::configure`] has to follow a change.
+    pub fn pipes_mut(&mut self) -> &mut Pipes {
+        &mut self.pipes
+    }
+
+    /// From now on each source is what its `selections` say (in the order of the sources), grouped and
+    /// watched over as told. Totals, windows and states of alerts go on.
+    pub fn configure(&mut self, selections: Vec<Selection>, groups: Groups, rules: Vec<Rule>) {
+        let none = Selection::new(Vec::new());
+        let mut selections = selections.into_iter();
+        for meter in &mut self.meters {
+            let selection = selections.next().unwrap_or_else(|| none.clone());
+            meter.ledger.set_naming(Box::new(Grouping::new(groups.clone(), selection)));
+            meter.watch.leave_to_pipes(self.pipes.ports());
+        }
+        self.alerts.replace(rules);
+        self.groups = groups;
+    }
+
+    /// The rules of the alerts.
+    pub fn rules(&self) -> &[Rule] {
+        self.alerts.rules()
+    }
+
+    /// Ends a refresh that was taken `at` this time: what was used since the one before. `beat` is
+    /// when it was due, by which alerts go: a program that comes a moment late doesn't put them off
+    /// to the next refresh.
+    pub fn tally(&mut self, at: Instant, beat: Instant) -> Tally {
+        let mut sums = Sums::default();
+        let mut unattributed = Sums::default();
+        for Meter { ledger, .. } in &mut self.meters {
+            ledger.end(at);
+            let elapsed = ledger.elapsed();
+            let carried = ledger.lines().filter(|(_, account)| !account.recent.is_zero());
+            for (name, account) in carried {
+                sums.add(name, account.recent.rate_over(elapsed), account.total);
+            }
+            for (reason, account) in ledger.unattributed_lines() {
+                // What the pipes carry stands on the pipes' lines.
+                if reason != Reason::OwnPipe && !account.recent.is_zero() {
+                    let name = format!("({reason})").into_bytes().into();
+                    unattributed.add(&name, account.recent.rate_over(elapsed), account.total);
+                }
+            }
+            ledger.begin();
+        }
+        for (name, rate, total) in self.pipes.carried(at) {
+            sums.add(self.groups.find(&name).unwrap_or(&name), rate, total);
+        }
+        let applications = sums.sorted();
+        let rates = applications.iter().map(|usage| (&usage.name, usage.rate));
+        let notifications = self.alerts.observe(beat, rates);
+        Tally { applications, unattributed: unattributed.sorted(), notifications }
+    }
+}
+
+/// What has one name is put together, wherever it was counted.
+#[derive(Debug, Default)]
+struct Sums {
+    places: HashMap<Name, usize, RandomState>,
+    usages: Vec<Usage>,
+}
+
+impl Sums {
+    fn add(&mut self, name: &Name, rate: Rate, total: Traffic) {
+        let place = *self.places.entry(name.clone()).or_insert(self.usages.len());
+        match self.usages.get_mut(place) {
+            Some(usage) => {
+                usage.rate.received += rate.received;
+                usage.rate.sent += rate.sent;
+                usage.total += total;
+            }
+            None => self.usages.push(Usage { name: name.clone(), rate, total }),
+        }
+    }
+
+    fn sorted(mut self) -> Vec<Usage> {
+        self.usages.sort_unstable_by(Usage::order);
+        self.usages
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,245 @@
+//! The pipes of an aggregator, from one configuration to the next.
+
+use std::time::Instant;
+
+use crate::pipe::{Config, Pipe, PipeError};
+use crate::traffic::{Name, Rate, Traffic};
+
+/// A pipe, and those whose place it took that still forward.
+#[derive(Debug)]
+struct Running {
+    name: Name,
+    pipe: Pipe,
+    /// Listen no more, but still have connections.
+    draining: Vec<Pipe>,
+    /// What those that are gone have forwarded.
+    gone: Traffic,
+    /// What had been forwarded at the refresh before.
+    before: Traffic,
+}
+
+impl Running {
+    fn new(pipe: Pipe) -> Running {
+        let name = pipe.config().name().into_bytes().into();
+        Running { name, pipe, draining: Vec::new(), gone: Traffic::ZERO, before: Traffic::ZERO }
+    }
+
+    /// What was forwarded under this name.
+    fn traffic(&self) -> Traffic {
+        let draining: Traffic = self.draining.iter().map(Pipe::traffic).sum();
+        self.gone + draining + self.pipe.traffic()
+    }
+
+    /// Lets those go that have forwarded everything.
+    fn settle(&mut self) {
+        for done in self.draining.extract_if(.., |pipe| pipe.has_ended()) {
+            self.gone += done.traffic();
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Pipe> {
+        self.draining.iter().chain([&self.pipe])
+    }
+}
+
+/// Why other pipes can't be had. Those that ran go on as they were.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// A pipe can't be started.
+    #[error("{name}: {error}")]
+    Start {
+        /// What its line is called.
+        name: String,
+        /// Which one it is, in the order of the configurations.
+        index: usize,
+        /// Why.
+        error: PipeError,
+    },
+    /// Its port is another pipe's that listens on another address, and would be closed only after
+    /// this one has begun.
+    #[error("{name}: its port is listened on at another address until now")]
+    Occupied {
+        /// What its line is called.
+        name: String,
+        /// Which one it is, in the order of the configurations.
+        index: usize,
+    },
+}
+
+/// Other pipes that have begun to listen, and wait for those before to make room.
+#[derive(Debug)]
+pub struct Change {
+    next: Vec<Next>,
+}
+
+/// How a configuration gets its pipe.
+#[derive(Debug)]
+enum Step {
+    Stay(usize, Config),
+    Succeed(usize, Config),
+    Start(Config),
+}
+
+#[derive(Debug)]
+enum Next {
+    /// The pipe at this place goes on, perhaps with another limit.
+    Stays(usize, Config),
+    /// The pipe at this place is followed by this one.
+    Succeeds(usize, Pipe),
+    New(Pipe),
+}
+
+/// All pipes.
+#[derive(Debug, Default)]
+pub struct Pipes {
+    running: Vec<Running>,
+    /// Those that the last configurations don't have any more, and still forward.
+    leaving: Vec<Running>,
+    /// When the refresh before was taken.
+    at: Option<Instant>,
+}
+
+impl Pipes {
+    /// Starts what it takes to have pipes of these configurations, beside those that run. One that
+    /// is like a running one stays that; one that listens where a running one does takes its socket
+    /// over. Nothing changes for those that run before [`Pipes::commit`].
+    ///
+    /// # Errors
+    /// The first that can't be had.
+    pub fn prepare(&self, configs: Vec<Config>) -> Result<Change, ChangeError> {
+        // Those that may find their port taken first: if that ends it all, no client has been let in
+        // by a successor that is not to be.
+        let mut steps: Vec<(usize, Step)> = Vec::with_capacity(configs.len());
+        for (index, config) in configs.into_iter().enumerate() {
+            steps.push((index, self.step(index, config)?));
+        }
+        steps.sort_by_key(|(_, step)| matches!(step, Step::Succeed(..)));
+        let mut next: Vec<(usize, Next)> = Vec::with_capacity(steps.len());
+        for (index, step) in steps {
+            let (name, started) = match step {
+                Step::Stay(place, config) => {
+                    next.push((index, Next::Stays(place, config)));
+                    continue;
+                }
+                Step::Succeed(place, config) => {
+                    let started = self.running[place].pipe.succeed(config.clone());
+                    (config.name(), started.map(|pipe| Next::Succeeds(place, pipe)))
+                }
+                Step::Start(config) => (config.name(), Pipe::start(config).map(Next::New)),
+            };
+            let started = started.map_err(|error| ChangeError::Start { name, index, error })?;
+            next.push((index, started));
+        }
+        next.sort_by_key(|(index, _)| *index);
+        Ok(Change { next: next.into_iter().map(|(_, next)| next).collect() })
+    }
+
+    /// What it takes to have a pipe of this configuration.
+    fn step(&self, index: usize, config: Config) -> Result<Step, ChangeError> {
+        let place = |same: &dyn Fn(&Config) -> bool| {
+            self.running.iter().position(|running| same(running.pipe.config()))
+        };
+        let unlimited = |config: &Config| Config { shape: None, ..config.clone() };
+        let listens = |config: &Config| (config.port, config.bind);
+        if let Some(place) = place(&|known| unlimited(known).is_like(&unlimited(&config))) {
+            Ok(Step::Stay(place, config))
+        } else if let Some(place) = place(&|known| listens(known) == listens(&config)) {
+            Ok(Step::Succeed(place, config))
+        } else if place(&|known| known.port == config.port).is_some() {
+            Err(ChangeError::Occupied { name: config.name(), index })
+        } else {
+            Ok(Step::Start(config))
+        }
+    }
+
+    /// From now on these are the pipes. Others listen no more, and forward what they have open to
+    /// its end.
+    pub fn commit(&mut self, change: Change) {
+        let mut before: Vec<Option<Running>> =
+            std::mem::take(&mut self.running).into_iter().map(Some).collect();
+        let mut take = |place: usize| before.get_mut(place).and_then(Option::take);
+        for next in change.next {
+            match next {
+                Next::Stays(place, config) => {
+                    self.running
+                        .extend(take(place).inspect(|known| known.pipe.shape(config.shape)));
+                }
+                Next::Succeeds(place, pipe) => {
+                    let mut running = Running::new(pipe);
+                    if let Some(mut known) = take(place) {
+                        known.pipe.close();
+                        if known.name == running.name {
+                            known.draining.push(std::mem::replace(&mut known.pipe, running.pipe));
+                            running = known;
+                        } else {
+                            self.leaving.push(known);
+                        }
+                    }
+                    self.running.push(running);
+                }
+                Next::New(pipe) => self.running.push(Running::new(pipe)),
+            }
+        }
+        for left in before.into_iter().flatten() {
+            left.pipe.close();
+            self.leaving.push(left);
+        }
+    }
+
+    /// The local and the remote ports of all.
+    pub fn ports(&self) -> impl Iterator<Item = u16> {
+        let pipes = self.all().map(Pipe::config);
+        pipes.flat_map(|config| [config.port, config.remote_port])
+    }
+
+    /// What each name has forwarded since the refresh before, if anything, and so far.
+    pub(super) fn carried(&mut self, at: Instant) -> Vec<(Name, Rate, Traffic)> {
+        let before = self.at.replace(at);
+        let elapsed = before.map(|before| at.saturating_duration_since(before));
+        // Before the counters are read: what is gone by now has been counted to its end.
+        let gone: Vec<bool> =
+            self.leaving.iter().map(|left| left.all().all(Pipe::has_ended)).collect();
+        let mut carried = Vec::new();
+        for running in self.running.iter_mut().chain(&mut self.leaving) {
+            running.settle();
+            let total = running.traffic();
+            let recent = total - std::mem::replace(&mut running.before, total);
+            if let Some(elapsed) = elapsed
+                && !recent.is_zero()
+            {
+                carried.push((running.name.clone(), recent.rate_over(elapsed), total));
+            }
+        }
+        let mut gone = gone.into_iter();
+        self.leaving.retain(|_| !gone.next().unwrap_or(false));
+        carried
+    }
+
+    /// Listens no more; see [`Pipe::close`].
+    pub fn close(&self) {
+        self.all().for_each(Pipe::close);
+    }
+
+    /// Waits until the last connection has ended; false if `deadline` came before that. See
+    /// [`Pipe::wait`].
+    pub fn wait(&self, deadline: Instant) -> bool {
+        self.all().all(|pipe| pipe.wait(Some(deadline)))
+    }
+
+    /// How many connections are open.
+    pub fn open(&self) -> usize {
+        self.all().map(Pipe::open).sum()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.running.is_empty() && self.leaving.is_empty()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Pipe> {
+        self.running.iter().chain(&self.leaving).flat_map(Running::all)
+    }
+}
+
+#[cfg(test)]
+mod tests;

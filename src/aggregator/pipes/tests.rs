@@ -1,0 +1,154 @@
+//! Pipes on loopback, from one configuration to the next.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use super::*;
+
+/// A pipe to a remote from a port that is free, and below those that the kernel gives to whoever
+/// connects.
+fn config(remote: &TcpListener) -> Config {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let begin = std::process::id() as u16 % 1_000 * 20;
+    loop {
+        let port = 10_000 + begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
+        if TcpListener::bind(("::", port)).is_ok() {
+            return to(port, remote);
+        }
+    }
+}
+
+fn to(port: u16, remote: &TcpListener) -> Config {
+    let mut config = Config::new(port, "127.0.0.1", remote.local_addr().unwrap().port());
+    config.workers = NonZeroUsize::MIN;
+    config
+}
+
+fn remote() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").unwrap()
+}
+
+fn connect(config: &Config, remote: &TcpListener) -> [TcpStream; 2] {
+    let client = TcpStream::connect((Ipv4Addr::LOCALHOST, config.port)).unwrap();
+    [client, remote.accept().unwrap().0]
+}
+
+/// Moves bytes from the client to the remote, which has taken them when this returns, and they have
+/// been counted.
+fn send(pipes: &Pipes, [client, remote]: &mut [TcpStream; 2], bytes: usize) {
+    let counted = || pipes.all().map(|pipe| pipe.traffic().received).sum::<u64>();
+    let before = counted();
+    client.write_all(&vec![0; bytes]).unwrap();
+    remote.read_exact(&mut vec![0; bytes]).unwrap();
+    while counted() < before + bytes as u64 {
+        std::thread::yield_now();
+    }
+}
+
+impl Pipes {
+    fn change(&mut self, configs: Vec<Config>) {
+        let change = self.prepare(configs).unwrap();
+        self.commit(change);
+    }
+
+    /// Name, bytes received since the refresh before, received so far. A second has passed.
+    fn refresh(&mut self) -> Vec<(String, u64, u64)> {
+        let at = self.at.unwrap_or_else(Instant::now) + Duration::from_secs(1);
+        let text = |name: Name| String::from_utf8(name.to_vec()).unwrap();
+        let carried = self.carried(at).into_iter();
+        carried
+            .map(|(name, rate, total)| (text(name), rate.received as u64, total.received))
+            .collect()
+    }
+}
+
+#[test]
+fn what_both_configurations_have_goes_on() {
+    let (remote, other) = (self::remote(), self::remote());
+    let first = config(&remote);
+    let mut pipes = Pipes::default();
+    pipes.change(vec![first.clone()]);
+    assert_eq!(pipes.refresh(), []);
+    let mut open = connect(&first, &remote);
+    send(&pipes, &mut open, 1000);
+    assert_eq!(pipes.refresh(), [(first.name(), 1000, 1000)]);
+
+    // The same again, with another limit, with another setting: the connection doesn't notice.
+    let shaped = Config { shape: NonZeroU64::new(1 << 20), ..first.clone() };
+    let patient = Config { connect_timeout: Duration::from_secs(9), ..first.clone() };
+    for (changed, draining) in [(first.clone(), 0), (shaped, 0), (patient, 1)] {
+        pipes.change(vec![changed]);
+        assert_eq!(pipes.running[0].draining.len(), draining);
+        send(&pipes, &mut open, 10);
+    }
+    let mut new = connect(&first, &remote);
+    send(&pipes, &mut new, 5);
+    assert_eq!(pipes.refresh(), [(first.name(), 35, 1035)]);
+
+    // Another host at the same port: another line, while the one before drains.
+    let second = to(first.port, &other);
+    pipes.change(vec![second.clone()]);
+    let mut next = connect(&second, &other);
+    send(&pipes, &mut next, 7);
+    send(&pipes, &mut open, 3);
+    send(&pipes, &mut new, 2);
+    assert_eq!(pipes.refresh(), [(second.name(), 7, 7), (first.name(), 5, 1040)]);
+    send(&pipes, &mut open, 1);
+    drop((open, new));
+    while !pipes.leaving.iter().all(|left| left.all().all(|pipe| pipe.open() == 0)) {
+        std::thread::yield_now();
+    }
+    pipes.close();
+    assert_eq!(pipes.refresh(), [(first.name(), 1, 1041)]);
+    while !pipes.leaving.is_empty() {
+        assert_eq!(pipes.refresh(), []);
+    }
+}
+
+#[test]
+fn what_cannot_be_had_leaves_everything_as_it_was() {
+    let remote = self::remote();
+    let first = config(&remote);
+    let mut pipes = Pipes::default();
+    pipes.change(vec![first.clone()]);
+    let taken = TcpListener::bind("[::]:0").unwrap();
+    let other = to(taken.local_addr().unwrap().port(), &remote);
+    let patient = Config { connect_timeout: Duration::from_secs(9), ..first.clone() };
+    let error = pipes.prepare(vec![patient, other.clone()]).unwrap_err();
+    assert!(matches!(error, ChangeError::Start { index: 1, .. }), "{error}");
+    assert!(error.to_string().starts_with(&format!("{}: ", other.name())), "{error}");
+    let elsewhere = Config { bind: Some(Ipv4Addr::LOCALHOST.into()), ..first.clone() };
+    let error = pipes.prepare(vec![elsewhere]).unwrap_err();
+    assert!(matches!(error, ChangeError::Occupied { index: 0, .. }), "{error}");
+    let mut open = connect(&first, &remote);
+    send(&pipes, &mut open, 1000);
+    assert_eq!(pipes.running[0].traffic(), Traffic::new(1000, 0));
+}
+
+#[test]
+fn a_pipe_that_is_left_out_listens_no_more() {
+    let remote = self::remote();
+    let (first, second) = (config(&remote), config(&remote));
+    let mut pipes = Pipes::default();
+    pipes.change(vec![first.clone(), second.clone()]);
+    let mut open = connect(&first, &remote);
+    pipes.change(vec![second.clone()]);
+    let refused = || TcpStream::connect((Ipv4Addr::LOCALHOST, first.port)).is_err();
+    while !refused() {
+        std::thread::yield_now();
+    }
+    // Clients that were let in until then, and left, are gone.
+    while pipes.open() > 1 {
+        std::thread::yield_now();
+    }
+    send(&pipes, &mut open, 10);
+    // And it can come back.
+    pipes.change(vec![second, first.clone()]);
+    send(&pipes, &mut connect(&first, &remote), 10);
+    pipes.close();
+    drop(open);
+    assert!(pipes.wait(Instant::now() + Duration::from_secs(20)));
+}

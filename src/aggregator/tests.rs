@@ -1,0 +1,107 @@
+//! Made-up bytes, told together.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::*;
+use crate::filter::{Filter, compile};
+use crate::group::Application;
+use crate::ledger::Options;
+use crate::monitor::Share;
+use crate::processes::{Described, ProcessId};
+use crate::selection::Selector;
+
+/// A meter that has accounted these bytes, each of a process of its own; it is never read.
+fn meter(source: Source, bytes: &[(&str, u64, bool)]) -> Meter {
+    let watch = Watch::open(source, true, Path::new("/proc")).unwrap();
+    let mut meter = Meter::new(watch, Ledger::new(Options::default()));
+    for (pid, (command_line, received, local)) in (1..).zip(bytes) {
+        let traffic = Traffic::new(*received, 0);
+        let to = Ok(ProcessId { start_time: 1, pid });
+        let share = Share { to, traffic, recent: traffic, from: None, local: *local };
+        let command_line = command_line.as_bytes().into();
+        meter.ledger.credit(&share, || Described { command_line, label: None });
+    }
+    meter
+}
+
+fn selector(include: &str, ignore_local: bool, here: bool) -> Selector {
+    let filter = Filter::new(&[include.to_owned()], &[]).unwrap();
+    Selector { filter, ignore_local, here }
+}
+
+fn groups(name: &str, rule: &str) -> Groups {
+    let rules = vec![compile(rule).unwrap()];
+    Groups::new(vec![Application { name: name.as_bytes().into(), rules }])
+}
+
+/// Name, bytes per second received, and received so far.
+fn shown(usages: &[Usage]) -> Vec<(String, u64, u64)> {
+    let name = |usage: &Usage| String::from_utf8(usage.name.to_vec()).unwrap();
+    let shown = |u: &Usage| (name(u), u.rate.received as u64, u.total.received);
+    usages.iter().map(shown).collect()
+}
+
+/// Two refreshes two seconds apart; what had come by the first is shown with its rate because
+/// the meters' ledgers have begun before.
+fn tally(aggregator: &mut Aggregator) -> Tally {
+    let start = Instant::now();
+    for meter in aggregator.meters_mut() {
+        meter.ledger.end(start);
+    }
+    let at = start + Duration::from_secs(2);
+    aggregator.tally(at, at)
+}
+
+#[test]
+fn processes_of_an_application_are_one_line_in_the_order_of_use() {
+    let bytes = [("wget a", 4000, false), ("curl b", 2000, true), ("ssh", 8000, false)];
+    let mut aggregator = Aggregator::new(vec![meter(Source::Sockets, &bytes)]);
+    let all = Selection::default();
+    aggregator.configure(vec![all], groups("Loads", "wget|curl"), Vec::new());
+    let tally = tally(&mut aggregator);
+    let line = |name: &str, rate, total| (name.to_owned(), rate, total);
+    assert_eq!(shown(&tally.applications), [line("Loads", 3000, 6000), line("ssh", 4000, 8000)]);
+    // Who carried nothing since has no line.
+    let later = Instant::now() + Duration::from_secs(9);
+    assert_eq!(aggregator.tally(later, later), Tally::default());
+}
+
+/// What both sources have counted of one process is not added up.
+#[test]
+fn what_two_sources_see_is_counted_once() {
+    let bytes = [("ssh", 1000, false), ("ssh", 10, true), ("wget", 500, false)];
+    let sockets = [("ssh", 900, false), ("ssh", 9, true), ("wget", 400, false)];
+    let mut aggregator =
+        Aggregator::new(vec![meter(Source::Conntrack, &bytes), meter(Source::Sockets, &sockets)]);
+    let selection = |here: [bool; 2]| {
+        let first = selector("ssh", true, here[0]);
+        Selection::new(vec![first, selector("", false, here[1])])
+    };
+    let selections = vec![selection([true, false]), selection([false, true])];
+    aggregator.configure(selections, Groups::default(), Vec::new());
+    let tally = tally(&mut aggregator);
+    // By conntrack what ssh had with others, by its sockets what it had with this host.
+    let ssh = ("ssh".to_owned(), 504, 1009);
+    assert_eq!(shown(&tally.applications), [("wget".to_owned(), 200, 400), ssh]);
+}
+
+#[test]
+fn another_configuration_keeps_totals_and_what_came_since_the_refresh() {
+    let bytes = [("wget", 4000, false), ("ssh", 3000, true)];
+    let mut aggregator = Aggregator::new(vec![meter(Source::Sockets, &bytes)]);
+    aggregator.configure(vec![Selection::default()], groups("A", "wget"), Vec::new());
+    let remote_only = Selection::new(vec![selector("", true, true)]);
+    aggregator.configure(vec![remote_only], groups("B", "wget|ssh"), Vec::new());
+    aggregator.configure(vec![Selection::default()], groups("C", "wget|ssh"), Vec::new());
+    let tally = tally(&mut aggregator);
+    assert_eq!(shown(&tally.applications), [("C".to_owned(), 3500, 7000)]);
+}
+
+#[test]
+fn a_meter_without_a_selection_shows_nothing() {
+    let bytes = [("wget", 4000, false)];
+    let mut aggregator = Aggregator::new(vec![meter(Source::Sockets, &bytes)]);
+    aggregator.configure(Vec::new(), Groups::default(), Vec::new());
+    assert_eq!(tally(&mut aggregator).applications, []);
+}
