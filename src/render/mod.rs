@@ -7,6 +7,7 @@ use std::io::{self, Write};
 
 use unicode_width::UnicodeWidthChar;
 
+pub mod applications;
 pub mod classic;
 pub mod terminal;
 
