@@ -4,7 +4,7 @@ complete -c runmonitor -l source -d 'Where bytes are counted' -r -f -a "conntrac
 sockets\t'Payload bytes of TCP, from the sockets themselves'
 auto\t'Conntrack where it counts, else sockets'"
 complete -c runmonitor -l interval -d 'Seconds between two refreshes; fractions are allowed' -r
-complete -c runmonitor -l count -d 'End after N refreshes' -r
+complete -c runmonitor -l count -d 'End after N refreshes, as Ctrl-C does' -r
 complete -c runmonitor -l bandwidth -d 'Show bytes per second instead of accumulated bytes'
 complete -c runmonitor -l no-lookback -d 'Don\'t count what was sent and received before the start'
 complete -c runmonitor -l ignore-local -d 'Leave out traffic that never leaves this host'

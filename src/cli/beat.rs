@@ -2,19 +2,44 @@
 
 use std::time::{Duration, Instant};
 
+use clap::Args;
+
+pub(super) use crate::config::values::seconds;
+
+// A comment for documentation would take the place of the program's description in its help.
+#[allow(missing_docs)]
+#[derive(Clone, Debug, Args)]
+pub struct Refreshes {
+    /// Seconds between two refreshes; fractions are allowed
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value = "1",
+        value_parser = interval,
+        allow_hyphen_values = true
+    )]
+    pub interval: Duration,
+
+    /// End after N refreshes, as Ctrl-C does
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u64).range(1..),
+        allow_hyphen_values = true
+    )]
+    pub count: Option<u64>,
+}
+
+impl Refreshes {
+    /// Whether so many are all that were asked for.
+    pub(super) fn are_done(&self, refreshes: u64) -> bool {
+        self.count.is_some_and(|count| refreshes >= count)
+    }
+}
+
 /// The value of `--interval`.
 pub(super) fn interval(value: &str) -> Result<Duration, String> {
     seconds(value, 0.01)
-}
-
-/// A number of seconds, at least `least` and at most a day.
-pub(super) fn seconds(value: &str, least: f64) -> Result<Duration, String> {
-    let expected = || format!("expected seconds from {least} to 86400, such as 0.5");
-    let seconds: f64 = value.parse().map_err(|_| expected())?;
-    if !(least..=86400.0).contains(&seconds) {
-        return Err(expected());
-    }
-    Ok(Duration::from_secs_f64(seconds))
 }
 
 /// The next moment of a regular beat. One that has been missed is left out, not made up for.

@@ -3,14 +3,17 @@
 
 mod beat;
 pub mod check;
+mod forwarding;
 mod notes;
 mod pipe_log;
+pub mod runaggregator;
 pub mod runmonitor;
 pub mod runpipe;
 mod signals;
 mod source;
+mod vigil;
 
-pub use source::SourceChoice;
+pub use beat::Refreshes;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;

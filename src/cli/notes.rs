@@ -40,13 +40,11 @@ impl Notes {
         }
     }
 
-    /// What stands above a list on the screen: an `empty` one is not left without a word.
-    pub(super) fn on_screen(&self, empty: bool) -> Vec<String> {
-        let mut lines = self.lines.clone();
-        if self.wiped && empty {
-            lines.push(self.line("nothing was received or sent"));
-        }
-        lines
+    /// What stands above a list on the screen: one that is empty, for this reason, is not left
+    /// without a word.
+    pub(super) fn on_screen(&self, empty: Option<&str>) -> Vec<String> {
+        let empty = empty.filter(|_| self.wiped).map(|why| self.line(why));
+        self.lines.iter().cloned().chain(empty).collect()
     }
 
     fn line(&self, message: &str) -> String {

@@ -1,4 +1,4 @@
-//! What `runpipe` says of its connections on standard error: a line for each end, or failures at a
+//! What a program says of its pipes' connections on standard error: a line for each end, or failures at a
 //! bounded rate.
 
 use std::collections::VecDeque;
@@ -45,7 +45,19 @@ impl Words {
     }
 
     /// The line for an event, if it has one; `time` is the wall clock's.
-    fn event(&mut self, event: &Event, now: Instant, time: &str) -> Option<String> {
+    ///
+    /// `pipe` is what the pipe is called, where there may be several.
+    fn event(
+        &mut self,
+        pipe: Option<&str>,
+        event: &Event,
+        now: Instant,
+        time: &str,
+    ) -> Option<String> {
+        let of_pipe = |message: String| match pipe {
+            Some(pipe) => format!("{pipe}: {message}"),
+            None => message,
+        };
         match event {
             Event::Ended(ended) => {
                 let Traffic { received, sent } = ended.traffic;
@@ -69,7 +81,8 @@ impl Words {
             // Nobody is left who was not served.
             Event::Failed(failed) if matches!(failed.error, ConnectError::Abandoned) => None,
             Event::Failed(failed) => {
-                let line = self.line(&format!("{} was closed: {}", failed.client, failed.error));
+                let message = format!("{} was closed: {}", failed.client, failed.error);
+                let line = self.line(&of_pipe(message));
                 let count = self.held.take().map_or(0, |(_, count)| count) + 1;
                 self.held = Some((line, count));
                 self.due(now)
@@ -79,10 +92,10 @@ impl Words {
                     return None;
                 }
                 self.starved = Some(now);
-                Some(self.line(&format!(
+                Some(self.line(&of_pipe(format!(
                     "no more connections for now: {error}; accepting goes on when others end; to \
                      mend it, allow more descriptors (ulimit -n)"
-                )))
+                ))))
             }
         }
     }
@@ -104,7 +117,7 @@ impl Words {
 
 /// What the thread is sent.
 enum Message {
-    Event(Event),
+    Event(Option<Arc<str>>, Event),
     End,
 }
 
@@ -142,12 +155,14 @@ impl Log {
         Ok(Log { sender, state, thread })
     }
 
-    /// What a pipe is given to report to; it never blocks.
-    pub(super) fn report(&self) -> Report {
+    /// What a pipe is given to report to; it never blocks. `pipe` is what it is called in messages,
+    /// where there may be several.
+    pub(super) fn report(&self, pipe: Option<&str>) -> Report {
+        let pipe: Option<Arc<str>> = pipe.map(Arc::from);
         let sender = self.sender.clone();
         let state = self.state.clone();
         Arc::new(move |event| {
-            if sender.try_send(Message::Event(event)).is_err() {
+            if sender.try_send(Message::Event(pipe.clone(), event)).is_err() {
                 state.lost.fetch_add(1, Ordering::Relaxed);
             }
         })
@@ -156,6 +171,12 @@ impl Log {
     /// Says a line of the program's own.
     pub(super) fn say(&self, line: &str) {
         self.state.write(line);
+    }
+
+    /// What says a line of the program's own, from any thread.
+    pub(super) fn voice(&self) -> impl Fn(&str) + Send + Sync + 'static {
+        let state = self.state.clone();
+        move |line| state.write(line)
     }
 
     /// The messages that stay on the screen.
@@ -196,7 +217,7 @@ fn write_all(mut words: Words, messages: &Receiver<Message>, state: &State) {
         let now = Instant::now();
         let ends = matches!(message, Ok(Message::End) | Err(RecvTimeoutError::Disconnected));
         let line = match &message {
-            Ok(Message::Event(event)) => words.event(event, now, &time()),
+            Ok(Message::Event(pipe, event)) => words.event(pipe.as_deref(), event, now, &time()),
             // Whatever the pace: there is no later.
             _ if ends => words.due(now + PACE),
             _ => words.due(now),
@@ -250,11 +271,11 @@ mod tests {
         });
         let now = Instant::now();
         assert_eq!(
-            Words::new("runpipe", true).event(&ended, now, TIME).unwrap(),
+            Words::new("runpipe", true).event(None, &ended, now, TIME).unwrap(),
             "2026-01-02T03:04:05.678+01:00 client=192.0.2.9:5000 remote=[2001:db8::1]:80 in=123 \
              out=456 seconds=1.234 end=reset-by-client"
         );
-        assert_eq!(Words::new("runpipe", false).event(&ended, now, TIME), None);
+        assert_eq!(Words::new("runpipe", false).event(None, &ended, now, TIME), None);
     }
 
     #[test]
@@ -266,7 +287,7 @@ mod tests {
             error: ConnectError::Unresolved { host, error },
         });
         assert_eq!(
-            Words::new("runpipe", true).event(&event, Instant::now(), TIME).unwrap(),
+            Words::new("runpipe", true).event(None, &event, Instant::now(), TIME).unwrap(),
             "2026-01-02T03:04:05.678+01:00 client=192.0.2.9:5000 in=0 out=0 end=failed \
              error=\"nowhere.invalid does not resolve: no 'such'\\nname\\x1b[2J\""
         );
@@ -277,9 +298,9 @@ mod tests {
         let mut words = Words::new("runpipe", false);
         let start = Instant::now();
         let line = "runpipe: 192.0.2.9:5000 was closed: [2001:db8::1]:80: connection refused";
-        assert_eq!(words.event(&failed(), start, TIME).unwrap(), line);
+        assert_eq!(words.event(None, &failed(), start, TIME).unwrap(), line);
         for _ in 0..5 {
-            assert_eq!(words.event(&failed(), start + PACE / 2, TIME), None);
+            assert_eq!(words.event(None, &failed(), start + PACE / 2, TIME), None);
         }
         assert_eq!(words.due(start + PACE / 2), None);
         assert_eq!(words.due(start + PACE).unwrap(), format!("{line} (and 4 more)"));
@@ -290,8 +311,8 @@ mod tests {
     fn a_client_that_left_is_no_failure() {
         let event = Event::Failed(Failed { client: client(), error: ConnectError::Abandoned });
         let now = Instant::now();
-        assert_eq!(Words::new("runpipe", false).event(&event, now, TIME), None);
-        assert!(Words::new("runpipe", true).event(&event, now, TIME).is_some());
+        assert_eq!(Words::new("runpipe", false).event(None, &event, now, TIME), None);
+        assert!(Words::new("runpipe", true).event(None, &event, now, TIME).is_some());
     }
 
     #[test]
@@ -299,9 +320,9 @@ mod tests {
         let mut words = Words::new("runpipe", false);
         let start = Instant::now();
         let event = || Event::Starved(ErrorKind::OutOfMemory.into());
-        assert!(words.event(&event(), start, TIME).unwrap().contains("ulimit -n"));
-        assert_eq!(words.event(&event(), start + STARVED_PACE / 2, TIME), None);
-        assert!(words.event(&event(), start + STARVED_PACE, TIME).is_some());
+        assert!(words.event(None, &event(), start, TIME).unwrap().contains("ulimit -n"));
+        assert_eq!(words.event(None, &event(), start + STARVED_PACE / 2, TIME), None);
+        assert!(words.event(None, &event(), start + STARVED_PACE, TIME).is_some());
     }
 
     #[test]

@@ -1,37 +1,31 @@
 //! `runmonitor`: what each process sends and receives.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context;
 use clap::Parser;
 
-use super::beat::{following, interval};
+use super::beat::{Refreshes, following};
 use super::notes::Notes;
-use super::signals::{Signals, Woken};
-use super::source::{self, SourceChoice};
+use super::signals::Signals;
+use super::source;
+use super::vigil::{Due, Vigil, Watching};
 use super::{USAGE, check, say};
 use crate::conntrack::state;
 use crate::filter::Filter;
 use crate::ledger::{Ledger, Options, Show};
 use crate::render::terminal::Terminal;
 use crate::render::{Screen, classic};
+use crate::selection::{Selection, Selector};
 use crate::traffic::Row;
 use crate::view::arrange;
-use crate::watch::{Source, Watch, WatchError};
+use crate::watch::{SourceChoice, Watch};
 
 const PROGRAM: &str = "runmonitor";
-
-/// Where ends are not announced, the kernel keeps an ended connection's counters for ten seconds at
-/// the least (TCP after a reset): who looks more often than that sees them, however seldom the screen
-/// is refreshed.
-const LOOK_AT_LEAST: Duration = Duration::from_secs(5);
-
-/// How long announcements may wait to be taken together: the kernel's buffer has room for what
-/// comes meanwhile.
-const BREATH: Duration = Duration::from_millis(50);
 
 /// Shows what each process on this host receives and sends.
 ///
@@ -66,24 +60,9 @@ pub struct Arguments {
     #[arg(long, value_enum, default_value_t)]
     pub source: SourceChoice,
 
-    /// Seconds between two refreshes; fractions are allowed
-    #[arg(
-        long,
-        value_name = "SECONDS",
-        default_value = "1",
-        value_parser = interval,
-        allow_hyphen_values = true
-    )]
-    pub interval: Duration,
-
-    /// End after N refreshes
-    #[arg(
-        long,
-        value_name = "N",
-        value_parser = clap::value_parser!(u64).range(1..),
-        allow_hyphen_values = true
-    )]
-    pub count: Option<u64>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub refreshes: Refreshes,
 
     /// Show also the bytes for which no process can be named, a line for each reason
     #[arg(long)]
@@ -136,95 +115,64 @@ fn show(arguments: &Arguments, filter: Filter, proc: &Path) -> anyhow::Result<Ex
     let terminal = Terminal::of_stdout();
     let mut screen = Screen::new(io::stdout());
     let (mut monitor, start) = begin(arguments, filter, proc, &terminal)?;
-    let lookback = !arguments.no_lookback;
+    let mut vigil = Vigil::new();
     // Without a past there is nothing to show yet: neither a rate, nor bytes since the start.
-    let mut ready = lookback && !arguments.bandwidth;
+    let mut ready = !arguments.no_lookback && !arguments.bandwidth;
     let mut refreshes = 0u64;
     let mut next = start;
     loop {
         if ready {
             screen.show(&monitor.compose(&terminal)).context("standard output")?;
             refreshes += 1;
-            if arguments.count.is_some_and(|count| refreshes >= count) {
+            if arguments.refreshes.are_done(refreshes) {
                 return Ok(ExitCode::SUCCESS);
             }
         }
         ready = true;
-        next = following(next, arguments.interval, Instant::now());
-        let mut look = next.min(Instant::now() + LOOK_AT_LEAST);
-        let mut listen = Instant::now();
+        next = following(next, arguments.refreshes.interval, Instant::now());
         loop {
-            // Between two pauses for breath whatever was announced is taken at once.
-            let pausing = Instant::now() < listen;
-            let events = monitor.watch.events().filter(|_| !pausing);
-            let until = if pausing { look.min(listen) } else { look };
-            match signals.wait(until, events).context("waiting failed")? {
-                Woken::Stop => return Ok(ExitCode::SUCCESS),
-                Woken::Resized => {
-                    if refreshes > 0 && terminal.is_screen() {
-                        screen.show(&monitor.compose(&terminal)).context("standard output")?;
-                    }
+            match vigil.wait(&mut signals, &mut monitor, next)? {
+                Due::Stop => return Ok(ExitCode::SUCCESS),
+                Due::Refresh => break,
+                Due::Redraw if refreshes > 0 && terminal.is_screen() => {
+                    screen.show(&monitor.compose(&terminal)).context("standard output")?;
                 }
-                Woken::Events => {
-                    monitor.watch.drain();
-                    listen = Instant::now() + BREATH;
-                }
-                Woken::Time if until < look => {}
-                Woken::Time if look < next => {
-                    monitor.look()?;
-                    look = next.min(Instant::now() + LOOK_AT_LEAST);
-                }
-                Woken::Time => break,
+                Due::Redraw | Due::Reload => {}
             }
         }
-        monitor.refresh(Instant::now())?;
+        let at = Instant::now();
+        monitor.look()?;
+        monitor.conclude(at);
     }
 }
 
-/// Takes the first look, which tells whether the source can be read at all; `auto` takes the next
-/// one if it can't.
+/// Takes the first look, which tells whether the source can be read at all.
 fn begin(
     arguments: &Arguments,
     filter: Filter,
     proc: &Path,
     terminal: &Terminal,
 ) -> anyhow::Result<(Monitor, Instant)> {
-    let (source, note) = source::choose(arguments.source, proc);
+    let selector = Selector { filter, ignore_local: arguments.ignore_local, here: true };
+    let naming = Box::new(Selection::new(vec![selector]));
+    let mut ledger = Ledger::new(Options { naming, ..Options::default() });
+    let mut notes = Notes::new(PROGRAM, terminal.is_screen());
+    let mut start = Instant::now();
     let lookback = !arguments.no_lookback;
+    let watch = source::open(arguments.source, lookback, proc, &mut notes, |watch| {
+        start = Instant::now();
+        watch.look(&mut ledger)
+    })?;
     let mut monitor = Monitor {
-        watch: Watch::open(source, lookback, proc)?,
-        ledger: Ledger::new(Options {
-            filter,
-            ignore_local: arguments.ignore_local,
-            ..Options::default()
-        }),
+        watch,
+        ledger,
         show: if arguments.bandwidth { Show::Bandwidth } else { Show::Traffic },
         unattributed: arguments.unattributed,
         rows: Vec::new(),
-        notes: Notes::new(PROGRAM, terminal.is_screen()),
+        notes,
     };
-    let start = Instant::now();
-    match monitor.refresh(start) {
-        Err(WatchError::Conntrack(error)) if arguments.source == SourceChoice::Auto => {
-            let mend = if error.is_permission() {
-                "run it as root (CAP_NET_ADMIN)"
-            } else {
-                source::MEND_MODULE
-            };
-            monitor.notes.say(&source::instead_of_conntrack(&error.to_string(), mend));
-            monitor.watch = Watch::open(Source::Sockets, lookback, proc)?;
-            let start = Instant::now();
-            monitor.refresh(start)?;
-            Ok((monitor, start))
-        }
-        first => {
-            if let Some(note) = note {
-                monitor.notes.say(&note);
-            }
-            first?;
-            Ok((monitor, start))
-        }
-    }
+    monitor.conclude(start);
+    Ok((monitor, start))
 }
 
 struct Monitor {
@@ -238,9 +186,8 @@ struct Monitor {
 }
 
 impl Monitor {
-    /// Looks and takes what there is to show.
-    fn refresh(&mut self, at: Instant) -> Result<(), WatchError> {
-        self.look()?;
+    /// Takes what there is to show.
+    fn conclude(&mut self, at: Instant) {
         self.ledger.end(at);
         let mut rows = self.ledger.rows(self.show);
         if self.unattributed {
@@ -248,21 +195,27 @@ impl Monitor {
         }
         self.rows = arrange(rows);
         self.ledger.begin();
-        Ok(())
-    }
-
-    fn look(&mut self) -> Result<(), WatchError> {
-        let looked = self.watch.look(&mut self.ledger)?;
-        self.notes.tell(&looked, self.watch.source());
-        Ok(())
     }
 
     fn compose(&self, terminal: &Terminal) -> Vec<u8> {
-        classic::compose(
-            &self.notes.on_screen(self.rows.is_empty()),
-            &self.rows,
-            &terminal.layout(),
-        )
+        let empty = self.rows.is_empty().then_some("nothing was received or sent");
+        classic::compose(&self.notes.on_screen(empty), &self.rows, &terminal.layout())
+    }
+}
+
+impl Watching for Monitor {
+    fn events(&self) -> Vec<BorrowedFd<'_>> {
+        self.watch.events().into_iter().collect()
+    }
+
+    fn drain(&mut self) {
+        self.watch.drain();
+    }
+
+    fn look(&mut self) -> anyhow::Result<()> {
+        let looked = self.watch.look(&mut self.ledger)?;
+        self.notes.tell(&looked, self.watch.source());
+        Ok(())
     }
 }
 
@@ -286,7 +239,7 @@ mod tests {
         assert!(arguments.bandwidth);
         assert_eq!(arguments.include, ["-x", "a"]);
         assert_eq!(arguments.exclude, ["b"]);
-        assert_eq!(arguments.interval, Duration::from_millis(500));
+        assert_eq!(arguments.refreshes.interval, std::time::Duration::from_millis(500));
         assert!(parse(&["--in", "a"]).is_err(), "--include, --interval: ambiguous");
     }
 }

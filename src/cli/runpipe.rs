@@ -4,17 +4,17 @@ mod arguments;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context;
 use clap::Parser;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::beat::following;
+use super::forwarding::{GLANCE, allow_descriptors, explain, say_cut};
 use super::pipe_log::Log;
 use super::signals::{Signals, Woken};
-use super::{USAGE, is_broken_pipe, say};
-use crate::pipe::{Config, Pipe, PipeError};
+use super::{USAGE, is_broken_pipe};
+use crate::pipe::{Config, Pipe};
 use crate::render::terminal::Terminal;
 use crate::render::{Screen, classic};
 use crate::traffic::Row;
@@ -28,9 +28,6 @@ const PROGRAM: &str = "runpipe";
 /// As the original's manual has it.
 const FORMS: &str = "usage: runpipe [OPTIONS] PORT HOST\n       \
                      runpipe [OPTIONS] LOCALPORT HOST REMOTEPORT\n";
-
-/// How often it is looked whether the last connection has ended.
-const GLANCE: Duration = Duration::from_millis(20);
 
 /// Runs the program with the arguments of the process.
 ///
@@ -57,44 +54,16 @@ pub fn run() -> anyhow::Result<ExitCode> {
     config.shape = arguments.shape;
     config.send_proxy = arguments.send_proxy;
     config.workers = arguments.workers.unwrap_or(config.workers);
-    config.report = Some(log.report());
+    config.report = Some(log.report(None));
     config.report_ends = arguments.log;
     let name = config.name();
     allow_descriptors();
     let signals = Signals::new().context("signals can't be handled")?;
-    let pipe = Pipe::start(config).map_err(explain)?;
+    let pipe = Pipe::start(config).map_err(|error| explain(PROGRAM, error))?;
     let mut show = Show { name, terminal, screen: Screen::new(io::stdout()), log, signals };
     let ended = show.run(&arguments, pipe);
     show.log.finish();
     ended
-}
-
-/// As many descriptors as the administrator allows: a connection takes two, and programs start
-/// with a limit made for those that ask select(2).
-fn allow_descriptors() {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    // Where that is refused, the limit is as it was.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
-}
-
-/// What can't be listened on, and what would mend it.
-fn explain(error: PipeError) -> anyhow::Error {
-    let PipeError::Listen { address, error } = &error else { return error.into() };
-    let (port, ip) = (address.port(), address.ip());
-    match error.kind() {
-        io::ErrorKind::AddrInUse => anyhow::anyhow!(
-            "port {port} is in use; take another one, or end the program that listens on it \
-             (ss -tlnp shows which)"
-        ),
-        io::ErrorKind::PermissionDenied => anyhow::anyhow!(
-            "port {port} is privileged; run it as root, or allow it once by: setcap \
-             cap_net_bind_service+ep /path/to/runpipe"
-        ),
-        io::ErrorKind::AddrNotAvailable => {
-            anyhow::anyhow!("{ip} is no address of this host (ip address shows which are)")
-        }
-        _ => anyhow::anyhow!("{address} can't be listened on: {error}"),
-    }
 }
 
 /// What shows the pipe's traffic until the end.
@@ -108,27 +77,27 @@ struct Show {
 
 impl Show {
     fn run(&mut self, arguments: &Arguments, pipe: Pipe) -> anyhow::Result<ExitCode> {
-        let mut next = Instant::now() + arguments.interval;
+        let mut next = Instant::now() + arguments.refreshes.interval;
         let mut refreshes = 0;
         let outcome = loop {
-            match self.signals.wait(next, None).context("waiting failed") {
+            match self.signals.wait(next, &[]).context("waiting failed") {
                 Ok(Woken::Stop) => break Ok(()),
                 Ok(Woken::Resized) if refreshes == 0 || !self.terminal.is_screen() => continue,
                 Ok(Woken::Resized) => {}
-                Ok(Woken::Time | Woken::Events) => {
+                Ok(Woken::Time | Woken::Events | Woken::Reload) => {
                     refreshes += 1;
-                    next = following(next, arguments.interval, Instant::now());
+                    next = following(next, arguments.refreshes.interval, Instant::now());
                 }
                 Err(error) => break Err(error),
             }
             if let Err(error) = self.refresh(&pipe) {
                 break Err(error);
             }
-            if arguments.count.is_some_and(|count| refreshes >= count) {
+            if arguments.refreshes.are_done(refreshes) {
                 break Ok(());
             }
         };
-        let counted = arguments.count.is_some_and(|count| refreshes >= count);
+        let counted = arguments.refreshes.are_done(refreshes);
         self.drain(arguments, &pipe, next, outcome.is_ok() && !counted);
         pipe.stop();
         match outcome {
@@ -158,13 +127,11 @@ impl Show {
             }
             let now = Instant::now();
             if limit.is_some_and(|at| at <= now) {
-                let open = pipe.open();
-                let were = if open == 1 { "connection was" } else { "connections were" };
-                say(PROGRAM, &format!("{open} {were} cut after the drain timeout"));
+                say_cut(PROGRAM, pipe.open());
                 break;
             }
             if now >= next {
-                next = following(next, arguments.interval, now);
+                next = following(next, arguments.refreshes.interval, now);
                 shown = shown && self.refresh(pipe).is_ok();
             }
         }

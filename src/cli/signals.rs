@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use signal_hook::consts::{SIGINT, SIGTERM, SIGWINCH};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGWINCH};
 use signal_hook::{flag, low_level};
 
 /// Why a wait ended.
@@ -21,6 +21,8 @@ pub(super) enum Woken {
     Stop,
     /// The terminal has another size.
     Resized,
+    /// The user wants the configuration to be read again.
+    Reload,
     /// The descriptor that was given is readable.
     Events,
 }
@@ -30,7 +32,9 @@ pub(super) enum Woken {
 pub(super) struct Signals {
     stop: Arc<AtomicBool>,
     resized: Arc<AtomicBool>,
+    reload: Arc<AtomicBool>,
     wake: UnixStream,
+    waker: UnixStream,
 }
 
 impl Signals {
@@ -48,8 +52,15 @@ impl Signals {
             low_level::pipe::register(signal, waker.try_clone()?)?;
         }
         flag::register(SIGWINCH, resized.clone())?;
-        low_level::pipe::register(SIGWINCH, waker)?;
-        Ok(Signals { stop, resized, wake })
+        low_level::pipe::register(SIGWINCH, waker.try_clone()?)?;
+        Ok(Signals { stop, resized, reload: Arc::default(), wake, waker })
+    }
+
+    /// From now on SIGHUP asks for a reload. Without this it ends the program, as usual.
+    pub(super) fn reload_on_hangup(&mut self) -> io::Result<()> {
+        flag::register(SIGHUP, self.reload.clone())?;
+        low_level::pipe::register(SIGHUP, self.waker.try_clone()?)?;
+        Ok(())
     }
 
     /// Whether the user has asked for the end.
@@ -62,11 +73,11 @@ impl Signals {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    /// Waits until `deadline`, a signal, or `events` to be readable.
+    /// Waits until `deadline`, a signal, or any of `events` to be readable.
     pub(super) fn wait(
         &mut self,
         deadline: Instant,
-        events: Option<BorrowedFd<'_>>,
+        events: &[BorrowedFd<'_>],
     ) -> io::Result<Woken> {
         loop {
             if self.stopped() {
@@ -75,12 +86,15 @@ impl Signals {
             if self.resized.swap(false, Ordering::Relaxed) {
                 return Ok(Woken::Resized);
             }
+            if self.reload.swap(false, Ordering::Relaxed) {
+                return Ok(Woken::Reload);
+            }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(Woken::Time);
             }
             let mut waiting = vec![PollFd::new(&self.wake, PollFlags::IN)];
-            waiting.extend(events.as_ref().map(|fd| PollFd::new(fd, PollFlags::IN)));
+            waiting.extend(events.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
             let timeout = Timespec {
                 tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
                 tv_nsec: left.subsec_nanos().into(),
@@ -89,7 +103,7 @@ impl Signals {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno.into()),
             }
-            let readable = waiting.get(1).is_some_and(|fd| !fd.revents().is_empty());
+            let readable = waiting[1..].iter().any(|fd| !fd.revents().is_empty());
             drop(waiting);
             let mut bytes = [0; 64];
             while matches!(self.wake.read(&mut bytes), Ok(1..)) {}

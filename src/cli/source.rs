@@ -3,20 +3,28 @@
 use std::path::Path;
 
 use clap::ValueEnum;
+use clap::builder::PossibleValue;
 
+use super::notes::Notes;
 use crate::conntrack::state::{self, State};
-use crate::watch::Source;
+use crate::watch::{Looked, Source, SourceChoice, Watch, WatchError};
 
-/// The value of `--source`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum SourceChoice {
-    /// IP bytes of every tracked flow, from connection tracking
-    Conntrack,
-    /// Payload bytes of TCP, from the sockets themselves
-    Sockets,
-    /// Conntrack where it counts, else sockets
-    #[default]
-    Auto,
+impl ValueEnum for SourceChoice {
+    fn value_variants<'a>() -> &'a [SourceChoice] {
+        &[SourceChoice::Conntrack, SourceChoice::Sockets, SourceChoice::Auto]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            SourceChoice::Conntrack => PossibleValue::new("conntrack")
+                .help("IP bytes of every tracked flow, from connection tracking"),
+            SourceChoice::Sockets => PossibleValue::new("sockets")
+                .help("Payload bytes of TCP, from the sockets themselves"),
+            SourceChoice::Auto => {
+                PossibleValue::new("auto").help("Conntrack where it counts, else sockets")
+            }
+        })
+    }
 }
 
 /// Switches counting on.
@@ -65,8 +73,48 @@ pub(super) fn choose(choice: SourceChoice, proc: &Path) -> (Source, Option<Strin
     }
 }
 
+/// What a choice comes to, if that is among those that are `open` already.
+pub(super) fn known(
+    choice: SourceChoice,
+    proc: &Path,
+    mut open: impl Iterator<Item = Source>,
+) -> Option<Source> {
+    let (source, _) = choose(choice, proc);
+    open.find(|open| *open == source)
+}
+
+/// Opens what was chosen, takes the `first` look at it, and says what there is to say; `auto` takes
+/// sockets after all if connection tracking can't be read.
+pub(super) fn open(
+    choice: SourceChoice,
+    lookback: bool,
+    proc: &Path,
+    notes: &mut Notes,
+    mut first: impl FnMut(&mut Watch) -> Result<Looked, WatchError>,
+) -> Result<Watch, WatchError> {
+    let (source, note) = choose(choice, proc);
+    let mut watch = Watch::open(source, lookback, proc)?;
+    match first(&mut watch) {
+        Err(WatchError::Conntrack(error)) if choice == SourceChoice::Auto => {
+            let mend =
+                if error.is_permission() { "run it as root (CAP_NET_ADMIN)" } else { MEND_MODULE };
+            notes.say(&instead_of_conntrack(&error.to_string(), mend));
+            watch = Watch::open(Source::Sockets, lookback, proc)?;
+            let looked = first(&mut watch)?;
+            notes.tell(&looked, Source::Sockets);
+        }
+        looked => {
+            if let Some(note) = note {
+                notes.say(&note);
+            }
+            notes.tell(&looked?, source);
+        }
+    }
+    Ok(watch)
+}
+
 /// The line that says why `auto` watches sockets.
-pub(super) fn instead_of_conntrack(why: &str, mend: &str) -> String {
+fn instead_of_conntrack(why: &str, mend: &str) -> String {
     format!("source sockets (payload bytes of TCP only): {why}; to mend it: {mend}")
 }
 

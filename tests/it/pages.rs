@@ -5,12 +5,17 @@
 
 use std::path::Path;
 
-use bwmon::cli::{runmonitor, runpipe};
+use bwmon::cli::{runaggregator, runmonitor, runpipe};
+use bwmon::config::schema::{MONITOR, NOTIFICATION, PIPE};
 use clap::{Command, CommandFactory};
 use clap_complete::Shell;
 
-fn programs() -> [Command; 2] {
-    [runmonitor::Arguments::command(), runpipe::Arguments::command()]
+fn programs() -> [Command; 3] {
+    [
+        runaggregator::Arguments::command(),
+        runmonitor::Arguments::command(),
+        runpipe::Arguments::command(),
+    ]
 }
 
 fn pages(program: Command) -> Vec<(String, Vec<u8>)> {
@@ -49,13 +54,19 @@ fn the_generated_pages_are_those_of_the_flags() {
     }
 }
 
-/// Every flag stands in the user manual.
+/// Every flag and every key of a configuration stands in the user manual.
 #[test]
-fn the_user_manual_names_every_flag() {
+fn the_user_manual_names_every_flag_and_key() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let manual = std::fs::read_to_string(root.join("doc/user-manual.md")).unwrap();
     for argument in programs().iter().flat_map(Command::get_arguments) {
         let Some(long) = argument.get_long() else { continue };
         assert!(manual.contains(&format!("--{long}")), "--{long} is not in doc/user-manual.md");
     }
+    for key in [&MONITOR, &PIPE, &NOTIFICATION].into_iter().flat_map(|kind| kind.keys) {
+        let name = key.name;
+        let named = manual.contains(&format!("| `{name}` |")) || name == "type";
+        assert!(named, "{name} has no line in doc/user-manual.md");
+    }
+    assert!(manual.contains("`type=monitor`") && manual.contains("`type=pipe`"));
 }

@@ -8,7 +8,9 @@ use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::PROGRAM;
-use crate::cli::beat::{interval, seconds};
+use crate::cli::beat::Refreshes;
+use crate::cli::forwarding::drain_timeout;
+use crate::config::values::{address, count, host, port, rate, timeout};
 
 /// Forwards a local TCP port to a remote host, and shows how many bytes went through it.
 ///
@@ -70,24 +72,9 @@ pub struct Arguments {
     #[arg(long, value_name = "N", value_parser = workers, allow_hyphen_values = true)]
     pub workers: Option<NonZeroUsize>,
 
-    /// Seconds between two refreshes; fractions are allowed
-    #[arg(
-        long,
-        value_name = "SECONDS",
-        default_value = "1",
-        value_parser = interval,
-        allow_hyphen_values = true
-    )]
-    pub interval: Duration,
-
-    /// End after N refreshes, as Ctrl-C does
-    #[arg(
-        long,
-        value_name = "N",
-        value_parser = clap::value_parser!(u64).range(1..),
-        allow_hyphen_values = true
-    )]
-    pub count: Option<u64>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub refreshes: Refreshes,
 
     /// Write a line to standard error for each connection that ends
     #[arg(long)]
@@ -103,56 +90,9 @@ pub struct Arguments {
     pub drain_timeout: Option<Duration>,
 }
 
-fn port(value: &str) -> Result<u16, String> {
-    let port = value.parse().ok().filter(|port| *port > 0);
-    port.ok_or_else(|| "expected a port from 1 to 65535".to_owned())
-}
-
-fn host(value: &str) -> Result<String, String> {
-    // As in a URL.
-    let bare = value.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(value);
-    if bare.parse::<IpAddr>().is_ok() {
-        return Ok(bare.to_owned());
-    }
-    if value.is_empty() || value.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err("expected the name or the IP address of a host".to_owned());
-    }
-    // Link-local addresses name their interface: fe80::1%eth0.
-    let scoped = bare.split_once('%').is_some_and(|(address, _)| address.parse::<IpAddr>().is_ok());
-    if value.contains(':') && !scoped {
-        return Err("expected a host without a port, which is an argument of its own".to_owned());
-    }
-    Ok(bare.to_owned())
-}
-
-fn address(value: &str) -> Result<IpAddr, String> {
-    value.parse().map_err(|_| "expected an IP address of this host, such as 127.0.0.1".to_owned())
-}
-
-fn timeout(value: &str) -> Result<Duration, String> {
-    seconds(value, 0.01)
-}
-
-fn drain_timeout(value: &str) -> Result<Duration, String> {
-    seconds(value, 0.0)
-}
-
-fn count(value: &str) -> Result<NonZeroUsize, String> {
-    value.parse().map_err(|_| "expected a number from 1 on".to_owned())
-}
-
 fn workers(value: &str) -> Result<NonZeroUsize, String> {
     let workers = value.parse::<NonZeroUsize>().ok().filter(|workers| workers.get() <= 1024);
     workers.ok_or_else(|| "expected a number of threads from 1 to 1024".to_owned())
-}
-
-/// Bytes per second of a number of KiB per second.
-fn rate(value: &str) -> Result<NonZeroU64, String> {
-    let expected = "expected KiB per second, more than 0 and at most 1e9, such as 100";
-    let rate = value.parse::<f64>().ok().filter(|rate| *rate > 0.0 && *rate <= 1e9);
-    // `as` rounds down.
-    let bytes = rate.and_then(|rate| NonZeroU64::new((rate * 1024.0) as u64));
-    bytes.ok_or_else(|| expected.to_owned())
 }
 
 /// Whether there are too few arguments beside the options, or too many.
@@ -206,33 +146,10 @@ mod tests {
     }
 
     #[test]
-    fn hosts() {
-        for (given, taken) in [
-            ("example.com", "example.com"),
-            ("192.0.2.1", "192.0.2.1"),
-            ("2001:db8::1", "2001:db8::1"),
-            ("[2001:db8::1]", "2001:db8::1"),
-            ("fe80::1%eth0", "fe80::1%eth0"),
-        ] {
-            assert_eq!(host(given).as_deref(), Ok(taken));
-        }
-        for bad in ["", " ", "a b", "a\nb", "example.com:80", "http://example.com", "\x1b[2J"] {
-            assert!(host(bad).is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
     fn numbers() {
-        for bad in ["0", "65536", "-1", "http", "", "80.0"] {
-            assert!(port(bad).is_err(), "{bad:?}");
-        }
-        for bad in ["0", "-1", "nan", "inf", "1e10", "0.0001", "x"] {
-            assert!(rate(bad).is_err(), "{bad:?}");
-        }
         for bad in ["0", "1025", "-1", "x"] {
             assert!(workers(bad).is_err(), "{bad:?}");
         }
-        assert!(count("0").is_err() && timeout("0").is_err());
         assert_eq!(drain_timeout("0"), Ok(Duration::ZERO));
     }
 }

@@ -1,0 +1,283 @@
+//! `runaggregator`: applications, pipes and alerts.
+
+mod alarms;
+mod arguments;
+mod setup;
+
+use std::io::{self, Write};
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context;
+use clap::Parser;
+
+use super::beat::following;
+use super::forwarding::{GLANCE, allow_descriptors, say_cut};
+use super::notes::Notes;
+use super::pipe_log::Log;
+use super::signals::Signals;
+use super::vigil::{Due, Vigil, Watching};
+use super::{FAILURE, USAGE, is_broken_pipe, is_wiped, line, say};
+use crate::aggregator::{Aggregator, Tally, Usage};
+use crate::config::{self, ConfigError, Configuration, Files};
+use crate::notify::Report;
+use crate::pipe::Places;
+use crate::render::terminal::Terminal;
+use crate::render::{Screen, applications};
+use crate::serve::{Sample, Server};
+
+use alarms::Alarms;
+pub use arguments::{Arguments, GroupBy};
+use setup::Setup;
+
+const PROGRAM: &str = "runaggregator";
+
+/// Descriptors for what isn't forwarded: reading `/proc` and the kernel's tables, a web page's
+/// clients, commands that are started.
+const OTHER_DESCRIPTORS: usize = 150;
+
+/// Descriptors of a pipe beside its connections, with as many threads as there are cores: two for each.
+const PIPE_DESCRIPTORS: usize = 2;
+
+/// Runs the program with the arguments of the process.
+///
+/// # Errors
+/// What ends it at run time, to be shown as one line. Usage errors and what is wrong with the
+/// configuration are shown here.
+pub fn run() -> anyhow::Result<ExitCode> {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return super::usage(PROGRAM, &error),
+    };
+    let files = arguments.files();
+    let configuration = match config::load(&files) {
+        Ok(configuration) => configuration,
+        Err(errors) => {
+            errors.iter().for_each(|error| say(PROGRAM, &error.to_string()));
+            return Ok(ExitCode::from(USAGE));
+        }
+    };
+    if arguments.check_config {
+        io::stdout()
+            .write_all(config::show(&configuration).as_bytes())
+            .context("standard output")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let terminal = Terminal::of_stdout();
+    let wiped = is_wiped(terminal.is_screen());
+    let log = Log::start(PROGRAM, false, terminal.is_screen())
+        .context("no thread for messages can be had")?;
+    let mut signals = Signals::new().context("signals can't be handled")?;
+    signals.reload_on_hangup().context("signals can't be handled")?;
+    let voice = log.voice();
+    let report: Report = Arc::new(move |message| voice(&line(PROGRAM, &message)));
+    let mut program = Program {
+        aggregator: Aggregator::new(Vec::new()),
+        setup: Setup::new(
+            Path::new("/proc"),
+            arguments.source,
+            arguments.labels(),
+            places(&configuration),
+        ),
+        files,
+        alarms: Alarms::new(report, wiped),
+        notes: Notes::new(PROGRAM, terminal.is_screen()),
+        log,
+        page: None,
+        tally: Tally::default(),
+        all: arguments.all,
+        unattributed: arguments.unattributed,
+        terminal,
+    };
+    program.configure(&configuration)?;
+    if let Some(address) = arguments.serve {
+        let server = Server::start(address)?;
+        program.notes.say(&format!("the page is at http://{}/", server.address()));
+        program.page = Some(server);
+    }
+    let outcome = program.watch(&arguments, &mut signals);
+    program.end(&arguments, &signals, outcome)
+}
+
+/// As many places for connections as there are descriptors to spare.
+fn places(configuration: &Configuration) -> Places {
+    allow_descriptors();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let pipe = 1 + threads * PIPE_DESCRIPTORS;
+    Places::beside(OTHER_DESCRIPTORS + configuration.pipes.len() * pipe)
+}
+
+/// All that runs.
+struct Program<'a> {
+    aggregator: Aggregator,
+    setup: Setup<'a>,
+    files: Files,
+    alarms: Alarms,
+    notes: Notes,
+    log: Log,
+    page: Option<Server>,
+    /// What the last refresh came to.
+    tally: Tally,
+    all: bool,
+    unattributed: bool,
+    terminal: Terminal,
+}
+
+impl Program<'_> {
+    fn configure(&mut self, configuration: &Configuration) -> anyhow::Result<()> {
+        let Program { setup, aggregator, notes, log, .. } = self;
+        setup.apply(configuration, aggregator, notes, log)?;
+        let notifications = configuration.notifications.iter();
+        self.alarms.configure(notifications.map(|n| n.commands.clone()).collect());
+        Ok(())
+    }
+
+    /// Reads the files again. What is wrong with them is said, and the configuration stays.
+    fn reload(&mut self) {
+        let mut messages: Vec<String> = match config::load(&self.files) {
+            Err(errors) => errors.iter().map(ConfigError::to_string).collect(),
+            Ok(configuration) => match self.configure(&configuration) {
+                Err(error) => vec![format!("{error:#}")],
+                Ok(()) => Vec::new(),
+            },
+        };
+        messages.push(match messages.len() {
+            0 => "the configuration was read again".to_owned(),
+            _ => "the configuration stays as it was".to_owned(),
+        });
+        messages.iter().for_each(|message| self.log.say(&line(PROGRAM, message)));
+    }
+
+    /// Shows refresh after refresh until the end is asked for.
+    fn watch(&mut self, arguments: &Arguments, signals: &mut Signals) -> anyhow::Result<()> {
+        let mut screen = Screen::new(io::stdout());
+        let mut vigil = Vigil::new();
+        let mut next = Instant::now();
+        // Here time begins: what was used before has no rate.
+        self.aggregator.tally(next, next);
+        let mut refreshes = 0u64;
+        loop {
+            next = following(next, arguments.refreshes.interval, Instant::now());
+            loop {
+                match vigil.wait(signals, self, next)? {
+                    Due::Stop => return Ok(()),
+                    Due::Refresh => break,
+                    Due::Reload => self.reload(),
+                    Due::Redraw if refreshes > 0 && self.terminal.is_screen() => {
+                        screen.show(&self.compose()).context("standard output")?;
+                    }
+                    Due::Redraw => {}
+                }
+            }
+            self.refresh(next)?;
+            screen.show(&self.compose()).context("standard output")?;
+            refreshes += 1;
+            if arguments.refreshes.are_done(refreshes) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes the refresh that was due at `beat`.
+    fn refresh(&mut self, beat: Instant) -> anyhow::Result<()> {
+        let at = Instant::now();
+        self.look()?;
+        self.tally = self.aggregator.tally(at, beat);
+        let notifications = std::mem::take(&mut self.tally.notifications);
+        self.alarms.tell(notifications, self.aggregator.rules(), at);
+        if let Some(page) = &self.page {
+            let applications = self.tally.applications.iter();
+            let samples = applications.map(|Usage { name, rate, total }| Sample {
+                name,
+                rate: *rate,
+                total: *total,
+            });
+            page.record(at, samples);
+        }
+        Ok(())
+    }
+
+    fn compose(&self) -> Vec<u8> {
+        let Tally { applications, unattributed, .. } = &self.tally;
+        let unattributed = unattributed.iter().filter(|_| self.unattributed);
+        let is_shown = |usage: &&Usage| self.all || applications::is_busy(usage);
+        let mut shown: Vec<&Usage> =
+            applications.iter().chain(unattributed).filter(is_shown).collect();
+        shown.sort_by(|a, b| a.order(b));
+        let empty = match self.all {
+            true => "nothing was received or sent",
+            false => "no application used more than 1 KiB per second",
+        };
+        let mut notes = self.notes.on_screen(shown.is_empty().then_some(empty));
+        notes.extend(self.log.on_screen());
+        notes.extend(self.alarms.on_screen());
+        applications::compose(&notes, shown.into_iter(), &self.terminal.layout())
+    }
+
+    /// Listens no more, and waits for what is open.
+    fn end(
+        self,
+        arguments: &Arguments,
+        signals: &Signals,
+        outcome: anyhow::Result<()>,
+    ) -> anyhow::Result<ExitCode> {
+        signals.stop();
+        let Program { aggregator, alarms, log, page, .. } = self;
+        let pipes = aggregator.pipes();
+        pipes.close();
+        drop(page);
+        let code = match outcome {
+            // Who read it has read enough.
+            Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+            // Now, and not after what may take long.
+            Err(error) => {
+                say(PROGRAM, &format!("{error:#}"));
+                ExitCode::from(FAILURE)
+            }
+            Ok(()) => ExitCode::SUCCESS,
+        };
+        log.say("Please wait...");
+        let limit = arguments.drain_timeout.map(|timeout| Instant::now() + timeout);
+        while !pipes.wait(Instant::now() + GLANCE) {
+            if limit.is_some_and(|at| at <= Instant::now()) {
+                say_cut(PROGRAM, pipes.open());
+                break;
+            }
+        }
+        let left = alarms.finish(limit);
+        match left.dropped {
+            0 => {}
+            1 => say(PROGRAM, "1 command that waited was not started"),
+            many => say(PROGRAM, &format!("{many} commands that waited were not started")),
+        }
+        match left.running {
+            0 => {}
+            1 => say(PROGRAM, "1 command still runs after the drain timeout"),
+            many => say(PROGRAM, &format!("{many} commands still run after the drain timeout")),
+        }
+        drop(aggregator);
+        log.finish();
+        Ok(code)
+    }
+}
+
+impl Watching for Program<'_> {
+    fn events(&self) -> Vec<BorrowedFd<'_>> {
+        self.aggregator.meters().iter().filter_map(|meter| meter.events()).collect()
+    }
+
+    fn drain(&mut self) {
+        self.aggregator.meters_mut().iter_mut().for_each(|meter| meter.drain());
+    }
+
+    fn look(&mut self) -> anyhow::Result<()> {
+        for meter in self.aggregator.meters_mut() {
+            let looked = meter.look()?;
+            self.notes.tell(&looked, meter.source());
+        }
+        Ok(())
+    }
+}

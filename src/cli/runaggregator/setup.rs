@@ -1,0 +1,157 @@
+//! What a configuration takes: sources that are read, pipes that listen, rules.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+
+use crate::aggregator::{Aggregator, ChangeError, Meter};
+use crate::cli::forwarding::explain;
+use crate::cli::notes::Notes;
+use crate::cli::pipe_log::Log;
+use crate::cli::source;
+use crate::config::{Configuration, MonitorSettings, PipeSettings};
+use crate::escape::visible;
+use crate::group::Groups;
+use crate::ledger::{Ledger, Options};
+use crate::pipe::{self, Places};
+use crate::processes::LabelBy;
+use crate::selection::{Selection, Selector};
+use crate::watch::{Source, SourceChoice};
+
+use super::PROGRAM;
+
+/// What doesn't change with the configuration.
+pub(super) struct Setup<'a> {
+    pub(super) proc: &'a Path,
+    /// The source of monitors that name none.
+    pub(super) source: SourceChoice,
+    pub(super) labels: Vec<LabelBy>,
+    /// Shared by all pipes.
+    pub(super) places: Arc<Places>,
+    /// What each choice has come to.
+    resolved: Vec<(SourceChoice, Source)>,
+}
+
+impl<'a> Setup<'a> {
+    pub(super) fn new(
+        proc: &'a Path,
+        source: SourceChoice,
+        labels: Vec<LabelBy>,
+        places: Places,
+    ) -> Setup<'a> {
+        Setup { proc, source, labels, places: Arc::new(places), resolved: Vec::new() }
+    }
+
+    /// Makes the aggregator do what the configuration says. What both this one and the one before
+    /// have goes on.
+    ///
+    /// # Errors
+    /// A source that can't be read, a pipe that can't listen: then nothing has changed.
+    pub(super) fn apply(
+        &mut self,
+        configuration: &Configuration,
+        aggregator: &mut Aggregator,
+        notes: &mut Notes,
+        log: &Log,
+    ) -> anyhow::Result<()> {
+        let choices: Vec<SourceChoice> =
+            configuration.monitors.iter().map(|m| m.source.unwrap_or(self.source)).collect();
+        let mut resolved = self.resolved.clone();
+        let mut opened: Vec<Meter> = Vec::new();
+        for choice in &choices {
+            if resolved.iter().any(|(known, _)| known == choice) {
+                continue;
+            }
+            let known = aggregator.meters().iter().chain(&opened).map(Meter::source);
+            let source = match source::known(*choice, self.proc, known) {
+                Some(source) => source,
+                None => {
+                    let meter = self.open(*choice, aggregator, notes)?;
+                    let source = meter.source();
+                    opened.push(meter);
+                    source
+                }
+            };
+            resolved.push((*choice, source));
+        }
+        let change = aggregator
+            .pipes()
+            .prepare(configuration.pipes.iter().map(|pipe| self.pipe(pipe, log)).collect())
+            .map_err(|error| refused(error, &configuration.pipes))?;
+
+        // From here on nothing can fail.
+        aggregator.pipes_mut().commit(change);
+        resolved.retain(|(choice, _)| choices.contains(choice));
+        let meters = aggregator.meters_mut();
+        for meter in opened {
+            // Two choices may have come to the same.
+            if meters.iter().all(|known| known.source() != meter.source()) {
+                meters.push(meter);
+            }
+        }
+        meters.retain(|meter| resolved.iter().any(|(_, source)| *source == meter.source()));
+        let source_of = |choice: &SourceChoice| {
+            resolved.iter().find(|(known, _)| known == choice).map(|(_, source)| *source)
+        };
+        let selection = |meter: &Meter| {
+            let selectors = configuration.monitors.iter().zip(&choices);
+            Selection::new(
+                selectors
+                    .map(|(monitor, choice)| {
+                        selector(monitor, source_of(choice) == Some(meter.source()))
+                    })
+                    .collect(),
+            )
+        };
+        let selections = meters.iter().map(selection).collect();
+        let groups = Groups::new(configuration.applications.clone());
+        let rules = configuration.notifications.iter().map(|n| n.rule.clone()).collect();
+        aggregator.configure(selections, groups, rules);
+        self.resolved = resolved;
+        Ok(())
+    }
+
+    /// Opens a source and takes the first look at it.
+    fn open(
+        &self,
+        choice: SourceChoice,
+        aggregator: &Aggregator,
+        notes: &mut Notes,
+    ) -> anyhow::Result<Meter> {
+        let mut ledger = Ledger::new(Options::default());
+        let watch = source::open(choice, true, self.proc, notes, |watch| {
+            watch.label_by(self.labels.clone());
+            watch.leave_to_pipes(aggregator.pipes().ports());
+            watch.look(&mut ledger)
+        });
+        Ok(Meter::new(watch.with_context(|| format!("source {choice}"))?, ledger))
+    }
+
+    fn pipe(&self, settings: &PipeSettings, log: &Log) -> pipe::Config {
+        let mut config = settings.config();
+        config.places = Some(self.places.clone());
+        config.report = Some(log.report(Some(&config.name())));
+        config
+    }
+}
+
+fn selector(monitor: &MonitorSettings, here: bool) -> Selector {
+    Selector { filter: monitor.filter.clone(), ignore_local: monitor.ignore_local, here }
+}
+
+/// Why a pipe can't be had, and what would mend it.
+fn refused(error: ChangeError, pipes: &[PipeSettings]) -> anyhow::Error {
+    let section =
+        |index: usize| pipes.get(index).map(|pipe| visible(&pipe.name)).unwrap_or_default();
+    match error {
+        ChangeError::Start { index, error, .. } => {
+            explain(PROGRAM, error).context(format!("[{}]", section(index)))
+        }
+        ChangeError::Occupied { index, .. } => anyhow!(
+            "[{}]: the address that a port is listened on can't be changed while it is; end the \
+             program and start it again",
+            section(index)
+        ),
+    }
+}

@@ -1,0 +1,91 @@
+//! The time between two refreshes of a program that watches the kernel.
+
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+
+use super::signals::{Signals, Woken};
+
+/// Where ends are not announced, the kernel keeps an ended connection's counters for ten seconds at
+/// the least (TCP after a reset): who looks more often than that sees them, however seldom the screen
+/// is refreshed.
+const LOOK_AT_LEAST: Duration = Duration::from_secs(5);
+
+/// How long announcements may wait to be taken together: the kernel's buffer has room for what
+/// comes meanwhile.
+const BREATH: Duration = Duration::from_millis(50);
+
+/// Whatever watches the kernel.
+pub(super) trait Watching {
+    /// Become readable when the kernel announces something.
+    fn events(&self) -> Vec<BorrowedFd<'_>>;
+
+    /// Takes what was announced.
+    fn drain(&mut self);
+
+    /// Looks.
+    fn look(&mut self) -> anyhow::Result<()>;
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    /// The next refresh.
+    Refresh,
+    /// The same refresh again: the terminal has another size.
+    Redraw,
+    /// The configuration is to be read again.
+    Reload,
+    /// The end.
+    Stop,
+}
+
+/// Keeps what is announced from being lost, and looks often enough.
+#[derive(Debug)]
+pub(super) struct Vigil {
+    looked: Instant,
+    /// Until when announcements wait.
+    listen: Instant,
+}
+
+impl Vigil {
+    /// A look has just been taken.
+    pub(super) fn new() -> Vigil {
+        let now = Instant::now();
+        Vigil { looked: now, listen: now }
+    }
+
+    /// Waits until `refresh`, for which it doesn't look itself, or until something else is due.
+    pub(super) fn wait(
+        &mut self,
+        signals: &mut Signals,
+        watching: &mut impl Watching,
+        refresh: Instant,
+    ) -> anyhow::Result<Due> {
+        loop {
+            let look = refresh.min(self.looked + LOOK_AT_LEAST);
+            // Between two pauses for breath whatever was announced is taken at once.
+            let pausing = Instant::now() < self.listen;
+            let events = if pausing { Vec::new() } else { watching.events() };
+            let until = if pausing { look.min(self.listen) } else { look };
+            match signals.wait(until, &events).context("waiting failed")? {
+                Woken::Stop => return Ok(Due::Stop),
+                Woken::Reload => return Ok(Due::Reload),
+                Woken::Resized => return Ok(Due::Redraw),
+                Woken::Events => {
+                    watching.drain();
+                    self.listen = Instant::now() + BREATH;
+                }
+                Woken::Time if until < look => {}
+                Woken::Time => {
+                    self.looked = Instant::now();
+                    if look == refresh {
+                        return Ok(Due::Refresh);
+                    }
+                    watching.look()?;
+                }
+            }
+        }
+    }
+}
