@@ -1,10 +1,11 @@
 //! The programs on real traffic.
 //!
-//! `pipe` and `runpipe` forward between sockets of the tests' own. All others are `runmonitor`'s, in
-//! network namespaces: every test builds its own, counts the true bytes with nft, lets processes of
-//! known name move a known payload, and compares what the program shows. They need root, `ip`,
-//! `nft`, `conntrack`, `nsenter` and `/usr/bin/python3`; where one is missing a test prints `SKIPPED`
-//! and why, and with `BWMON_REQUIRE_NETNS=1` it fails instead.
+//! `pipe` and `runpipe` forward between sockets of the tests' own, as does `runaggregator` where only
+//! its pipes matter. All others are `runmonitor`'s and `runaggregator`'s, in network namespaces: every
+//! test builds its own, counts the true bytes with nft, lets processes of known name move a known
+//! payload, and compares what the program shows. They need root, `ip`, `nft`, `conntrack`, `nsenter`
+//! and `/usr/bin/python3`; where one is missing a test prints `SKIPPED` and why, and with
+//! `BWMON_REQUIRE_NETNS=1` it fails instead.
 
 // The lint's exemption for tests knows functions marked #[test], not a harness around them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -25,6 +26,7 @@ mod loopback;
 mod nat;
 mod pages;
 mod pipe;
+mod runaggregator;
 mod runpipe;
 mod servers;
 mod sources;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
@@ -36,18 +36,28 @@ pub(crate) fn inside(namespace: &Namespace, args: &[&str]) -> Command {
 
 /// The program in the watched namespace, through `setpriv` with these options.
 pub(crate) fn with_setpriv(net: &Net, setpriv: &[&str], args: &[&str]) -> Command {
+    program_with_setpriv(PROGRAM, net, setpriv, args)
+}
+
+/// The same for any program.
+pub(crate) fn program_with_setpriv(
+    program: &str,
+    net: &Net,
+    setpriv: &[&str],
+    args: &[&str],
+) -> Command {
     let mut command = net.watched.command("setpriv");
-    command.args(setpriv).arg(readable_copy(net)).args(args).current_dir(&net.dir);
+    command.args(setpriv).arg(readable_copy(program, net)).args(args).current_dir(&net.dir);
     command
 }
 
 /// The build directory may lie where only root may go.
-fn readable_copy(net: &Net) -> PathBuf {
-    let copy = net.dir.join("runmonitor");
+fn readable_copy(program: &str, net: &Net) -> PathBuf {
+    let copy = net.dir.join(Path::new(program).file_name().unwrap());
     // By another process: a file that a test's thread has open for writing may be inherited by what
     // another thread starts, and can't be executed for that moment.
-    let status = Command::new("install").args(["-m", "755", PROGRAM]).arg(&copy).status().unwrap();
-    assert!(status.success(), "no copy of {PROGRAM} at {}", copy.display());
+    let status = Command::new("install").args(["-m", "755", program]).arg(&copy).status().unwrap();
+    assert!(status.success(), "no copy of {program} at {}", copy.display());
     copy
 }
 
@@ -67,10 +77,20 @@ pub(crate) fn watch(net: &Net, source: &str, args: &[&str]) -> Running {
     running
 }
 
+/// Which of the programs a command runs, maybe through others that execute it.
+fn program_of(command: &Command) -> &'static str {
+    let words = || std::iter::once(command.get_program()).chain(command.get_args());
+    let is_run = |name: &&str| words().any(|word| Path::new(word).ends_with(name));
+    let programs = ["runmonitor", "runpipe", "runaggregator"];
+    programs.into_iter().find(is_run).unwrap_or("runmonitor")
+}
+
 /// What one stream has brought so far.
 #[derive(Default)]
 struct Stream {
     bytes: Mutex<Vec<u8>>,
+    /// How many bytes had come, and when.
+    arrivals: Mutex<Vec<(usize, Instant)>>,
     grown: Condvar,
 }
 
@@ -79,7 +99,11 @@ impl Stream {
         thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(length @ 1..) = from.read(&mut buffer) {
-                self.bytes.lock().unwrap().extend_from_slice(&buffer[..length]);
+                let now = Instant::now();
+                let mut bytes = self.bytes.lock().unwrap();
+                bytes.extend_from_slice(&buffer[..length]);
+                self.arrivals.lock().unwrap().push((bytes.len(), now));
+                drop(bytes);
                 self.grown.notify_all();
             }
             self.grown.notify_all();
@@ -89,11 +113,18 @@ impl Stream {
     fn so_far(&self) -> Vec<u8> {
         self.bytes.lock().unwrap().clone()
     }
+
+    /// When the first `length` bytes had come.
+    fn arrival(&self, length: usize) -> Instant {
+        let arrivals = self.arrivals.lock().unwrap();
+        arrivals.iter().find(|(until, _)| *until >= length).expect("it has come").1
+    }
 }
 
 /// The running program; killed when dropped.
 pub(crate) struct Running {
     child: Child,
+    program: &'static str,
     command: String,
     stdout: Arc<Stream>,
     stderr: Arc<Stream>,
@@ -119,7 +150,8 @@ impl Running {
             readers.push(stdout.clone().collect(from));
         }
         readers.push(stderr.clone().collect(child.stderr.take().unwrap()));
-        Running { child, command: format!("{command:?}"), stdout, stderr, readers }
+        let program = program_of(&command);
+        Running { child, program, command: format!("{command:?}"), stdout, stderr, readers }
     }
 
     /// Waits until this many refreshes are complete; all of them.
@@ -179,6 +211,33 @@ impl Running {
         self.child.id()
     }
 
+    /// What stdout has brought so far.
+    pub(crate) fn stdout(&self) -> Vec<u8> {
+        self.stdout.so_far()
+    }
+
+    /// When the first `length` bytes of stdout had come.
+    pub(crate) fn stdout_arrival(&self, length: usize) -> Instant {
+        self.stdout.arrival(length)
+    }
+
+    /// When the first `length` bytes of stderr had come.
+    pub(crate) fn stderr_arrival(&self, length: usize) -> Instant {
+        self.stderr.arrival(length)
+    }
+
+    /// Fails if it has ended.
+    pub(crate) fn expect_running(&mut self) {
+        if self.child.try_wait().unwrap().is_some() {
+            self.fail("it has ended");
+        }
+    }
+
+    /// Fails with everything there is to know.
+    pub(crate) fn fail(&self, what: &str) -> ! {
+        self.report(&self.stdout.so_far()).fail(what)
+    }
+
     /// What stderr has brought so far.
     pub(crate) fn stderr(&self) -> String {
         String::from_utf8_lossy(&self.stderr.so_far()).into_owned()
@@ -200,6 +259,7 @@ impl Running {
             reader.join().unwrap();
         }
         Finished {
+            program: self.program,
             command: self.command.clone(),
             status: Some(status),
             stdout: self.stdout.so_far(),
@@ -249,6 +309,7 @@ impl Running {
 
     fn report(&self, stdout: &[u8]) -> Finished {
         Finished {
+            program: self.program,
             command: self.command.clone(),
             status: None,
             stdout: stdout.to_owned(),
@@ -266,6 +327,7 @@ impl Drop for Running {
 
 /// A run and what it left.
 pub(crate) struct Finished {
+    program: &'static str,
     command: String,
     status: Option<ExitStatus>,
     pub(crate) stdout: Vec<u8>,
@@ -294,7 +356,8 @@ impl Finished {
 
     /// Every line of stderr is a message of the program; those that hold this, in either case.
     pub(crate) fn messages(&self, part: &str) -> Vec<&str> {
-        if let Some(odd) = self.stderr.lines().find(|line| !line.starts_with("runmonitor: ")) {
+        let beginning = format!("{}: ", self.program);
+        if let Some(odd) = self.stderr.lines().find(|line| !line.starts_with(&beginning)) {
             self.fail(&format!("not a message of the program: {odd:?}"));
         }
         let part = part.to_lowercase();

@@ -35,7 +35,7 @@ fn terminal(net: &Net, sizes: [[u16; 2]; 2], args: &[&str]) -> Seen {
     seen
 }
 
-fn from_hex(hex: &str) -> String {
+pub(crate) fn from_hex(hex: &str) -> String {
     let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
     String::from_utf8((0..hex.len()).step_by(2).map(byte).collect()).unwrap()
 }

@@ -88,6 +88,11 @@ impl Workload {
         workload
     }
 
+    /// Its process; `nsenter` and `setpriv` became it.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// One exchange, from its command to its end; the payload so far.
     pub(crate) fn go(&mut self) -> Bytes {
         self.begin();

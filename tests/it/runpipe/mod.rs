@@ -17,7 +17,7 @@ mod starved;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_runpipe");
 
 /// A port where nobody listens, below those that the kernel gives to whoever connects.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let begin = std::process::id() as u16 % 1_000 * 20;
     loop {
@@ -45,7 +45,7 @@ fn started(args: &[&str]) -> Running {
 
 /// Whether the process, in its network namespace, has a listener on this port. All that it listens
 /// on it opens before it accepts.
-fn listens(pid: u32, port: u16) -> bool {
+pub(crate) fn listens(pid: u32, port: u16) -> bool {
     ["tcp", "tcp6"].iter().any(|table| {
         let lines = fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
         lines.lines().any(|line| {
@@ -120,7 +120,7 @@ impl Piped {
 }
 
 /// How the stream ends, after any bytes: `None` by an ordinary end.
-fn last_error(mut stream: &TcpStream) -> Option<ErrorKind> {
+pub(crate) fn last_error(mut stream: &TcpStream) -> Option<ErrorKind> {
     let mut buffer = [0; 4096];
     loop {
         match stream.read(&mut buffer) {

@@ -1,0 +1,41 @@
+//! As a user without any privilege.
+
+use super::{Aggregator, PROGRAM};
+use crate::netns::{Net, PEER4};
+use crate::run::program_with_setpriv;
+use crate::workload::{NOBODY, Workload};
+
+/// Whoever may not see others' processes is told of that once, and sees the own ones.
+#[test]
+fn nobody_sees_own_processes_and_is_told_what_is_missing() {
+    let Some(net) = Net::new() else { return };
+    let _server = Workload::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9000");
+    let role = format!("tcp-client host={PEER4} port=9000 up=100000 down=100000");
+    let mut own = Workload::start_as(&net, &net.watched, NOBODY, "own", &role);
+    let mut others = Workload::start(&net, &net.watched, "others", &role);
+    // Something that conntrack has counted: else it is not even asked.
+    own.go();
+    for (source, reason) in [
+        ("sockets", None),
+        ("auto", Some("runaggregator: source sockets (payload bytes of TCP only): ")),
+    ] {
+        let args = ["--source", source, "--interval", "0.4", "--unattributed"];
+        let mut program = Aggregator::start(program_with_setpriv(PROGRAM, &net, NOBODY, &args));
+        program.wait("the first refresh", |refreshes| !refreshes.is_empty());
+        own.go();
+        others.go();
+        program.wait_for("/usr/bin/python3 workload.py own ");
+        program.wait_for("(no permission)");
+        program.settle();
+        let has_others = program.lines().iter().any(|line| line.name.contains("others"));
+        program.running.expect("others' processes have names", has_others, false);
+        let finished = program.running.stop();
+        let denied = "processes can't be read; what they send and receive stands under (no \
+                      permission) with --unattributed; to mend it: run it as root\n";
+        finished.expect(denied, finished.stderr.matches(denied).count(), 1);
+        if let Some(reason) = reason {
+            finished.expect(reason, finished.stderr.matches(reason).count(), 1);
+            finished.expect("what mends it", finished.stderr.contains("CAP_NET_ADMIN"), true);
+        }
+    }
+}
