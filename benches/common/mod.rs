@@ -2,9 +2,17 @@
 
 use std::io;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How often what is left in a namespace is asked to end, and how long it has between.
+const KILLS: usize = 40;
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// The path of this program.
 pub(crate) fn this_program() -> anyhow::Result<String> {
@@ -57,6 +65,27 @@ impl Drop for Piped {
 /// Waits until the bench that has the other end of the standard input is gone, or wants no more.
 pub(crate) fn until_closed() -> io::Result<()> {
     io::copy(&mut io::stdin(), &mut io::sink()).map(drop)
+}
+
+/// Ends whatever runs in a namespace, and deletes it, if there is one of that name.
+pub(crate) fn delete_namespace(name: &str) -> anyhow::Result<()> {
+    if !Path::new("/run/netns").join(name).exists() {
+        return Ok(());
+    }
+    for attempt in 0..KILLS {
+        let left = output(Command::new("ip").args(["netns", "pids", name]))?;
+        let left: Vec<i32> = left.split_whitespace().flat_map(str::parse).collect();
+        if left.is_empty() {
+            break;
+        }
+        let signal = if attempt < KILLS / 2 { Signal::TERM } else { Signal::KILL };
+        for pid in left.into_iter().flat_map(Pid::from_raw) {
+            // It may have ended since.
+            let _ = kill_process(pid, signal);
+        }
+        sleep(PAUSE);
+    }
+    run(Command::new("ip").args(["netns", "delete", name]))
 }
 
 /// Median, least and greatest; not numbers, if there are none.

@@ -3,15 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::thread::sleep;
-use std::time::Duration;
 
 use anyhow::Context;
-use rustix::process::{
-    Pid, Resource, Rlimit, Signal, getrlimit, kill_process, set_child_subreaper, setrlimit,
-};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, set_child_subreaper, setrlimit};
 
-use crate::common::{Piped, inside, output, run, this_program, until_closed};
+use crate::common::{Piped, delete_namespace, inside, run, this_program, until_closed};
 
 /// What the namespace is set to. A connection for each request leaves two that linger for a minute:
 /// there must be ports for the next ones, and the table must not overflow, or a connection's end
@@ -31,10 +27,6 @@ pub(crate) const SECOND: u16 = 5002;
 pub(crate) const BULK: u16 = 5201;
 pub(crate) const WEB: u16 = 8080;
 pub(crate) const ECHO: u16 = 7007;
-
-/// How often what is left in the namespace is asked to end, and how long it has between.
-const KILLS: usize = 40;
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// Where everything takes place.
 pub(crate) struct Stage {
@@ -81,22 +73,7 @@ pub(crate) fn run_inside(words: &[&str]) -> anyhow::Result<ExitCode> {
 /// Ends whatever runs in the namespace, and deletes both.
 pub(crate) fn janitor(name: &str, directory: &str) -> anyhow::Result<()> {
     until_closed()?;
-    if Path::new("/run/netns").join(name).exists() {
-        for attempt in 0..KILLS {
-            let left = output(Command::new("ip").args(["netns", "pids", name]))?;
-            let left: Vec<i32> = left.split_whitespace().flat_map(str::parse).collect();
-            if left.is_empty() {
-                break;
-            }
-            let signal = if attempt < KILLS / 2 { Signal::TERM } else { Signal::KILL };
-            for pid in left.into_iter().flat_map(Pid::from_raw) {
-                // It may have ended since.
-                let _ = kill_process(pid, signal);
-            }
-            sleep(PAUSE);
-        }
-        run(Command::new("ip").args(["netns", "delete", name]))?;
-    }
+    delete_namespace(name)?;
     if Path::new(directory).exists() {
         fs::remove_dir_all(directory).with_context(|| directory.to_owned())?;
     }

@@ -16,6 +16,8 @@
 mod common;
 mod measure;
 mod scene;
+#[path = "../common/tracked.rs"]
+mod tracked;
 
 use std::io;
 use std::process::ExitCode;
@@ -39,8 +41,8 @@ fn main() -> anyhow::Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
-        ["janitor", name, maximum] => scene::janitor(name, maximum)?,
-        ["prepare"] => scene::prepare()?,
+        ["janitor", name, maximum] => tracked::janitor(name, maximum)?,
+        ["prepare"] => tracked::prepare()?,
         ["holder", number, connections] => scene::hold(number.parse()?, connections.parse()?)?,
         ["flood", flows] => scene::flood(flows.parse()?)?,
         ["census"] => scene::census()?,

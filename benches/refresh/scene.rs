@@ -1,10 +1,8 @@
 //! A network namespace full of real traffic, and its end.
 
-use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -14,21 +12,7 @@ use bwmon::sockets::{self, SocketTable};
 
 use crate::common::{Piped, inside, output, run, this_program, until_closed};
 use crate::measure::Cost;
-
-/// Any rule that asks for a connection's state makes the kernel track in a namespace.
-const TRACK: &str = "add table inet bench { chain track { \
-    type filter hook input priority 0; ct state new; }; }";
-
-/// What the namespace itself is set to: counters, and entries that outlive the measurements.
-const SETTINGS: [(&str, &str); 4] = [
-    ("nf_conntrack_acct", "1"),
-    ("nf_conntrack_udp_timeout", "7200"),
-    ("nf_conntrack_udp_timeout_stream", "7200"),
-    ("nf_conntrack_tcp_timeout_established", "7200"),
-];
-const NETFILTER: &str = "/proc/sys/net/netfilter";
-/// One for all namespaces, and only the initial one may set it.
-const MAXIMUM: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
+use crate::tracked::Namespace;
 
 /// A UDP socket sends to that many others, and so makes as many entries.
 const RECEIVERS: usize = 100;
@@ -52,11 +36,10 @@ pub(crate) struct Scene {
     pub(crate) census: String,
     /// What was asked for.
     pub(crate) size: Size,
-    path: String,
-    /// Before the janitor, in the order in which they are dropped: a namespace lives on while a
-    /// process is in it.
+    /// Before the namespace, in the order in which they are dropped: it lives on while a process is
+    /// in it.
     _holders: Vec<Piped>,
-    _janitor: Piped,
+    namespace: Namespace,
 }
 
 impl Scene {
@@ -64,28 +47,20 @@ impl Scene {
         let Size { entries, sockets, processes } = size;
         let connections = sockets / 2;
         ensure!(connections % processes == 0, "the connections can't be shared out evenly");
-        let name = format!("bwmon-bench-{}", std::process::id());
-        let path = format!("/run/netns/{name}");
-
-        // First of all: from here on it all goes away with this process.
-        let maximum = raise_maximum(entries + entries / 10)?;
-        let janitor = Piped::spawn(&["janitor", &name, &maximum], None)?;
-        run(Command::new("ip").args(["netns", "add", &name]))?;
-        run(inside(&path, "ip").args(["link", "set", "lo", "up"]))?;
-        run(inside(&path, "nft").arg(TRACK))?;
-        run(inside(&path, &this_program()?).arg("prepare"))?;
+        let namespace = Namespace::tracking(entries)?;
+        let path = &namespace.path;
 
         let share = (connections / processes).to_string();
         let mut holders = Vec::new();
         for number in 0..processes {
-            holders.push(Piped::spawn(&["holder", &number.to_string(), &share], Some(&path))?);
+            holders.push(Piped::spawn(&["holder", &number.to_string(), &share], Some(path))?);
         }
         for holder in &mut holders {
             wait_until_ready(holder)?;
         }
-        run(inside(&path, &this_program()?).args(["flood", &(entries - connections).to_string()]))?;
+        run(inside(path, &this_program()?).args(["flood", &(entries - connections).to_string()]))?;
 
-        let counted = output(inside(&path, &this_program()?).arg("census"))?;
+        let counted = output(inside(path, &this_program()?).arg("census"))?;
         let numbers: Vec<usize> =
             counted.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
         let [entries_there, sockets_there] = numbers[..] else { bail!("no census: {counted:?}") };
@@ -96,23 +71,27 @@ impl Scene {
         let census = format!(
             "{entries_there} conntrack entries, {sockets_there} TCP sockets, {processes} processes"
         );
-        Ok(Scene { census, size, path, _holders: holders, _janitor: janitor })
+        Ok(Scene { census, size, _holders: holders, namespace })
     }
 
     /// The file that stands for the namespace.
     pub(crate) fn namespace(&self) -> &str {
-        &self.path
+        &self.namespace.path
     }
 
     /// What `program` prints in the namespace.
     pub(crate) fn output(&self, program: &str, arguments: &str) -> anyhow::Result<String> {
-        output(inside(&self.path, program).args(arguments.split_whitespace()))
+        output(inside(&self.namespace.path, program).args(arguments.split_whitespace()))
     }
 
     /// What a run of `program` in the namespace costs.
     pub(crate) fn measure(&self, program: &str, arguments: &[String]) -> anyhow::Result<Cost> {
-        output(inside(&self.path, &this_program()?).args(["measure", program]).args(arguments))?
-            .parse()
+        output(
+            inside(&self.namespace.path, &this_program()?)
+                .args(["measure", program])
+                .args(arguments),
+        )?
+        .parse()
     }
 }
 
@@ -124,40 +103,6 @@ fn wait_until_ready(holder: &mut Piped) -> anyhow::Result<()> {
     let mut line = String::new();
     BufReader::new(said).read_line(&mut line)?;
     ensure!(line == READY, "a holder ended early");
-    Ok(())
-}
-
-/// Makes room for `needed` entries. Returns what to set the maximum to afterwards; nothing if it
-/// was high enough.
-fn raise_maximum(needed: usize) -> anyhow::Result<String> {
-    // Missing where the module is not loaded: the first rule will bring it. Whether it has room
-    // enough by itself the census will tell.
-    let Ok(before) = fs::read_to_string(MAXIMUM) else { return Ok(String::new()) };
-    if before.trim().parse::<usize>()? >= needed {
-        return Ok(String::new());
-    }
-    fs::write(MAXIMUM, needed.to_string()).context(MAXIMUM)?;
-    Ok(before.trim().to_owned())
-}
-
-/// Deletes the namespace, and with it its entries, and puts the maximum back.
-pub(crate) fn janitor(name: &str, maximum: &str) -> anyhow::Result<()> {
-    until_closed()?;
-    if Path::new("/run/netns").join(name).exists() {
-        run(Command::new("ip").args(["netns", "delete", name]))?;
-    }
-    if !maximum.is_empty() {
-        fs::write(MAXIMUM, maximum)?;
-    }
-    Ok(())
-}
-
-/// Sets the namespace in which it runs.
-pub(crate) fn prepare() -> anyhow::Result<()> {
-    for (name, value) in SETTINGS {
-        let path = format!("{NETFILTER}/{name}");
-        fs::write(&path, value).context(path)?;
-    }
     Ok(())
 }
 
