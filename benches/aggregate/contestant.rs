@@ -1,0 +1,140 @@
+//! The library's loop, with monitors and with none.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{bail, ensure};
+use bwmon::aggregator::{Aggregator, Meter};
+use bwmon::ledger::{Ledger, Options};
+use bwmon::watch::{Looked, Source, Watch};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::rules;
+
+/// All of them: the reading of the kernel alone, so many monitors, and what alerts have to do with
+/// it.
+pub(crate) const NAMES: [&str; 5] =
+    [BASELINE, "1 monitor", "10 monitors", "50 monitors", "50, no alerts"];
+pub(crate) const BASELINE: &str = "no monitors";
+/// Those whose memory is of interest.
+pub(crate) const MEMORY: [&str; 2] = [BASELINE, "50 monitors"];
+
+/// What is measured of a contestant: milliseconds of CPU time.
+pub(crate) struct Contestant {
+    pub(crate) name: String,
+    turn: Turn,
+    pub(crate) first: First,
+    /// Of refreshes that are like all later ones.
+    pub(crate) looks: Vec<f64>,
+    pub(crate) tallies: Vec<f64>,
+    /// What the last one came to.
+    pub(crate) applications: usize,
+    pub(crate) notifications: usize,
+}
+
+/// What is done once.
+#[derive(Default)]
+pub(crate) struct First {
+    pub(crate) look: f64,
+    pub(crate) configure: f64,
+    /// The first in which alerts have rates: each name meets each rule.
+    pub(crate) tally: f64,
+}
+
+enum Turn {
+    Baseline(Box<(Watch, Ledger)>),
+    Whole(Box<Aggregator>),
+}
+
+impl Contestant {
+    /// Looks for the first time, and takes its monitors, groups and rules.
+    pub(crate) fn new(name: &str) -> anyhow::Result<Contestant> {
+        let monitors = match NAMES.iter().position(|known| *known == name) {
+            Some(0) => None,
+            Some(1) => Some(1),
+            Some(2) => Some(10),
+            Some(_) => Some(50),
+            None => bail!("{name:?} is none of them"),
+        };
+        let mut watch = Watch::open(Source::Conntrack, true, Path::new("/proc"))?;
+        let mut ledger = Ledger::new(Options::default());
+        let (look, looked) = cost(|| watch.look(&mut ledger));
+        check(&looked?)?;
+        let mut first = First { look, ..First::default() };
+        let turn = match monitors {
+            None => Turn::Baseline(Box::new((watch, ledger))),
+            Some(monitors) => {
+                let mut aggregator = Aggregator::new(vec![Meter::new(watch, ledger)]);
+                let (selection, groups) = (rules::selection(monitors)?, rules::groups()?);
+                let alerts = if name == NAMES[4] { Vec::new() } else { rules::alerts()? };
+                first.configure = cost(|| aggregator.configure(vec![selection], groups, alerts)).0;
+                Turn::Whole(Box::new(aggregator))
+            }
+        };
+        Ok(Contestant {
+            name: name.to_owned(),
+            turn,
+            first,
+            looks: Vec::new(),
+            tallies: Vec::new(),
+            applications: 0,
+            notifications: 0,
+        })
+    }
+
+    /// A refresh, `at` this time.
+    pub(crate) fn refresh(&mut self, at: Instant) -> anyhow::Result<()> {
+        let (look, tally) = match &mut self.turn {
+            Turn::Baseline(both) => {
+                let (watch, ledger) = &mut **both;
+                ledger.begin();
+                let (look, looked) = cost(|| watch.look(ledger));
+                check(&looked?)?;
+                ledger.end(at);
+                (look, 0.0)
+            }
+            Turn::Whole(aggregator) => {
+                let [meter] = &mut aggregator.meters_mut()[..] else { bail!("one source") };
+                let (look, looked) = cost(|| meter.look());
+                check(&looked?)?;
+                let (tally, came) = cost(|| aggregator.tally(at, at));
+                self.applications = came.applications.len();
+                self.notifications = came.notifications.len();
+                (look, tally)
+            }
+        };
+        self.looks.push(look);
+        self.tallies.push(tally);
+        Ok(())
+    }
+
+    /// Ends the refreshes that are not like all later ones. The second was the first with rates.
+    pub(crate) fn warmed(&mut self) {
+        self.first.tally = self.tallies.get(1).copied().unwrap_or(f64::NAN);
+        self.looks.clear();
+        self.tallies.clear();
+    }
+
+    pub(crate) fn is_baseline(&self) -> bool {
+        matches!(self.turn, Turn::Baseline(_))
+    }
+}
+
+fn check(looked: &Looked) -> anyhow::Result<()> {
+    let there = looked.flows as usize;
+    ensure!(there >= rules::COMMAND_LINES && looked.uncounted == 0, "{looked:?}");
+    Ok(())
+}
+
+/// The CPU time that something takes this thread: milliseconds.
+fn cost<T>(work: impl FnOnce() -> T) -> (f64, T) {
+    let before = used();
+    let result = work();
+    (used() - before, result)
+}
+
+/// Not `getrusage`, which tells what a thread had used at its last tick.
+fn used() -> f64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6
+}

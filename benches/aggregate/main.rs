@@ -1,0 +1,66 @@
+//! What monitors, groups and alerts cost beside the reading of the kernel that they go by, in the
+//! same run and on the same traffic: `cargo bench --bench aggregate`, as root.
+//!
+//! ```text
+//!   bench ──┬── janitor × 2         delete the namespaces when the bench is gone, however it went
+//!           ├── server              accepts, and sends to every connection when it is told to
+//!           ├── crowd ── sleep × 5,000, each with a connection and a command line of its own
+//!           └── measure             the library's loop, with 1, 10 and 50 monitors and with none
+//!               (crowd and measure live in one network namespace, the server in another)
+//! ```
+//!
+//! Each of these but `sleep` is this very program, started again with a role for its first
+//! argument. `measure` keeps all loops beside each other in one process: they look in turns, each
+//! once after every burst of the server's.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod contestant;
+mod measure;
+mod rules;
+mod scene;
+#[path = "../common/tracked.rs"]
+mod tracked;
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+
+use scene::Scene;
+
+fn main() -> anyhow::Result<ExitCode> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words[..] {
+        ["janitor", name, maximum] => tracked::janitor(name, maximum)?,
+        ["prepare"] => tracked::prepare()?,
+        ["server", connections] => scene::serve(connections.parse()?)?,
+        ["crowd", processes] => scene::gather(processes.parse()?)?,
+        ["measure", rounds, ref names @ ..] => measure::run(rounds.parse()?, names)?,
+        _ => return bench(&words),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn bench(words: &[&str]) -> anyhow::Result<ExitCode> {
+    if let Some(other) = words.iter().find(|word| **word != "--bench") {
+        bail!("there is nothing to choose, such as {other:?}");
+    }
+    if words.is_empty() {
+        println!("aggregate: only measured by `cargo bench --bench aggregate`");
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !rustix::process::geteuid().is_root() {
+        println!("aggregate: NOT MEASURED: it makes network namespaces, which takes root");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut scene = Scene::new(rules::COMMAND_LINES)?;
+    println!("{}", scene.census);
+    // The memory of one loop is seen only where there is no other.
+    for name in contestant::MEMORY {
+        scene.measure(&["3", name])?;
+    }
+    let names = contestant::NAMES;
+    scene.measure(&[&["30"], &names[..]].concat())?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,109 @@
+//! Contestants in turns, and the table.
+
+use std::fs;
+use std::io;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+
+use crate::common::summary;
+use crate::contestant::{BASELINE, Contestant};
+use crate::rules::{self, ALERTS, COMMAND_LINES, GROUP_RULES};
+use crate::scene::{MORE, say};
+
+/// Refreshes that aren't counted: names are new to the alerts, and means are not yet over the whole
+/// of their windows.
+const WARM: u32 = 5;
+
+/// Measures these contestants; only their memory, if there is but one.
+pub(crate) fn run(rounds: u32, names: &[&str]) -> anyhow::Result<()> {
+    let mut contestants: Vec<Contestant> = Vec::new();
+    for name in names {
+        contestants.push(Contestant::new(name)?);
+    }
+    let begin = Instant::now();
+    for round in 0..WARM + rounds {
+        if round == WARM {
+            contestants.iter_mut().for_each(Contestant::warmed);
+        }
+        more()?;
+        // To the loops a second passes between refreshes, however long they really take here.
+        let at = begin + Duration::from_secs(round.into());
+        // Every round begins with another one.
+        let first = round as usize % contestants.len();
+        for place in 0..contestants.len() {
+            let place = (first + place) % contestants.len();
+            contestants[place].refresh(at)?;
+        }
+    }
+    for contestant in contestants.iter().filter(|contestant| !contestant.is_baseline()) {
+        let Contestant { name, applications, .. } = contestant;
+        // What else carries something on the machine is in other namespaces.
+        ensure!(*applications == rules::applications(), "{name}: {applications} applications");
+    }
+    match &contestants[..] {
+        [one] => println!("{:14} alone: peak memory {:.1} MB", one.name, peak()?),
+        _ => table(&contestants, rounds)?,
+    }
+    Ok(())
+}
+
+/// Asks for traffic and waits until it is there.
+fn more() -> anyhow::Result<()> {
+    say(MORE)?;
+    let length = io::stdin().read_line(&mut String::new())?;
+    ensure!(length > 0, "there is no more traffic");
+    Ok(())
+}
+
+/// In megabytes (10⁶ bytes).
+fn peak() -> anyhow::Result<f64> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+    let kilobytes: f64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kilobytes * 1024.0 / 1e6)
+}
+
+fn table(contestants: &[Contestant], rounds: u32) -> anyhow::Result<()> {
+    let baseline = contestants.iter().find(|one| one.name == BASELINE).context("no baseline")?;
+    let applications = rules::applications();
+    println!(
+        "{COMMAND_LINES} command lines, {applications} applications, {GROUP_RULES} group rules, \
+         {ALERTS} notification rules"
+    );
+    println!("The first refreshes, CPU in ms:");
+    println!("{:14} {:>9} {:>9} {:>13}", "", "look", "configure", "first alerts");
+    for Contestant { name, first, .. } in contestants {
+        println!("{name:14} {:9.1} {:9.1} {:13.1}", first.look, first.configure, first.tally);
+    }
+    println!("A refresh, CPU in ms, medians of {rounds} interleaved rounds (and the range):");
+    println!(
+        "{:14} {:>24} {:>20} {:>12} {:>22} {:>8}",
+        "", "look", "tally", "tally/look", "all/look of none", "notices"
+    );
+    for one in contestants {
+        let ratio = |of: Vec<f64>, to: &[f64]| {
+            let ratios: Vec<f64> = of.iter().zip(to).map(|(of, to)| of / to * 100.0).collect();
+            summary(ratios.into_iter())
+        };
+        let all = one.looks.iter().zip(&one.tallies).map(|(look, tally)| look + tally).collect();
+        let (part, ..) = ratio(one.tallies.clone(), &one.looks);
+        let (whole, least, most) = ratio(all, &baseline.looks);
+        println!(
+            "{:14} {:>24} {:>20} {:10.2} % {:>22} {:8}",
+            one.name,
+            range(&one.looks, 1),
+            range(&one.tallies, 2),
+            part,
+            format!("{whole:.1} % ({least:.0} to {most:.0})"),
+            one.notifications,
+        );
+    }
+    println!("The bar: below 5 % of the look, and the same for 1, 10 and 50 monitors.");
+    Ok(())
+}
+
+fn range(values: &[f64], digits: usize) -> String {
+    let (median, min, max) = summary(values.iter().copied());
+    format!("{median:.digits$} ({min:.digits$} to {max:.digits$})")
+}
