@@ -19,6 +19,8 @@ use super::label;
 const DIRECTORY_BUFFER: usize = 32 * 1024;
 /// A link to a socket is shorter; a longer target is cut and is no socket.
 const LINK_BUFFER: usize = 40;
+/// Room for most of these files.
+const READ_BUFFER: usize = 1024;
 /// `/proc/PID/stat` has about 350 bytes.
 const STAT_BUFFER: usize = 4096;
 /// `/proc/PID/status` has about 1500 bytes, more where there are many groups; the user is among the
@@ -130,7 +132,8 @@ impl Proc {
     fn read(&self, pid: u32, name: &str, limit: usize) -> Result<Vec<u8>, Unreadable> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let file = File::from(openat(&self.root, format!("{pid}/{name}"), flags, Mode::empty())?);
-        let mut bytes = Vec::new();
+        // Nearly always all of it, by one read: without room it would begin with a few bytes.
+        let mut bytes = Vec::with_capacity(READ_BUFFER);
         match file.take(limit as u64).read_to_end(&mut bytes) {
             Ok(_) => Ok(bytes),
             Err(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO).into()),
