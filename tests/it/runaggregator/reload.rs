@@ -1,8 +1,10 @@
 //! SIGHUP: the files are read again while traffic goes on.
 
-use super::{Aggregator, FILES, pipe, write, write_files};
+use std::io::{Read, Write};
+
+use super::{Aggregator, FILES, Piped, pipe, write, write_files};
 use crate::netns::{Net, PEER4, WATCHED4};
-use crate::pipe::rig::eventually;
+use crate::pipe::rig::{eventually, finish};
 use crate::runpipe::listens;
 use crate::truth::{Bytes, Count, Truth};
 use crate::workload::Workload;
@@ -192,4 +194,31 @@ fn the_limit_of_open_connections_changes_too() {
     open.done();
     open.close();
     program.running.stop();
+}
+
+/// The rule has the same name and another place; what else it says has changed as well.
+#[test]
+fn an_alert_goes_on_firing_and_its_new_command_is_started_when_it_is_over() {
+    let rule = |interval, command| {
+        format!(
+            "[Rule]\nprocess_filter=^pipe\nin_threshold=1\nrepeat_interval=3600\n\
+             interval={interval}\nresolved_command=/usr/bin/touch {command}\n"
+        )
+    };
+    // Over an hour, of which little is over, the mean stays above the threshold.
+    let mut piped = Piped::with("", "", &rule(3600, "old"), &["--interval", "0.2"]);
+    let (client, remote) = piped.connect();
+    (&client).write_all(&[0; 500_000]).unwrap();
+    (&remote).read_exact(&mut [0; 500_000]).unwrap();
+    piped.aggregator.said(" exceeding ", 1);
+    let other = "[Other]\nprocess_filter=^pipe\nin_threshold=99999\n";
+    write(&piped.dir.0, "notifications.cfg", &format!("{other}{}", rule(1, "new")));
+    piped.aggregator.reload(ANEW);
+    let has = |name: &str| piped.dir.0.join(name).exists();
+    eventually("the new command was started", || has("new"));
+    finish(client, remote);
+    let stderr = piped.aggregator.running.stop().stderr;
+    let [fired, over] =
+        [": pipe", " no longer exceeding "].map(|part| stderr.matches(part).count());
+    assert_eq!((fired, over, piped.dir.0.join("old").exists()), (2, 1, false), "{stderr}");
 }
