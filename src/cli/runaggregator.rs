@@ -183,8 +183,9 @@ impl Program<'_> {
 
     /// Takes the refresh that was due at `beat`.
     fn refresh(&mut self, beat: Instant) -> anyhow::Result<()> {
-        let at = Instant::now();
         self.look()?;
+        // Flows are read last: a look that was held up before has seen what came meanwhile.
+        let at = Instant::now();
         self.tally = self.aggregator.tally(at, beat);
         let notifications = std::mem::take(&mut self.tally.notifications);
         self.alarms.tell(notifications, self.aggregator.rules(), at);

@@ -140,9 +140,9 @@ fn show(arguments: &Arguments, filter: Filter, proc: &Path) -> anyhow::Result<Ex
                 Due::Redraw | Due::Reload => {}
             }
         }
-        let at = Instant::now();
         monitor.look()?;
-        monitor.conclude(at);
+        // Flows are read last: a look that was held up before has seen what came meanwhile.
+        monitor.conclude(Instant::now());
     }
 }
 
@@ -157,12 +157,11 @@ fn begin(
     let naming = Box::new(Selection::new(vec![selector]));
     let mut ledger = Ledger::new(Options { naming, ..Options::default() });
     let mut notes = Notes::new(PROGRAM, terminal.is_screen());
-    let mut start = Instant::now();
     let lookback = !arguments.no_lookback;
     let watch = source::open(arguments.source, lookback, proc, &mut notes, |watch| {
-        start = Instant::now();
         watch.look(&mut ledger)
     })?;
+    let start = Instant::now();
     let mut monitor = Monitor {
         watch,
         ledger,
