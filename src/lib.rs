@@ -14,6 +14,7 @@ pub mod filter;
 pub mod flow;
 pub mod group;
 pub mod ledger;
+pub mod listen;
 pub mod monitor;
 pub mod netlink;
 pub mod notify;

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use crate::pipe::{Config, Pipe, PipeError};
+use crate::listen::ListenError;
+use crate::pipe::{Config, Pipe};
 use crate::traffic::{Name, Rate, Traffic};
 
 /// A pipe, and those whose place it took that still forward.
@@ -53,7 +54,7 @@ pub enum ChangeError {
         /// Which one it is, in the order of the configurations.
         index: usize,
         /// Why.
-        error: PipeError,
+        error: ListenError,
     },
     /// Its port is another pipe's that listens on another address, and would be closed only after
     /// this one has begun.

@@ -7,7 +7,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::beat::seconds;
 use super::say;
-use crate::pipe::PipeError;
+use crate::listen::ListenError;
 
 /// How often it is looked whether the last connection has ended.
 pub(super) const GLANCE: Duration = Duration::from_millis(20);
@@ -32,8 +32,8 @@ pub(super) fn allow_descriptors() {
 }
 
 /// What can't be listened on, and what would mend it.
-pub(super) fn explain(program: &str, error: PipeError) -> anyhow::Error {
-    let PipeError::Listen { address, error } = &error else { return error.into() };
+pub(super) fn explain(program: &str, error: ListenError) -> anyhow::Error {
+    let ListenError::Listen { address, error } = &error else { return error.into() };
     let (port, ip) = (address.port(), address.ip());
     match error.kind() {
         io::ErrorKind::AddrInUse => anyhow::anyhow!(

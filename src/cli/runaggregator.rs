@@ -15,7 +15,7 @@ use anyhow::Context;
 use clap::Parser;
 
 use super::beat::following;
-use super::forwarding::{GLANCE, allow_descriptors, say_cut};
+use super::forwarding::{GLANCE, allow_descriptors, explain, say_cut};
 use super::notes::Notes;
 use super::pipe_log::Log;
 use super::signals::Signals;
@@ -94,7 +94,8 @@ pub fn run() -> anyhow::Result<ExitCode> {
     };
     program.configure(&configuration)?;
     if let Some(address) = arguments.serve {
-        let server = Server::start(address)?;
+        let server =
+            Server::start(address).map_err(|error| explain(PROGRAM, error).context("--serve"))?;
         program.notes.say(&format!("the page is at http://{}/", server.address()));
         program.page = Some(server);
     }

@@ -42,28 +42,8 @@ use counters::Way;
 use shared::{Mode, Post, Shared};
 use worker::Worker;
 
+use crate::listen::ListenError;
 use crate::traffic::Traffic;
-
-/// Why a pipe can't be started.
-#[derive(Debug, thiserror::Error)]
-pub enum PipeError {
-    /// The address can't be listened on.
-    #[error("{address} can't be listened on: {error}")]
-    Listen {
-        /// The address and port.
-        address: SocketAddr,
-        /// The kernel's error: the address is in use, not this host's, not permitted ...
-        error: io::Error,
-    },
-    /// Threads or descriptors are not to be had.
-    #[error("{what} can't be had: {error}")]
-    System {
-        /// What could not be made.
-        what: &'static str,
-        /// The kernel's error.
-        error: io::Error,
-    },
-}
 
 /// A running forwarder. Dropping it ends all of its connections at once, as [`Pipe::stop`] does.
 #[derive(Debug)]
@@ -79,9 +59,9 @@ impl Pipe {
     ///
     /// # Errors
     /// The address can't be listened on, or there is no descriptor or thread to be had.
-    pub fn start(config: Config) -> Result<Pipe, PipeError> {
+    pub fn start(config: Config) -> Result<Pipe, ListenError> {
         let (listener, address) = socket::listener(config.bind, config.port, config.keepalive)
-            .map_err(|(address, errno)| PipeError::Listen { address, error: errno.into() })?;
+            .map_err(|(address, errno)| ListenError::Listen { address, error: errno.into() })?;
         Pipe::start_on(Arc::new(listener), address, config, false)
     }
 
@@ -93,7 +73,7 @@ impl Pipe {
     ///
     /// # Errors
     /// Those of [`Pipe::start`].
-    pub fn succeed(&self, config: Config) -> Result<Pipe, PipeError> {
+    pub fn succeed(&self, config: Config) -> Result<Pipe, ListenError> {
         let Some(listener) = self.listener.upgrade() else { return Pipe::start(config) };
         let successor = Pipe::start_on(listener, self.shared.address, config, true)?;
         self.shared.set_successor(&successor.shared);
@@ -105,8 +85,8 @@ impl Pipe {
         address: SocketAddr,
         config: Config,
         is_successor: bool,
-    ) -> Result<Pipe, PipeError> {
-        let system = |what| move |error: io::Error| PipeError::System { what, error };
+    ) -> Result<Pipe, ListenError> {
+        let system = |what| move |error: io::Error| ListenError::System { what, error };
         let count = config.workers.get();
         let posts: Vec<Post> = (0..count)
             .map(|_| Post::new())

@@ -12,4 +12,4 @@ mod server;
 
 pub use history::{APPLICATIONS, History, POINTS, SPAN, Sample};
 pub use page::page;
-pub use server::{ServeError, Server};
+pub use server::Server;

@@ -24,27 +24,7 @@ use tokio::time::{sleep, timeout};
 use super::answer::answer;
 use super::history::{History, Sample};
 use super::page::page;
-
-/// Why a page can't be served.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// The address can't be listened on.
-    #[error("{address} can't be listened on: {error}")]
-    Listen {
-        /// The address and port.
-        address: SocketAddr,
-        /// The kernel's error: the address is in use, not this host's, not permitted ...
-        error: io::Error,
-    },
-    /// Threads or descriptors are not to be had.
-    #[error("{what} can't be had: {error}")]
-    System {
-        /// What could not be made.
-        what: &'static str,
-        /// The kernel's error.
-        error: io::Error,
-    },
-}
+use crate::listen::ListenError;
 
 /// What a connection may cost.
 #[derive(Clone, Copy, Debug)]
@@ -93,13 +73,13 @@ impl Server {
     ///
     /// # Errors
     /// The address can't be listened on, or there is no descriptor or thread to be had.
-    pub fn start(address: SocketAddr) -> Result<Server, ServeError> {
+    pub fn start(address: SocketAddr) -> Result<Server, ListenError> {
         Server::with_limits(address, LIMITS)
     }
 
-    fn with_limits(address: SocketAddr, limits: Limits) -> Result<Server, ServeError> {
-        let listen = |error| ServeError::Listen { address, error };
-        let system = |what| move |error| ServeError::System { what, error };
+    fn with_limits(address: SocketAddr, limits: Limits) -> Result<Server, ListenError> {
+        let listen = |error| ListenError::Listen { address, error };
+        let system = |what| move |error| ListenError::System { what, error };
         let listener = TcpListener::bind(address).map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
         let real = listener.local_addr().map_err(listen)?;

@@ -88,7 +88,7 @@ fn the_page_is_served_over_both_protocols() {
     for address in ["127.0.0.1:0", "[::1]:0"] {
         let server = match Server::start(address.parse().unwrap()) {
             Ok(server) => server,
-            Err(ServeError::Listen { error, .. })
+            Err(ListenError::Listen { error, .. })
                 if error.kind() == ErrorKind::AddrNotAvailable && address.starts_with('[') =>
             {
                 println!("SKIPPED: this host has no ::1");
@@ -261,7 +261,7 @@ fn dropped_it_closes_what_is_open() {
 fn an_address_in_use_is_said() {
     let server = start();
     match Server::start(server.address()) {
-        Err(error @ ServeError::Listen { address, .. }) => {
+        Err(error @ ListenError::Listen { address, .. }) => {
             assert_eq!(address, server.address());
             assert!(error.to_string().starts_with(&format!("{address} can't be listened on: ")));
         }

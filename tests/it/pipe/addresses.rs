@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 
-use bwmon::pipe::{Config, Pipe, PipeError};
+use bwmon::listen::ListenError;
+use bwmon::pipe::{Config, Pipe};
 
 use super::rig::{LOCAL, Remote, Rig, connect, exchange, finish};
 
@@ -56,7 +57,7 @@ fn a_port_in_use_is_named() {
     let mut config = Config::new(address.port(), "127.0.0.1", 1);
     config.bind = Some(LOCAL);
     match Pipe::start(config) {
-        Err(PipeError::Listen { address: named, error }) => {
+        Err(ListenError::Listen { address: named, error }) => {
             assert_eq!(named, address);
             assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
         }
