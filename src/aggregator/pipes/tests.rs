@@ -28,12 +28,28 @@ fn to(port: u16, remote: &TcpListener) -> Config {
 }
 
 fn remote() -> TcpListener {
-    TcpListener::bind("127.0.0.1:0").unwrap()
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    listener
+}
+
+/// Waits until it is so.
+fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "never came: {what}");
+        std::thread::yield_now();
+    }
 }
 
 fn connect(config: &Config, remote: &TcpListener) -> [TcpStream; 2] {
     let client = TcpStream::connect((Ipv4Addr::LOCALHOST, config.port)).unwrap();
-    [client, remote.accept().unwrap().0]
+    let remote = until("the pipe connects to its remote", || remote.accept().ok()).0;
+    remote.set_nonblocking(false).unwrap();
+    [client, remote]
 }
 
 /// Moves bytes from the client to the remote, which has taken them when this returns, and they have
@@ -43,9 +59,7 @@ fn send(pipes: &Pipes, [client, remote]: &mut [TcpStream; 2], bytes: usize) {
     let before = counted();
     client.write_all(&vec![0; bytes]).unwrap();
     remote.read_exact(&mut vec![0; bytes]).unwrap();
-    while counted() < before + bytes as u64 {
-        std::thread::yield_now();
-    }
+    until("it is counted", || (counted() >= before + bytes as u64).then_some(()));
 }
 
 impl Pipes {
@@ -98,14 +112,15 @@ fn what_both_configurations_have_goes_on() {
     assert_eq!(pipes.refresh(), [(second.name(), 7, 7), (first.name(), 5, 1040)]);
     send(&pipes, &mut open, 1);
     drop((open, new));
-    while !pipes.leaving.iter().all(|left| left.all().all(|pipe| pipe.open() == 0)) {
-        std::thread::yield_now();
-    }
+    until("nothing is open at the first", || {
+        pipes.leaving.iter().flat_map(Running::all).all(|pipe| pipe.open() == 0).then_some(())
+    });
     pipes.close();
     assert_eq!(pipes.refresh(), [(first.name(), 1, 1041)]);
-    while !pipes.leaving.is_empty() {
+    until("the first is forgotten", || {
         assert_eq!(pipes.refresh(), []);
-    }
+        pipes.leaving.is_empty().then_some(())
+    });
 }
 
 #[test]
@@ -136,14 +151,9 @@ fn a_pipe_that_is_left_out_listens_no_more() {
     pipes.change(vec![first.clone(), second.clone()]);
     let mut open = connect(&first, &remote);
     pipes.change(vec![second.clone()]);
-    let refused = || TcpStream::connect((Ipv4Addr::LOCALHOST, first.port)).is_err();
-    while !refused() {
-        std::thread::yield_now();
-    }
+    until("clients are refused", || TcpStream::connect((Ipv4Addr::LOCALHOST, first.port)).err());
     // Clients that were let in until then, and left, are gone.
-    while pipes.open() > 1 {
-        std::thread::yield_now();
-    }
+    until("only one is open", || (pipes.open() == 1).then_some(()));
     send(&pipes, &mut open, 10);
     // And it can come back.
     pipes.change(vec![second, first.clone()]);
