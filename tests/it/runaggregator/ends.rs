@@ -86,7 +86,8 @@ fn a_command_that_runs_is_waited_for_until_the_drain_timeout() {
 
 #[test]
 fn a_count_waits_for_open_connections_too() {
-    let mut piped = Piped::new(&["--interval", "0.1", "--count", "5"]);
+    // Long enough for a client to come in before the end, on a busy machine too.
+    let mut piped = Piped::new(&["--interval", "1", "--count", "4"]);
     let (client, remote) = piped.connect();
     piped.aggregator.said(WAIT, 1);
     exchange(&client, &remote);
@@ -94,7 +95,7 @@ fn a_count_waits_for_open_connections_too() {
     let finished = piped.aggregator.running.finish();
     finished.expect_status(0);
     let refreshes = super::screen::parse(&finished.stdout).unwrap();
-    finished.expect("refreshes", refreshes.len(), 5);
+    finished.expect("refreshes", refreshes.len(), 4);
 }
 
 #[test]
