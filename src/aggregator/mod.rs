@@ -10,13 +10,13 @@ mod pipes;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 
 use crate::alert::{Alerts, Notification, Rule};
 use crate::group::{Grouping, Groups};
-use crate::ledger::Ledger;
+use crate::ledger::{Account, Ledger};
 use crate::monitor::Reason;
 use crate::selection::Selection;
 use crate::traffic::{Name, Rate, Traffic};
@@ -158,29 +158,33 @@ impl Aggregator {
     pub fn tally(&mut self, at: Instant, beat: Instant) -> Tally {
         let mut sums = Sums::default();
         let mut unattributed = Sums::default();
+        let pipes = self.pipes.accounts(at);
+        // One name may stand in several books, and be silent in some of them.
+        let several = self.meters.len() + usize::from(!pipes.is_empty()) > 1;
         for Meter { ledger, .. } in &mut self.meters {
             ledger.end(at);
             let elapsed = ledger.elapsed();
-            let carried = ledger.lines().filter(|(_, account)| !account.recent.is_zero());
-            for (name, account) in carried {
-                sums.add(name, account.recent.rate_over(elapsed), account.total);
+            for (name, account) in ledger.lines() {
+                if several || !account.recent.is_zero() {
+                    sums.add(name, account, elapsed);
+                }
             }
             for (reason, account) in ledger.unattributed_lines() {
                 // What the pipes carry stands on the pipes' lines.
-                if reason != Reason::OwnPipe && !account.recent.is_zero() {
+                if reason != Reason::OwnPipe {
                     let name = format!("({reason})").into_bytes().into();
-                    unattributed.add(&name, account.recent.rate_over(elapsed), account.total);
+                    unattributed.add(&name, account, elapsed);
                 }
             }
             ledger.begin();
         }
-        for (name, rate, total) in self.pipes.carried(at) {
-            sums.add(self.groups.find(&name).unwrap_or(&name), rate, total);
+        for (name, account, elapsed) in pipes {
+            sums.add(self.groups.find(&name).unwrap_or(&name), account, elapsed);
         }
-        let applications = sums.sorted();
+        let applications = sums.carried();
         let rates = applications.iter().map(|usage| (&usage.name, usage.rate));
         let notifications = self.alerts.observe(beat, rates);
-        Tally { applications, unattributed: unattributed.sorted(), notifications }
+        Tally { applications, unattributed: unattributed.carried(), notifications }
     }
 }
 
@@ -192,19 +196,25 @@ struct Sums {
 }
 
 impl Sums {
-    fn add(&mut self, name: &Name, rate: Rate, total: Traffic) {
+    /// Adds what stands under a name in one book, where `elapsed` has passed since the refresh before.
+    fn add(&mut self, name: &Name, account: Account, elapsed: Duration) {
         let place = *self.places.entry(name.clone()).or_insert(self.usages.len());
+        let rate = account.recent.rate_over(elapsed);
         match self.usages.get_mut(place) {
             Some(usage) => {
                 usage.rate.received += rate.received;
                 usage.rate.sent += rate.sent;
-                usage.total += total;
+                usage.total += account.total;
             }
-            None => self.usages.push(Usage { name: name.clone(), rate, total }),
+            None => {
+                self.usages.push(Usage { name: name.clone(), rate, total: account.total });
+            }
         }
     }
 
-    fn sorted(mut self) -> Vec<Usage> {
+    /// Those that carried anything, in the order of the lines.
+    fn carried(mut self) -> Vec<Usage> {
+        self.usages.retain(|usage| usage.rate != Rate::default());
         self.usages.sort_unstable_by(Usage::order);
         self.usages
     }

@@ -1,10 +1,11 @@
 //! The pipes of an aggregator, from one configuration to the next.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crate::ledger::Account;
 use crate::listen::ListenError;
 use crate::pipe::{Config, Pipe};
-use crate::traffic::{Name, Rate, Traffic};
+use crate::traffic::{Name, Traffic};
 
 /// A pipe, and those whose place it took that still forward.
 #[derive(Debug)]
@@ -193,27 +194,24 @@ impl Pipes {
         pipes.flat_map(|config| [config.port, config.remote_port])
     }
 
-    /// What each name has forwarded since the refresh before, if anything, and so far.
-    pub(super) fn carried(&mut self, at: Instant) -> Vec<(Name, Rate, Traffic)> {
+    /// What each name has forwarded, and how much time has passed since the refresh before: none at
+    /// the first.
+    pub(super) fn accounts(&mut self, at: Instant) -> Vec<(Name, Account, Duration)> {
         let before = self.at.replace(at);
-        let elapsed = before.map(|before| at.saturating_duration_since(before));
+        let elapsed = before.map_or(Duration::ZERO, |before| at.saturating_duration_since(before));
         // Before the counters are read: what is gone by now has been counted to its end.
         let gone: Vec<bool> =
             self.leaving.iter().map(|left| left.all().all(Pipe::has_ended)).collect();
-        let mut carried = Vec::new();
+        let mut accounts = Vec::new();
         for running in self.running.iter_mut().chain(&mut self.leaving) {
             running.settle();
             let total = running.traffic();
             let recent = total - std::mem::replace(&mut running.before, total);
-            if let Some(elapsed) = elapsed
-                && !recent.is_zero()
-            {
-                carried.push((running.name.clone(), recent.rate_over(elapsed), total));
-            }
+            accounts.push((running.name.clone(), Account { total, recent }, elapsed));
         }
         let mut gone = gone.into_iter();
         self.leaving.retain(|_| !gone.next().unwrap_or(false));
-        carried
+        accounts
     }
 
     /// Listens no more; see [`Pipe::close`].

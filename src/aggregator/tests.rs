@@ -86,6 +86,20 @@ fn what_two_sources_see_is_counted_once() {
     assert_eq!(shown(&tally.applications), [("wget".to_owned(), 200, 400), ssh]);
 }
 
+/// An application that is silent at one source still has what that has counted.
+#[test]
+fn totals_are_of_all_sources() {
+    let mut aggregator = Aggregator::new(vec![
+        meter(Source::Conntrack, &[("ssh", 1000, false), ("mutt", 10, false)]),
+        meter(Source::Sockets, &[("wget", 100, false)]),
+    ]);
+    let all = || Selection::default();
+    aggregator.configure(vec![all(), all()], groups("All", "ssh|wget"), Vec::new());
+    aggregator.meters_mut()[0].ledger.begin();
+    let tally = tally(&mut aggregator);
+    assert_eq!(shown(&tally.applications), [("All".to_owned(), 50, 1100)]);
+}
+
 #[test]
 fn another_configuration_keeps_totals_and_what_came_since_the_refresh() {
     let bytes = [("wget", 4000, false), ("ssh", 3000, true)];

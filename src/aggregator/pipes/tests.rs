@@ -72,9 +72,12 @@ impl Pipes {
     fn refresh(&mut self) -> Vec<(String, u64, u64)> {
         let at = self.at.unwrap_or_else(Instant::now) + Duration::from_secs(1);
         let text = |name: Name| String::from_utf8(name.to_vec()).unwrap();
-        let carried = self.carried(at).into_iter();
+        let accounts = self.accounts(at).into_iter();
+        let carried = accounts.filter(|(_, account, _)| !account.recent.is_zero());
         carried
-            .map(|(name, rate, total)| (text(name), rate.received as u64, total.received))
+            .map(|(name, Account { total, recent }, _)| {
+                (text(name), recent.received, total.received)
+            })
             .collect()
     }
 }
