@@ -50,6 +50,13 @@ fn the_samples_mean_what_they_say() {
     assert_eq!(thresholds(torrent), (Some(50.0), None));
     assert_eq!(thresholds(ssh), (Some(100.0), Some(100.0)));
     assert_eq!(thresholds(wget), (Some(50.0), None));
+    // Alone, and where the applications of the other sample have taken their processes.
+    for (rule, command_line) in [(ssh, "ssh host "), (wget, "wget -q http://example.com/ ")] {
+        let grouped = application(command_line.as_bytes()).unwrap();
+        for name in [command_line, &grouped] {
+            assert!(rule.rule.filter.is_match(name.as_bytes()), "{name}");
+        }
+    }
     assert_eq!(torrent.commands.firing, None);
     let mail = Command::parse(r#"logger -t bwmon "SSH exceeding bandwidth limit""#).ok();
     assert_eq!(ssh.commands.firing, mail);
