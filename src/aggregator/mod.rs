@@ -63,8 +63,8 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Goes on accounting what `watch` sees to `ledger`. Who stands on which line is as the ledger was
-    /// told until the aggregator is configured.
+    /// Goes on accounting what `watch` sees to `ledger`. Who stands on which line is as the ledger
+    /// was told until the aggregator is configured.
     pub fn new(watch: Watch, ledger: Ledger) -> Meter {
         Meter { watch, ledger }
     }
@@ -133,8 +133,8 @@ impl Aggregator {
         &mut self.pipes
     }
 
-    /// From now on each source is what its `selections` say (in the order of the sources), grouped and
-    /// watched over as told. Totals, windows and states of alerts go on.
+    /// From now on each source is what its `selections` say (in the order of the sources), grouped
+    /// and watched over as told. Totals, windows and states of alerts go on.
     pub fn configure(&mut self, selections: Vec<Selection>, groups: Groups, rules: Vec<Rule>) {
         let none = Selection::new(Vec::new());
         let mut selections = selections.into_iter();
@@ -196,7 +196,8 @@ struct Sums {
 }
 
 impl Sums {
-    /// Adds what stands under a name in one book, where `elapsed` has passed since the refresh before.
+    /// Adds what stands under a name in one book, where `elapsed` has passed since the refresh
+    /// before.
     fn add(&mut self, name: &Name, account: Account, elapsed: Duration) {
         let place = *self.places.entry(name.clone()).or_insert(self.usages.len());
         let rate = account.recent.rate_over(elapsed);

@@ -109,8 +109,8 @@ impl Pipes {
     /// # Errors
     /// The first that can't be had.
     pub fn prepare(&self, configs: Vec<Config>) -> Result<Change, ChangeError> {
-        // Those that may find their port taken first: if that ends it all, no client has been let in
-        // by a successor that is not to be.
+        // Those that may find their port taken first: if that ends it all, no client has been let
+        // in by a successor that is not to be.
         let mut steps: Vec<(usize, Step)> = Vec::with_capacity(configs.len());
         for (index, config) in configs.into_iter().enumerate() {
             steps.push((index, self.step(index, config)?));

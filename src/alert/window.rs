@@ -15,8 +15,8 @@ const STEPS: f64 = 1_048_576.0;
 const STEPS_OF_KIB: f64 = STEPS * 1024.0;
 
 /// The most points of a window. Beyond that every other one of the older half is dropped: the rate
-/// between the others is taken for even, which matters only where the edge of a rule's window is, and
-/// there to a part of it that is as small as the distance between two points.
+/// between the others is taken for even, which matters only where the edge of a rule's window is,
+/// and there to a part of it that is as small as the distance between two points.
 const POINTS: usize = 1024;
 
 /// Received and sent: steps of a rate times nanoseconds, summed up since the beginning.

@@ -1,5 +1,5 @@
-//! What a program says of its pipes' connections on standard error: a line for each end, or failures at a
-//! bounded rate.
+//! What a program says of its pipes' connections on standard error: a line for each end, or
+//! failures at a bounded rate.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};

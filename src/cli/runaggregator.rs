@@ -39,7 +39,8 @@ const PROGRAM: &str = "runaggregator";
 /// clients, commands that are started.
 const OTHER_DESCRIPTORS: usize = 150;
 
-/// Descriptors of a pipe beside its connections, with as many threads as there are cores: two for each.
+/// Descriptors of a pipe beside its connections, with as many threads as there are cores: two for
+/// each.
 const PIPE_DESCRIPTORS: usize = 2;
 
 /// Runs the program with the arguments of the process.

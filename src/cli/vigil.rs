@@ -8,8 +8,8 @@ use anyhow::Context;
 use super::signals::{Signals, Woken};
 
 /// Where ends are not announced, the kernel keeps an ended connection's counters for ten seconds at
-/// the least (TCP after a reset): who looks more often than that sees them, however seldom the screen
-/// is refreshed.
+/// the least (TCP after a reset): who looks more often than that sees them, however seldom the
+/// screen is refreshed.
 const LOOK_AT_LEAST: Duration = Duration::from_secs(5);
 
 /// How long announcements may wait to be taken together: the kernel's buffer has room for what

@@ -158,7 +158,9 @@ fn facts_are_those_of_the_notification() {
 #[test]
 fn the_environment_and_the_placeholders_arrive() {
     let bench = Bench::new();
-    let script = "printf \"%s\\n\" \"$@\" > words; env | grep ^BWMON_ | grep -v ^BWMON_REQUIRE | LC_ALL=C sort > env";
+    // Without what the tests themselves are told.
+    let script = "printf \"%s\\n\" \"$@\" > words; \
+                  env | grep ^BWMON_ | grep -v ^BWMON_REQUIRE | LC_ALL=C sort > env";
     let command = bench.shell(script, "{app} '{rule}: {value} / {threshold}' {print} '' '$HOME'");
     bench.notify(&only(command), firing(b"ssh -p 22 "), false);
     bench.until_idle();
