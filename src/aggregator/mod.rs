@@ -97,7 +97,6 @@ impl Meter {
 #[derive(Debug)]
 pub struct Aggregator {
     meters: Vec<Meter>,
-    groups: Groups,
     alerts: Alerts,
     pipes: Pipes,
 }
@@ -105,12 +104,7 @@ pub struct Aggregator {
 impl Aggregator {
     /// With these sources and no pipes yet, for monitors that select everything.
     pub fn new(meters: Vec<Meter>) -> Aggregator {
-        Aggregator {
-            meters,
-            groups: Groups::default(),
-            alerts: Alerts::new(Vec::new()),
-            pipes: Pipes::default(),
-        }
+        Aggregator { meters, alerts: Alerts::new(Vec::new()), pipes: Pipes::default() }
     }
 
     /// The sources.
@@ -143,8 +137,8 @@ impl Aggregator {
             meter.ledger.set_naming(Box::new(Grouping::new(groups.clone(), selection)));
             meter.watch.leave_to_pipes(self.pipes.ports());
         }
+        self.pipes.group(&groups);
         self.alerts.replace(rules);
-        self.groups = groups;
     }
 
     /// The rules of the alerts.
@@ -158,7 +152,7 @@ impl Aggregator {
     pub fn tally(&mut self, at: Instant, beat: Instant) -> Tally {
         let mut sums = Sums::default();
         let mut unattributed = Sums::default();
-        let pipes = self.pipes.accounts(at);
+        let (pipes_elapsed, pipes) = self.pipes.accounts(at);
         // One name may stand in several books, and be silent in some of them.
         let several = self.meters.len() + usize::from(!pipes.is_empty()) > 1;
         for Meter { ledger, .. } in &mut self.meters {
@@ -178,8 +172,8 @@ impl Aggregator {
             }
             ledger.begin();
         }
-        for (name, account, elapsed) in pipes {
-            sums.add(self.groups.find(&name).unwrap_or(&name), account, elapsed);
+        for (name, account) in &pipes {
+            sums.add(name, *account, pipes_elapsed);
         }
         let applications = sums.carried();
         let rates = applications.iter().map(|usage| (&usage.name, usage.rate));

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::group::Groups;
 use crate::ledger::Account;
 use crate::listen::ListenError;
 use crate::pipe::{Config, Pipe};
@@ -11,6 +12,8 @@ use crate::traffic::{Name, Traffic};
 #[derive(Debug)]
 struct Running {
     name: Name,
+    /// On which line it stands: its application's, or its own.
+    line: Name,
     pipe: Pipe,
     /// Listen no more, but still have connections.
     draining: Vec<Pipe>,
@@ -22,8 +25,9 @@ struct Running {
 
 impl Running {
     fn new(pipe: Pipe) -> Running {
-        let name = pipe.config().name().into_bytes().into();
-        Running { name, pipe, draining: Vec::new(), gone: Traffic::ZERO, before: Traffic::ZERO }
+        let name: Name = pipe.config().name().into_bytes().into();
+        let (line, none) = (name.clone(), Traffic::ZERO);
+        Running { name, line, pipe, draining: Vec::new(), gone: none, before: none }
     }
 
     /// What was forwarded under this name.
@@ -194,24 +198,29 @@ impl Pipes {
         pipes.flat_map(|config| [config.port, config.remote_port])
     }
 
-    /// What each name has forwarded, and how much time has passed since the refresh before: none at
-    /// the first.
-    pub(super) fn accounts(&mut self, at: Instant) -> Vec<(Name, Account, Duration)> {
+    /// From now on each stands on the line of its application, if it belongs to one by its name.
+    pub(super) fn group(&mut self, groups: &Groups) {
+        for running in self.running.iter_mut().chain(&mut self.leaving) {
+            running.line = groups.find(&running.name).unwrap_or(&running.name).clone();
+        }
+    }
+
+    /// How much time has passed since the refresh before, none at the first; and what each has
+    /// forwarded, with its line.
+    pub(super) fn accounts(&mut self, at: Instant) -> (Duration, Vec<(Name, Account)>) {
         let before = self.at.replace(at);
         let elapsed = before.map_or(Duration::ZERO, |before| at.saturating_duration_since(before));
-        // Before the counters are read: what is gone by now has been counted to its end.
-        let gone: Vec<bool> =
-            self.leaving.iter().map(|left| left.all().all(Pipe::has_ended)).collect();
-        let mut accounts = Vec::new();
-        for running in self.running.iter_mut().chain(&mut self.leaving) {
+        // Before the counters are read: what is gone by now is counted to its end this once.
+        let is_gone = |left: &mut Running| left.all().all(Pipe::has_ended);
+        let mut gone: Vec<Running> = self.leaving.extract_if(.., is_gone).collect();
+        let all = self.running.iter_mut().chain(&mut self.leaving).chain(&mut gone);
+        let accounts = all.map(|running| {
             running.settle();
             let total = running.traffic();
             let recent = total - std::mem::replace(&mut running.before, total);
-            accounts.push((running.name.clone(), Account { total, recent }, elapsed));
-        }
-        let mut gone = gone.into_iter();
-        self.leaving.retain(|_| !gone.next().unwrap_or(false));
-        accounts
+            (running.line.clone(), Account { total, recent })
+        });
+        (elapsed, accounts.collect())
     }
 
     /// Listens no more; see [`Pipe::close`].
@@ -228,11 +237,6 @@ impl Pipes {
     /// How many connections are open.
     pub fn open(&self) -> usize {
         self.all().map(Pipe::open).sum()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.running.is_empty() && self.leaving.is_empty()
     }
 
     fn all(&self) -> impl Iterator<Item = &Pipe> {

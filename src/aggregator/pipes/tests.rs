@@ -72,12 +72,10 @@ impl Pipes {
     fn refresh(&mut self) -> Vec<(String, u64, u64)> {
         let at = self.at.unwrap_or_else(Instant::now) + Duration::from_secs(1);
         let text = |name: Name| String::from_utf8(name.to_vec()).unwrap();
-        let accounts = self.accounts(at).into_iter();
-        let carried = accounts.filter(|(_, account, _)| !account.recent.is_zero());
+        let accounts = self.accounts(at).1.into_iter();
+        let carried = accounts.filter(|(_, account)| !account.recent.is_zero());
         carried
-            .map(|(name, Account { total, recent }, _)| {
-                (text(name), recent.received, total.received)
-            })
+            .map(|(name, Account { total, recent })| (text(name), recent.received, total.received))
             .collect()
     }
 }
