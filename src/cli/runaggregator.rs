@@ -22,7 +22,7 @@ use super::signals::Signals;
 use super::vigil::{Due, Vigil, Watching};
 use super::{FAILURE, USAGE, is_broken_pipe, is_wiped, line, say};
 use crate::aggregator::{Aggregator, Tally, Usage};
-use crate::config::{self, ConfigError, Configuration, Files};
+use crate::config::{self, ConfigError, Configuration};
 use crate::notify::Report;
 use crate::pipe::Places;
 use crate::render::terminal::Terminal;
@@ -53,8 +53,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Ok(arguments) => arguments,
         Err(error) => return super::usage(PROGRAM, &error),
     };
-    let files = arguments.files();
-    let configuration = match config::load(&files) {
+    let configuration = match config::load(&arguments.files()) {
         Ok(configuration) => configuration,
         Err(errors) => {
             errors.iter().for_each(|error| say(PROGRAM, &error.to_string()));
@@ -76,6 +75,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
     let voice = log.voice();
     let report: Report = Arc::new(move |message| voice(&line(PROGRAM, &message)));
     let mut program = Program {
+        arguments: &arguments,
         aggregator: Aggregator::new(Vec::new()),
         setup: Setup::new(
             Path::new("/proc"),
@@ -83,14 +83,11 @@ pub fn run() -> anyhow::Result<ExitCode> {
             arguments.labels(),
             places(&configuration),
         ),
-        files,
         alarms: Alarms::new(report, wiped),
         notes: Notes::new(PROGRAM, terminal.is_screen()),
         log,
         page: None,
         tally: Tally::default(),
-        all: arguments.all,
-        unattributed: arguments.unattributed,
         terminal,
     };
     program.configure(&configuration)?;
@@ -100,8 +97,8 @@ pub fn run() -> anyhow::Result<ExitCode> {
         program.notes.say(&format!("the page is at http://{}/", server.address()));
         program.page = Some(server);
     }
-    let outcome = program.watch(&arguments, &mut signals);
-    program.end(&arguments, &signals, outcome)
+    let outcome = program.watch(&mut signals);
+    program.end(&signals, outcome)
 }
 
 /// As many places for connections as there are descriptors to spare.
@@ -114,17 +111,15 @@ fn places(configuration: &Configuration) -> Places {
 
 /// All that runs.
 struct Program<'a> {
+    arguments: &'a Arguments,
     aggregator: Aggregator,
     setup: Setup<'a>,
-    files: Files,
     alarms: Alarms,
     notes: Notes,
     log: Log,
     page: Option<Server>,
     /// What the last refresh came to.
     tally: Tally,
-    all: bool,
-    unattributed: bool,
     terminal: Terminal,
 }
 
@@ -139,7 +134,7 @@ impl Program<'_> {
 
     /// Reads the files again. What is wrong with them is said, and the configuration stays.
     fn reload(&mut self) {
-        let mut messages: Vec<String> = match config::load(&self.files) {
+        let mut messages: Vec<String> = match config::load(&self.arguments.files()) {
             Err(errors) => errors.iter().map(ConfigError::to_string).collect(),
             Ok(configuration) => match self.configure(&configuration) {
                 Err(error) => vec![format!("{error:#}")],
@@ -154,7 +149,7 @@ impl Program<'_> {
     }
 
     /// Shows refresh after refresh until the end is asked for.
-    fn watch(&mut self, arguments: &Arguments, signals: &mut Signals) -> anyhow::Result<()> {
+    fn watch(&mut self, signals: &mut Signals) -> anyhow::Result<()> {
         let mut screen = Screen::new(io::stdout());
         let mut vigil = Vigil::new();
         let mut next = Instant::now();
@@ -162,7 +157,7 @@ impl Program<'_> {
         self.aggregator.tally(next, next);
         let mut refreshes = 0u64;
         loop {
-            next = following(next, arguments.refreshes.interval, Instant::now());
+            next = following(next, self.arguments.refreshes.interval, Instant::now());
             loop {
                 match vigil.wait(signals, self, next)? {
                     Due::Stop => return Ok(()),
@@ -177,7 +172,7 @@ impl Program<'_> {
             self.refresh(next)?;
             screen.show(&self.compose()).context("standard output")?;
             refreshes += 1;
-            if arguments.refreshes.are_done(refreshes) {
+            if self.arguments.refreshes.are_done(refreshes) {
                 return Ok(());
             }
         }
@@ -205,12 +200,12 @@ impl Program<'_> {
 
     fn compose(&self) -> Vec<u8> {
         let Tally { applications, unattributed, .. } = &self.tally;
-        let unattributed = unattributed.iter().filter(|_| self.unattributed);
-        let is_shown = |usage: &&Usage| self.all || applications::is_busy(usage);
+        let unattributed = unattributed.iter().filter(|_| self.arguments.unattributed);
+        let is_shown = |usage: &&Usage| self.arguments.all || applications::is_busy(usage);
         let mut shown: Vec<&Usage> =
             applications.iter().chain(unattributed).filter(is_shown).collect();
         shown.sort_by(|a, b| a.order(b));
-        let empty = match self.all {
+        let empty = match self.arguments.all {
             true => "nothing was received or sent",
             false => "no application used more than 1 KiB per second",
         };
@@ -221,14 +216,9 @@ impl Program<'_> {
     }
 
     /// Listens no more, and waits for what is open.
-    fn end(
-        self,
-        arguments: &Arguments,
-        signals: &Signals,
-        outcome: anyhow::Result<()>,
-    ) -> anyhow::Result<ExitCode> {
+    fn end(self, signals: &Signals, outcome: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
         signals.stop();
-        let Program { aggregator, alarms, log, page, .. } = self;
+        let Program { arguments, aggregator, alarms, log, page, .. } = self;
         let pipes = aggregator.pipes();
         pipes.close();
         drop(page);
