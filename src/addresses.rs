@@ -29,10 +29,20 @@ impl LocalAddresses {
         address.is_loopback() || self.own.contains(address)
     }
 
+    /// Whether `address` is this host's alone: on no other one it means the same.
+    pub fn is_known_as(&self, address: &Address) -> bool {
+        !address.is_loopback() && self.own.contains(address)
+    }
+
     /// Whether a packet to `address` is taken by this host: its own addresses, broadcasts and
     /// multicast groups.
     pub fn receives_at(&self, address: &Address) -> bool {
         self.sends_from(address) || self.broadcast.contains(address) || address.is_multicast()
+    }
+
+    /// Every address of its own that is listed, loopback among them.
+    pub fn own(&self) -> impl Iterator<Item = Address> {
+        self.own.iter().copied()
     }
 
     /// Adds an address of this host.

@@ -280,6 +280,9 @@ pub struct Flow {
     pub status: Status,
     /// Where the bytes were counted.
     pub counted_at: CountedAt,
+    /// Whether both sides have closed it, so that hardly anything comes any more: a TCP connection in
+    /// TIME_WAIT or CLOSE. Its entry stays for a while.
+    pub closed: bool,
     /// Whether this is the announcement of its end, with its last counters. The next flow of the
     /// same tuple is another one.
     pub ended: bool,

@@ -17,6 +17,7 @@ pub mod ledger;
 pub mod listen;
 pub mod monitor;
 pub mod netlink;
+pub mod netns;
 pub mod notify;
 pub mod pipe;
 pub mod processes;

@@ -5,27 +5,42 @@
 //! are in network byte order. The dump is a plain `IPCTNL_MSG_CT_GET`: the variant that also
 //! zeroes the counters would take them away from every other reader.
 
-use std::os::fd::{AsFd, BorrowedFd};
+mod births;
+mod reader;
 
 use thiserror::Error;
 
-use crate::flow::{Address, CountedAt, Counters, Endpoint, Flow, Protocol, Status, Tuple};
-use crate::netlink::wire::{Attribute, Attributes};
-use crate::netlink::{Dump, Netlink, NetlinkError, Subsystem};
+pub use births::Births;
+pub use reader::{Dumped, Reader};
 
+use crate::flow::{Address, CountedAt, Counters, Endpoint, Flow, Protocol, Status, Tuple};
+use crate::netlink::wire::{Attribute, Attributes, NESTED, put};
+
+/// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_NEW`: an entry is there, or has changed.
+const NEW: u16 = 1 << 8;
 /// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET`
 const GET: u16 = 1 << 8 | 1;
 /// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE`: an entry has left the table.
 const DELETE: u16 = 1 << 8 | 2;
-/// `NFNLGRP_CONNTRACK_DESTROY` (3), as the bit mask of a bind.
+/// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET_STATS`: of the table as a whole.
+const GET_STATS: u16 = 1 << 8 | 5;
+
+/// `NFNLGRP_CONNTRACK_NEW` (1), as the bit mask of a bind.
+const NEW_GROUP: u32 = 1;
+/// `NFNLGRP_CONNTRACK_UPDATE` (2), the same.
+const UPDATE_GROUP: u32 = 1 << 1;
+/// `NFNLGRP_CONNTRACK_DESTROY` (3), the same.
 const DESTROY_GROUP: u32 = 1 << 2;
 
 /// `struct nfgenmsg`: `AF_UNSPEC` (both families), version 0, resource id 0.
 const NFGENMSG: [u8; 4] = [0; 4];
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
 
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
 const CTA_STATUS: u16 = 3;
+const CTA_PROTOINFO: u16 = 4;
 const CTA_COUNTERS_ORIG: u16 = 9;
 const CTA_COUNTERS_REPLY: u16 = 10;
 const CTA_ID: u16 = 12;
@@ -54,6 +69,16 @@ const CTA_COUNTERS_BYTES: u16 = 2;
 /// Kernels before 2.6.22 counted in 32 bits.
 const CTA_COUNTERS32_BYTES: u16 = 4;
 
+const CTA_PROTOINFO_TCP: u16 = 1;
+const CTA_PROTOINFO_TCP_STATE: u16 = 1;
+/// `enum tcp_conntrack` (`include/uapi/linux/netfilter/nf_conntrack_tcp.h`).
+const TCP_CONNTRACK_ESTABLISHED: u8 = 3;
+const TCP_CONNTRACK_TIME_WAIT: u8 = 7;
+const TCP_CONNTRACK_CLOSE: u8 = 8;
+
+/// `CTA_STATS_GLOBAL_ENTRIES`
+const CTA_STATS_GLOBAL_ENTRIES: u16 = 1;
+
 /// A conntrack message that is no flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum DecodeError {
@@ -77,12 +102,19 @@ pub fn decode(body: &[u8]) -> Result<Flow, DecodeError> {
     let (mut zone, mut original_zone) = (None, None);
     let mut status = Status::default();
     let mut generation = None;
+    let mut closed = false;
     for attribute in Attributes::new(attributes) {
         match attribute.kind {
             CTA_TUPLE_ORIG => original = tuple(&attribute, &mut original_zone),
             CTA_TUPLE_REPLY => reply = tuple(&attribute, &mut None),
             CTA_COUNTERS_ORIG => sent = bytes(&attribute),
             CTA_COUNTERS_REPLY => answered = bytes(&attribute),
+            CTA_PROTOINFO => {
+                closed = matches!(
+                    tcp_state(&attribute),
+                    Some(TCP_CONNTRACK_TIME_WAIT | TCP_CONNTRACK_CLOSE)
+                );
+            }
             CTA_STATUS => status = Status(attribute.be32().unwrap_or(0)),
             CTA_ID => generation = attribute.be32().map(u64::from),
             CTA_ZONE => zone = attribute.be16(),
@@ -98,8 +130,63 @@ pub fn decode(body: &[u8]) -> Result<Flow, DecodeError> {
             .then(|| Counters { original: sent.unwrap_or(0), reply: answered.unwrap_or(0) }),
         status,
         counted_at: CountedAt::Path,
+        closed,
         ended: false,
     })
+}
+
+/// The question for the entry that has this tuple in its original direction, in the default zone.
+pub fn question(original: &Tuple) -> Vec<u8> {
+    let Tuple { protocol, source, destination } = *original;
+    let v4 = source.address.is_v4();
+    let mut body = NFGENMSG.to_vec();
+    body[0] = if v4 { AF_INET } else { AF_INET6 };
+    let (mut ip, mut proto) = (Vec::new(), Vec::new());
+    let (ends, from) = match v4 {
+        true => ([CTA_IP_V4_SRC, CTA_IP_V4_DST], 12),
+        false => ([CTA_IP_V6_SRC, CTA_IP_V6_DST], 0),
+    };
+    for (kind, end) in ends.into_iter().zip([source, destination]) {
+        put(&mut ip, kind, &end.address.bytes()[from..]);
+    }
+    put(&mut proto, CTA_PROTO_NUM, &[protocol.0]);
+    if protocol.is_icmp() {
+        let [kind, code] = destination.port.to_be_bytes();
+        let [id_is, kind_is, code_is] = match protocol {
+            Protocol::ICMP => [CTA_PROTO_ICMP_ID, CTA_PROTO_ICMP_TYPE, CTA_PROTO_ICMP_CODE],
+            _ => [CTA_PROTO_ICMPV6_ID, CTA_PROTO_ICMPV6_TYPE, CTA_PROTO_ICMPV6_CODE],
+        };
+        put(&mut proto, id_is, &source.port.to_be_bytes());
+        put(&mut proto, kind_is, &[kind]);
+        put(&mut proto, code_is, &[code]);
+    } else {
+        put(&mut proto, CTA_PROTO_SRC_PORT, &source.port.to_be_bytes());
+        put(&mut proto, CTA_PROTO_DST_PORT, &destination.port.to_be_bytes());
+    }
+    let mut tuple = Vec::new();
+    put(&mut tuple, CTA_TUPLE_IP | NESTED, &ip);
+    put(&mut tuple, CTA_TUPLE_PROTO | NESTED, &proto);
+    put(&mut body, CTA_TUPLE_ORIG | NESTED, &tuple);
+    body
+}
+
+/// The number of entries in an answer to a question for the table's statistics.
+fn entries(body: &[u8]) -> Option<u64> {
+    let mut attributes = Attributes::new(body.get(NFGENMSG.len()..)?);
+    let entries = attributes.find(|attribute| attribute.kind == CTA_STATS_GLOBAL_ENTRIES)?;
+    entries.be32().map(u64::from)
+}
+
+fn tcp_state(protoinfo: &Attribute<'_>) -> Option<u8> {
+    let tcp = protoinfo.nested().find(|attribute| attribute.kind == CTA_PROTOINFO_TCP)?;
+    tcp.nested().find(|attribute| attribute.kind == CTA_PROTOINFO_TCP_STATE)?.u8()
+}
+
+/// Whether a message is of a TCP connection whose handshake is done.
+fn is_established(body: &[u8]) -> bool {
+    let mut attributes = Attributes::new(body.get(NFGENMSG.len()..).unwrap_or_default());
+    attributes.find(|attribute| attribute.kind == CTA_PROTOINFO).as_ref().and_then(tcp_state)
+        == Some(TCP_CONNTRACK_ESTABLISHED)
 }
 
 fn tuple(attribute: &Attribute<'_>, zone: &mut Option<u16>) -> Option<Tuple> {
@@ -161,102 +248,6 @@ fn bytes(counters: &Attribute<'_>) -> Option<u64> {
         CTA_COUNTERS32_BYTES => attribute.be32().map(u64::from),
         _ => None,
     })
-}
-
-/// What one dump held beside its flows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dumped {
-    /// Whether the table changed under the dump.
-    pub dump: Dump,
-    /// Flows that were handed on.
-    pub flows: u64,
-    /// Messages that were no flow, with the reason of the first.
-    pub malformed: u64,
-    /// Why the first malformed message was none.
-    pub first_error: Option<DecodeError>,
-    /// How often announcements of ends were lost.
-    pub lost: u64,
-}
-
-/// The reader: one netlink socket in the network namespace in which it was opened.
-///
-/// It is told the end of every flow, with its last counters, over the same socket through which it
-/// dumps. So everything comes in the order in which the kernel made it: an end before whatever part
-/// of a dump may show the next flow of the same tuple, which may even have the same id.
-#[derive(Debug)]
-pub struct Reader {
-    netlink: Netlink,
-    ended: Vec<Flow>,
-}
-
-impl Reader {
-    /// Opens the socket. Whether the user may dump shows at the first [`Reader::read`].
-    ///
-    /// # Errors
-    /// What the kernel says; `EPROTONOSUPPORT` where it has no nfnetlink.
-    pub fn open() -> std::io::Result<Reader> {
-        // Who may not be told of ends may not dump either, and that is said in its place.
-        let netlink = Netlink::listen(Subsystem::Netfilter, DESTROY_GROUP)
-            .or_else(|_| Netlink::open(Subsystem::Netfilter))?;
-        Ok(Reader { netlink, ended: Vec::new() })
-    }
-
-    /// Becomes readable when there is something for [`Reader::drain`].
-    pub fn events(&self) -> BorrowedFd<'_> {
-        self.netlink.as_fd()
-    }
-
-    /// Takes the ends that were announced, so that the kernel's buffer never fills. The next
-    /// [`Reader::read`] hands them on.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn drain(&mut self) -> Result<(), NetlinkError> {
-        let ended = &mut self.ended;
-        self.netlink.drain(|message| {
-            if message.kind == DELETE
-                && let Ok(flow) = decode(message.body)
-            {
-                ended.push(Flow { ended: true, ..flow });
-            }
-        })
-    }
-
-    /// Hands on the flows that have ended since the last time, then dumps the whole table, IPv4
-    /// and IPv6, and hands on every flow in it.
-    ///
-    /// # Errors
-    /// `EPERM` without `CAP_NET_ADMIN`; `EINVAL` where the kernel has no ctnetlink.
-    pub fn read(&mut self, mut each: impl FnMut(&Flow)) -> Result<Dumped, NetlinkError> {
-        self.drain()?;
-        let (mut flows, mut malformed, mut first_error) = (0, 0, None);
-        for flow in self.ended.drain(..) {
-            flows += 1;
-            each(&flow);
-        }
-        let dump = self.netlink.dump(GET, &NFGENMSG, |message| match decode(message.body) {
-            Ok(flow) => {
-                flows += 1;
-                each(&Flow { ended: message.kind == DELETE, ..flow });
-            }
-            Err(error) => {
-                malformed += 1;
-                first_error.get_or_insert(error);
-            }
-        })?;
-        Ok(Dumped { dump, flows, malformed, first_error, lost: self.netlink.take_lost() })
-    }
-
-    /// Reads the whole table and decodes nothing: what the kernel alone costs. Returns the number
-    /// of entries. For benchmarks.
-    ///
-    /// # Errors
-    /// As [`Reader::read`].
-    pub fn skim(&mut self) -> Result<u64, NetlinkError> {
-        let mut entries = 0;
-        self.netlink.dump(GET, &NFGENMSG, |_| entries += 1)?;
-        Ok(entries)
-    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::command::{self, CommandError};
 use super::{ctnetlink, text};
-use crate::flow::Flow;
+use crate::flow::{Flow, Tuple};
 use crate::netlink::{Dump, NetlinkError, until_complete};
 
 /// How the table is read.
@@ -94,6 +94,13 @@ impl Reader {
         Reader { netlink: ctnetlink::Reader::open().ok(), candidates }
     }
 
+    /// Opens what reads the table of this thread's network namespace, which may be another one than
+    /// the process's: there procfs and programs show something else.
+    pub fn by_netlink() -> Reader {
+        let netlink = ctnetlink::Reader::open().ok();
+        Reader { netlink, candidates: vec![Via::Ctnetlink] }
+    }
+
     /// How the table is read, or will be tried first.
     pub fn via(&self) -> &Via {
         self.candidates.first().unwrap_or(&Via::Command)
@@ -126,7 +133,7 @@ impl Reader {
         let mut refusals = Vec::new();
         for via in self.candidates.clone() {
             let outcome = match &via {
-                Via::Ctnetlink => self.by_netlink(&mut each),
+                Via::Ctnetlink => self.dump(&mut each),
                 Via::Text(path) => by_text(path, &mut each),
                 Via::Command => by_command(&mut each),
             };
@@ -143,22 +150,59 @@ impl Reader {
         Err(ReadError { refusals })
     }
 
-    fn by_netlink(&mut self, mut each: impl FnMut(&Flow)) -> Result<Table, Refusal> {
-        let Some(netlink) = &mut self.netlink else {
-            return Err(Refusal::new("the kernel has no nfnetlink"));
+    /// How many entries the table has, as far as ctnetlink is what reads it and tells.
+    pub fn entries(&mut self) -> Option<u64> {
+        match (self.via().clone(), &mut self.netlink) {
+            (Via::Ctnetlink, Some(netlink)) => netlink.entries().ok().flatten(),
+            _ => None,
+        }
+    }
+
+    /// Hands on the flows that have ended since the last time, then those that have these tuples;
+    /// see [`ctnetlink::Reader::read_chosen`]. Only with ctnetlink.
+    ///
+    /// # Errors
+    /// If it doesn't work.
+    pub fn read_chosen(
+        &mut self,
+        chosen: &[Tuple],
+        each: impl FnMut(&Flow),
+    ) -> Result<Table, ReadError> {
+        let read = match &mut self.netlink {
+            Some(netlink) => netlink.read_chosen(chosen, each).map_err(Refusal::from),
+            None => Err(Refusal::new(NO_NETLINK)),
         };
-        let mut table =
-            Table { flows: 0, malformed: 0, first_error: None, complete: true, lost: 0 };
-        let dump = until_complete(|| {
+        read.map(Table::from).map_err(|refusal| ReadError { refusals: vec![refusal] })
+    }
+
+    fn dump(&mut self, mut each: impl FnMut(&Flow)) -> Result<Table, Refusal> {
+        let Some(netlink) = &mut self.netlink else {
+            return Err(Refusal::new(NO_NETLINK));
+        };
+        let mut last = None;
+        let mut lost = 0;
+        until_complete(|| {
             let dumped = netlink.read(&mut each)?;
-            table.flows = dumped.flows;
-            table.lost += dumped.lost;
-            table.malformed = dumped.malformed;
-            table.first_error = dumped.first_error.map(|error| error.to_string());
+            lost += dumped.lost;
+            last = Some(dumped);
             Ok::<_, NetlinkError>(dumped.dump)
         })?;
-        table.complete = dump == Dump::Complete;
-        Ok(table)
+        let last = last.ok_or_else(|| Refusal::new(NO_NETLINK))?;
+        Ok(Table { lost, ..last.into() })
+    }
+}
+
+const NO_NETLINK: &str = "the kernel has no nfnetlink";
+
+impl From<ctnetlink::Dumped> for Table {
+    fn from(dumped: ctnetlink::Dumped) -> Table {
+        Table {
+            flows: dumped.flows,
+            malformed: dumped.malformed,
+            first_error: dumped.first_error.map(|error| error.to_string()),
+            complete: dumped.dump == Dump::Complete,
+            lost: dumped.lost,
+        }
     }
 }
 

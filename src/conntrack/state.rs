@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 
 const ACCOUNTING: &str = "sys/net/netfilter/nf_conntrack_acct";
 const ENTRIES: &str = "sys/net/netfilter/nf_conntrack_count";
+const EVENTS: &str = "sys/net/netfilter/nf_conntrack_events";
+const BUCKETS: &str = "sys/net/netfilter/nf_conntrack_buckets";
 
-/// What `/proc/sys/net/netfilter` says of this network namespace.
+/// What `/proc/sys/net/netfilter` says of the network namespace of the thread that reads it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct State {
     /// Whether new flows get counters (`nf_conntrack_acct`); `None` where the kernel has no
@@ -16,12 +18,24 @@ pub struct State {
     /// How many entries the table has (`nf_conntrack_count`). Without a rule that asks for the
     /// state of connections the kernel doesn't track, and the table stays empty.
     pub entries: Option<u64>,
+    /// Whether the beginnings and ends of flows are announced (`nf_conntrack_events`); `None` where
+    /// the kernel doesn't tell.
+    pub announced: Option<bool>,
+    /// How many buckets the hash table has, which all network namespaces share
+    /// (`nf_conntrack_buckets`).
+    pub buckets: Option<u64>,
 }
 
 /// Reads the state through the procfs that is mounted at `proc`.
 pub fn read(proc: &Path) -> State {
     let number = |name| fs::read_to_string(proc.join(name)).ok()?.trim().parse::<u64>().ok();
-    State { accounting: number(ACCOUNTING).map(|on| on != 0), entries: number(ENTRIES) }
+    let switch = |name| number(name).map(|on| on != 0);
+    State {
+        accounting: switch(ACCOUNTING),
+        entries: number(ENTRIES),
+        announced: switch(EVENTS),
+        buckets: number(BUCKETS),
+    }
 }
 
 /// Switches accounting on in this network namespace, for the flows that begin from now on.
@@ -61,7 +75,9 @@ mod tests {
         enable_accounting(&proc).unwrap();
         let after = read(&proc);
         fs::remove_dir_all(&proc).unwrap();
-        assert_eq!(before, State { accounting: Some(false), entries: Some(217) });
+        let expected =
+            State { accounting: Some(false), entries: Some(217), announced: None, buckets: None };
+        assert_eq!(before, expected);
         assert_eq!(after, State { accounting: Some(true), ..before });
     }
 }

@@ -354,6 +354,7 @@ impl Entry {
             counters,
             status: Status(self.status | if self.unreplied { 0 } else { Status::SEEN_REPLY }),
             counted_at: CountedAt::Path,
+            closed: false,
             ended: false,
         })
     }

@@ -7,6 +7,7 @@ pub mod wire;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
@@ -57,6 +58,8 @@ pub enum Subsystem {
     SockDiag,
     /// `NETLINK_NETFILTER`: conntrack.
     Netfilter,
+    /// `NETLINK_CONNECTOR`: processes that begin, change and end.
+    Connector,
 }
 
 impl Subsystem {
@@ -66,6 +69,7 @@ impl Subsystem {
             Subsystem::Route => None,
             Subsystem::SockDiag => Some(rustix::net::netlink::SOCK_DIAG),
             Subsystem::Netfilter => Some(rustix::net::netlink::NETFILTER),
+            Subsystem::Connector => Some(rustix::net::netlink::CONNECTOR),
         }
     }
 }
@@ -81,6 +85,13 @@ pub enum Dump {
 
 /// The sequence number of what was not asked for. Requests have others.
 const ANNOUNCED: u32 = 0;
+
+/// How many questions are asked before their answers are read. Each answer takes room in the kernel
+/// until then.
+const BATCH: usize = 64;
+
+/// How long an answer may take: the kernel makes it before the question's system call returns.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How often a dump that the kernel calls inconsistent is begun anew before what was read is
 /// taken as it is.
@@ -176,6 +187,8 @@ impl Netlink {
         let flags = SocketFlags::CLOEXEC;
         let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, subsystem.protocol())?;
         bind(&fd, &SocketAddrNetlink::new(0, groups))?;
+        // An answer that found no room is never made up for: better an error than to wait for ever.
+        sockopt::set_socket_timeout(&fd, sockopt::Timeout::Recv, Some(PATIENCE))?;
         Ok(Netlink { fd, sequence: ANNOUNCED, buffer: vec![0; BUFFER], lost: 0 })
     }
 
@@ -192,25 +205,100 @@ impl Netlink {
         body: &[u8],
         mut each: impl FnMut(Message<'_>),
     ) -> Result<Dump, NetlinkError> {
-        self.sequence = self.sequence.checked_add(1).unwrap_or(ANNOUNCED + 1);
-        let request =
-            Header { kind, flags: wire::NLM_F_REQUEST | wire::NLM_F_DUMP, sequence: self.sequence }
-                .with_body(body);
+        let sequence = self.following(1);
+        let flags = wire::NLM_F_REQUEST | wire::NLM_F_DUMP;
+        let request = Header { kind, flags, sequence }.with_body(body);
         sendto(&self.fd, &request, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
-        let mut answer = Answer { sequence: self.sequence, outcome: Dump::Complete };
+        let mut answer = Answer { sequence, outcome: Dump::Complete };
         loop {
-            let length = match receive(&self.fd, &mut self.buffer, RecvFlags::empty()) {
-                // Announcements have not found room; the answer has.
-                Err(Errno::NOBUFS) => {
-                    self.lost += 1;
-                    continue;
-                }
-                outcome => outcome?,
-            };
+            // Where announcements have not found room, the answer has.
+            let Some(length) = self.next_read(RecvFlags::empty())? else { continue };
             let read = self.buffer.get(..length).unwrap_or_default();
             if let Some(outcome) = answer.take(read, &mut each)? {
                 return Ok(outcome);
             }
+        }
+    }
+
+    /// Sends one message that has no answer.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn tell(&self, kind: u16, body: &[u8]) -> io::Result<()> {
+        let message = Header { kind, flags: wire::NLM_F_REQUEST, sequence: ANNOUNCED };
+        let to = SocketAddrNetlink::new(0, 0);
+        sendto(&self.fd, &message.with_body(body), SendFlags::empty(), &to)?;
+        Ok(())
+    }
+
+    /// Asks for one entry for each of `questions`, and hands the answers to `each` in their order:
+    /// the message, or the kernel's error number (`ENOENT` where there is no such entry).
+    /// Announcements of the socket's groups come among them as `None`.
+    ///
+    /// # Errors
+    /// What the kernel says to the whole, an answer that is no netlink, or none at all.
+    pub fn ask<Q: AsRef<[u8]>>(
+        &mut self,
+        kind: u16,
+        questions: impl IntoIterator<Item = Q>,
+        mut each: impl FnMut(Option<usize>, Result<Message<'_>, i32>),
+    ) -> Result<(), NetlinkError> {
+        let mut questions = questions.into_iter();
+        let mut asked = 0;
+        let mut batch = Vec::new();
+        loop {
+            batch.clear();
+            let first = self.following(BATCH as u32);
+            let mut count = 0u32;
+            for question in questions.by_ref().take(BATCH) {
+                let flags = wire::NLM_F_REQUEST;
+                let header = Header { kind, flags, sequence: first + count };
+                header.append(question.as_ref(), &mut batch);
+                count += 1;
+            }
+            if count == 0 {
+                return Ok(());
+            }
+            sendto(&self.fd, &batch, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
+            let mut left = count;
+            while left > 0 {
+                let Some(length) = self.next_read(RecvFlags::empty())? else { continue };
+                for message in Messages::new(self.buffer.get(..length).unwrap_or_default()) {
+                    let message = message?;
+                    let place = message.sequence.wrapping_sub(first);
+                    if message.sequence == ANNOUNCED {
+                        each(None, Ok(message));
+                    } else if place < count {
+                        left -= 1;
+                        let refused = message.kind == wire::NLMSG_ERROR;
+                        let answer = if refused { Err(message.errno()) } else { Ok(message) };
+                        each(Some(asked + place as usize), answer);
+                    }
+                }
+            }
+            asked += count as usize;
+        }
+    }
+
+    /// The first of `count` sequence numbers that nothing else has.
+    fn following(&mut self, count: u32) -> u32 {
+        let first = match self.sequence.checked_add(count) {
+            Some(_) => self.sequence + 1,
+            None => ANNOUNCED + 1,
+        };
+        self.sequence = first + (count - 1);
+        first
+    }
+
+    /// The length of what was read; `None` where announcements have not found room.
+    fn next_read(&mut self, flags: RecvFlags) -> Result<Option<usize>, Errno> {
+        match receive(&self.fd, &mut self.buffer, flags) {
+            Ok(length) => Ok(Some(length)),
+            Err(Errno::NOBUFS) => {
+                self.lost += 1;
+                Ok(None)
+            }
+            Err(errno) => Err(errno),
         }
     }
 
@@ -220,13 +308,10 @@ impl Netlink {
     /// What the kernel says, or messages that are no netlink.
     pub fn drain(&mut self, mut each: impl FnMut(Message<'_>)) -> Result<(), NetlinkError> {
         loop {
-            let length = match receive(&self.fd, &mut self.buffer, RecvFlags::DONTWAIT) {
-                Ok(length) => length,
+            let length = match self.next_read(RecvFlags::DONTWAIT) {
+                Ok(Some(length)) => length,
+                Ok(None) => continue,
                 Err(Errno::WOULDBLOCK) => return Ok(()),
-                Err(Errno::NOBUFS) => {
-                    self.lost += 1;
-                    continue;
-                }
                 Err(errno) => return Err(errno.into()),
             };
             for message in Messages::new(self.buffer.get(..length).unwrap_or_default()) {
@@ -305,6 +390,53 @@ mod tests {
         let refused = message(wire::NLMSG_ERROR, 0, 7, &(-1i32).to_ne_bytes());
         let error = answer().take(&refused, |_| ()).unwrap_err();
         assert!(error.is_permission(), "{error:?}");
+    }
+
+    /// 0 is the sequence number of announcements.
+    #[test]
+    fn no_question_has_the_number_of_another_or_of_what_was_not_asked_for() {
+        let mut netlink = Netlink::open(Subsystem::Route).unwrap();
+        assert_eq!((netlink.following(1), netlink.following(64), netlink.following(1)), (1, 2, 66));
+        netlink.sequence = u32::MAX - 64;
+        assert_eq!((netlink.following(64), netlink.following(1)), (u32::MAX - 63, 1));
+        netlink.sequence = u32::MAX - 63;
+        assert_eq!((netlink.following(64), netlink.following(64)), (1, 65));
+    }
+
+    /// `RTM_GETLINK` of the loopback interface and, among several batches, of some that there are
+    /// not.
+    #[test]
+    fn a_question_without_an_answer_does_not_stop_the_others() {
+        const RTM_GETLINK: u16 = 18;
+        const RTM_NEWLINK: u16 = 16;
+        let question = |index: i32| {
+            // `struct ifinfomsg`, of which only ifi_index is set
+            let mut body = [0; 16];
+            body[4..8].copy_from_slice(&index.to_ne_bytes());
+            body
+        };
+        let there = |place: usize| !place.is_multiple_of(3);
+        let count = 2 * BATCH + 3;
+        let questions = (0..count).map(|place| question(if there(place) { 1 } else { i32::MAX }));
+        let mut netlink = Netlink::open(Subsystem::Route).unwrap();
+        let mut next = 0;
+        netlink
+            .ask(RTM_GETLINK, questions, |place, answer| {
+                assert_eq!(place, Some(next));
+                match answer {
+                    Ok(link) => assert!(there(next) && link.kind == RTM_NEWLINK),
+                    Err(errno) => {
+                        assert!(!there(next) && errno == Errno::NODEV.raw_os_error(), "{errno}");
+                    }
+                }
+                next += 1;
+            })
+            .unwrap();
+        assert_eq!(next, count);
+        // Nothing of them is taken for the answer to what comes next.
+        let mut links = 0;
+        netlink.dump(RTM_GETLINK, &question(0), |_| links += 1).unwrap();
+        assert!(links > 0);
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub const NLM_F_DUMP_INTR: u16 = 0x10;
 pub const NLM_F_DUMP: u16 = 0x300;
 
 const HEADER: usize = 16;
+/// `NLA_F_NESTED`: the attribute holds attributes.
+pub const NESTED: u16 = 0x8000;
 /// The attribute type without the `NESTED` and `NET_BYTEORDER` flags.
 const NLA_TYPE_MASK: u16 = 0x3fff;
 
@@ -49,15 +51,20 @@ pub struct Header {
 impl Header {
     /// The bytes of one message.
     pub fn with_body(self, body: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(HEADER + body.len());
+        self.append(body, &mut bytes);
+        bytes
+    }
+
+    /// Appends one message to others. All but the last have to be padded to four bytes.
+    pub fn append(self, body: &[u8], bytes: &mut Vec<u8>) {
         let length = HEADER + body.len();
-        let mut bytes = Vec::with_capacity(length);
         bytes.extend_from_slice(&(length as u32).to_ne_bytes());
         bytes.extend_from_slice(&self.kind.to_ne_bytes());
         bytes.extend_from_slice(&self.flags.to_ne_bytes());
         bytes.extend_from_slice(&self.sequence.to_ne_bytes());
         bytes.extend_from_slice(&0u32.to_ne_bytes());
         bytes.extend_from_slice(body);
-        bytes
     }
 }
 
@@ -171,6 +178,15 @@ impl<'a> Attribute<'a> {
     }
 }
 
+/// Appends one attribute, padded. Its value has at most 64 KiB.
+pub fn put(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    let length = 4 + value.len();
+    bytes.extend_from_slice(&(length as u16).to_ne_bytes());
+    bytes.extend_from_slice(&kind.to_ne_bytes());
+    bytes.extend_from_slice(value);
+    bytes.resize(bytes.len() + aligned(length) - length, 0);
+}
+
 /// The attributes of a message, up to the first that does not fit into it: a cut message has
 /// fewer attributes, and its decoder misses one that it needs.
 #[derive(Clone, Debug)]
@@ -203,20 +219,18 @@ impl<'a> Iterator for Attributes<'a> {
 pub(crate) mod build {
     //! The other way round: attributes to bytes, for tests.
 
+    use super::{NESTED, put};
+
     /// One attribute of type `kind`, padded.
     pub(crate) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-        let length = 4 + value.len();
         let mut bytes = Vec::new();
-        bytes.extend_from_slice(&(length as u16).to_ne_bytes());
-        bytes.extend_from_slice(&kind.to_ne_bytes());
-        bytes.extend_from_slice(value);
-        bytes.resize(length.next_multiple_of(4), 0);
+        put(&mut bytes, kind, value);
         bytes
     }
 
     /// An attribute of attributes, with the `NESTED` flag as the kernel sets it.
     pub(crate) fn nested(kind: u16, inner: &[Vec<u8>]) -> Vec<u8> {
-        attribute(kind | 0x8000, &inner.concat())
+        attribute(kind | NESTED, &inner.concat())
     }
 }
 

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use super::describe::{self, COMMAND_LINE_MAX};
 use super::label;
+use crate::netns::{self, NetnsId};
 
 /// Room for about a thousand directory entries a system call.
 const DIRECTORY_BUFFER: usize = 32 * 1024;
@@ -26,6 +27,8 @@ const STAT_BUFFER: usize = 4096;
 /// `/proc/PID/status` has about 1500 bytes, more where there are many groups; the user is among the
 /// first.
 const STATUS_BUFFER: usize = 4096;
+/// `/proc/PID/schedstat` has three numbers.
+const SCHEDSTAT_BUFFER: usize = 128;
 /// A dozen paths, each at most `PATH_MAX`; nearly always one line.
 const CGROUP_BUFFER: usize = 64 * 1024;
 
@@ -102,10 +105,7 @@ impl Proc {
 
     /// The start time and the name of a process.
     pub(super) fn stat(&self, pid: u32) -> Result<(u64, Vec<u8>), Unreadable> {
-        let bytes = self.read(pid, "stat", STAT_BUFFER)?;
-        // Only an ended process's file is empty.
-        let stat = describe::stat(&bytes).ok_or(Unreadable::Vanished)?;
-        Ok((stat.start_time, stat.comm.to_vec()))
+        start_and_name(&self.read(pid, "stat", STAT_BUFFER)?)
     }
 
     /// The raw command line of a process.
@@ -130,14 +130,37 @@ impl Proc {
     }
 
     fn read(&self, pid: u32, name: &str, limit: usize) -> Result<Vec<u8>, Unreadable> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let file = File::from(openat(&self.root, format!("{pid}/{name}"), flags, Mode::empty())?);
-        // Nearly always all of it, by one read: without room it would begin with a few bytes.
-        let mut bytes = Vec::with_capacity(READ_BUFFER);
-        match file.take(limit as u64).read_to_end(&mut bytes) {
-            Ok(_) => Ok(bytes),
-            Err(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO).into()),
+        read(&self.root, format!("{pid}/{name}"), limit)
+    }
+
+    /// The network namespace of a process, if it may be asked.
+    pub(super) fn netns(&self, pid: u32) -> Option<NetnsId> {
+        netns_link(&self.root, format!("{pid}/ns/net"))
+    }
+
+    /// For how long a process has run, in nanoseconds; `None` for one with several threads, of which
+    /// this tells but one, and where the kernel doesn't tell.
+    pub(super) fn run_time(&self, pid: u32) -> Option<u64> {
+        let threads = statat(&self.root, format!("{pid}/task"), AtFlags::empty()).ok()?;
+        // A directory for each thread, and the two that every directory has.
+        if threads.st_nlink != 3 {
+            return None;
         }
+        let schedstat = self.read(pid, "schedstat", SCHEDSTAT_BUFFER).ok()?;
+        let first = schedstat.split(|byte| *byte == b' ').next()?;
+        std::str::from_utf8(first).ok()?.parse().ok()
+    }
+
+    /// The user to whom a process's directory belongs: the effective one, nearly always.
+    pub(super) fn directory_user(&self, pid: u32) -> Option<u32> {
+        Some(statat(&self.root, format!("{pid}"), AtFlags::empty()).ok()?.st_uid)
+    }
+
+    /// The descriptors of a process, kept open: they stay this process's, whoever gets its number.
+    pub(super) fn descriptors(&self, pid: u32) -> Result<Descriptors, Unreadable> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = openat(&self.root, format!("{pid}/fd"), flags, Mode::empty())?;
+        Ok(Descriptors { directory })
     }
 
     /// How many descriptors a process has, where the kernel tells it.
@@ -171,6 +194,91 @@ impl Proc {
     /// The socket behind one descriptor of one process.
     pub(super) fn socket(&self, pid: u32, descriptor: u32) -> Option<u32> {
         link_inode(&self.root, format!("{pid}/fd/{descriptor}"))
+    }
+}
+
+/// The descriptors of one process, for as long as it lives.
+#[derive(Debug)]
+pub(super) struct Descriptors {
+    directory: OwnedFd,
+}
+
+impl Descriptors {
+    /// The socket behind one of them.
+    pub(super) fn socket(&self, descriptor: u32) -> Option<u32> {
+        let mut name = [0u8; 11];
+        link_inode(&self.directory, decimal(descriptor, &mut name))
+    }
+
+    /// The start time and the name of their process, also when it has ended and let them go, as long
+    /// as its parent has not taken notice.
+    pub(super) fn stat(&self) -> Result<(u64, Vec<u8>), Unreadable> {
+        start_and_name(&read(&self.directory, "../stat", STAT_BUFFER)?)
+    }
+
+    /// The raw command line of their process.
+    pub(super) fn cmdline(&self) -> Result<Vec<u8>, Unreadable> {
+        read(&self.directory, "../cmdline", COMMAND_LINE_MAX)
+    }
+
+    /// The network namespace of their process, if it may be asked.
+    pub(super) fn netns(&self) -> Option<NetnsId> {
+        netns_link(&self.directory, "../ns/net")
+    }
+
+    /// The numbers of all of them, the highest first: a socket that was just opened is behind one of
+    /// the last.
+    pub(super) fn numbers(&self, buffer: &mut Vec<u8>) -> Vec<u32> {
+        let mut numbers = Vec::new();
+        // The directory's position is where the last listing has left it.
+        if rustix::fs::seek(&self.directory, rustix::fs::SeekFrom::Start(0)).is_ok() {
+            let _ = each_entry(&self.directory, buffer, |name, _| {
+                numbers.extend(describe::number(name.to_bytes()));
+            });
+        }
+        numbers.sort_unstable_by(|a, b| b.cmp(a));
+        numbers
+    }
+}
+
+fn start_and_name(stat: &[u8]) -> Result<(u64, Vec<u8>), Unreadable> {
+    // Only an ended process's file is empty.
+    let stat = describe::stat(stat).ok_or(Unreadable::Vanished)?;
+    Ok((stat.start_time, stat.comm.to_vec()))
+}
+
+fn read(
+    directory: &OwnedFd,
+    path: impl rustix::path::Arg,
+    limit: usize,
+) -> Result<Vec<u8>, Unreadable> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let file = File::from(openat(directory, path, flags, Mode::empty())?);
+    // Nearly always all of it, by one read: without room it would begin with a few bytes.
+    let mut bytes = Vec::with_capacity(READ_BUFFER);
+    match file.take(limit as u64).read_to_end(&mut bytes) {
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO).into()),
+    }
+}
+
+fn netns_link(directory: &OwnedFd, path: impl rustix::path::Arg) -> Option<NetnsId> {
+    let mut buffer = [MaybeUninit::<u8>::uninit(); LINK_BUFFER];
+    let (target, _) = readlinkat_raw(directory, path, &mut buffer[..]).ok()?;
+    netns::parse(target)
+}
+
+/// A number as a path, without an allocation: this is asked thousands of times a second.
+fn decimal(mut number: u32, name: &mut [u8; 11]) -> &std::ffi::CStr {
+    let mut at = name.len() - 1;
+    name[at] = 0;
+    loop {
+        at -= 1;
+        name[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return std::ffi::CStr::from_bytes_with_nul(&name[at..]).unwrap_or_default();
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use nix::unistd::{Uid, User};
 
 use super::describe;
+use super::descriptors::Proc;
 
 /// What a process is labelled by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,6 +22,38 @@ pub enum LabelBy {
     Container,
     /// The path of its executable file.
     Exe,
+}
+
+/// What processes are labelled by, and what that takes.
+#[derive(Debug, Default)]
+pub(super) struct Labels {
+    by: Vec<LabelBy>,
+    users: Users,
+}
+
+impl Labels {
+    /// By the first of these that a process has.
+    pub(super) fn new(by: Vec<LabelBy>) -> Labels {
+        Labels { by, users: Users::default() }
+    }
+
+    /// The label of a process with this raw command line and name.
+    pub(super) fn of(
+        &mut self,
+        proc: &Proc,
+        pid: u32,
+        cmdline: &[u8],
+        comm: &[u8],
+    ) -> Option<Vec<u8>> {
+        let Labels { by, users } = self;
+        by.iter().find_map(|by| match by {
+            LabelBy::Program => Some(program(cmdline, comm)),
+            LabelBy::User => proc.user(pid).map(|user| users.name(user)),
+            LabelBy::Unit => unit(&proc.cgroup(pid).ok()?),
+            LabelBy::Container => container(&proc.cgroup(pid).ok()?),
+            LabelBy::Exe => proc.exe(pid),
+        })
+    }
 }
 
 /// The name of the program in a command line as the process set it: the words of `cmdline` are

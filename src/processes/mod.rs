@@ -2,12 +2,15 @@
 
 mod describe;
 mod descriptors;
+pub mod events;
 mod label;
 mod owners;
+mod seeker;
 
 pub use describe::COMMAND_LINE_MAX;
 pub use label::LabelBy;
 pub use owners::{Owners, Ownership};
+pub use seeker::{Found, Seeker};
 
 use crate::traffic::Name;
 

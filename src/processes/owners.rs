@@ -13,9 +13,10 @@ use rustix::io::Errno;
 
 use super::describe;
 use super::descriptors::{Listed, Proc, TableSize, Unreadable};
-use super::label::{self, LabelBy, Users};
+use super::label::{LabelBy, Labels};
 use super::{Described, ProcessId};
-use crate::sockets::{Inode, SocketTable};
+use crate::netns::NetnsId;
+use crate::sockets::Inode;
 use crate::traffic::Name;
 
 type Map<K, V> = HashMap<K, V, RandomState>;
@@ -29,6 +30,9 @@ const LINKS_BEYOND: usize = 4096;
 /// Kernels before 6.2 don't tell the size of a descriptor table: there each process is read again
 /// at every eighth look.
 const UNTOLD_ROUND: u32 = 8;
+
+/// At which looks a process is asked for its network namespace again.
+const NAMESPACE_ROUND: u32 = 8;
 
 /// The inode of the initial PID namespace (`PROC_PID_INIT_INO`, `include/linux/proc_ns.h`).
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
@@ -64,6 +68,9 @@ struct Known {
     described: Described,
     /// The look at which identity, command line and label were read last; 0 before that.
     read: u32,
+    netns: Option<NetnsId>,
+    /// How long it had run when that was noted at the look before and at this one, in nanoseconds.
+    run_times: [Option<u64>; 2],
 }
 
 /// A descriptor that refers to a socket.
@@ -110,6 +117,8 @@ pub struct Owners {
     /// Counts the looks, from 1.
     look: u32,
     processes: Map<u32, Known>,
+    /// Those that have ended since the look before.
+    ended: Vec<ProcessId>,
     /// The sockets of this look that a descriptor can refer to.
     alive: Set<Inode>,
     /// Who holds each of them. Nearly always one.
@@ -122,9 +131,7 @@ pub struct Owners {
     searched: bool,
     denied: usize,
     failed: Option<Errno>,
-    /// What processes are labelled by: the first of these that a process has.
-    labels: Vec<LabelBy>,
-    users: Users,
+    labels: Labels,
 }
 
 impl Owners {
@@ -140,6 +147,7 @@ impl Owners {
             whole: namespace.map_or(true, |n| n.as_os_str() == INITIAL_PID_NAMESPACE),
             look: 0,
             processes: Map::default(),
+            ended: Vec::new(),
             alive: Set::default(),
             holders: Map::default(),
             unknown: Map::default(),
@@ -147,25 +155,25 @@ impl Owners {
             searched: false,
             denied: 0,
             failed: None,
-            labels: Vec::new(),
-            users: Users::default(),
+            labels: Labels::default(),
         })
     }
 
-    /// Looks at what has changed since the last time, and for the holders of sockets that are new.
-    /// To be called as soon as the sockets have been listed: a process that is about to end is
-    /// still there.
+    /// Looks at what has changed since the last time, and for the holders of those of the `sockets`
+    /// there are now that are new. To be called as soon as they have been listed: a process that is
+    /// about to end is still there.
     ///
     /// # Errors
     /// If `/proc` itself can't be listed.
-    pub fn look(&mut self, sockets: &SocketTable) -> Result<Look, Errno> {
+    pub fn look(&mut self, sockets: impl IntoIterator<Item = Inode>) -> Result<Look, Errno> {
         self.look += 1;
         self.searched = false;
         self.failed = None;
-        let ended = self.list()?;
+        self.list()?;
+        let ended = std::mem::take(&mut self.ended);
 
         self.alive.clear();
-        self.alive.extend(sockets.inodes());
+        self.alive.extend(sockets);
         let alive = &self.alive;
         self.holders.retain(|inode, _| alive.contains(inode));
         self.unknown.retain(|inode, _| alive.contains(inode));
@@ -226,6 +234,91 @@ impl Owners {
         }
     }
 
+    /// The only process that holds `inode`, if there is but one and nobody's descriptors are hidden.
+    /// As it was at the beginning of this look: nobody is asked again.
+    pub fn sole(&self, inode: Inode) -> Option<ProcessId> {
+        if self.denied > 0 || !self.whole {
+            return None;
+        }
+        let holders = self.holders.get(&inode)?;
+        let pid = holders.first()?.pid;
+        let sole = holders.iter().all(|holder| holder.pid == pid);
+        self.processes.get(&pid).filter(|_| sole).map(|known| known.id)
+    }
+
+    /// Who has accepted a connection at one of these listening sockets since the look before: the
+    /// only process that can have. Where several can, and they are called the same, it is the
+    /// youngest of them: the line is the same.
+    ///
+    /// Whoever holds a listening socket and has not run since can't have accepted: a parent that has
+    /// forked its workers only holds it.
+    pub fn acceptor(&mut self, listeners: impl Iterator<Item = Inode>) -> Option<ProcessId> {
+        if self.denied > 0 || !self.whole {
+            return None;
+        }
+        let mut pids: Vec<u32> = listeners.flat_map(|inode| self.holders(inode)).collect();
+        pids.sort_unstable();
+        pids.dedup();
+        if pids.len() > 1 {
+            pids.retain(|pid| self.may_have_run(*pid));
+        }
+        let ids: Vec<ProcessId> = pids.into_iter().filter_map(|pid| self.describe(pid)).collect();
+        let mut called = ids.iter().map(|id| self.described(*id));
+        let first = called.next()?;
+        let same = called.all(|described| described == first);
+        ids.into_iter().max().filter(|_| same)
+    }
+
+    /// Takes note of which of these processes have run. To be called at the beginning of a look: a
+    /// connection that is new at the look after it began later.
+    pub fn note_run_times(&mut self, pids: &[u32]) {
+        for pid in pids {
+            let run_time = self.proc.run_time(*pid);
+            if let Some(known) = self.processes.get_mut(pid) {
+                known.run_times = [known.run_times[1], run_time];
+            }
+        }
+    }
+
+    fn may_have_run(&self, pid: u32) -> bool {
+        let before = self.processes.get(&pid).and_then(|known| known.run_times[0]);
+        before.is_none() || self.proc.run_time(pid) != before
+    }
+
+    /// The numbers of all processes that hold `inode`, as [`Owners::sole`].
+    pub fn holders(&self, inode: Inode) -> impl Iterator<Item = u32> {
+        self.holders.get(&inode).into_iter().flatten().map(|holder| holder.pid)
+    }
+
+    /// Whether a process was there at this look.
+    pub fn is_there(&self, id: ProcessId) -> bool {
+        self.processes.get(&id.pid).is_some_and(|known| known.id == id)
+    }
+
+    /// Reads again what a process is called, unless that was done at this look.
+    pub fn refresh(&mut self, id: ProcessId) {
+        if self.is_there(id) {
+            self.describe(id.pid);
+        }
+    }
+
+    /// The network namespace of every process that is there and may be asked, in no order. Each is
+    /// asked when it is new and at every eighth look: hardly any ever changes it.
+    pub fn namespaces(&mut self) -> impl Iterator<Item = (NetnsId, u32)> {
+        for (pid, known) in &mut self.processes {
+            let due = (self.look.wrapping_add(*pid)).is_multiple_of(NAMESPACE_ROUND);
+            if known.netns.is_none() || due {
+                known.netns = self.proc.netns(*pid);
+            }
+        }
+        self.processes.iter().filter_map(|(pid, known)| Some((known.netns?, *pid)))
+    }
+
+    /// Asks every process for its network namespace again, the next time that it matters.
+    pub fn doubt_namespaces(&mut self) {
+        self.processes.values_mut().for_each(|known| known.netns = None);
+    }
+
     /// The process that asks, as this procfs knows it.
     pub fn own(&self) -> Option<ProcessId> {
         let pid = self.proc.own()?;
@@ -234,25 +327,29 @@ impl Owners {
 
     /// From now on processes are labelled by the first of these that they have.
     pub fn label_by(&mut self, labels: Vec<LabelBy>) {
-        self.labels = labels;
+        self.labels = Labels::new(labels);
     }
 
-    /// What is known of a process that owned a socket at this look or before; `None` if it is not
-    /// known (any more).
+    /// What is known of a process that owned a socket, or was [refreshed](Owners::refresh), at this
+    /// look or before; `None` if it is not known (any more).
     pub fn described(&self, id: ProcessId) -> Option<&Described> {
-        self.processes.get(&id.pid).filter(|p| p.id == id).map(|p| &p.described)
+        self.processes.get(&id.pid).filter(|p| p.id == id && p.read > 0).map(|p| &p.described)
     }
 
-    /// Brings the list of processes up to date; returns those that have ended.
-    fn list(&mut self) -> Result<Vec<ProcessId>, Errno> {
+    /// Brings the list of processes up to date. A look does so, too.
+    ///
+    /// # Errors
+    /// If `/proc` itself can't be listed.
+    pub fn list(&mut self) -> Result<(), Errno> {
         let mut listed = Vec::with_capacity(self.processes.len() + 16);
         self.proc.list(|process| listed.push(process))?;
         let present: Set<u32> = listed.iter().map(|listed| listed.pid).collect();
-        let mut ended = Vec::new();
-        self.processes.retain(|pid, known| {
+        let Owners { ended, processes, holders, .. } = self;
+        processes.retain(|pid, known| {
             let kept = present.contains(pid);
             if !kept {
                 ended.push(known.id);
+                let_go(holders, *pid, &known.sockets);
             }
             kept
         });
@@ -267,7 +364,8 @@ impl Owners {
                 if known.id == id {
                     continue;
                 }
-                ended.push(known.id);
+                self.ended.push(known.id);
+                let_go(&mut self.holders, pid, &known.sockets);
             }
             self.processes.insert(
                 pid,
@@ -284,10 +382,12 @@ impl Owners {
                         label: None,
                     },
                     read: 0,
+                    netns: None,
+                    run_times: [None; 2],
                 },
             );
         }
-        Ok(ended)
+        Ok(())
     }
 
     /// Reads the descriptors of every process that can have new ones, the youngest first, and, as
@@ -383,6 +483,9 @@ impl Owners {
             known.exact = self.look;
         }
         now.sort_unstable();
+        let kept = |held: &(u32, Inode)| now.binary_search(held).is_ok();
+        let closed: Vec<_> = before.iter().copied().filter(|held| !kept(held)).collect();
+        let_go(&mut self.holders, pid, &closed);
         for &(descriptor, inode) in &now {
             let holders = self.holders.entry(inode).or_default();
             if !holders.iter().any(|h| (h.pid, h.descriptor) == (pid, descriptor)) {
@@ -446,21 +549,25 @@ impl Owners {
                 if read != known.described.command_line {
                     known.described.command_line = read;
                 }
-                let mut labels = self.labels.iter();
-                let (proc, users) = (&self.proc, &mut self.users);
-                let label = labels.find_map(|by| match by {
-                    LabelBy::Program => Some(label::program(&cmdline, &comm)),
-                    LabelBy::User => proc.user(pid).map(|user| users.name(user)),
-                    LabelBy::Unit => label::unit(&proc.cgroup(pid).ok()?),
-                    LabelBy::Container => label::container(&proc.cgroup(pid).ok()?),
-                    LabelBy::Exe => proc.exe(pid),
-                });
+                let label = self.labels.of(&self.proc, pid, &cmdline, &comm);
                 if label.as_deref() != known.described.label.as_deref() {
                     known.described.label = label.map(Name::from);
                 }
             }
         }
         Some(known.id)
+    }
+}
+
+/// A process has these descriptors no longer.
+fn let_go(holders: &mut Map<Inode, Vec<Holder>>, pid: u32, closed: &[(u32, Inode)]) {
+    for (descriptor, inode) in closed {
+        if let Some(of_socket) = holders.get_mut(inode) {
+            of_socket.retain(|holder| (holder.pid, holder.descriptor) != (pid, *descriptor));
+            if of_socket.is_empty() {
+                holders.remove(inode);
+            }
+        }
     }
 }
 

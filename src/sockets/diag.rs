@@ -50,6 +50,27 @@ pub fn request(family: Family, protocol: Protocol, counters: bool) -> [u8; 56] {
     body
 }
 
+/// The body of a question for the socket at the end of a flow that sends along `tuple`: the very one
+/// that the kernel would give a packet to. For TCP that is the listening socket where no other is.
+pub fn question(tuple: &Tuple) -> [u8; 56] {
+    let family = if tuple.source.address.is_v4() { Family::V4 } else { Family::V6 };
+    let mut body = request(family, tuple.protocol, false);
+    let Tuple { mut source, mut destination, .. } = *tuple;
+    if tuple.protocol.is_datagram() {
+        // `udp_dump_one` in net/ipv4/udp_diag.c takes the ends the other way round.
+        std::mem::swap(&mut source, &mut destination);
+    }
+    let from = if family == Family::V4 { 12 } else { 0 };
+    for (port, at, end) in [(8, 12, source), (10, 28, destination)] {
+        body[port..port + 2].copy_from_slice(&end.port.to_be_bytes());
+        let address = &end.address.bytes()[from..];
+        body[at..at + address.len()].copy_from_slice(address);
+    }
+    // INET_DIAG_NOCOOKIE: whichever it is.
+    body[48..56].fill(0xff);
+    body
+}
+
 /// A sock_diag message that is no socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum DecodeError {

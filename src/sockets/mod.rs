@@ -2,11 +2,13 @@
 
 pub mod diag;
 mod ends;
+mod finder;
 pub mod proc_net;
 mod reader;
 mod table;
 
 pub use ends::Ends;
+pub use finder::Finder;
 pub use reader::{Listing, ReadError, Reader};
 pub use table::{Match, SocketTable};
 
@@ -56,6 +58,7 @@ impl Socket {
             counters: Some(counters),
             status: Status::default(),
             counted_at: CountedAt::Socket,
+            closed: false,
             ended: false,
         })
     }

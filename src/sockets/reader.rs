@@ -47,6 +47,11 @@ impl Reader {
         Reader { netlink: Netlink::open(Subsystem::SockDiag).ok(), proc_net: proc.join("net") }
     }
 
+    /// From now on the directory of `process` in procfs shows what netlink doesn't know.
+    pub fn through(&mut self, process: &Path) {
+        self.proc_net = process.join("net");
+    }
+
     /// Fills `table` with every socket there is now, with TCP's byte counters where `counters`
     /// asks for them.
     ///

@@ -122,6 +122,13 @@ impl SocketTable {
             .or_else(|| self.find_bound(protocol, raw.source))
     }
 
+    /// The sockets that listen for TCP connections to `local`: one of them accepts, or has accepted,
+    /// what comes there.
+    pub fn listeners(&self, local: Endpoint) -> impl Iterator<Item = &Socket> {
+        let found = self.find_bound(Protocol::TCP, local);
+        found.into_iter().flat_map(Match::sockets).filter(|s| s.state == State::LISTEN)
+    }
+
     /// By the very address, else by the wildcard of the family. An IPv6 wildcard socket takes IPv4
     /// too unless it refuses, but only where no IPv4 socket wants it (`compute_score` in
     /// `net/ipv4/udp.c`).

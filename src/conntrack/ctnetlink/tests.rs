@@ -96,6 +96,7 @@ fn any_flow() -> impl Strategy<Value = Flow> {
                 counters: counters.map(|(original, reply)| Counters { original, reply }),
                 status: Status(status),
                 counted_at: CountedAt::Path,
+                closed: false,
                 ended: false,
             },
         )
@@ -166,6 +167,47 @@ fn a_message_without_its_tuples_is_an_error() {
     assert_eq!(decode(half), Err(DecodeError::Tuple("reply")));
 }
 
+/// `TCP_ENTRY` with its connection in this state, as `tcp_to_nlattr` writes it.
+fn in_state(state: u8) -> Vec<u8> {
+    let tcp = [
+        attribute(CTA_PROTOINFO_TCP_STATE, &[state]),
+        attribute(2, &[7]),    // CTA_PROTOINFO_TCP_WSCALE_ORIGINAL
+        attribute(3, &[7]),    // CTA_PROTOINFO_TCP_WSCALE_REPLY
+        attribute(4, &[3, 0]), // CTA_PROTOINFO_TCP_FLAGS_ORIGINAL
+    ];
+    [TCP_ENTRY.to_vec(), nested(CTA_PROTOINFO, &[nested(CTA_PROTOINFO_TCP, &tcp)])].concat()
+}
+
+#[test]
+fn a_connection_is_closed_when_nothing_but_its_end_is_to_come() {
+    assert!(!decode(TCP_ENTRY).unwrap().closed);
+    // TCP_CONNTRACK_NONE to TCP_CONNTRACK_SYN_SENT2
+    let closed: Vec<u8> =
+        (0..=9).filter(|state| decode(&in_state(*state)).unwrap().closed).collect();
+    assert_eq!(closed, [7, 8]); // TIME_WAIT and CLOSE
+    // CTA_PROTOINFO_SCTP, whose states are others.
+    let sctp = nested(3, &[attribute(1, &[7])]);
+    let entry = [TCP_ENTRY.to_vec(), nested(CTA_PROTOINFO, &[sctp])].concat();
+    assert!(!decode(&entry).unwrap().closed);
+}
+
+#[test]
+fn a_handshake_is_done_in_one_state() {
+    let done: Vec<u8> = (0..=9).filter(|state| is_established(&in_state(*state))).collect();
+    assert_eq!(done, [3]); // ESTABLISHED
+    assert!(!is_established(TCP_ENTRY) && !is_established(&[2, 0]));
+}
+
+#[test]
+fn the_number_of_entries_is_the_tables() {
+    let answer = |kind, value: &[u8]| [NFGENMSG.to_vec(), attribute(kind, value)].concat();
+    let most = [answer(CTA_STATS_GLOBAL_ENTRIES, &[0, 0, 1, 2]), attribute(2, &[0, 4, 0, 0])];
+    assert_eq!(entries(&most.concat()), Some(258)); // 2 is CTA_STATS_GLOBAL_MAX_ENTRIES
+    assert_eq!(entries(&answer(2, &[0, 4, 0, 0])), None);
+    assert_eq!(entries(&answer(CTA_STATS_GLOBAL_ENTRIES, &[1])), None);
+    assert_eq!((entries(&NFGENMSG), entries(&[2])), (None, None));
+}
+
 proptest! {
     #[test]
     fn what_is_written_is_read_back(flow in any_flow()) {
@@ -177,7 +219,24 @@ proptest! {
     fn another_decoder_sees_the_same_tuples(flow in any_flow()) {
         prop_assume!(!flow.original.protocol.is_icmp() && !flow.reply.protocol.is_icmp());
         let bytes = flow_bytes(&flow);
-        prop_assert_eq!(oracle::tuples(&bytes), (flow.original, flow.reply));
+        let family = bytes[0];
+        prop_assert_eq!(oracle::tuples(&bytes), (family, Some(flow.original), Some(flow.reply)));
+    }
+
+    /// What the kernel is asked is what another decoder reads, in the family of its addresses.
+    #[test]
+    fn another_decoder_understands_a_question(flow in any_flow()) {
+        prop_assume!(!flow.original.protocol.is_icmp());
+        let family = if flow.original.source.address.is_v4() { AF_INET } else { AF_INET6 };
+        let asked = oracle::tuples(&question(&flow.original));
+        prop_assert_eq!(asked, (family, Some(flow.original), None));
+    }
+
+    /// ICMP's too, as the kernel itself writes it.
+    #[test]
+    fn a_question_is_written_as_the_kernel_writes_an_entry(flow in any_flow()) {
+        let bytes = question(&flow.original);
+        prop_assert_eq!(&bytes[4..], tuple_bytes(CTA_TUPLE_ORIG, &flow.original, None));
     }
 
     #[test]
@@ -203,7 +262,8 @@ mod oracle {
 
     use crate::flow::{Address, Endpoint, Protocol, Tuple};
 
-    pub(super) fn tuples(body: &[u8]) -> (Tuple, Tuple) {
+    /// The family of a message, and its tuples.
+    pub(super) fn tuples(body: &[u8]) -> (u8, Option<Tuple>, Option<Tuple>) {
         let message = NetfilterMessage::parse_with_param(body, super::GET).unwrap();
         let NetfilterMessageInner::Conntrack(other::ConntrackMessage::Get(attributes)) =
             message.inner
@@ -218,7 +278,7 @@ mod oracle {
                 _ => {}
             }
         }
-        (original.unwrap(), reply.unwrap())
+        (message.header.family.into(), original, reply)
     }
 
     fn tuple(parts: &[other::Tuple]) -> Tuple {

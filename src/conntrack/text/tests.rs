@@ -456,6 +456,7 @@ fn a_flow() -> impl Strategy<Value = (Flow, bool)> {
                         reply,
                         counters,
                         status,
+                        closed: false,
                         counted_at,
                         ended: false,
                     };

@@ -1,13 +1,16 @@
 //! Against the real `/proc`: this test's own sockets, and children that inherit them.
 
 use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::io::fcntl_dupfd_cloexec;
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::*;
-use crate::sockets::Reader;
+use crate::sockets::{Reader, SocketTable};
 
 /// One test at a time: a child of another test would inherit this one's socket too.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -46,7 +49,7 @@ impl Setup {
 
     fn look(&mut self) -> Look {
         self.reader.read(false, &mut self.table).unwrap();
-        self.owners.look(&self.table).unwrap()
+        self.owners.look(self.table.inodes()).unwrap()
     }
 
     fn pid(&mut self) -> Option<u32> {
@@ -58,10 +61,50 @@ impl Setup {
 
     /// A child that has inherited the socket. It ends by itself.
     fn heir(&self) -> Heir {
-        fcntl_setfd(&self.listener, FdFlags::empty()).unwrap();
-        let child = Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().unwrap();
-        fcntl_setfd(&self.listener, FdFlags::CLOEXEC).unwrap();
-        Heir(child)
+        self.heir_that("exec sleep 60")
+    }
+
+    /// One that runs this script of the shell, whose standard input the socket is.
+    fn heir_that(&self, script: &str) -> Heir {
+        let listener = std::os::fd::OwnedFd::from(self.listener.try_clone().unwrap());
+        let mut shell = Command::new("sh");
+        Heir(shell.args(["-c", script]).stdin(listener).process_group(0).spawn().unwrap())
+    }
+
+    fn acceptor(&mut self) -> Option<u32> {
+        self.owners.acceptor([self.inode].into_iter()).map(|id| id.pid)
+    }
+
+    fn holders(&self) -> Vec<u32> {
+        let mut holders: Vec<u32> = self.owners.holders(self.inode).collect();
+        holders.sort_unstable();
+        holders.dedup();
+        holders
+    }
+
+    fn sole(&self) -> Option<u32> {
+        self.owners.sole(self.inode).map(|id| id.pid)
+    }
+
+    /// Closes the socket here: it lives on in those that have inherited it.
+    fn leave_to_heirs(&mut self) {
+        // The number is nothing else's, not even for as long as it takes to list descriptors.
+        self.listener = fcntl_dupfd_cloexec(&self.listener, 1000).unwrap().into();
+        self.look();
+        self.listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    }
+
+    /// Looks until this is so.
+    fn look_until(&mut self, mut so: impl FnMut(&mut Setup) -> bool) {
+        let start = Instant::now();
+        loop {
+            self.look();
+            if so(self) {
+                return;
+            }
+            assert!(start.elapsed() < Duration::from_secs(20), "it never was so");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 
@@ -69,15 +112,16 @@ struct Heir(Child);
 
 impl Heir {
     fn end(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
+        if let Some(group) = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        let _ = self.0.wait();
     }
 }
 
 impl Drop for Heir {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        self.end();
     }
 }
 
@@ -121,7 +165,7 @@ fn a_socket_that_was_handed_on_is_its_holders() {
     let Setup { _alone, listener, inode, mut reader, mut table, mut owners } = setup;
     drop(listener);
     reader.read(false, &mut table).unwrap();
-    owners.look(&table).unwrap();
+    owners.look(table.inodes()).unwrap();
     let Ownership::Process(id) = owners.owner(inode) else { panic!("nobody") };
     assert_eq!(id.pid, heir.0.id());
 }
@@ -155,12 +199,12 @@ fn a_descriptor_number_that_is_used_again_hides_no_socket() {
 fn a_closed_socket_is_nobodys_and_forgotten() {
     let Setup { _alone, listener, inode, mut reader, mut table, mut owners } = Setup::new();
     reader.read(false, &mut table).unwrap();
-    owners.look(&table).unwrap();
-    owners.look(&table).unwrap();
+    owners.look(table.inodes()).unwrap();
+    owners.look(table.inodes()).unwrap();
     drop(listener);
     assert_eq!(owners.owner(inode), Ownership::Nobody);
     reader.read(false, &mut table).unwrap();
-    owners.look(&table).unwrap();
+    owners.look(table.inodes()).unwrap();
     assert!(!owners.holders.contains_key(&inode) && !owners.unknown.contains_key(&inode));
 }
 
@@ -186,4 +230,116 @@ fn processes_that_come_and_go_while_they_are_looked_at_are_no_trouble() {
     busy.join().unwrap();
     setup.look();
     assert_eq!(setup.pid(), Some(std::process::id()));
+}
+
+#[test]
+fn who_holds_a_listening_socket_alone_accepts_there() {
+    let mut setup = Setup::new();
+    let own = Some(std::process::id());
+    setup.look_until(|setup| (setup.sole(), setup.acceptor()) == (own, own));
+    // Twice, and it is still alone.
+    let _second = setup.listener.try_clone().unwrap();
+    setup.look_until(|setup| setup.holders() == [std::process::id()]);
+    assert_eq!(setup.sole(), own);
+    assert_eq!((setup.owners.sole(Inode(0)), setup.owners.acceptor([].into_iter())), (None, None));
+}
+
+#[test]
+fn a_child_that_has_inherited_a_listening_socket_may_accept_too() {
+    let mut setup = Setup::new();
+    let mut heir = setup.heir();
+    let (own, child) = (std::process::id(), heir.0.id());
+    setup.look_until(|setup| setup.holders().contains(&child));
+    assert_eq!(setup.sole(), None);
+    assert_eq!(setup.acceptor(), None, "they are called differently, and both may have run");
+    heir.end();
+    setup.look_until(|setup| (setup.sole(), setup.acceptor()) == (Some(own), Some(own)));
+}
+
+/// Between fork and exec every child holds all that its parent does.
+#[test]
+fn a_child_that_has_let_go_of_a_listening_socket_accepts_nothing() {
+    let mut setup = Setup::new();
+    let own = Some(std::process::id());
+    // This one holds it until the file is there.
+    let file = std::env::temp_dir().join(format!("bwmon-let-go-{}", std::process::id()));
+    let wait = format!("until [ -e '{}' ]; do sleep 0.01; done", file.display());
+    let mut heir = setup.heir_that(&format!("ulimit -t 20; {wait}; exec <&- sleep 60"));
+    let child = heir.0.id();
+    setup.look_until(|setup| setup.holders().contains(&child));
+    assert_eq!(setup.sole(), None);
+    std::fs::write(&file, []).unwrap();
+    setup.look_until(|setup| setup.sole() == own);
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(setup.acceptor(), own);
+    assert!(heir.0.try_wait().unwrap().is_none(), "it is still there");
+}
+
+/// A server whose parent has forked its workers and waits for them.
+#[test]
+fn who_has_not_run_has_accepted_nothing() {
+    let mut setup = Setup::new();
+    // No longer than twenty seconds of a processor.
+    let heir = setup.heir_that("ulimit -t 20; exec 3<&0; sh -c 'while :; do :; done' busy & wait");
+    let parent = heir.0.id();
+    setup.leave_to_heirs();
+    let mut holders = Vec::new();
+    setup.look_until(|setup| {
+        holders = setup.holders();
+        // Its child has called exec.
+        let child = holders.iter().find(|pid| **pid != parent);
+        let named = child.and_then(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).ok());
+        let is_busy = named.is_some_and(|name| name.ends_with(b"busy\0"));
+        is_busy && holders.len() == 2 && holders.contains(&parent)
+    });
+    let busy = holders.iter().copied().find(|pid| *pid != parent).unwrap();
+    assert_eq!(setup.acceptor(), None, "nothing was noted");
+    setup.owners.note_run_times(&holders);
+    assert_eq!(setup.acceptor(), None, "what came before the first note is unknown");
+    // A signal, or a look at it, may have made the parent run once more.
+    setup.look_until(|setup| {
+        setup.owners.note_run_times(&holders);
+        setup.acceptor() == Some(busy)
+    });
+    assert_eq!(setup.sole(), None);
+    setup.owners.note_run_times(&[0, u32::MAX]); // there are none
+}
+
+#[test]
+fn of_several_that_are_called_the_same_it_is_the_youngest() {
+    let mut setup = Setup::new();
+    let heirs = [setup.heir(), setup.heir()];
+    let [first, second] = heirs.each_ref().map(|heir| heir.0.id());
+    setup.leave_to_heirs();
+    setup.look_until(|setup| {
+        // Until they have called exec they are called as this test is.
+        let named = [first, second].map(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).ok());
+        setup.holders() == [first, second]
+            && named.iter().flatten().all(|name| name.starts_with(b"sleep"))
+    });
+    assert_eq!((setup.acceptor(), setup.sole()), (Some(second), None));
+}
+
+#[test]
+fn where_somebody_may_be_hidden_nobody_is_alone() {
+    let mut setup = Setup::new();
+    setup.look();
+    setup.owners.denied = 1;
+    assert_eq!((setup.sole(), setup.acceptor()), (None, None));
+    setup.owners.denied = 0;
+    setup.owners.whole = false;
+    assert_eq!((setup.sole(), setup.acceptor()), (None, None));
+}
+
+#[test]
+fn every_process_is_in_a_network_namespace() {
+    let mut setup = Setup::new();
+    setup.look();
+    let own = crate::netns::of(Path::new("/proc"), "self").unwrap();
+    let here: Vec<u32> =
+        setup.owners.namespaces().filter(|(id, _)| *id == own).map(|(_, pid)| pid).collect();
+    assert!(here.contains(&std::process::id()));
+    let heir = setup.heir();
+    setup.look();
+    assert!(setup.owners.namespaces().any(|at| at == (own, heir.0.id())));
 }

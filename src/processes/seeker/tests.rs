@@ -1,0 +1,108 @@
+//! Against the real `/proc`: sockets of this very process.
+
+use std::net::TcpListener;
+use std::os::fd::AsRawFd;
+
+use super::*;
+use crate::flow::{Endpoint, Protocol, Tuple};
+use crate::sockets::Finder;
+
+/// A socket, its inode and its user.
+fn socket() -> (TcpListener, Inode, u32) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let source = Endpoint::new(address.ip().into(), address.port());
+    let tuple =
+        Tuple { protocol: Protocol::TCP, source, destination: Endpoint { port: 1, ..source } };
+    let mut found = None;
+    Finder::open().unwrap().find(&[tuple], |_, socket| found = socket).unwrap();
+    let socket = found.unwrap();
+    (listener, socket.inode.unwrap(), socket.uid)
+}
+
+fn seeker() -> Seeker {
+    Seeker::open(Path::new("/proc")).unwrap()
+}
+
+#[test]
+fn a_socket_of_a_process_that_nobody_knew_is_found_by_its_user() {
+    let (_listener, inode, user) = socket();
+    let found = seeker().find_far(inode, user, None, Instant::now()).unwrap();
+    assert_eq!(found.process.pid, std::process::id());
+    assert!(!found.described.command_line.is_empty());
+}
+
+#[test]
+fn without_links_to_spare_only_the_likely_are_asked() {
+    let (listener, inode, user) = socket();
+    let now = Instant::now();
+    let mut poor = Seeker { links: 0.0, refilled: Some(now), ..seeker() };
+    assert!(poor.find_far(inode, user, None, now).is_none());
+    // One that is young is asked all the same.
+    poor.notice(Event::Fork { parent: 1, pid: std::process::id() });
+    assert_eq!(poor.find_near(inode).unwrap().process.pid, std::process::id());
+    assert_eq!(poor.acquaintances[0].last, listener.as_raw_fd() as u32);
+    // As is one that had a socket there a moment ago.
+    drop(listener);
+    let (_listener, inode, user) = socket();
+    let found = poor.find_near(inode);
+    let same_place = poor.acquaintances[0].last == _listener.as_raw_fd() as u32;
+    assert!(found.is_some() || !same_place);
+    // With time, links come again.
+    poor.forget(std::process::id());
+    let later = now + Duration::from_secs(1);
+    assert!(poor.find_far(inode, user, None, later).is_some());
+}
+
+#[test]
+fn a_socket_that_is_nobodys_is_not_found() {
+    let (listener, inode, user) = socket();
+    let mut seeker = seeker();
+    assert!(seeker.find_far(inode, user, None, Instant::now()).is_some());
+    drop(listener);
+    assert!(seeker.find_far(inode, user, None, Instant::now()).is_none());
+}
+
+#[test]
+fn who_has_ended_is_forgotten_and_an_exec_is_described_anew() {
+    let mut seeker = seeker();
+    let pid = std::process::id();
+    seeker.notice(Event::Exec { pid });
+    let mut read = Vec::new();
+    seeker.read_up(|pid, netns| read.push((pid, netns)));
+    assert_eq!(read, [(pid, crate::netns::of(Path::new("/proc"), "self").ok())]);
+    assert!(seeker.young[0].known.is_some());
+    seeker.notice(Event::Exit { pid });
+    assert!(seeker.young.is_empty() && seeker.acquaintances.is_empty());
+}
+
+/// However many there are, descriptors are kept open for a few.
+#[test]
+fn what_is_remembered_is_bounded() {
+    let mut seeker = seeker();
+    for pid in 0..3 * YOUNG as u32 {
+        seeker.notice(Event::Fork { parent: 1, pid: 5_000_000 + pid });
+    }
+    assert_eq!(seeker.young.len(), YOUNG);
+    for _ in 0..2 * YOUNG_OPEN {
+        seeker.notice(Event::Exec { pid: std::process::id() });
+        seeker.read_up(|_, _| ());
+        // Another number: else it would take the other's place.
+        seeker.young[0].pid += 5_000_000;
+    }
+    let open = seeker.young.iter().filter(|young| young.known.is_some()).count();
+    assert!(open <= YOUNG_OPEN, "{open}");
+}
+
+#[test]
+fn processes_of_other_namespaces_are_left_alone_where_only_one_matters() {
+    let mut seeker = seeker();
+    let pid = std::process::id();
+    let own = crate::netns::of(Path::new("/proc"), "self").unwrap();
+    for (only, kept) in [(own, 1), (NetnsId(own.0 + 1), 0)] {
+        seeker.keep_to(Some(only));
+        seeker.notice(Event::Exec { pid });
+        seeker.read_up(|_, _| ());
+        assert_eq!(seeker.young.len(), kept);
+    }
+}
