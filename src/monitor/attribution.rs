@@ -1,16 +1,24 @@
 //! What is remembered of a flow from look to look, and whom its new bytes are accounted to.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use foldhash::fast::RandomState;
 use indexmap::IndexMap;
 use indexmap::map::Entry;
 
-use super::Reason;
-use super::join::{Found, Side, Surroundings, whose};
+use super::join::{Side, Surroundings, Whose, whose};
+use super::testimony::Testimony;
+use super::{Reason, Seen};
 use crate::flow::{CountedAt, Counters, Flow, Tuple};
+use crate::netns::NetnsKey;
 use crate::processes::ProcessId;
 use crate::traffic::Traffic;
+
+mod pending;
+mod settle;
+
+use pending::Pending;
+use settle::{End, Settled, reconciled, settle};
 
 /// For how many observations a flow that has no process is looked up again although it carries
 /// nothing: its connection may be accepted, or its socket listed, a moment later.
@@ -19,6 +27,12 @@ const YOUNG: u32 = 3;
 /// How many complete observations a flow may be missing from before it is taken to be gone. A dump
 /// of a table that changes meanwhile can miss an entry, and one that came back would count anew.
 const GRACE: u32 = 3;
+
+/// How many observations later something may still be testified to of a flow that has ended.
+const LATE: u32 = 2;
+
+/// How many observations after its birth the end of a flow may come that was replaced before.
+const REPLACED: u32 = 8;
 
 /// After how many incomplete observations in a row one is taken to be complete.
 const INCOMPLETE: u32 = 10;
@@ -38,12 +52,23 @@ pub struct Share {
     pub local: bool,
 }
 
+/// Which of a namespace's flows were read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coverage {
+    /// All that there were.
+    Whole,
+    /// All, but the table changed meanwhile: some may be missing.
+    Interrupted,
+    /// Those that were asked for.
+    Chosen,
+}
+
 /// What one observation of all flows came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observation {
     /// Flows for which the kernel keeps no counters.
     pub uncounted: u64,
-    /// Flows that were there.
+    /// Flows that were read.
     pub flows: u64,
     /// Processes to which a flow that is still there belongs. Others get no more bytes.
     /// `None` where they were not gathered this time.
@@ -53,30 +78,25 @@ pub struct Observation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct FlowId {
     tuple: Tuple,
-    /// The zone of a tracked flow; the cookie of a socket, for one may end and the next have its
-    /// tuple between two looks, and the end of the first be told after the second was seen.
+    /// The namespace and the zone of a tracked flow; the cookie of a socket, for one may end and the
+    /// next have its tuple between two looks, and the end of the first be told after the second was
+    /// seen. A cookie is of all namespaces.
     discriminator: u64,
 }
 
 impl FlowId {
-    fn of(flow: &Flow) -> FlowId {
+    fn of(flow: &Flow, netns: NetnsKey) -> FlowId {
         let discriminator = match flow.counted_at {
-            CountedAt::Path => u64::from(flow.zone),
+            CountedAt::Path => u64::from(netns.0) << 16 | u64::from(flow.zone),
             CountedAt::Socket => flow.generation.unwrap_or(0),
         };
         FlowId { tuple: flow.original, discriminator }
     }
-}
 
-/// Whose one end of a flow is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    /// No socket of this host can be there.
-    Elsewhere,
-    /// Nobody can be named. The counters say from where on the bytes wait for a name.
-    Nobody(Reason, Counters),
-    /// This process.
-    Of(ProcessId),
+    /// Of a flow in the default zone.
+    fn in_default_zone(tuple: Tuple, netns: NetnsKey) -> FlowId {
+        FlowId { tuple, discriminator: u64::from(netns.0) << 16 }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -86,13 +106,76 @@ struct FlowState {
     last: Counters,
     /// The first observation of this generation.
     born: u32,
-    /// How many observations had been complete when it was seen last.
+    /// How many readings of its namespace had been complete when it was seen last.
     seen: u32,
     local: bool,
     /// The observation in which its end was announced; 0 before that.
     ended: u32,
+    /// Whether nothing but its end is to be expected, which is announced.
+    closed: bool,
+    /// Whether its beginning was testified to.
+    testified: bool,
+    netns: NetnsKey,
     /// The originator's end and the responder's.
     ends: [End; 2],
+    /// The other namespace in which an end is.
+    next_door: [Option<NetnsKey>; 2],
+}
+
+impl FlowState {
+    /// Its ends in other namespaces.
+    fn claims(
+        &self,
+        id: &FlowId,
+        flow: &Flow,
+    ) -> impl Iterator<Item = ((NetnsKey, Tuple), FlowId)> + use<> {
+        let (id, tuples) = (*id, [flow.original, flow.reply]);
+        let ends = self.next_door.into_iter().zip(tuples);
+        ends.filter_map(move |(netns, tuple)| Some(((netns?, tuple), id)))
+    }
+
+    /// Learns who was at its ends after it was read: bytes that have waited for a name are theirs.
+    fn learn(&mut self, testimony: &Testimony, mut each: impl FnMut(&Flow, Share)) {
+        for (side, seen) in [Side::Originator, Side::Responder].into_iter().zip(testimony.ends) {
+            let Some(seen) = seen else { continue };
+            let next_door = (seen.netns != self.netns).then_some(seen.netns);
+            let forwarded = matches!(self.ends[0], End::Nobody(Reason::Forwarded, _));
+            let (bytes, from) = match self.ends[side as usize] {
+                End::Of(_) => continue,
+                End::Nobody(reason, since) => (self.last - since, Some(reason)),
+                End::Elsewhere if next_door.is_none() => continue,
+                // What was taken to be forwarded so far stays that.
+                End::Elsewhere if forwarded => {
+                    self.ends[0] = End::Elsewhere;
+                    (Counters::default(), None)
+                }
+                End::Elsewhere => (self.last, None),
+            };
+            self.ends[side as usize] = End::Of(seen.process);
+            self.next_door[side as usize] = next_door;
+            let share = Share {
+                to: Ok(seen.process),
+                traffic: side.view(bytes),
+                recent: Traffic::ZERO,
+                from,
+                local: self.local,
+            };
+            each(&testimony.flow, share);
+        }
+    }
+}
+
+/// How far the reading of a namespace has come.
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    /// How many readings were complete, or are taken for it.
+    complete: u32,
+    /// How many were not since the last one that was.
+    incomplete: u32,
+    /// Whether there was any.
+    begun: bool,
+    /// Flows that a complete reading has found without their beginning having been testified to.
+    unannounced: u32,
 }
 
 /// Joins flows with sockets and processes, and remembers what it takes to subtract.
@@ -100,15 +183,20 @@ struct FlowState {
 pub struct Attribution {
     lookback: bool,
     observation: u32,
-    /// How many observations were complete, or are taken for it.
-    complete: u32,
-    /// How many were not since the last one that was.
-    incomplete: u32,
+    progress: HashMap<NetnsKey, Progress, RandomState>,
     /// In the order in which they were first seen, which is nearly that of every later dump.
     flows: IndexMap<FlowId, FlowState, RandomState>,
     /// Where the next flow probably is: behind the one before.
     next: usize,
+    /// Flows whose tuple is another one's by now, although their end was not told yet.
+    replaced: HashMap<FlowId, FlowState, RandomState>,
+    /// What was testified to of flows that were not read yet.
+    pending: Pending,
+    /// The ends in other namespaces whose bytes are counted where they pass through.
+    claims: HashMap<(NetnsKey, Tuple), FlowId, RandomState>,
     current: Observation,
+    /// Flows of the reading that is under way which were new and not testified to.
+    unannounced: u32,
 }
 
 impl Attribution {
@@ -118,11 +206,14 @@ impl Attribution {
         Attribution {
             lookback,
             observation: 0,
-            complete: 0,
-            incomplete: 0,
+            progress: HashMap::default(),
             flows: IndexMap::default(),
             next: 0,
+            replaced: HashMap::default(),
+            pending: Pending::default(),
+            claims: HashMap::default(),
             current: Observation::default(),
+            unannounced: 0,
         }
     }
 
@@ -138,6 +229,73 @@ impl Attribution {
         let _ = self.flows.try_reserve(flows.saturating_sub(self.flows.len()));
     }
 
+    /// Takes what was seen of flows when they began, and hands on the shares of those that had been
+    /// read before they were testified to.
+    pub fn testify(
+        &mut self,
+        testimonies: impl IntoIterator<Item = Testimony>,
+        mut each: impl FnMut(&Flow, Share),
+    ) {
+        for testimony in testimonies {
+            let id = FlowId::of(&testimony.flow, testimony.netns);
+            let generation = testimony.flow.generation.unwrap_or(0);
+            let ends = self.not_counted(&id, &testimony.flow, testimony.netns, testimony.ends);
+            let testimony = Testimony { ends, ..testimony };
+            let state = self.flows.get_mut(&id).filter(|state| state.generation == generation);
+            match (state, testimony.birth) {
+                // It was read before it was told.
+                (Some(state), true) if !state.testified => {
+                    state.testified = true;
+                    if let Some(progress) = self.progress.get_mut(&testimony.netns) {
+                        progress.unannounced = progress.unannounced.saturating_sub(1);
+                    }
+                    state.learn(&testimony, &mut each);
+                    self.claims.extend(state.claims(&id, &testimony.flow));
+                }
+                (_, true) => self.pending.add(id, &testimony, self.observation),
+                (Some(state), false) => {
+                    if !self.pending.complete(&id, &testimony) {
+                        state.learn(&testimony, &mut each);
+                        self.claims.extend(state.claims(&id, &testimony.flow));
+                    }
+                }
+                (None, false) => drop(self.pending.complete(&id, &testimony)),
+            }
+        }
+    }
+
+    /// The flows of a namespace that can have changed: those that are not closed, and those that have
+    /// begun. `None` if some can't be told by their tuples alone.
+    pub fn open_flows(&self, netns: NetnsKey) -> Option<Vec<Tuple>> {
+        let zoned = |id: &FlowId| id.discriminator & 0xffff != 0;
+        let mut open: Vec<Tuple> = Vec::new();
+        for (id, state) in &self.flows {
+            if state.netns == netns && !state.closed && state.ended == 0 {
+                if zoned(id) {
+                    return None;
+                }
+                open.push(id.tuple);
+            }
+        }
+        for id in self.pending.of(netns) {
+            if zoned(id) {
+                return None;
+            }
+            let known = self.flows.get(id);
+            if known.is_none_or(|state| state.closed || state.ended != 0) {
+                open.push(id.tuple);
+            }
+        }
+        Some(open)
+    }
+
+    /// Whether flows have begun in a namespace that were never testified to, though there was time to:
+    /// others may have, too. To be asked once the testimonies of this observation were taken.
+    pub fn missed_beginnings(&mut self, netns: NetnsKey) -> bool {
+        let progress = self.progress.get_mut(&netns);
+        progress.is_some_and(|progress| std::mem::take(&mut progress.unannounced) > 0)
+    }
+
     /// Takes one flow and hands the shares of its new bytes to `each`. A flow may come twice in an
     /// observation: only what it carried meanwhile counts the second time.
     pub fn flow(
@@ -146,8 +304,9 @@ impl Attribution {
         around: &mut Surroundings<'_>,
         mut each: impl FnMut(Share),
     ) {
-        let (observation, complete) = (self.observation, self.complete);
-        let first = observation == 1;
+        let observation = self.observation;
+        let Progress { complete, begun, .. } = *self.progress.entry(around.netns).or_default();
+        let mut first = !begun;
         self.current.flows += 1;
         let Some(mut now) = flow.counters else {
             self.current.uncounted += 1;
@@ -161,9 +320,15 @@ impl Attribution {
             seen: complete,
             local: false,
             ended: 0,
+            closed: flow.closed,
+            testified: false,
+            netns: around.netns,
             ends: [End::Elsewhere; 2],
+            next_door: [None; 2],
         };
-        let (state, mut known) = self.remember(FlowId::of(flow), fresh);
+        let id = FlowId::of(flow, around.netns);
+        let (index, mut known) = self.remember(id, fresh);
+        let state = &mut self.flows[index];
         if flow.counted_at == CountedAt::Socket {
             // A socket is what it is by its cookie and never counts anew. Only its announced end
             // can show a byte less than a look at it did: see there.
@@ -182,12 +347,31 @@ impl Attribution {
             // is announced in its turn.
             return;
         }
+        if known && !same && state.ended == 0 {
+            if flow.ended
+                && let Some(earlier) = self.replaced.remove(&id)
+                && earlier.generation == generation
+            {
+                // The next flow of the tuple was read before the end of this one was told.
+                for (side, end) in [Side::Originator, Side::Responder].into_iter().zip(earlier.ends)
+                {
+                    let Some(settled) = settle(end, None, earlier.last, now) else { continue };
+                    let recent = side.view(now - earlier.last);
+                    let Settled { to, bytes, from, .. } = settled;
+                    let traffic = side.view(bytes);
+                    each(Share { to, traffic, recent, from, local: earlier.local });
+                }
+                return;
+            }
+            self.replaced.insert(id, *state);
+        }
         if known && (!same || backwards || state.ended != 0) {
             *state = FlowState { last: Counters::default(), ..fresh };
             known = false;
         }
         state.seen = complete;
         state.ended = if flow.ended { observation } else { 0 };
+        state.closed = flow.closed;
 
         let delta = now - state.last;
         if known && delta == Counters::default() {
@@ -196,11 +380,32 @@ impl Attribution {
                 return;
             }
         }
+        let mut state = *state;
+        let mut delta = delta;
         if !known {
             state.local = around.addresses.sends_from(&flow.original.source.address)
                 && around.addresses.sends_from(&flow.reply.source.address);
+            match self.pending.take(&id, generation) {
+                Some(seen) => {
+                    // It began when somebody was looking already.
+                    first = false;
+                    state.last = Counters::default();
+                    delta = now;
+                    state.testified = true;
+                    self.begin_with(&mut state, &id, flow, seen);
+                }
+                None => self.unannounced += 1,
+            }
         }
-        let owners = reconciled(whose(flow, around), &mut state.ends);
+        let settled = state.ends.map(|end| matches!(end, End::Of(_)));
+        let mut whose = whose(flow, around, settled, |key, tuple| self.is_counted(&id, key, tuple));
+        self.respect_claims(flow, around.netns, &mut whose);
+        for (side, netns) in whose.netns.into_iter().enumerate() {
+            if netns.is_some() {
+                state.next_door[side] = netns;
+            }
+        }
+        let owners = reconciled(whose.found, &mut state.ends);
         for (side, owner) in [Side::Originator, Side::Responder].into_iter().zip(owners) {
             let end = &mut state.ends[side as usize];
             let Some(settled) = settle(*end, owner, state.last, now) else { continue };
@@ -214,11 +419,69 @@ impl Attribution {
                 local: state.local,
             });
         }
+        self.claims.extend(state.claims(&id, flow));
         state.last = now;
+        self.flows[index] = state;
     }
 
-    /// The state of a flow and whether it was known before; else it is `fresh`.
-    fn remember(&mut self, id: FlowId, fresh: FlowState) -> (&mut FlowState, bool) {
+    /// Who was at a flow's ends when it began is where they begin.
+    fn begin_with(&self, state: &mut FlowState, id: &FlowId, flow: &Flow, seen: [Option<Seen>; 2]) {
+        let seen = self.not_counted(id, flow, state.netns, seen);
+        for (side, seen) in seen.into_iter().enumerate() {
+            if let Some(seen) = seen {
+                state.next_door[side] = (seen.netns != state.netns).then_some(seen.netns);
+                state.ends[side] = End::Of(seen.process);
+            }
+        }
+    }
+
+    /// Those ends that are not in another namespace where they are counted by another table.
+    fn not_counted(
+        &self,
+        id: &FlowId,
+        flow: &Flow,
+        netns: NetnsKey,
+        mut seen: [Option<Seen>; 2],
+    ) -> [Option<Seen>; 2] {
+        for (seen, tuple) in seen.iter_mut().zip([flow.original, flow.reply]) {
+            *seen =
+                seen.filter(|seen| seen.netns == netns || !self.is_counted(id, seen.netns, &tuple));
+        }
+        seen
+    }
+
+    /// Whether the end in a namespace that sends along a tuple there is counted by another table than
+    /// that of the flow `id`: the one through which it was seen to pass first, else its own.
+    fn is_counted(&self, id: &FlowId, netns: NetnsKey, tuple: &Tuple) -> bool {
+        match self.claims.get(&(netns, *tuple)) {
+            Some(by) => by != id,
+            None => self.has(netns, tuple),
+        }
+    }
+
+    /// Whether a namespace's own table has the flow that sends along a tuple there.
+    fn has(&self, netns: NetnsKey, tuple: &Tuple) -> bool {
+        [*tuple, tuple.reversed()].into_iter().any(|tuple| {
+            let id = FlowId::in_default_zone(tuple, netns);
+            self.flows.contains_key(&id) || self.pending.has(&id)
+        })
+    }
+
+    /// Ends whose bytes are counted in another namespace, through which they pass, aren't counted
+    /// here as well.
+    fn respect_claims(&self, flow: &Flow, netns: NetnsKey, whose: &mut Whose) {
+        if self.claims.is_empty() {
+            return;
+        }
+        for (end, tuple) in [flow.original, flow.reply].into_iter().enumerate() {
+            if self.claims.contains_key(&(netns, tuple)) {
+                whose.found[end] = None;
+            }
+        }
+    }
+
+    /// The place of a flow's state and whether it was known before; else it is `fresh`.
+    fn remember(&mut self, id: FlowId, fresh: FlowState) -> (usize, bool) {
         // A dump of a large table walks through memory instead of jumping about in it.
         let expected = self.flows.get_index(self.next).is_some_and(|(known, _)| *known == id);
         let (index, known) = if expected {
@@ -230,22 +493,48 @@ impl Attribution {
             }
         };
         self.next = index + 1;
-        (&mut self.flows[index], known)
+        (index, known)
     }
 
-    /// Ends the observation. `complete` says whether every flow was there: one that is missing from
-    /// several complete observations is forgotten.
-    pub fn end(&mut self, complete: bool) -> Observation {
+    /// Ends the reading of a namespace's flows.
+    pub fn leave(&mut self, netns: NetnsKey, coverage: Coverage) {
+        let unannounced = std::mem::take(&mut self.unannounced);
+        let progress = self.progress.entry(netns).or_default();
+        if progress.begun && coverage != Coverage::Chosen {
+            progress.unannounced = unannounced;
+        }
+        progress.begun = true;
+        match coverage {
+            Coverage::Chosen => {}
+            // Where the table never stands still, what is remembered has to stay bounded all the same.
+            Coverage::Interrupted if progress.incomplete < INCOMPLETE => progress.incomplete += 1,
+            Coverage::Whole | Coverage::Interrupted => {
+                progress.incomplete = 0;
+                progress.complete += 1;
+            }
+        }
+    }
+
+    /// A namespace is not read any more: its flows are forgotten.
+    pub fn forget(&mut self, netns: NetnsKey) {
+        self.progress.remove(&netns);
+    }
+
+    /// Ends the observation. A flow that has ended, or is missing from several complete readings, is
+    /// forgotten.
+    pub fn end(&mut self) -> Observation {
         let mut observation = std::mem::take(&mut self.current);
-        // Where the table never stands still, what is remembered has to stay bounded all the same.
-        let complete = complete || self.incomplete == INCOMPLETE;
-        self.incomplete = if complete { 0 } else { self.incomplete + 1 };
-        self.complete += u32::from(complete);
-        if complete && self.complete.is_multiple_of(GRACE) {
-            let oldest = self.complete - GRACE;
+        let now = self.observation;
+        self.pending.expire(now);
+        self.replaced.retain(|_, state| now - state.born < REPLACED);
+        if now.is_multiple_of(GRACE) {
             let mut referenced = HashSet::default();
-            self.flows.retain(|_, state| {
-                let kept = state.seen >= oldest;
+            let Attribution { flows, progress, claims, .. } = self;
+            flows.retain(|_, state| {
+                let read = progress.get(&state.netns);
+                let there = read.is_some_and(|read| state.seen + GRACE >= read.complete);
+                // For as long as somebody may still testify to its beginning.
+                let kept = there && (state.ended == 0 || now - state.ended < LATE);
                 if kept {
                     for end in state.ends {
                         if let End::Of(process) = end {
@@ -255,6 +544,7 @@ impl Attribution {
                 }
                 kept
             });
+            claims.retain(|_, id| flows.contains_key(id));
             observation.referenced = Some(referenced);
         }
         observation
@@ -269,70 +559,6 @@ impl Attribution {
     pub fn is_empty(&self) -> bool {
         self.flows.is_empty()
     }
-}
-
-/// What an end becomes, and which of the flow's bytes that accounts to whom.
-struct Settled {
-    end: End,
-    to: Result<ProcessId, Reason>,
-    bytes: Counters,
-    /// Under which reason those before `last` stood.
-    from: Option<Reason>,
-}
-
-/// Settles one end of a flow whose counters went from `last` to `now`. `None` for an end that isn't
-/// here.
-fn settle(end: End, found: Found, last: Counters, now: Counters) -> Option<Settled> {
-    let of = |process, bytes, from| {
-        Some(Settled { end: End::Of(process), to: Ok(process), bytes, from })
-    };
-    let nobody = |reason, since, bytes, from| {
-        Some(Settled { end: End::Nobody(reason, since), to: Err(reason), bytes, from })
-    };
-    match (found, end) {
-        (None, End::Elsewhere) => None,
-        // Its bytes have waited for a name. Whose the ambiguous ones were is not known any better
-        // when all but one of the candidates are gone.
-        (Some(Ok(process)), End::Nobody(reason, since)) if reason != Reason::Ambiguous => {
-            of(process, now - since, Some(reason))
-        }
-        (Some(Ok(process)), _) => of(process, now - last, None),
-        // Several have the socket's address now.
-        (Some(Err(Reason::Ambiguous)), End::Of(_)) => {
-            nobody(Reason::Ambiguous, last, now - last, None)
-        }
-        // Nobody has the socket any more: it was this process's to the end.
-        (Some(Err(_)) | None, End::Of(process)) => of(process, now - last, None),
-        (Some(Err(reason)), End::Elsewhere) => nobody(reason, last, now - last, None),
-        (None, End::Nobody(reason, since)) => nobody(reason, since, now - last, None),
-        (Some(Err(reason)), End::Nobody(before, since)) => {
-            // Who had it was hidden, and stays so when the socket is closed.
-            let stays = reason == before || reason == Reason::Exited && before.is_lasting();
-            match stays {
-                true => nobody(before, since, now - last, None),
-                false => nobody(reason, since, now - since, Some(before)),
-            }
-        }
-    }
-}
-
-/// Brings what was found at both ends together with what they were: a flow is forwarded or has its
-/// ends here, not both.
-fn reconciled(mut found: [Found; 2], ends: &mut [End; 2]) -> [Found; 2] {
-    let was_here = |end: &End| !matches!(end, End::Elsewhere | End::Nobody(Reason::Forwarded, _));
-    match (found, *ends) {
-        // An end was here that isn't found any more: a transparent proxy's socket that is closed
-        // now, or an address that was taken away.
-        ([Some(Err(Reason::Forwarded)), None], ends) if ends.iter().any(was_here) => {
-            found[0] = None;
-        }
-        // Such a socket has turned up. What was taken to be forwarded so far stays that.
-        ([None, Some(_)], [End::Nobody(Reason::Forwarded, _), End::Elsewhere]) => {
-            ends[0] = End::Elsewhere;
-        }
-        _ => {}
-    }
-    found
 }
 
 #[cfg(test)]

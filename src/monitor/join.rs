@@ -1,7 +1,12 @@
 //! The join: which socket is at an end of a flow, and who holds it.
 
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
+
 use crate::addresses::LocalAddresses;
 use crate::flow::{Address, CountedAt, Counters, Flow, Protocol, Tuple};
+use crate::netns::NetnsKey;
 use crate::processes::{Ownership, ProcessId};
 use crate::sockets::{Inode, Socket, SocketTable, State};
 use crate::traffic::Traffic;
@@ -10,12 +15,41 @@ use super::Reason;
 
 /// What a flow's bytes are attributed by.
 pub struct Surroundings<'a> {
-    /// The sockets, listed just before the flows.
+    /// The network namespace in which the flow was counted.
+    pub netns: NetnsKey,
+    /// Its sockets, listed just before the flows.
     pub sockets: &'a SocketTable,
-    /// The addresses of this host.
+    /// The addresses of this host there.
     pub addresses: &'a LocalAddresses,
+    /// The other network namespaces.
+    pub neighbours: &'a Neighbours<'a>,
     /// Who holds a socket.
     pub owner: &'a mut dyn FnMut(Inode) -> Ownership,
+    /// Who alone can have accepted a connection at one of these listening sockets.
+    pub acceptor: &'a mut dyn FnMut(&[Inode]) -> Option<ProcessId>,
+    /// Which of several sockets that share an address the kernel would choose for a packet that
+    /// comes back along this tuple, in this namespace.
+    pub choose: &'a mut dyn FnMut(&Tuple) -> Option<Inode>,
+}
+
+/// The network namespaces of this host, by their addresses: an end that isn't in the namespace in
+/// which a flow was counted may be in one of them.
+#[derive(Debug, Default)]
+pub struct Neighbours<'a> {
+    by_address: HashMap<Address, Vec<(NetnsKey, &'a SocketTable)>, RandomState>,
+}
+
+impl<'a> Neighbours<'a> {
+    /// Adds a namespace.
+    pub fn add(&mut self, key: NetnsKey, addresses: &LocalAddresses, sockets: &'a SocketTable) {
+        for address in addresses.own().filter(|address| addresses.is_known_as(address)) {
+            self.by_address.entry(address).or_default().push((key, sockets));
+        }
+    }
+
+    fn at(&self, address: &Address) -> &[(NetnsKey, &'a SocketTable)] {
+        self.by_address.get(address).map_or(&[], Vec::as_slice)
+    }
 }
 
 impl Surroundings<'_> {
@@ -49,28 +83,98 @@ impl Side {
 /// What was found at one end of a flow: a process or the reason why none; `None` if it isn't here.
 pub(super) type Found = Option<Result<ProcessId, Reason>>;
 
-/// Whose the ends of a flow are: `None` for one that is not here. At least one of them is, or it
-/// was forwarded: then it stands at the originator's.
-pub(super) fn whose(flow: &Flow, around: &mut Surroundings<'_>) -> [Found; 2] {
+/// Whose the ends of a flow are.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Whose {
+    /// `None` for an end that is not here. At least one of them is, or the flow was forwarded: then it
+    /// stands at the originator's. Where an end that is here is counted there, neither may be.
+    pub(super) found: [Found; 2],
+    /// The other namespace in which an end was found.
+    pub(super) netns: [Option<NetnsKey>; 2],
+}
+
+/// Whose the ends of a flow are. `settled` says of each end whether a process is known already;
+/// `counted` whether a namespace's own table has the flow that sends along a tuple there: then its
+/// bytes are counted there, and not here as well.
+pub(super) fn whose(
+    flow: &Flow,
+    around: &mut Surroundings<'_>,
+    settled: [bool; 2],
+    counted: impl Fn(NetnsKey, &Tuple) -> bool,
+) -> Whose {
     if flow.counted_at == CountedAt::Socket {
         let socket = around.sockets.find(&flow.original).and_then(|found| {
             found.sockets().find(|socket| Some(socket.cookie) == flow.generation)
         });
         let owner = socket.map_or(Err(Reason::Exited), |socket| holder(socket, around.owner));
-        return [Some(owner), None];
+        return Whose { found: [Some(owner), None], ..Whose::default() };
     }
-    let mut originator = named(&flow.original, Side::Originator, around);
-    let mut responder = named(&flow.reply, Side::Responder, around);
-    if originator.is_none() && around.is_here(&flow.original.source.address, Side::Originator) {
-        originator = Some(Err(without_socket(flow, Side::Originator)));
+    let mut whose = Whose::default();
+    let mut elsewhere = false;
+    for (side, tuple) in [(Side::Originator, &flow.original), (Side::Responder, &flow.reply)] {
+        let end = side as usize;
+        whose.found[end] = named(tuple, side, around);
+        if whose.found[end].is_none() && around.is_here(&tuple.source.address, side) {
+            whose.found[end] = Some(without_socket(flow, side, settled[end], around));
+        }
+        if whose.found[end].is_some() {
+            continue;
+        }
+        let (found, netns) = next_door(flow, side, settled[end], around, &counted, &mut elsewhere);
+        whose.found[end] = found;
+        whose.netns[end] = netns;
     }
-    if responder.is_none() && around.is_here(&flow.reply.source.address, Side::Responder) {
-        responder = Some(Err(without_socket(flow, Side::Responder)));
+    if whose.found == [None, None] && !elsewhere {
+        whose.found[Side::Originator as usize] = Some(Err(Reason::Forwarded));
     }
-    if originator.is_none() && responder.is_none() {
-        originator = Some(Err(Reason::Forwarded));
+    whose
+}
+
+/// Who holds the socket at an end that is in another namespace. `settled` says whether a process is
+/// known already.
+fn next_door(
+    flow: &Flow,
+    side: Side,
+    settled: bool,
+    around: &mut Surroundings<'_>,
+    counted: impl Fn(NetnsKey, &Tuple) -> bool,
+    elsewhere: &mut bool,
+) -> (Found, Option<NetnsKey>) {
+    let tuple = if side == Side::Originator { &flow.original } else { &flow.reply };
+    let server = side == Side::Responder && tuple.protocol == Protocol::TCP;
+    let mut found = (None, None);
+    for (key, sockets) in around.neighbours.at(&tuple.source.address) {
+        if *key == around.netns {
+            continue;
+        }
+        if counted(*key, tuple) {
+            *elsewhere = true;
+            return (None, None);
+        }
+        // As in `named`.
+        if tuple.protocol.is_icmp() && side == Side::Responder {
+            continue;
+        }
+        let here = match sockets.find(tuple) {
+            Some(matching) => {
+                let owner = &mut *around.owner;
+                let mut owners = matching.sockets().map(|socket| holder(socket, owner));
+                let Some(first) = owners.next() else { continue };
+                if owners.all(|o| o == first) { first } else { Err(Reason::Ambiguous) }
+            }
+            None if server && !settled => match acceptor(flow, sockets, around.acceptor) {
+                Some(process) => Ok(process),
+                None => continue,
+            },
+            None => continue,
+        };
+        found = match found {
+            (None, _) => (Some(here), Some(*key)),
+            // Two namespaces with the same address and the same ports: nobody can tell them apart.
+            (Some(_), netns) => (Some(Err(Reason::Ambiguous)), netns),
+        };
     }
-    [originator, responder]
+    found
 }
 
 /// Who holds the socket at one end; `None` if there is no socket.
@@ -89,7 +193,12 @@ fn named(tuple: &Tuple, side: Side, around: &mut Surroundings<'_>) -> Found {
     let owner = &mut *around.owner;
     let mut owners = found.sockets().map(|socket| holder(socket, owner));
     let first = owners.next()?;
-    if owners.all(|owner| owner == first) { Some(first) } else { Some(Err(Reason::Ambiguous)) }
+    if owners.all(|owner| owner == first) {
+        return Some(first);
+    }
+    let chosen = (around.choose)(tuple);
+    let chosen = chosen.and_then(|chosen| found.sockets().find(|s| s.inode == Some(chosen)));
+    Some(chosen.map_or(Err(Reason::Ambiguous), |chosen| holder(chosen, around.owner)))
 }
 
 fn holder(socket: &Socket, owner: &mut dyn FnMut(Inode) -> Ownership) -> Result<ProcessId, Reason> {
@@ -113,13 +222,37 @@ fn without_descriptor(socket: &Socket) -> Reason {
     }
 }
 
-/// An end that is here and has no socket.
-fn without_socket(flow: &Flow, side: Side) -> Reason {
+/// An end that is here and has no socket: who accepted it, where only one can have, or why nobody is
+/// known.
+fn without_socket(
+    flow: &Flow,
+    side: Side,
+    settled: bool,
+    around: &mut Surroundings<'_>,
+) -> Result<ProcessId, Reason> {
     match flow.original.protocol {
-        Protocol::TCP | Protocol::UDP | Protocol::UDPLITE | Protocol::SCTP | Protocol::DCCP => {
-            Reason::Exited
+        Protocol::TCP if side == Side::Responder && !settled => {
+            acceptor(flow, around.sockets, around.acceptor).ok_or(Reason::Exited)
         }
-        Protocol::ICMP | Protocol::ICMPV6 if side == Side::Originator => Reason::Exited,
-        _ => Reason::Kernel,
+        Protocol::TCP | Protocol::UDP | Protocol::UDPLITE | Protocol::SCTP | Protocol::DCCP => {
+            Err(Reason::Exited)
+        }
+        Protocol::ICMP | Protocol::ICMPV6 if side == Side::Originator => Err(Reason::Exited),
+        _ => Err(Reason::Kernel),
     }
+}
+
+/// The process that alone can have accepted a connection.
+fn acceptor(
+    flow: &Flow,
+    sockets: &SocketTable,
+    of: &mut dyn FnMut(&[Inode]) -> Option<ProcessId>,
+) -> Option<ProcessId> {
+    // One that was never answered was never accepted: its port may have been opened since.
+    if flow.counters.is_none_or(|counters| counters.reply == 0) {
+        return None;
+    }
+    let listeners = sockets.listeners(flow.reply.source);
+    let inodes: Option<Vec<Inode>> = listeners.map(|socket| socket.inode).collect();
+    of(&inodes?)
 }

@@ -7,7 +7,9 @@
 mod attribution;
 mod join;
 mod reason;
+mod testimony;
 
-pub use attribution::{Attribution, Observation, Share};
-pub use join::Surroundings;
+pub use attribution::{Attribution, Coverage, Observation, Share};
+pub use join::{Neighbours, Surroundings};
 pub use reason::Reason;
+pub use testimony::{Seen, Testimony};

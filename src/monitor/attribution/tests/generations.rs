@@ -140,7 +140,7 @@ fn a_flow_without_counters_is_counted_as_such() {
     host.attribution.begin();
     assert_eq!(host.show(flow), []);
     host.show(udp(LOCAL, REMOTE).counted(1, 2));
-    let observation = host.attribution.end(true);
+    let observation = host.end(true);
     assert_eq!((observation.uncounted, observation.flows), (1, 2));
     assert_eq!(host.attribution.len(), 1);
 }
@@ -186,7 +186,7 @@ fn a_look_that_was_cut_short_does_not_say_that_a_flow_is_gone() {
         host.look([flow.counted(100, 2000)]);
         (0..cut).for_each(|_| {
             host.attribution.begin();
-            host.attribution.end(false);
+            host.end(false);
         });
         host.look([]);
         host.look([flow.counted(101, 2002)]);
@@ -201,7 +201,7 @@ fn flows_are_forgotten_although_most_looks_are_cut_short() {
         host.look([flow.counted(100, 2000)]);
         for look in 0..4 * GRACE * GRACE {
             host.attribution.begin();
-            host.attribution.end(look % GRACE == offset);
+            host.end(look % GRACE == offset);
         }
         assert!(host.attribution.is_empty(), "{offset}");
     }
@@ -231,7 +231,7 @@ fn processes_are_referenced_as_long_as_a_flow_is_theirs() {
             host.hand_on(Inode(1), held(3));
             host.show(flow.counted(101, 2000));
         }
-        referenced.extend(host.attribution.end(true).referenced);
+        referenced.extend(host.end(true).referenced);
     }
     let pids = |set: &HashSet<ProcessId, RandomState>| {
         let mut pids: Vec<u32> = set.iter().map(|process| process.pid).collect();
@@ -261,19 +261,15 @@ fn a_table_that_never_stands_still_is_forgotten_too() {
     for port in 1..200 {
         host.attribution.begin();
         host.show(tcp(&format!("10.0.0.1:{port}"), REMOTE).counted(1, 1));
-        host.attribution.end(false);
+        host.end(false);
     }
     assert!(host.attribution.len() < 100, "{} flows are remembered", host.attribution.len());
-}
-
-fn ended(flow: Flow) -> Flow {
-    Flow { ended: true, ..flow }
 }
 
 #[test]
 fn a_flow_that_is_only_heard_of_at_its_end_counts_in_full() {
     let (mut host, flow) = client(true);
-    host.look([ended(flow.entry(7).counted(100, 2000))]);
+    host.look([flow.entry(7).counted(100, 2000).over()]);
     assert_eq!((host.of(1), host.all()), ((2000, 100), (2000, 100)));
 }
 
@@ -283,7 +279,7 @@ fn an_end_brings_what_was_carried_since_the_last_look() {
     let flow = flow.entry(7);
     host.look([flow.counted(100, 2000)]);
     host.sockets.clear();
-    host.look([ended(flow.counted(110, 2020))]);
+    host.look([flow.counted(110, 2020).over()]);
     assert_eq!((host.of(1), host.all()), ((2020, 110), (2020, 110)));
 }
 
@@ -293,10 +289,10 @@ fn after_an_end_comes_another_flow() {
     let (mut host, flow) = client(true);
     let flow = flow.entry(7);
     host.look([flow.counted(100, 2000)]);
-    host.look([ended(flow.counted(110, 2020)), flow.counted(111, 2021)]);
+    host.look([flow.counted(110, 2020).over(), flow.counted(111, 2021)]);
     assert_eq!(host.all(), (2020 + 2021, 110 + 111));
     // Several of them within one look, and all alike.
-    let alike = ended(flow.counted(200, 3000));
+    let alike = flow.counted(200, 3000).over();
     host.look([alike, alike, alike]);
     assert_eq!(host.all(), (2020 + 3 * 3000, 110 + 3 * 200));
 }
@@ -305,9 +301,20 @@ fn after_an_end_comes_another_flow() {
 fn a_part_of_a_dump_that_was_made_before_the_end_counts_nothing_again() {
     let (mut host, flow) = client(true);
     let flow = flow.entry(7);
-    host.look([ended(flow.counted(110, 2020)), flow.counted(110, 2020)]);
+    host.look([flow.counted(110, 2020).over(), flow.counted(110, 2020)]);
     assert_eq!(host.all(), (2020, 110));
     // Still there at the next look: it is the next flow after all.
     host.look([flow.counted(110, 2020)]);
     assert_eq!(host.all(), (2 * 2020, 2 * 110));
+}
+
+/// The kernel may tell the end of a flow after the next one of its tuple was read.
+#[test]
+fn an_end_that_is_told_late_counts_what_is_new_of_its_own_flow() {
+    let mut host = Host::new();
+    let flow = tcp("10.0.0.1:5000", "192.0.2.7:443");
+    host.look([flow.entry(7).counted(100, 504)]);
+    host.look([flow.entry(8).counted(10, 20)]);
+    host.look([flow.entry(7).counted(160, 805).over(), flow.entry(8).counted(11, 22)]);
+    assert_eq!(host.all(), (805 + 22, 160 + 11));
 }

@@ -1,9 +1,13 @@
 //! A host made by hand: its addresses, its sockets, who holds them, and flows that it is shown.
 
+mod births;
 mod conservation;
 mod generations;
 mod holders;
 mod join;
+mod listeners;
+mod namespaces;
+mod readings;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -11,6 +15,7 @@ use std::net::SocketAddr;
 use super::*;
 use crate::addresses::LocalAddresses;
 use crate::flow::{Address, Endpoint, Protocol, Status};
+use crate::monitor::Neighbours;
 use crate::processes::Ownership;
 use crate::sockets::{Inode, Socket, SocketTable, State};
 
@@ -41,6 +46,7 @@ fn flow(protocol: Protocol, from: &str, to: &str) -> Flow {
         counters: None,
         status: Status::default(),
         counted_at: CountedAt::Path,
+        closed: false,
         ended: false,
     }
 }
@@ -68,6 +74,11 @@ impl Flow {
         Flow { generation: Some(id), ..self }
     }
 
+    /// Its announced end.
+    fn over(self) -> Flow {
+        Flow { ended: true, ..self }
+    }
+
     /// The responder's tuple after address translation.
     fn answered(self, from: &str, to: &str) -> Flow {
         Flow { reply: tuple(self.original.protocol, from, to), ..self }
@@ -76,6 +87,17 @@ impl Flow {
 
 fn process(pid: u32) -> ProcessId {
     ProcessId { start_time: 1, pid }
+}
+
+/// A flow of this namespace begins, and these processes have its ends here.
+fn born(flow: Flow, ends: [Option<u32>; 2]) -> Testimony {
+    let seen = |pid| Seen { process: process(pid), netns: NetnsKey::OWN };
+    Testimony { netns: NetnsKey::OWN, flow, ends: ends.map(|pid| pid.map(seen)), birth: true }
+}
+
+/// What was seen a moment later.
+fn late(flow: Flow, ends: [Option<u32>; 2]) -> Testimony {
+    Testimony { birth: false, ..born(flow, ends) }
 }
 
 fn held(pid: u32) -> Ownership {
@@ -118,9 +140,19 @@ impl Sums {
     }
 }
 
+/// Another network namespace of the host.
+struct Place {
+    key: NetnsKey,
+    addresses: LocalAddresses,
+    sockets: Vec<Socket>,
+}
+
 struct Host {
     addresses: LocalAddresses,
     sockets: Vec<Socket>,
+    neighbours: Vec<Place>,
+    /// Which of several sockets that share an address the kernel chooses.
+    chosen: Option<Inode>,
     holders: HashMap<Inode, Ownership>,
     attribution: Attribution,
     sums: Sums,
@@ -140,6 +172,8 @@ impl Host {
         Host {
             addresses,
             sockets: Vec::new(),
+            neighbours: Vec::new(),
+            chosen: None,
             holders: HashMap::new(),
             attribution,
             sums: Sums::default(),
@@ -180,16 +214,50 @@ impl Host {
 
     /// Shows one flow in the observation that is under way.
     fn show(&mut self, flow: Flow) -> Vec<Share> {
-        let mut table = SocketTable::default();
-        self.sockets.iter().for_each(|socket| table.insert(*socket));
+        self.show_in(NetnsKey::OWN, flow)
+    }
+
+    /// Shows one of the flows in a namespace's table.
+    fn show_in(&mut self, netns: NetnsKey, flow: Flow) -> Vec<Share> {
+        let others = self.neighbours.iter().map(|at| (at.key, &at.addresses, &at.sockets));
+        let own = (NetnsKey::OWN, &self.addresses, &self.sockets);
+        let places = std::iter::once(own).chain(others).map(|(key, addresses, sockets)| {
+            let mut table = SocketTable::default();
+            sockets.iter().for_each(|socket| table.insert(*socket));
+            (key, addresses, table)
+        });
+        let places: Vec<_> = places.collect();
+        let mut neighbours = Neighbours::default();
+        places.iter().for_each(|(key, addresses, table)| neighbours.add(*key, addresses, table));
+        let (_, addresses, sockets) = places.iter().find(|(key, ..)| *key == netns).unwrap();
         let holders = &self.holders;
         let mut around = Surroundings {
-            sockets: &table,
-            addresses: &self.addresses,
+            netns,
+            sockets,
+            addresses,
+            neighbours: &neighbours,
             owner: &mut |inode| holders[&inode],
+            acceptor: &mut |listeners| {
+                let mut owners = listeners.iter().map(|inode| holders[inode]);
+                match owners.next()? {
+                    first @ Ownership::Process(process) => {
+                        owners.all(|owner| owner == first).then_some(process)
+                    }
+                    _ => None,
+                }
+            },
+            choose: &mut |_| self.chosen,
         };
         let mut shares = Vec::new();
         self.attribution.flow(&flow, &mut around, |share| shares.push(share));
+        shares.iter().for_each(|share| self.sums.take(share));
+        shares
+    }
+
+    /// Takes what was seen of flows.
+    fn testify(&mut self, testimonies: impl IntoIterator<Item = Testimony>) -> Vec<Share> {
+        let mut shares = Vec::new();
+        self.attribution.testify(testimonies, |_, share| shares.push(share));
         shares.iter().for_each(|share| self.sums.take(share));
         shares
     }
@@ -198,8 +266,28 @@ impl Host {
     fn look(&mut self, flows: impl IntoIterator<Item = Flow>) -> Vec<Share> {
         self.attribution.begin();
         let shares = flows.into_iter().flat_map(|flow| self.show(flow)).collect();
-        self.attribution.end(true);
+        self.end(true);
         shares
+    }
+
+    /// One whole observation, before whose flows something is testified to.
+    fn hear_and_look(
+        &mut self,
+        testimonies: impl IntoIterator<Item = Testimony>,
+        flows: impl IntoIterator<Item = Flow>,
+    ) -> Vec<Share> {
+        self.attribution.begin();
+        let mut shares = self.testify(testimonies);
+        shares.extend(flows.into_iter().flat_map(|flow| self.show(flow)).collect::<Vec<_>>());
+        self.end(true);
+        shares
+    }
+
+    /// Ends an observation, in which all flows were there or some may have been missing.
+    fn end(&mut self, complete: bool) -> Observation {
+        let coverage = if complete { Coverage::Whole } else { Coverage::Interrupted };
+        self.attribution.leave(NetnsKey::OWN, coverage);
+        self.attribution.end()
     }
 
     /// What a process has received and sent.
