@@ -23,7 +23,7 @@ _runaggregator() {
 
     case "${cmd}" in
         runaggregator)
-            opts="-h -V --app-config --monitor-config --notification-config --auto-group --group-by --all --source --interval --count --unattributed --serve --check-config --drain-timeout --help --version"
+            opts="-h -V --app-config --monitor-config --notification-config --auto-group --group-by --all --source --netns --interval --count --unattributed --serve --check-config --drain-timeout --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -47,6 +47,10 @@ _runaggregator() {
                     ;;
                 --source)
                     COMPREPLY=($(compgen -W "conntrack sockets auto" -- "${cur}"))
+                    return 0
+                    ;;
+                --netns)
+                    COMPREPLY=($(compgen -W "all own" -- "${cur}"))
                     return 0
                     ;;
                 --interval)

@@ -8,6 +8,8 @@ exe\t'The path of its program'"
 complete -c runaggregator -l source -d 'Where bytes are counted' -r -f -a "conntrack\t'IP bytes of every tracked flow, from connection tracking'
 sockets\t'Payload bytes of TCP, from the sockets themselves'
 auto\t'Conntrack where it counts, else sockets'"
+complete -c runaggregator -l netns -d 'Which network namespaces are watched' -r -f -a "all\t'Those of all processes, containers among them'
+own\t'Only the one in which the program runs'"
 complete -c runaggregator -l interval -d 'Seconds between two refreshes; fractions are allowed' -r
 complete -c runaggregator -l count -d 'End after N refreshes, as Ctrl-C does' -r
 complete -c runaggregator -l serve -d 'Serve a web page of the last minute on this port of 127.0.0.1, or on this address and port' -r

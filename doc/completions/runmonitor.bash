@@ -23,7 +23,7 @@ _runmonitor() {
 
     case "${cmd}" in
         runmonitor)
-            opts="-h -V --include --exclude --bandwidth --no-lookback --ignore-local --source --interval --count --unattributed --enable-accounting --check --help --version"
+            opts="-h -V --include --exclude --bandwidth --no-lookback --ignore-local --source --netns --interval --count --unattributed --enable-accounting --check --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -39,6 +39,10 @@ _runmonitor() {
                     ;;
                 --source)
                     COMPREPLY=($(compgen -W "conntrack sockets auto" -- "${cur}"))
+                    return 0
+                    ;;
+                --netns)
+                    COMPREPLY=($(compgen -W "all own" -- "${cur}"))
                     return 0
                     ;;
                 --interval)

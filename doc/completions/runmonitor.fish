@@ -3,6 +3,8 @@ complete -c runmonitor -l exclude -d 'Don\'t show processes in whose command lin
 complete -c runmonitor -l source -d 'Where bytes are counted' -r -f -a "conntrack\t'IP bytes of every tracked flow, from connection tracking'
 sockets\t'Payload bytes of TCP, from the sockets themselves'
 auto\t'Conntrack where it counts, else sockets'"
+complete -c runmonitor -l netns -d 'Which network namespaces are watched' -r -f -a "all\t'Those of all processes, containers among them'
+own\t'Only the one in which the program runs'"
 complete -c runmonitor -l interval -d 'Seconds between two refreshes; fractions are allowed' -r
 complete -c runmonitor -l count -d 'End after N refreshes, as Ctrl-C does' -r
 complete -c runmonitor -l bandwidth -d 'Show bytes per second instead of accumulated bytes'

@@ -74,14 +74,14 @@ impl Meter {
         self.watch.source()
     }
 
-    /// Becomes readable when there is something for [`Meter::drain`].
-    pub fn events(&self) -> Option<BorrowedFd<'_>> {
+    /// Descriptors that become readable when there is something for [`Meter::drain`].
+    pub fn events(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.watch.events()
     }
 
     /// Takes what the kernel has announced; see [`Watch::drain`].
-    pub fn drain(&mut self) {
-        self.watch.drain();
+    pub fn drain(&mut self) -> bool {
+        self.watch.drain()
     }
 
     /// Reads the kernel once.

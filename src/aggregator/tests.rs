@@ -8,12 +8,13 @@ use crate::filter::{Filter, compile};
 use crate::group::Application;
 use crate::ledger::Options;
 use crate::monitor::Share;
+use crate::netns::NetnsChoice;
 use crate::processes::{Described, ProcessId};
 use crate::selection::Selector;
 
 /// A meter that has accounted these bytes, each of a process of its own; it is never read.
 fn meter(source: Source, bytes: &[(&str, u64, bool)]) -> Meter {
-    let watch = Watch::open(source, true, Path::new("/proc")).unwrap();
+    let watch = Watch::open(source, NetnsChoice::Own, true, Path::new("/proc")).unwrap();
     let mut meter = Meter::new(watch, Ledger::new(Options::default()));
     for (pid, (command_line, received, local)) in (1..).zip(bytes) {
         let traffic = Traffic::new(*received, 0);

@@ -1,13 +1,16 @@
 //! `--check`: what each source can see here, and what mends what it can't.
 
-use std::io::Write;
+use std::collections::HashMap;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
 use super::FAILURE;
 use super::source::{self, MEND_ACCOUNTING};
 use crate::conntrack;
+use crate::conntrack::ctnetlink::Births;
 use crate::conntrack::state::State;
+use crate::netns::{self, NetnsId};
 use crate::processes::Owners;
 use crate::sockets::{self, SocketTable};
 use crate::watch::Source;
@@ -15,6 +18,9 @@ use crate::watch::Source;
 /// What would let it see everything without being root.
 const MEND_PRIVILEGES: &str = "run it as root, or allow it once: sudo setcap \
     cap_net_admin,cap_sys_ptrace,cap_dac_read_search+ep \"$(command -v runmonitor)\"";
+
+/// What would let it see every namespace.
+const MEND_NAMESPACES: &str = "run it as root (CAP_SYS_ADMIN)";
 
 /// What was found of one subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,11 +50,11 @@ pub fn run(proc: &Path, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let processes = check_processes(proc, &table);
     let works = conntrack.works || sockets.works;
     let auto = if conntrack.works { Source::Conntrack } else { Source::Sockets };
-    for finding in [conntrack, sockets, processes] {
+    for finding in [conntrack, check_beginnings(state), sockets, processes, check_namespaces(proc)]
+    {
         write(&finding, out)?;
     }
     writeln!(out, "auto:       takes {auto}")?;
-    writeln!(out, "namespaces: this network namespace is watched, and no other")?;
     Ok(if works { ExitCode::SUCCESS } else { ExitCode::from(FAILURE) })
 }
 
@@ -94,6 +100,51 @@ fn check_conntrack(proc: &Path, state: State) -> Finding {
     }
 }
 
+/// Whether flows are seen when they begin: without that, whose a short one was remains unknown.
+fn check_beginnings(state: State) -> Finding {
+    let finding =
+        |works, what: &str, mend| Finding::new("beginnings", works, what.to_owned(), mend);
+    if state.announced == Some(false) {
+        let mend = "sudo sysctl -w net.netfilter.nf_conntrack_events=2";
+        return finding(false, "new flows are not announced (nf_conntrack_events=0)", Some(mend));
+    }
+    match Births::listen() {
+        Ok(_) => finding(true, "new flows are announced, so that short ones have a name", None),
+        Err(error) => finding(
+            false,
+            &format!("new flows can't be listened to: {error}; short ones have no name"),
+            Some(MEND_PRIVILEGES),
+        ),
+    }
+}
+
+/// Whether processes in other network namespaces can be watched.
+fn check_namespaces(proc: &Path) -> Finding {
+    let finding = |works, what, mend| Finding::new("namespaces", works, what, mend);
+    let own = netns::of(proc, "self").ok();
+    let mut others: HashMap<NetnsId, u32> = HashMap::new();
+    if let Ok(mut owners) = Owners::open(proc)
+        && owners.list().is_ok()
+    {
+        others.extend(owners.namespaces().filter(|(id, _)| Some(*id) != own));
+    }
+    let count = match others.len() {
+        0 => return finding(true, "every process is in this network namespace".to_owned(), None),
+        1 => "1 other network namespace".to_owned(),
+        many => format!("{many} other network namespaces"),
+    };
+    let refused = others.values().find_map(|pid| {
+        let outcome = netns::inside(proc, &pid.to_string(), || ());
+        outcome.err().filter(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    });
+    match refused {
+        None => finding(true, format!("{count} can be watched, too (--netns)"), None),
+        Some(error) => {
+            finding(false, format!("{count} can't be gone into: {error}"), Some(MEND_NAMESPACES))
+        }
+    }
+}
+
 fn check_sockets(proc: &Path, table: &mut SocketTable) -> Finding {
     let finding = |works, what, mend| Finding::new("sockets", works, what, mend);
     match sockets::Reader::open(proc).read(true, table) {
@@ -113,7 +164,7 @@ fn check_sockets(proc: &Path, table: &mut SocketTable) -> Finding {
 
 fn check_processes(proc: &Path, table: &SocketTable) -> Finding {
     let finding = |works, what, mend| Finding::new("processes", works, what, mend);
-    let looked = Owners::open(proc).and_then(|mut owners| owners.look(table));
+    let looked = Owners::open(proc).and_then(|mut owners| owners.look(table.inodes()));
     match looked {
         Err(errno) => finding(
             false,

@@ -23,8 +23,8 @@ pub(super) fn say_cut(program: &str, open: usize) {
     say(program, &format!("{open} {were} cut after the drain timeout"));
 }
 
-/// As many descriptors as the administrator allows: a connection takes two, and programs start
-/// with a limit made for those that ask select(2).
+/// As many descriptors as the administrator allows: a connection takes two, a network namespace ten,
+/// and programs start with a limit made for those that ask select(2).
 pub(super) fn allow_descriptors() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     // Where that is refused, the limit is as it was.

@@ -11,6 +11,8 @@ struct Said {
     uncounted: bool,
     malformed: bool,
     lost_ends: bool,
+    lost_births: bool,
+    refused: bool,
     incomplete: bool,
 }
 
@@ -85,6 +87,19 @@ impl Notes {
         once(&mut said.lost_ends, looked.lost_ends > 0, &|| {
             format!(
                 "flows ended faster than {source} could tell; some of their last bytes are lost"
+            )
+        });
+        once(&mut said.lost_births, looked.lost_births > 0, &|| {
+            format!(
+                "flows began faster than {source} could tell; those that are over by now may stand \
+                 under (exited) with --unattributed"
+            )
+        });
+        once(&mut said.refused, looked.refused > 0, &|| {
+            format!(
+                "{} other network namespaces can't be looked into; to mend it: run it as root \
+                 (CAP_SYS_ADMIN), or leave them out with --netns own",
+                looked.refused
             )
         });
         once(&mut said.incomplete, looked.incomplete, &|| {

@@ -35,9 +35,9 @@ use setup::Setup;
 
 const PROGRAM: &str = "runaggregator";
 
-/// Descriptors for what isn't forwarded: reading `/proc` and the kernel's tables, a web page's
-/// clients, commands that are started.
-const OTHER_DESCRIPTORS: usize = 150;
+/// Descriptors for what isn't forwarded: reading `/proc` and the kernel's tables of some network
+/// namespaces, processes that are watched closely, a web page's clients, commands that are started.
+const OTHER_DESCRIPTORS: usize = 600;
 
 /// Descriptors of a pipe beside its connections, with as many threads as there are cores: two for
 /// each.
@@ -80,6 +80,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         setup: Setup::new(
             Path::new("/proc"),
             arguments.source,
+            arguments.netns,
             arguments.labels(),
             places(&configuration),
         ),
@@ -259,11 +260,13 @@ impl Program<'_> {
 
 impl Watching for Program<'_> {
     fn events(&self) -> Vec<BorrowedFd<'_>> {
-        self.aggregator.meters().iter().filter_map(|meter| meter.events()).collect()
+        self.aggregator.meters().iter().flat_map(|meter| meter.events()).collect()
     }
 
-    fn drain(&mut self) {
-        self.aggregator.meters_mut().iter_mut().for_each(|meter| meter.drain());
+    fn drain(&mut self) -> bool {
+        // All of them, whatever the first one says.
+        let meters = self.aggregator.meters_mut().iter_mut();
+        meters.fold(false, |look, meter| meter.drain() | look)
     }
 
     fn look(&mut self) -> anyhow::Result<()> {

@@ -10,6 +10,7 @@ use anyhow::Context;
 use clap::Parser;
 
 use super::beat::{Refreshes, following};
+use super::forwarding::allow_descriptors;
 use super::notes::Notes;
 use super::signals::Signals;
 use super::source;
@@ -18,6 +19,7 @@ use super::{USAGE, check, say};
 use crate::conntrack::state;
 use crate::filter::Filter;
 use crate::ledger::{Ledger, Options, Show};
+use crate::netns::NetnsChoice;
 use crate::render::terminal::Terminal;
 use crate::render::{Screen, classic};
 use crate::selection::{Selection, Selector};
@@ -59,6 +61,10 @@ pub struct Arguments {
     /// Where bytes are counted
     #[arg(long, value_enum, default_value_t)]
     pub source: SourceChoice,
+
+    /// Which network namespaces are watched
+    #[arg(long, value_enum, value_name = "WHICH", default_value_t)]
+    pub netns: NetnsChoice,
 
     #[command(flatten)]
     #[allow(missing_docs)]
@@ -111,6 +117,8 @@ pub fn run() -> anyhow::Result<ExitCode> {
 }
 
 fn show(arguments: &Arguments, filter: Filter, proc: &Path) -> anyhow::Result<ExitCode> {
+    // Each network namespace takes some, and each process that is watched closely one.
+    allow_descriptors();
     let mut signals = Signals::new().context("signals can't be handled")?;
     let terminal = Terminal::of_stdout();
     let mut screen = Screen::new(io::stdout());
@@ -158,9 +166,9 @@ fn begin(
     let mut ledger = Ledger::new(Options { naming, ..Options::default() });
     let mut notes = Notes::new(PROGRAM, terminal.is_screen());
     let lookback = !arguments.no_lookback;
-    let watch = source::open(arguments.source, lookback, proc, &mut notes, |watch| {
-        watch.look(&mut ledger)
-    })?;
+    let Arguments { source, netns, .. } = *arguments;
+    let watch =
+        source::open(source, netns, lookback, proc, &mut notes, |watch| watch.look(&mut ledger))?;
     let start = Instant::now();
     let mut monitor = Monitor {
         watch,
@@ -204,11 +212,11 @@ impl Monitor {
 
 impl Watching for Monitor {
     fn events(&self) -> Vec<BorrowedFd<'_>> {
-        self.watch.events().into_iter().collect()
+        self.watch.events().collect()
     }
 
-    fn drain(&mut self) {
-        self.watch.drain();
+    fn drain(&mut self) -> bool {
+        self.watch.drain()
     }
 
     fn look(&mut self) -> anyhow::Result<()> {

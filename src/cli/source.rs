@@ -7,6 +7,7 @@ use clap::builder::PossibleValue;
 
 use super::notes::Notes;
 use crate::conntrack::state::{self, State};
+use crate::netns::NetnsChoice;
 use crate::watch::{Looked, Source, SourceChoice, Watch, WatchError};
 
 impl ValueEnum for SourceChoice {
@@ -22,6 +23,23 @@ impl ValueEnum for SourceChoice {
                 .help("Payload bytes of TCP, from the sockets themselves"),
             SourceChoice::Auto => {
                 PossibleValue::new("auto").help("Conntrack where it counts, else sockets")
+            }
+        })
+    }
+}
+
+impl ValueEnum for NetnsChoice {
+    fn value_variants<'a>() -> &'a [NetnsChoice] {
+        &[NetnsChoice::All, NetnsChoice::Own]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            NetnsChoice::All => {
+                PossibleValue::new("all").help("Those of all processes, containers among them")
+            }
+            NetnsChoice::Own => {
+                PossibleValue::new("own").help("Only the one in which the program runs")
             }
         })
     }
@@ -87,19 +105,20 @@ pub(super) fn known(
 /// sockets after all if connection tracking can't be read.
 pub(super) fn open(
     choice: SourceChoice,
+    netns: NetnsChoice,
     lookback: bool,
     proc: &Path,
     notes: &mut Notes,
     mut first: impl FnMut(&mut Watch) -> Result<Looked, WatchError>,
 ) -> Result<Watch, WatchError> {
     let (source, note) = choose(choice, proc);
-    let mut watch = Watch::open(source, lookback, proc)?;
+    let mut watch = Watch::open(source, netns, lookback, proc)?;
     match first(&mut watch) {
         Err(WatchError::Conntrack(error)) if choice == SourceChoice::Auto => {
             let mend =
                 if error.is_permission() { "run it as root (CAP_NET_ADMIN)" } else { MEND_MODULE };
             notes.say(&instead_of_conntrack(&error.to_string(), mend));
-            watch = Watch::open(Source::Sockets, lookback, proc)?;
+            watch = Watch::open(Source::Sockets, netns, lookback, proc)?;
             let looked = first(&mut watch)?;
             notes.tell(&looked, Source::Sockets);
         }
@@ -124,7 +143,7 @@ mod tests {
 
     #[test]
     fn conntrack_counts_where_it_is_on_and_has_flows() {
-        let alive = State { accounting: Some(true), entries: Some(1) };
+        let alive = State { accounting: Some(true), entries: Some(1), ..State::default() };
         assert_eq!(impediment(alive), None);
         assert_eq!(impediment(State { entries: None, ..alive }), None);
         let mend = |state| impediment(state).map(|(_, mend)| mend);

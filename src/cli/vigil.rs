@@ -16,13 +16,16 @@ const LOOK_AT_LEAST: Duration = Duration::from_secs(5);
 /// comes meanwhile.
 const BREATH: Duration = Duration::from_millis(50);
 
+/// How soon after a look another one is taken because something happened.
+const LOOK_AT_MOST: Duration = Duration::from_millis(200);
+
 /// Whatever watches the kernel.
 pub(super) trait Watching {
     /// Become readable when the kernel announces something.
     fn events(&self) -> Vec<BorrowedFd<'_>>;
 
-    /// Takes what was announced.
-    fn drain(&mut self);
+    /// Takes what was announced; whether it is such that it is time to look.
+    fn drain(&mut self) -> bool;
 
     /// Looks.
     fn look(&mut self) -> anyhow::Result<()>;
@@ -45,6 +48,8 @@ pub(super) enum Due {
 #[derive(Debug)]
 pub(super) struct Vigil {
     looked: Instant,
+    /// Whether it is time to look, once the last look is long enough ago.
+    called: bool,
     /// Until when announcements wait.
     listen: Instant,
 }
@@ -53,7 +58,7 @@ impl Vigil {
     /// A look has just been taken.
     pub(super) fn new() -> Vigil {
         let now = Instant::now();
-        Vigil { looked: now, listen: now }
+        Vigil { looked: now, called: false, listen: now }
     }
 
     /// Waits until `refresh`, for which it doesn't look itself, or until something else is due.
@@ -64,7 +69,8 @@ impl Vigil {
         refresh: Instant,
     ) -> anyhow::Result<Due> {
         loop {
-            let look = refresh.min(self.looked + LOOK_AT_LEAST);
+            let patience = if self.called { LOOK_AT_MOST } else { LOOK_AT_LEAST };
+            let look = refresh.min(self.looked + patience);
             // Between two pauses for breath whatever was announced is taken at once.
             let pausing = Instant::now() < self.listen;
             let events = if pausing { Vec::new() } else { watching.events() };
@@ -74,12 +80,13 @@ impl Vigil {
                 Woken::Reload => return Ok(Due::Reload),
                 Woken::Resized => return Ok(Due::Redraw),
                 Woken::Events => {
-                    watching.drain();
+                    self.called |= watching.drain();
                     self.listen = Instant::now() + BREATH;
                 }
                 Woken::Time if until < look => {}
                 Woken::Time => {
                     self.looked = Instant::now();
+                    self.called = false;
                     if look == refresh {
                         return Ok(Due::Refresh);
                     }

@@ -10,6 +10,7 @@ use super::PROGRAM;
 use crate::cli::beat::Refreshes;
 use crate::cli::forwarding::drain_timeout;
 use crate::config::Files;
+use crate::netns::NetnsChoice;
 use crate::processes::LabelBy;
 use crate::watch::SourceChoice;
 
@@ -50,6 +51,10 @@ pub struct Arguments {
     /// Where bytes are counted
     #[arg(long, value_enum, default_value_t)]
     pub source: SourceChoice,
+
+    /// Which network namespaces are watched
+    #[arg(long, value_enum, value_name = "WHICH", default_value_t)]
+    pub netns: NetnsChoice,
 
     #[command(flatten)]
     #[allow(missing_docs)]

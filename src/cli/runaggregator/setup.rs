@@ -14,6 +14,7 @@ use crate::config::{Configuration, MonitorSettings, PipeSettings};
 use crate::escape::visible;
 use crate::group::Groups;
 use crate::ledger::{Ledger, Options};
+use crate::netns::NetnsChoice;
 use crate::pipe::{self, Places};
 use crate::processes::LabelBy;
 use crate::selection::{Selection, Selector};
@@ -26,6 +27,7 @@ pub(super) struct Setup<'a> {
     pub(super) proc: &'a Path,
     /// The source of monitors that name none.
     pub(super) source: SourceChoice,
+    pub(super) netns: NetnsChoice,
     pub(super) labels: Vec<LabelBy>,
     /// Shared by all pipes.
     pub(super) places: Arc<Places>,
@@ -37,10 +39,11 @@ impl<'a> Setup<'a> {
     pub(super) fn new(
         proc: &'a Path,
         source: SourceChoice,
+        netns: NetnsChoice,
         labels: Vec<LabelBy>,
         places: Places,
     ) -> Setup<'a> {
-        Setup { proc, source, labels, places: Arc::new(places), resolved: Vec::new() }
+        Setup { proc, source, netns, labels, places: Arc::new(places), resolved: Vec::new() }
     }
 
     /// Makes the aggregator do what the configuration says. What both this one and the one before
@@ -120,7 +123,7 @@ impl<'a> Setup<'a> {
         notes: &mut Notes,
     ) -> anyhow::Result<Meter> {
         let mut ledger = Ledger::new(Options::default());
-        let watch = source::open(choice, true, self.proc, notes, |watch| {
+        let watch = source::open(choice, self.netns, true, self.proc, notes, |watch| {
             watch.label_by(self.labels.clone());
             watch.leave_to_pipes(aggregator.pipes().ports());
             watch.look(&mut ledger)

@@ -1,0 +1,182 @@
+//! What a look accounts: what the witness has seen, and the flows of every namespace.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::readers::{Counting, Reading, choose};
+use super::witness::Witness;
+use super::{Looked, Map, Watch, WatchError};
+use crate::conntrack;
+use crate::flow::{Flow, Protocol};
+use crate::ledger::Ledger;
+use crate::monitor::{Attribution, Coverage, Neighbours, Reason, Share, Surroundings};
+use crate::netns::NetnsKey;
+use crate::processes::{Described, Owners, ProcessId};
+use crate::sockets::Socket;
+
+/// For how many looks a process that the witness has seen is remembered, unless it is seen again.
+const WITNESSED: u32 = 8;
+
+impl Watch {
+    /// Takes what the witness has seen.
+    pub(super) fn hear(&mut self, ledger: &mut Ledger, looked: &mut Looked) {
+        let Some(witness) = &self.witness else { return };
+        let seen = witness.take();
+        looked.refused = witness.refused();
+        looked.lost_births = seen.lost;
+        if seen.lost > 0 {
+            self.places.iter_mut().for_each(|readers| readers.pace.doubt());
+        }
+        let looks = self.looks;
+        let described = seen.described.into_iter();
+        self.witnessed.extend(described.map(|(id, described)| (id, (described, looks))));
+        self.witnessed.retain(|_, (_, seen)| looks - *seen < WITNESSED);
+        let Watch { attribution, owners, witnessed, own, pipes, .. } = self;
+        attribution.testify(seen.testimonies, |flow, share| {
+            let share = without_own_pipes(flow, share, *own, pipes);
+            ledger.credit(&share, || described_or_unknown(&share, owners, witnessed));
+        });
+    }
+
+    /// Reads the flows of every place and accounts their new bytes.
+    pub(super) fn flows(
+        &mut self,
+        ledger: &mut Ledger,
+        looked: &mut Looked,
+    ) -> Result<(), WatchError> {
+        let announced = self.witness.as_ref().is_some_and(Witness::listens);
+        let Watch { places, owners, attribution, own, pipes, witnessed, proc, .. } = self;
+        let (mut readings, mut neighbours) = (Vec::new(), Neighbours::default());
+        for readers in places.iter_mut() {
+            let (reading, key, table, local) = readers.split();
+            neighbours.add(key, local, table);
+            readings.push((reading, key, table, local));
+        }
+        // The program's own last: what passes through it is counted where its ends are, where that
+        // is done.
+        readings.reverse();
+        for (Reading { counting, finder, pace, state }, key, table, local) in readings {
+            let mut account = |flow: &Flow, attribution: &mut Attribution| {
+                // The share is handed out after the owner was asked, and names it.
+                let mut shares: [Option<Share>; 2] = [None; 2];
+                let owners = RefCell::new(&mut *owners);
+                let mut around = Surroundings {
+                    netns: key,
+                    sockets: table,
+                    addresses: local,
+                    neighbours: &neighbours,
+                    owner: &mut |inode| owners.borrow_mut().owner(inode),
+                    acceptor: &mut |listeners| {
+                        owners.borrow_mut().acceptor(listeners.iter().copied())
+                    },
+                    choose: &mut |tuple| choose(finder, tuple),
+                };
+                attribution.flow(flow, &mut around, |share| {
+                    let free = usize::from(shares[0].is_some());
+                    shares[free] = Some(share);
+                });
+                let owners = owners.into_inner();
+                for share in shares.into_iter().flatten() {
+                    let share = without_own_pipes(flow, share, *own, pipes);
+                    ledger.credit(&share, || described_or_unknown(&share, owners, witnessed));
+                }
+            };
+            let coverage = match counting {
+                Counting::Conntrack(reader) => {
+                    let entries = reader.entries();
+                    let expected = entries.or_else(|| conntrack::state::read(proc).entries);
+                    attribution.expect(expected.unwrap_or(0) as usize);
+                    if attribution.missed_beginnings(key) {
+                        pace.doubt();
+                    }
+                    let buckets = state.buckets.unwrap_or(0);
+                    let chosen = match entries {
+                        Some(0) => Some(Vec::new()),
+                        Some(entries) if announced && state.announced != Some(false) => attribution
+                            .open_flows(key)
+                            .filter(|open| !pace.reads_all(buckets, entries, open.len())),
+                        _ => None,
+                    };
+                    let read = match &chosen {
+                        Some(chosen) => {
+                            reader.read_chosen(chosen, |flow| account(flow, attribution))
+                        }
+                        None => reader.read(|flow| account(flow, attribution)),
+                    };
+                    let read = match read {
+                        Err(_) if key != NetnsKey::OWN => continue, // it is about to end
+                        read => read?,
+                    };
+                    looked.malformed += read.malformed;
+                    looked.first_error = looked.first_error.take().or(read.first_error);
+                    looked.lost_ends += read.lost;
+                    if read.lost > 0 {
+                        pace.doubt();
+                    }
+                    match (read.complete, chosen) {
+                        (true, Some(_)) if entries == Some(0) => Coverage::Whole,
+                        (true, Some(_)) => Coverage::Chosen,
+                        (true, None) => Coverage::Whole,
+                        (false, _) => Coverage::Interrupted,
+                    }
+                }
+                Counting::Sockets(ends) => {
+                    if let Some(ends) = ends {
+                        ends.take().iter().for_each(|flow| account(flow, attribution));
+                        looked.lost_ends += ends.take_lost();
+                    }
+                    let flows = table.iter().filter_map(Socket::flow);
+                    flows.for_each(|flow| account(&flow, attribution));
+                    if looked.incomplete { Coverage::Interrupted } else { Coverage::Whole }
+                }
+            };
+            attribution.leave(key, coverage);
+            match coverage {
+                Coverage::Chosen => pace.read_chosen(),
+                Coverage::Whole | Coverage::Interrupted => pace.read_all(),
+            }
+            looked.incomplete |= coverage == Coverage::Interrupted;
+        }
+        Ok(())
+    }
+}
+
+/// What a share's process is called.
+fn described_or_unknown(
+    share: &Share,
+    owners: &mut Owners,
+    witnessed: &Map<ProcessId, (Described, u32)>,
+) -> Described {
+    let described = share.to.ok().and_then(|process| {
+        // Its sockets have been too short-lived for a look, perhaps.
+        owners.refresh(process);
+        let witnessed = || witnessed.get(&process).map(|(described, _)| described);
+        owners.described(process).or_else(witnessed).cloned()
+    });
+    described.unwrap_or_else(unknown)
+}
+
+/// What this process's own pipes carry is no process's.
+fn without_own_pipes(
+    flow: &Flow,
+    share: Share,
+    own: Option<ProcessId>,
+    pipes: &HashSet<u16>,
+) -> Share {
+    let is_own = own.is_some_and(|own| share.to == Ok(own)) && is_of_pipe(flow, pipes);
+    if is_own { Share { to: Err(Reason::OwnPipe), ..share } } else { share }
+}
+
+/// Whether a flow of this process is one of its pipes'. A connection to something else of its own,
+/// such as a name server, uses none of their ports.
+fn is_of_pipe(flow: &Flow, ports: &HashSet<u16>) -> bool {
+    let ends = [&flow.original, &flow.reply].map(|tuple| [tuple.source, tuple.destination]);
+    flow.original.protocol == Protocol::TCP
+        && ends.as_flattened().iter().any(|end| ports.contains(&end.port))
+}
+
+/// Who has held a socket is known by name; this stands for the case that it isn't after all.
+fn unknown() -> Described {
+    Described { command_line: Arc::from(&b"[?]"[..]), label: None }
+}

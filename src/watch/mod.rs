@@ -1,0 +1,332 @@
+//! One look at the kernel after another: the sources, the order in which they are read, and the
+//! ledger that gets what they say.
+
+mod flows;
+mod pace;
+mod readers;
+mod source;
+mod witness;
+
+use std::collections::{HashMap, HashSet};
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+
+use foldhash::fast::RandomState;
+use rustix::io::Errno;
+use thiserror::Error;
+
+use crate::conntrack;
+use crate::ledger::Ledger;
+use crate::monitor::Attribution;
+use crate::netlink::NetlinkError;
+use crate::netns::{NetnsChoice, NetnsId, NetnsKey};
+use crate::processes::{Described, LabelBy, Owners, ProcessId};
+use crate::sockets::{self, State};
+
+pub use source::{Source, SourceChoice};
+
+use readers::{Counting, Readers};
+use witness::{Listeners, Witness};
+
+type Map<K, V> = HashMap<K, V, RandomState>;
+
+/// Why nothing could be observed.
+#[derive(Debug, Error)]
+pub enum WatchError {
+    /// Connection tracking can't be read.
+    #[error("{error}{mend}", error = .0, mend = mend(.0))]
+    Conntrack(conntrack::ReadError),
+    /// Sockets can't be listed.
+    #[error(transparent)]
+    Sockets(#[from] sockets::ReadError),
+    /// Sockets are listed without their counters.
+    #[error("sock_diag is refused, and without it the kernel doesn't tell what a socket carried")]
+    NoCounters,
+    /// The addresses of this host can't be listed.
+    #[error("the addresses of this host can't be listed: {0}")]
+    Addresses(NetlinkError),
+    /// There is no procfs.
+    #[error("{path}: {errno} (mount it: mount -t proc proc {path})")]
+    Proc {
+        /// Where it should be.
+        path: String,
+        /// What opening or listing it brought.
+        errno: Errno,
+    },
+}
+
+fn mend(error: &conntrack::ReadError) -> &'static str {
+    if error.is_permission() { "; to mend it: run it as root (CAP_NET_ADMIN)" } else { "" }
+}
+
+// Not the source of the error, but all of it: it would be told twice.
+impl From<conntrack::ReadError> for WatchError {
+    fn from(error: conntrack::ReadError) -> WatchError {
+        WatchError::Conntrack(error)
+    }
+}
+
+/// What a look found that its user should know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Looked {
+    /// Flows that were read.
+    pub flows: u64,
+    /// Flows for which the kernel keeps no counters.
+    pub uncounted: u64,
+    /// Messages and lines that could not be read.
+    pub malformed: u64,
+    /// What was wrong with the first of them.
+    pub first_error: Option<String>,
+    /// Processes whose descriptors this user may not read.
+    pub denied: usize,
+    /// Why descriptors could not be read for another reason.
+    pub failed: Option<Errno>,
+    /// How often announcements of ended flows or sockets were lost because they came too fast.
+    pub lost_ends: u64,
+    /// How often announcements of new flows were.
+    pub lost_births: u64,
+    /// Other network namespaces into which this user may not go.
+    pub refused: usize,
+    /// Whether a table changed so fast that it could not be read as a whole.
+    pub incomplete: bool,
+}
+
+/// Reads the kernel once a look, and accounts what it says.
+#[derive(Debug)]
+pub struct Watch {
+    source: Source,
+    /// The program's own network namespace first.
+    places: Vec<Readers>,
+    /// `None` where no thread is to be had for it.
+    witness: Option<Witness>,
+    owners: Owners,
+    attribution: Attribution,
+    /// Processes that were seen by the witness, with the look at which they were seen last.
+    witnessed: Map<ProcessId, (Described, u32)>,
+    /// Processes that have brought bytes and were not listed at that look: they have ended, or are
+    /// listed at the next one.
+    unlisted: Vec<ProcessId>,
+    /// Processes that hold a listening socket together with others.
+    acceptors: Vec<u32>,
+    looks: u32,
+    /// This process, and the ports of its pipes.
+    own: Option<ProcessId>,
+    pipes: HashSet<u16>,
+    proc: PathBuf,
+}
+
+impl Watch {
+    /// Opens what it takes to watch `source` in the network namespaces `netns` through the procfs at
+    /// `proc`. With `lookback` what was counted before the start is accounted too.
+    ///
+    /// # Errors
+    /// If the host's addresses or processes can't be listed at all.
+    pub fn open(
+        source: Source,
+        netns: NetnsChoice,
+        lookback: bool,
+        proc: &Path,
+    ) -> Result<Watch, WatchError> {
+        let own = Readers::open(source, NetnsKey::OWN, None, proc, "self")?;
+        let owners = Owners::open(proc).map_err(|errno| no_proc(proc, errno))?;
+        Ok(Watch {
+            source,
+            places: vec![own],
+            // Whoever may not be told of flows is told so by the first look.
+            witness: Witness::start(source, netns, proc).ok(),
+            own: owners.own(),
+            owners,
+            attribution: Attribution::new(lookback),
+            witnessed: Map::default(),
+            unlisted: Vec::new(),
+            acceptors: Vec::new(),
+            looks: 0,
+            pipes: HashSet::new(),
+            proc: proc.to_owned(),
+        })
+    }
+
+    /// From now on processes are labelled by the first of these that they have.
+    pub fn label_by(&mut self, labels: Vec<LabelBy>) {
+        if let Some(witness) = &self.witness {
+            witness.label_by(labels.clone());
+        }
+        self.owners.label_by(labels);
+    }
+
+    /// This process forwards TCP connections between these local and those remote ports, and
+    /// accounts them itself: what it holds of them is [`Reason::OwnPipe`](crate::monitor::Reason) from
+    /// now on.
+    pub fn leave_to_pipes(&mut self, ports: impl IntoIterator<Item = u16>) {
+        self.pipes.extend(ports);
+    }
+
+    /// What is watched.
+    pub fn source(&self) -> Source {
+        self.source
+    }
+
+    /// Descriptors that become readable when there is something for [`Watch::drain`].
+    pub fn events(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let call = self.witness.iter().map(Witness::events);
+        self.places.iter().filter_map(Readers::events).chain(call)
+    }
+
+    /// Takes what was announced since the last time, so that the kernel's buffer never fills. The
+    /// next look accounts it. Returns whether that should not wait.
+    pub fn drain(&mut self) -> bool {
+        self.places.iter_mut().for_each(Readers::drain);
+        self.witness.as_ref().is_some_and(Witness::is_calling)
+    }
+
+    /// Looks once and accounts the new bytes to `ledger`.
+    ///
+    /// # Errors
+    /// If the source can't be read (any more). What was accounted before stays right.
+    pub fn look(&mut self, ledger: &mut Ledger) -> Result<Looked, WatchError> {
+        self.looks += 1;
+        if self.looks == 1 {
+            self.owners.list().map_err(|errno| no_proc(&self.proc, errno))?;
+        }
+        // Before anything is listed: who has not run from here on has accepted nothing that is new
+        // at the next look.
+        self.owners.note_run_times(&self.acceptors);
+        let mut looked = Looked::default();
+        self.open_places();
+        self.list_sockets(&mut looked)?;
+        // At once: a process that is about to end still has its descriptors.
+        let inodes = self.places.iter().flat_map(|readers| readers.table.inodes());
+        let processes = self.owners.look(inodes).map_err(|errno| no_proc(&self.proc, errno))?;
+        looked.denied = processes.denied;
+        looked.failed = processes.failed;
+        self.places.iter_mut().for_each(Readers::refresh_addresses);
+
+        self.attribution.begin();
+        self.hear(ledger, &mut looked);
+        let flows = self.flows(ledger, &mut looked);
+        let observation = self.attribution.end();
+        flows?;
+        looked.flows = observation.flows;
+        looked.uncounted = observation.uncounted;
+
+        self.name(ledger, processes.ended);
+        if let Some(referenced) = observation.referenced {
+            ledger.keep_names_of(&referenced);
+        }
+        self.leave_places();
+        self.name_listeners();
+        Ok(looked)
+    }
+
+    /// Begins to watch the network namespaces that are new.
+    fn open_places(&mut self) {
+        let Some(witness) = &mut self.witness else { return };
+        self.places.append(&mut witness.opened());
+        let mut through: Map<NetnsKey, u32> = Map::default();
+        let opened = witness.discover(self.owners.namespaces(), |key, pid| {
+            through.insert(key, pid);
+        });
+        self.places.extend(opened);
+        for readers in &mut self.places {
+            if let Some(pid) = through.get(&readers.key) {
+                readers.sockets.through(&self.proc.join(pid.to_string()));
+            }
+        }
+    }
+
+    fn list_sockets(&mut self, looked: &mut Looked) -> Result<(), WatchError> {
+        let by_sockets = self.source == Source::Sockets;
+        for readers in &mut self.places {
+            // Ends first: what ends from now on is still listed, and told in its turn. Conntrack's
+            // reader sees to that itself.
+            if let Counting::Sockets(Some(ends)) = &mut readers.counting {
+                ends.drain();
+            }
+            let own = readers.key == NetnsKey::OWN;
+            match readers.sockets.read(by_sockets, &mut readers.table) {
+                Ok(listing) if by_sockets && own && listing.tcp_from_proc => {
+                    return Err(WatchError::NoCounters);
+                }
+                Ok(listing) => {
+                    looked.malformed += listing.malformed;
+                    looked.incomplete |= listing.interrupted > 0;
+                }
+                Err(error) if own => return Err(error.into()),
+                // Another namespace's: it is about to end.
+                Err(_) => readers.table.clear(),
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings what processes are called up to date, and tells which have ended.
+    fn name(&mut self, ledger: &mut Ledger, ended: Vec<ProcessId>) {
+        let Watch { owners, witnessed, unlisted, .. } = self;
+        let active: Vec<_> = ledger.active().collect();
+        let gone = unlisted.drain(..).filter(|process| !owners.is_there(*process));
+        ledger.ended(gone.collect::<Vec<_>>());
+        for process in active {
+            owners.refresh(process);
+            let described = owners.described(process);
+            if let Some(described) = described.or(witnessed.get(&process).map(|(d, _)| d)) {
+                ledger.rename(process, described);
+            }
+            if !owners.is_there(process) {
+                unlisted.push(process);
+            }
+        }
+        ledger.ended(ended);
+    }
+
+    /// Forgets the network namespaces that were left, now that they were read for the last time, and
+    /// wants to leave those in which nobody is any more: to watch one keeps it from going.
+    fn leave_places(&mut self) {
+        let Some(witness) = &self.witness else { return };
+        for left in witness.left() {
+            self.places.retain(|readers| readers.key != left);
+            self.attribution.forget(left);
+        }
+        let mut empty = deserted(&self.places, &mut self.owners);
+        if !empty.is_empty() {
+            // Somebody may have gone there since he was asked.
+            self.owners.doubt_namespaces();
+            empty = deserted(&self.places, &mut self.owners);
+        }
+        empty.into_iter().for_each(|key| witness.leave(key));
+    }
+
+    /// Tells the witness where it need not ask who accepts a connection.
+    fn name_listeners(&mut self) {
+        let Some(witness) = self.witness.as_mut().filter(|witness| witness.listens()) else {
+            return;
+        };
+        let sockets = self.places.iter().flat_map(|readers| readers.table.iter());
+        let mut listeners = Listeners::default();
+        for inode in sockets.filter(|s| s.state == State::LISTEN).filter_map(|s| s.inode) {
+            match self.owners.sole(inode) {
+                Some(process) => drop(listeners.sole.insert(inode, process)),
+                None => listeners.acceptors.extend(self.owners.holders(inode)),
+            }
+        }
+        listeners.acceptors.sort_unstable();
+        listeners.acceptors.dedup();
+        self.acceptors.clone_from(&listeners.acceptors);
+        witness.know_listeners(listeners);
+    }
+}
+
+/// The namespaces, other than the program's own, in which no process is.
+fn deserted(places: &[Readers], owners: &mut Owners) -> HashSet<NetnsKey> {
+    let mut empty: Map<NetnsId, NetnsKey> =
+        places.iter().filter_map(|readers| Some((readers.id?, readers.key))).collect();
+    if !empty.is_empty() {
+        owners.namespaces().for_each(|(id, _)| {
+            empty.remove(&id);
+        });
+    }
+    empty.into_values().collect()
+}
+
+fn no_proc(path: &Path, errno: Errno) -> WatchError {
+    WatchError::Proc { path: path.display().to_string(), errno }
+}

@@ -1,0 +1,124 @@
+//! What is read of one network namespace.
+
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+
+use super::pace::Pace;
+use super::{Source, WatchError};
+use crate::addresses::{self, LocalAddresses};
+use crate::conntrack::{self, state::State};
+use crate::flow::Tuple;
+use crate::netns::{NetnsId, NetnsKey};
+use crate::sockets::{self, Ends, Finder, Inode, SocketTable};
+
+/// What counts, and only that: a socket that is told the ends of flows and never read would fill
+/// the kernel's buffer.
+#[derive(Debug)]
+pub(super) enum Counting {
+    Conntrack(conntrack::Reader),
+    /// The sockets are listed in any case; their ends are announced by most kernels.
+    Sockets(Option<Ends>),
+}
+
+/// The kernel's tables in one network namespace.
+#[derive(Debug)]
+pub(super) struct Readers {
+    pub(super) key: NetnsKey,
+    /// `None` for the program's own, which is there as long as the program is.
+    pub(super) id: Option<NetnsId>,
+    pub(super) counting: Counting,
+    pub(super) sockets: sockets::Reader,
+    pub(super) table: SocketTable,
+    pub(super) local: LocalAddresses,
+    addresses: addresses::Reader,
+    finder: Option<Finder>,
+    /// What connection tracking was set to when it was opened.
+    state: State,
+    pub(super) pace: Pace,
+}
+
+impl Readers {
+    /// Opens the tables of the network namespace of this thread, in which `process` is (`self`, or a
+    /// process's number).
+    ///
+    /// # Errors
+    /// If its addresses can't be listed at all.
+    pub(super) fn open(
+        source: Source,
+        key: NetnsKey,
+        id: Option<NetnsId>,
+        proc: &Path,
+        process: &str,
+    ) -> Result<Readers, WatchError> {
+        let addresses =
+            addresses::Reader::open().map_err(|error| WatchError::Addresses(error.into()))?;
+        let own = key == NetnsKey::OWN;
+        let mut readers = Readers {
+            key,
+            id,
+            counting: match source {
+                // The other ways to read a table lead to the program's own.
+                Source::Conntrack if own => Counting::Conntrack(conntrack::Reader::open(proc)),
+                Source::Conntrack => Counting::Conntrack(conntrack::Reader::by_netlink()),
+                Source::Sockets => Counting::Sockets(Ends::listen()),
+            },
+            sockets: match own {
+                true => sockets::Reader::open(proc),
+                false => sockets::Reader::open(&proc.join(process)),
+            },
+            table: SocketTable::default(),
+            local: LocalAddresses::default(),
+            addresses,
+            finder: Finder::open().ok(),
+            state: conntrack::state::read(proc),
+            pace: Pace::default(),
+        };
+        readers.local = readers.addresses.read().map_err(WatchError::Addresses)?;
+        Ok(readers)
+    }
+
+    pub(super) fn refresh_addresses(&mut self) {
+        // Addresses that can't be listed now have hardly changed.
+        if let Ok(local) = self.addresses.read() {
+            self.local = local;
+        }
+    }
+
+    /// What is read, and beside it what there is to find the ends of flows.
+    pub(super) fn split(&mut self) -> (Reading<'_>, NetnsKey, &SocketTable, &LocalAddresses) {
+        let Readers { key, counting, table, local, finder, pace, state, .. } = self;
+        (Reading { counting, finder, pace, state }, *key, table, local)
+    }
+
+    pub(super) fn events(&self) -> Option<BorrowedFd<'_>> {
+        match &self.counting {
+            Counting::Conntrack(reader) => reader.events(),
+            Counting::Sockets(ends) => ends.as_ref().map(Ends::events),
+        }
+    }
+
+    pub(super) fn drain(&mut self) {
+        match &mut self.counting {
+            Counting::Conntrack(reader) => reader.drain(),
+            Counting::Sockets(Some(ends)) => ends.drain(),
+            Counting::Sockets(None) => {}
+        }
+    }
+}
+
+/// What changes while flows are read.
+pub(super) struct Reading<'a> {
+    pub(super) counting: &'a mut Counting,
+    pub(super) finder: &'a mut Option<Finder>,
+    pub(super) pace: &'a mut Pace,
+    pub(super) state: &'a State,
+}
+
+/// The socket that the kernel would choose for a packet that comes back along `tuple`, where several
+/// share its address.
+pub(super) fn choose(finder: &mut Option<Finder>, tuple: &Tuple) -> Option<Inode> {
+    let finder = finder.as_mut().filter(|_| Finder::knows(tuple.protocol))?;
+    let mut chosen = None;
+    finder.find(&[*tuple], |_, socket| chosen = socket.and_then(|s| s.inode)).ok()?;
+    chosen
+}

@@ -1,0 +1,327 @@
+//! Sees flows begin, and says whose sockets are at their ends, before these are gone.
+//!
+//! A look at the kernel takes place once a second; most connections are shorter. So a thread of its
+//! own is told of every new flow at once, asks for the socket at each end that is on this host, and
+//! for the process that holds it. It keeps nothing of a flow: what it saw is handed to the next look.
+
+mod ears;
+mod pursuit;
+mod urgency;
+mod worker;
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use foldhash::fast::RandomState;
+use rustix::event::{EventfdFlags, eventfd};
+
+use super::Source;
+use super::readers::Readers;
+use crate::monitor::Testimony;
+use crate::netns::{self, NetnsChoice, NetnsId, NetnsKey};
+use crate::processes::{Described, LabelBy, ProcessId};
+use crate::sockets::Inode;
+
+use ears::Ears;
+use worker::Worker;
+
+/// How long a look waits for what is still unread.
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// How many testimonies wait for a look. More than the kernel's table has entries is never needed;
+/// what comes beyond is counted as lost.
+const WAITING: usize = 500_000;
+
+type Map<K, V> = HashMap<K, V, RandomState>;
+
+/// What both threads know.
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    answered: Condvar,
+    /// Wakes the worker.
+    bell: OwnedFd,
+    /// Wakes whoever looks.
+    call: OwnedFd,
+    next_key: AtomicU32,
+    proc: PathBuf,
+    source: Source,
+    choice: NetnsChoice,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    commands: Vec<Command>,
+    /// How often an answer was asked for, and which of these is answered.
+    asked: u64,
+    answered: u64,
+    /// For the next look.
+    testimonies: Vec<Testimony>,
+    described: Map<ProcessId, Described>,
+    opened: Vec<Readers>,
+    left: Vec<NetnsKey>,
+    /// The namespaces that are watched.
+    known: Map<NetnsId, NetnsKey>,
+    /// Those that could not be gone into.
+    refused: HashSet<NetnsId, RandomState>,
+    lost: u64,
+}
+
+/// What the worker is to do.
+#[derive(Debug)]
+enum Command {
+    Listen(Box<Ears>),
+    /// Nobody seems to be in this namespace any more.
+    Leave(NetnsKey),
+    Listeners(Listeners),
+    /// Processes in other namespaces than the program's own.
+    Inhabitants(Map<u32, NetnsKey>),
+    LabelBy(Vec<LabelBy>),
+    Stop,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing in it can be half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens the namespace of `process`, unless it is watched already. Hands on what reads it and
+    /// what listens in it.
+    fn open(&self, id: NetnsId, process: u32) -> Option<(Readers, Option<Ears>)> {
+        let key = {
+            let mut state = self.state();
+            if state.known.contains_key(&id) || state.refused.contains(&id) {
+                return None;
+            }
+            let key = NetnsKey(self.next_key.fetch_add(1, Ordering::Relaxed));
+            state.known.insert(id, key);
+            key
+        };
+        let name = process.to_string();
+        let opened = netns::inside(&self.proc, &name, || {
+            // The process may have gone elsewhere meanwhile, and the thread with it.
+            let there = netns::of(Path::new("/proc"), "thread-self").ok();
+            if there.is_some_and(|there| there != id) {
+                return None;
+            }
+            let readers = Readers::open(self.source, key, Some(id), &self.proc, &name).ok()?;
+            Some((readers, Ears::open(key, self.source).ok()))
+        });
+        match opened {
+            Ok(Some(opened)) => return Some(opened),
+            // It has ended, or moved: the next look finds another one.
+            Ok(None) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(_) => drop(self.state().refused.insert(id)),
+        }
+        self.state().known.remove(&id);
+        None
+    }
+}
+
+/// Who accepts TCP connections.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Listeners {
+    /// The listening sockets that one process alone holds: who accepts there needs no asking.
+    pub(super) sole: Map<Inode, ProcessId>,
+    /// The processes that hold the others.
+    pub(super) acceptors: Vec<u32>,
+}
+
+/// What was seen since it was asked last.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    pub(super) testimonies: Vec<Testimony>,
+    /// Of each process in them.
+    pub(super) described: Map<ProcessId, Described>,
+    /// How often something was not seen because too much came at once.
+    pub(super) lost: u64,
+}
+
+/// The thread, as whoever looks sees it.
+#[derive(Debug)]
+pub(super) struct Witness {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+    /// Whether births are announced at all in the program's own namespace.
+    listens: bool,
+    listeners: Listeners,
+    inhabitants: Map<u32, NetnsKey>,
+}
+
+impl Witness {
+    /// Begins to watch the namespace of this thread and, as chosen, those of new processes.
+    ///
+    /// # Errors
+    /// If no thread, no descriptor or no procfs can be had.
+    pub(super) fn start(source: Source, choice: NetnsChoice, proc: &Path) -> io::Result<Witness> {
+        let descriptor = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+        let mut state = State::default();
+        let own = netns::of(proc, "self").ok();
+        state.known.extend(own.map(|own| (own, NetnsKey::OWN)));
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            answered: Condvar::new(),
+            bell: descriptor()?,
+            call: descriptor()?,
+            next_key: AtomicU32::new(NetnsKey::OWN.0 + 1),
+            proc: proc.to_owned(),
+            source,
+            choice,
+        });
+        let ears = Ears::open(NetnsKey::OWN, source)?;
+        let listens = ears.listens();
+        let mut worker = Worker::new(shared.clone(), proc)?;
+        worker.listen(ears)?;
+        let thread =
+            thread::Builder::new().name("witness".to_owned()).spawn(move || worker.run())?;
+        Ok(Witness {
+            shared,
+            thread: Some(thread),
+            listens,
+            listeners: Listeners::default(),
+            inhabitants: Map::default(),
+        })
+    }
+
+    /// Whether every flow that begins in the program's own namespace is seen, unless it is told
+    /// otherwise.
+    pub(super) fn listens(&self) -> bool {
+        self.listens
+    }
+
+    pub(super) fn label_by(&self, labels: Vec<LabelBy>) {
+        self.command(Command::LabelBy(labels));
+    }
+
+    /// Becomes readable when somebody ought to look: a namespace may have ended, and watching it
+    /// keeps it from going.
+    pub(super) fn events(&self) -> BorrowedFd<'_> {
+        self.shared.call.as_fd()
+    }
+
+    /// Whether somebody ought to look.
+    pub(super) fn is_calling(&self) -> bool {
+        take(&self.shared.call)
+    }
+
+    /// Network namespaces that were found by new processes in them.
+    pub(super) fn opened(&self) -> Vec<Readers> {
+        std::mem::take(&mut self.shared.state().opened)
+    }
+
+    /// Everything that was announced before this call.
+    pub(super) fn take(&self) -> Seen {
+        let mut state = self.shared.state();
+        state.asked += 1;
+        let asked = state.asked;
+        ring(&self.shared.bell);
+        let deadline = Instant::now() + SETTLE;
+        while state.answered < asked {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break; // a busy host: the rest comes with the next look
+            }
+            let waited = self.shared.answered.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Seen {
+            testimonies: std::mem::take(&mut state.testimonies),
+            described: std::mem::take(&mut state.described),
+            lost: std::mem::take(&mut state.lost),
+        }
+    }
+
+    /// Brings the namespaces up to date with those of `processes`. Returns those that nobody has
+    /// known until now, and calls `found` for every process in another one than the program's own.
+    pub(super) fn discover(
+        &mut self,
+        processes: impl Iterator<Item = (NetnsId, u32)>,
+        mut found: impl FnMut(NetnsKey, u32),
+    ) -> Vec<Readers> {
+        if self.shared.choice == NetnsChoice::Own {
+            return Vec::new();
+        }
+        let mut opened = Vec::new();
+        let mut inhabitants = Map::default();
+        for (id, pid) in processes {
+            let known = self.shared.state().known.get(&id).copied();
+            let key = match known {
+                Some(key) => key,
+                None => {
+                    let Some((readers, ears)) = self.shared.open(id, pid) else { continue };
+                    if let Some(ears) = ears {
+                        self.command(Command::Listen(Box::new(ears)));
+                    }
+                    let key = readers.key;
+                    opened.push(readers);
+                    key
+                }
+            };
+            if key != NetnsKey::OWN {
+                inhabitants.insert(pid, key);
+                found(key, pid);
+            }
+        }
+        if inhabitants != self.inhabitants {
+            self.command(Command::Inhabitants(inhabitants.clone()));
+            self.inhabitants = inhabitants;
+        }
+        opened
+    }
+
+    /// How many namespaces could not be gone into.
+    pub(super) fn refused(&self) -> usize {
+        self.shared.state().refused.len()
+    }
+
+    /// Nobody seems to be in a namespace any more. Whether it is left is for the thread to say, which
+    /// knows who has just gone there: see [`Witness::left`].
+    pub(super) fn leave(&self, key: NetnsKey) {
+        self.command(Command::Leave(key));
+    }
+
+    /// Namespaces that are not watched any more.
+    pub(super) fn left(&self) -> Vec<NetnsKey> {
+        std::mem::take(&mut self.shared.state().left)
+    }
+
+    pub(super) fn know_listeners(&mut self, listeners: Listeners) {
+        if listeners != self.listeners {
+            self.command(Command::Listeners(listeners.clone()));
+            self.listeners = listeners;
+        }
+    }
+
+    fn command(&self, command: Command) {
+        self.shared.state().commands.push(command);
+        ring(&self.shared.bell);
+    }
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        self.command(Command::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Makes an eventfd readable.
+fn ring(bell: &OwnedFd) {
+    // It is refused only where it would overflow: then it is readable anyway.
+    let _ = rustix::io::write(bell, &1u64.to_ne_bytes());
+}
+
+/// Whether an eventfd was readable; it is so no longer.
+fn take(bell: &OwnedFd) -> bool {
+    rustix::io::read(bell, &mut [0u8; 8]).is_ok()
+}

@@ -1,0 +1,197 @@
+//! Connections whose server has not accepted them yet, or whose socket nobody was seen to hold: asked
+//! again, at ever greater distances.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::time::{Duration, Instant};
+
+use foldhash::fast::RandomState;
+
+use crate::flow::{Flow, Tuple};
+use crate::netns::NetnsKey;
+
+/// How many are pursued. Beyond that the next look has to do.
+const MOST: usize = 8_192;
+/// The first distance: a quick server has accepted, answered and closed in fifty microseconds.
+const FIRST: Duration = Duration::from_micros(15);
+/// How often it is asked at this distance before that is doubled, and how often in all: over a fifth
+/// of a second.
+const EVEN: u32 = 6;
+const TRIES: u32 = 18;
+/// For how long the end of a handshake is waited for.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// One end of a flow that is to be asked for again.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    /// Whose table has the flow.
+    pub(super) netns: NetnsKey,
+    pub(super) flow: Flow,
+    /// 0 is the originator's end, 1 the responder's.
+    pub(super) side: usize,
+    /// Where the socket is looked for.
+    pub(super) at: NetnsKey,
+    /// How often it was asked for.
+    tries: u32,
+    /// Whether the kernel will tell when it is worth to ask.
+    waits: bool,
+}
+
+impl Wanted {
+    pub(super) fn new(netns: NetnsKey, flow: Flow, side: usize, at: NetnsKey) -> Wanted {
+        Wanted { netns, flow, side, at, tries: 0, waits: false }
+    }
+
+    /// The tuple out of its end.
+    pub(super) fn tuple(&self) -> Tuple {
+        if self.side == 0 { self.flow.original } else { self.flow.reply }
+    }
+}
+
+type Id = (NetnsKey, Tuple, usize);
+
+fn id(wanted: &Wanted) -> Id {
+    (wanted.netns, wanted.flow.original, wanted.side)
+}
+
+/// Who is pursued, in the order of time.
+#[derive(Debug, Default)]
+pub(super) struct Pursuit {
+    wanted: HashMap<Id, (Wanted, Instant), RandomState>,
+    /// With entries that don't hold any more among them.
+    order: BinaryHeap<Reverse<(Instant, Id)>>,
+}
+
+impl Pursuit {
+    /// Asks again after a moment, unless it was asked often enough.
+    pub(super) fn again(&mut self, mut wanted: Wanted, now: Instant) {
+        if wanted.tries < TRIES {
+            let due = now + FIRST * (1 << wanted.tries.saturating_sub(EVEN));
+            wanted.tries += 1;
+            self.put(wanted, due);
+        }
+    }
+
+    /// Asks again when its handshake is done.
+    pub(super) fn await_handshake(&mut self, wanted: Wanted, now: Instant) {
+        self.put(Wanted { waits: true, ..wanted }, now + HANDSHAKE);
+    }
+
+    fn put(&mut self, wanted: Wanted, due: Instant) {
+        if self.wanted.len() < MOST || self.wanted.contains_key(&id(&wanted)) {
+            self.order.push(Reverse((due, id(&wanted))));
+            self.wanted.insert(id(&wanted), (wanted, due));
+        }
+    }
+
+    /// The handshake of a flow is done: its server can accept it from now on.
+    pub(super) fn established(&mut self, netns: NetnsKey, flow: &Flow, now: Instant) {
+        let of_flow = (netns, flow.original, 1);
+        if let Some((wanted, _)) = self.wanted.get(&of_flow)
+            && wanted.waits
+        {
+            let wanted = Wanted { waits: false, ..*wanted };
+            self.put(wanted, now);
+        }
+    }
+
+    /// When the next one is due.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.order.peek().map(|Reverse((due, _))| *due)
+    }
+
+    /// Takes those that are due.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<Wanted> {
+        let mut taken = Vec::new();
+        while let Some(Reverse((due, id))) = self.order.peek().copied()
+            && due <= now
+        {
+            self.order.pop();
+            // Another time may have been set since.
+            if self.wanted.get(&id).is_some_and(|(_, set)| *set == due)
+                && let Some((wanted, _)) = self.wanted.remove(&id)
+                && !wanted.waits
+            {
+                taken.push(wanted);
+            }
+        }
+        taken
+    }
+
+    /// Forgets what belongs to a namespace.
+    pub(super) fn leave(&mut self, key: NetnsKey) {
+        self.wanted.retain(|_, (wanted, _)| wanted.netns != key && wanted.at != key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::{Address, CountedAt, Endpoint, Protocol, Status};
+
+    fn wanted(port: u16) -> Wanted {
+        let source = Endpoint::new(Address::from_v4([10, 0, 0, 1]), port);
+        let original = Tuple { protocol: Protocol::TCP, source, destination: source };
+        let flow = Flow {
+            zone: 0,
+            generation: None,
+            original,
+            reply: original.reversed(),
+            counters: None,
+            status: Status::default(),
+            counted_at: CountedAt::Path,
+            closed: false,
+            ended: false,
+        };
+        Wanted::new(NetnsKey::OWN, flow, 1, NetnsKey::OWN)
+    }
+
+    #[test]
+    fn it_is_asked_ever_less_often_and_not_for_ever() {
+        let mut pursuit = Pursuit::default();
+        let mut now = Instant::now();
+        let start = now;
+        pursuit.again(wanted(1), now);
+        let mut asked = 0;
+        while let Some(next) = pursuit.next() {
+            assert!(next > now);
+            assert!(pursuit.due(now).is_empty());
+            now = next;
+            for wanted in pursuit.due(now) {
+                asked += 1;
+                pursuit.again(wanted, now);
+            }
+        }
+        assert_eq!(asked, TRIES);
+        assert!(now - start < Duration::from_millis(250), "{:?}", now - start);
+        assert!(pursuit.wanted.is_empty());
+    }
+
+    #[test]
+    fn a_handshake_makes_it_due_at_once_and_without_one_it_is_given_up() {
+        let mut pursuit = Pursuit::default();
+        let now = Instant::now();
+        pursuit.await_handshake(wanted(1), now);
+        pursuit.await_handshake(wanted(2), now);
+        assert!(pursuit.due(now + HANDSHAKE / 2).is_empty());
+        pursuit.established(NetnsKey::OWN, &wanted(1).flow, now);
+        pursuit.established(NetnsKey::OWN, &wanted(3).flow, now);
+        let due = pursuit.due(now);
+        assert_eq!(due.len(), 1);
+        assert_eq!(due[0].flow, wanted(1).flow);
+        assert!(pursuit.due(now + HANDSHAKE).is_empty());
+        assert!(pursuit.wanted.is_empty() && pursuit.order.is_empty());
+    }
+
+    #[test]
+    fn what_is_pursued_is_bounded_and_ends_with_its_namespace() {
+        let mut pursuit = Pursuit::default();
+        let now = Instant::now();
+        for port in 0..=u16::MAX {
+            pursuit.again(wanted(port), now);
+        }
+        assert_eq!(pursuit.wanted.len(), MOST);
+        pursuit.leave(NetnsKey::OWN);
+        assert!(pursuit.due(now + HANDSHAKE).is_empty());
+    }
+}
