@@ -5,12 +5,14 @@
 //! test builds its own, counts the true bytes with nft, lets processes of known name move a known
 //! payload, and compares what the program shows. They need root, `ip`, `nft`, `conntrack`, `nsenter`
 //! and `/usr/bin/python3`; where one is missing a test prints `SKIPPED` and why, and with
-//! `BWMON_REQUIRE_NETNS=1` it fails instead.
+//! `BWMON_REQUIRE_NETNS=1` it fails instead. `floors`, one test for each of the `rows` that the bench
+//! `truth` plays too, also needs `cc` and the C library's static half.
 
 // The lint's exemption for tests knows functions marked #[test], not a harness around them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod netns;
+mod rows;
 mod run;
 mod screen;
 mod truth;
@@ -19,10 +21,12 @@ mod workload;
 mod cli;
 mod conservation;
 mod filters;
+mod floors;
 mod harness;
 mod hostile;
 mod lookback;
 mod loopback;
+mod namespaces;
 mod nat;
 mod pages;
 mod pipe;

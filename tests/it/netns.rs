@@ -20,8 +20,8 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub(crate) const WATCHED4: &str = "10.77.0.1";
 pub(crate) const PEER4: &str = "10.77.0.2";
@@ -38,7 +38,7 @@ pub(crate) struct Namespace {
 }
 
 impl Namespace {
-    fn new(name: String) -> Namespace {
+    pub(crate) fn new(name: String) -> Namespace {
         let namespace = Namespace { name };
         output(Command::new("ip").args(["netns", "add", &namespace.name]));
         namespace.run("ip link set lo up");
@@ -88,7 +88,7 @@ impl Namespace {
         self.run(&format!("sysctl -q -w {key}={value}"));
     }
 
-    fn address(&self, link: &str, address: &str) {
+    pub(crate) fn address(&self, link: &str, address: &str) {
         // Without nodad an IPv6 address is not usable for its first second.
         let flags = if address.contains(':') { " nodad" } else { "" };
         self.run(&format!("ip address add {address} dev {link}{flags}"));
@@ -111,6 +111,26 @@ pub(crate) struct Setup {
     pub(crate) accounting: bool,
     /// The third namespace.
     pub(crate) routed: bool,
+    /// No other test's namespaces meanwhile: for a program that looks into all of them.
+    pub(crate) alone: bool,
+}
+
+/// Who has namespaces now: many, or one alone.
+static TURNS: RwLock<()> = RwLock::new(());
+
+struct Turn {
+    _shared: Option<RwLockReadGuard<'static, ()>>,
+    _alone: Option<RwLockWriteGuard<'static, ()>>,
+}
+
+impl Turn {
+    fn take(alone: bool) -> Turn {
+        // A test that failed meanwhile has left nothing that matters to others.
+        Turn {
+            _shared: (!alone).then(|| TURNS.read().unwrap_or_else(PoisonError::into_inner)),
+            _alone: alone.then(|| TURNS.write().unwrap_or_else(PoisonError::into_inner)),
+        }
+    }
 }
 
 /// The namespaces of one test, and a directory that every user may read.
@@ -119,17 +139,25 @@ pub(crate) struct Net {
     pub(crate) peer: Namespace,
     pub(crate) far: Option<Namespace>,
     pub(crate) dir: PathBuf,
+    /// A number that no other `Net` of this test process has.
+    pub(crate) number: u32,
+    _turn: Turn,
 }
 
 impl Net {
     /// `watched` and `peer`, with tracking and accounting; `None` where that can't be had.
     pub(crate) fn new() -> Option<Net> {
-        Net::with(Setup { tracking: true, accounting: true, routed: false })
+        Net::with(Setup { tracking: true, accounting: true, routed: false, alone: false })
     }
 
     /// With `far` behind `watched`.
     pub(crate) fn routed() -> Option<Net> {
-        Net::with(Setup { tracking: true, accounting: true, routed: true })
+        Net::with(Setup { tracking: true, accounting: true, routed: true, alone: false })
+    }
+
+    /// As `new`, while no other test has any.
+    pub(crate) fn alone() -> Option<Net> {
+        Net::with(Setup { tracking: true, accounting: true, routed: false, alone: true })
     }
 
     pub(crate) fn with(setup: Setup) -> Option<Net> {
@@ -138,7 +166,9 @@ impl Net {
             return None;
         }
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let id = format!("{PREFIX}-{}-{}", process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let turn = Turn::take(setup.alone);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let id = format!("{PREFIX}-{}-{number}", process::id());
         let dir = std::env::temp_dir().join(&id);
         fs::create_dir(&dir).unwrap();
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
@@ -151,6 +181,8 @@ impl Net {
             peer: Namespace::new(format!("{id}-peer")),
             far: setup.routed.then(|| Namespace::new(format!("{id}-far"))),
             dir,
+            number,
+            _turn: turn,
         };
         net.join(&net.peer, "peer");
         net.watched.address("peer", &format!("{WATCHED4}/24"));
@@ -168,30 +200,25 @@ impl Net {
         }
         net.watched.set_sysctl("net.netfilter.nf_conntrack_acct", setup.accounting.into());
         if setup.tracking {
-            net.track();
+            track(&net.watched);
         }
         Some(net)
     }
 
-    /// Conntrack's hooks exist in a namespace only while some rule there needs them.
-    pub(crate) fn track(&self) {
-        self.watched.nft(
-            "table inet tracking {\n chain input {\n  type filter hook input priority 0\n  \
-             ct state new,established accept\n }\n}\n",
+    /// A pair of links: `link` in `watched`, and `watched` in the other.
+    pub(crate) fn join(&self, other: &Namespace, link: &str) {
+        // Made at both ends at once: a name of its own in the host's namespace might be taken. The
+        // addresses are given because of programs beside which ours is measured: one of them takes a
+        // frame to an address that begins with a 4 or a 6 for an IP packet.
+        let ends = [(link, &self.watched.name), ("watched", &other.name)];
+        let [here, there] = ends.map(|(link, namespace)| ["name", link, "netns", namespace]);
+        output(
+            Command::new("ip")
+                .args(["link", "add", "address", "02:00:00:00:00:01"])
+                .args(here)
+                .args(["type", "veth", "peer", "address", "02:00:00:00:00:02"])
+                .args(there),
         );
-    }
-
-    fn join(&self, other: &Namespace, link: &str) {
-        // Made at both ends at once: a name of its own in the host's namespace might be taken.
-        output(Command::new("ip").args(["link", "add", link, "netns", &self.watched.name]).args([
-            "type",
-            "veth",
-            "peer",
-            "name",
-            "watched",
-            "netns",
-            &other.name,
-        ]));
     }
 }
 
@@ -199,6 +226,14 @@ impl Drop for Net {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.dir);
     }
+}
+
+/// Conntrack's hooks exist in a namespace only while some rule there needs them.
+pub(crate) fn track(namespace: &Namespace) {
+    namespace.nft(
+        "table inet tracking {\n chain input {\n  type filter hook input priority 0\n  \
+         ct state new,established accept\n }\n}\n",
+    );
 }
 
 /// Says loudly that a test did not run; a failure where the environment demands that all run.

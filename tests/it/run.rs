@@ -27,8 +27,17 @@ pub(crate) fn here(args: &[&str]) -> Command {
     command
 }
 
+/// Makes a program watch only the namespace in which it runs: the others of a test stand for other
+/// hosts.
+pub(crate) const OWN: [&str; 2] = ["--netns", "own"];
+
 /// The program in a namespace, as root.
 pub(crate) fn inside(namespace: &Namespace, args: &[&str]) -> Command {
+    anywhere(namespace, &[&OWN, args].concat())
+}
+
+/// The same, watching every namespace of the host.
+pub(crate) fn anywhere(namespace: &Namespace, args: &[&str]) -> Command {
     let mut command = namespace.command(PROGRAM);
     command.args(args);
     command
@@ -36,7 +45,7 @@ pub(crate) fn inside(namespace: &Namespace, args: &[&str]) -> Command {
 
 /// The program in the watched namespace, through `setpriv` with these options.
 pub(crate) fn with_setpriv(net: &Net, setpriv: &[&str], args: &[&str]) -> Command {
-    program_with_setpriv(PROGRAM, net, setpriv, args)
+    program_with_setpriv(PROGRAM, net, setpriv, &[&OWN, args].concat())
 }
 
 /// The same for any program.

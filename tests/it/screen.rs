@@ -22,6 +22,20 @@ impl Refresh {
         self.starting_with(&format!("/usr/bin/python3 workload.py {name} "))
     }
 
+    /// The bytes on all lines of this name's processes, of either kind of workload.
+    pub(crate) fn named(&self, name: &str) -> Bytes {
+        let beginnings =
+            ["/usr/bin/python3 workload.py", "./short"].map(|program| format!("{program} {name} "));
+        let of_it = |line: &&Line| beginnings.iter().any(|b| line.command.starts_with(b));
+        self.lines.iter().filter(of_it).map(|line| line.bytes).sum()
+    }
+
+    /// The bytes on all lines of reasons.
+    pub(crate) fn unattributed(&self) -> Bytes {
+        let reasons = self.lines.iter().filter(|line| line.command.starts_with('('));
+        reasons.map(|line| line.bytes).sum()
+    }
+
     /// The bytes on the line of a reason, like `(forwarded)`.
     pub(crate) fn reason(&self, name: &str) -> Bytes {
         self.starting_with(name)

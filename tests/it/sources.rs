@@ -9,7 +9,7 @@ const ACCOUNTING: &str = "net.netfilter.nf_conntrack_acct";
 const WITHOUT_NET_ADMIN: &[&str] = &["--bounding-set=-net_admin", "--inh-caps=-net_admin"];
 
 fn net(tracking: bool, accounting: bool) -> Option<Net> {
-    Net::with(Setup { tracking, accounting, routed: false })
+    Net::with(Setup { tracking, accounting, routed: false, alone: false })
 }
 
 fn run(net: &Net, args: &[&str]) -> Finished {

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use crate::netns::{Net, PEER4};
+use crate::run::OWN;
 use crate::workload::Workload;
 
 struct Seen {
@@ -17,7 +18,8 @@ fn terminal(net: &Net, sizes: [[u16; 2]; 2], args: &[&str]) -> Seen {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/workloads/terminal.py");
     let mut command: Command = net.watched.command("/usr/bin/python3");
     command.arg(script).args(sizes.as_flattened().iter().map(u16::to_string));
-    let output = command.arg(env!("CARGO_BIN_EXE_runmonitor")).args(args).output().unwrap();
+    let output =
+        command.arg(env!("CARGO_BIN_EXE_runmonitor")).args(OWN).args(args).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let mut seen =
         Seen { frames: Default::default(), status: String::new(), termios: String::new() };

@@ -1,11 +1,12 @@
-//! Starts and commands the processes of `tests/workloads/workload.py`.
+//! Starts and commands the processes of `tests/workloads/workload.py` and `short.c`.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
-use std::process::{Child, ChildStdin, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{self, Child, ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -58,13 +59,39 @@ impl Workload {
         name: impl AsRef<OsStr>,
         role: &str,
     ) -> Workload {
-        let name = name.as_ref();
-        let what = format!("workload {} {role} in {}", name.to_string_lossy(), namespace.name);
-        let mut command = namespace.command("setpriv");
         // The interpreter by its path: a version manager's shim would fork. The script by its name
         // alone: the program under test cuts command lines, and the workload's name has to be seen.
-        command.args(setpriv).args(["/usr/bin/python3", "workload.py"]).arg(name);
-        command.args(role.split(' ')).current_dir(&net.dir);
+        let program = ["/usr/bin/python3", "workload.py"];
+        Workload::start_program(net, namespace, &[setpriv, &program].concat(), name.as_ref(), role)
+    }
+
+    /// Starts one of `short.c` and waits until it is set up.
+    pub(crate) fn start_short(
+        net: &Net,
+        namespace: &Namespace,
+        name: &str,
+        role: &str,
+    ) -> Workload {
+        let copy = net.dir.join("short");
+        if !copy.exists() {
+            // By another process, as `run::readable_copy`.
+            let mut install = Command::new("install");
+            let status = install.args(["-m", "755"]).args([short(), &copy]).status().unwrap();
+            assert!(status.success(), "no copy of short at {}", copy.display());
+        }
+        Workload::start_program(net, namespace, &["./short"], name.as_ref(), role)
+    }
+
+    fn start_program(
+        net: &Net,
+        namespace: &Namespace,
+        program: &[&str],
+        name: &OsStr,
+        role: &str,
+    ) -> Workload {
+        let what = format!("workload {} {role} in {}", name.to_string_lossy(), namespace.name);
+        let mut command = namespace.command("setpriv");
+        command.args(program).arg(name).args(role.split(' ')).current_dir(&net.dir);
         let errors = net.dir.join(format!("{}.stderr", fs::read_dir(&net.dir).unwrap().count()));
         let mut child = command
             .process_group(0)
@@ -166,4 +193,24 @@ impl Drop for Workload {
         let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
         let _ = self.child.wait();
     }
+}
+
+/// `short.c`, compiled once.
+fn short() -> &'static Path {
+    static SHORT: OnceLock<PathBuf> = OnceLock::new();
+    SHORT.get_or_init(|| {
+        // Test processes may run side by side: each makes its own, and the last one stays.
+        let short = Path::new(env!("CARGO_TARGET_TMPDIR")).join("short");
+        let [source, made] =
+            ["c", "made"].map(|end| short.with_extension(format!("{}.{end}", process::id())));
+        fs::write(&source, include_str!("../workloads/short.c")).unwrap();
+        // Static: a process that is to live a millisecond has no time to look for libraries.
+        let mut cc = Command::new("cc");
+        cc.args(["-O2", "-Wall", "-Wextra", "-static", "-pthread", "-o"]).args([&made, &source]);
+        let result = cc.output().unwrap_or_else(|error| panic!("{cc:?}: {error}"));
+        assert!(result.status.success(), "{cc:?}\n{}", String::from_utf8_lossy(&result.stderr));
+        fs::remove_file(source).unwrap();
+        fs::rename(made, &short).unwrap();
+        short
+    })
 }

@@ -3,9 +3,9 @@
     workload.py NAME ROLE [KEY=VALUE]...
 
 NAME only makes the command line recognisable; it stands first because the program under test
-cuts command lines. Set up, a role prints READY. It obeys lines on stdin (go, close, reset, quit)
-and ends at stdin's end; whatever happens, it ends after a minute. A client's `go` is one
-exchange, after which it prints `DONE SENT RECEIVED`: its payload bytes so far.
+cuts command lines. The process is called so too. Set up, a role prints READY. It obeys lines on
+stdin (go, close, reset, quit) and ends at stdin's end; whatever happens, it ends after a minute. A
+client's `go` is one exchange, after which it prints `DONE SENT RECEIVED`: its payload bytes so far.
 
 TCP: the client announces an exchange in a header, both sides then send at once, and the server
 ends it with one byte more when it has everything. So a client sends HEADER.size + up and receives
@@ -52,6 +52,12 @@ class Commands:
         return line.decode()
 
 
+def call(name):
+    """Names this process where no command line is looked at."""
+    with open("/proc/self/comm", "wb", buffering=0) as comm:
+        comm.write(name[:15])
+
+
 def rename(old, new):
     """Changes this process's command line where the kernel reads it."""
     old, new = os.fsencode(old), os.fsencode(new)
@@ -71,7 +77,9 @@ def fork(name, index):
     pid = os.fork()
     if pid == 0:
         signal.alarm(LIFE)
-        rename(name, name.removesuffix("parent") + f"child{index}")
+        renamed = name.removesuffix("parent") + f"child{index}"
+        rename(name, renamed)
+        call(os.fsencode(renamed))
     return pid
 
 
@@ -137,6 +145,8 @@ def listener(options):
     host = options.get("host", "0.0.0.0")
     sock = socket.socket(family(host), socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if options.get("mode") == "reuseport":
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     if family(host) == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, "dual" not in options)
     sock.bind((host, int(options["port"])))
@@ -144,9 +154,32 @@ def listener(options):
     return sock
 
 
+def reuseport_workers(name, options):
+    listeners = [listener(options) for _ in range(int(options["workers"]))]
+    for index, listening in enumerate(listeners):
+        if fork(name, index) == 0:
+            for other in listeners:
+                if other is not listening:
+                    other.close()
+            while True:
+                sock, _ = listening.accept()
+                say("ACCEPTED", f"child{index}")
+                # The kernel chose the socket, whether or not its worker is busy.
+                threading.Thread(target=serve, args=[sock], daemon=True).start()
+    for listening in listeners:
+        listening.close()
+
+
 def tcp_server(name, options):
-    """mode=plain: one connection at a time; threaded; forking; preforked (workers=N)."""
+    """mode=plain: one connection at a time; threaded; forking; preforked (workers=N), all at one
+    listening socket; reuseport (workers=N), each at its own."""
     mode = options.get("mode", "plain")
+    if mode == "reuseport":
+        reuseport_workers(name, options)
+        say("READY")
+        while commands.read() != "quit":
+            pass
+        return
     listening = listener(options)
     if mode == "preforked":
         for index in range(int(options["workers"])):
@@ -253,20 +286,22 @@ def datagram_socket(host, options):
 
 
 def udp_server(name, options):
-    """Answers each datagram with reply= bytes. sockets=N of them on one port; connect: to the
-    sender of the first datagram."""
+    """Answers each datagram with reply= bytes, and on `go` says how much that was. sockets=N of them on
+    each of ports=N ports from port= on; connect: to the sender of the first datagram."""
     host = options.get("host", "0.0.0.0")
+    first, ports = int(options["port"]), int(options.get("ports", 1))
     socks = []
-    for _ in range(int(options.get("sockets", 1))):
+    for port in [*range(first, first + ports)] * int(options.get("sockets", 1)):
         sock = datagram_socket(host, options)
         if "reuseport" in options:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family(host) == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, "dual" not in options)
-        sock.bind((host, int(options["port"])))
+        sock.bind((host, port))
         socks.append(sock)
     reply = BLOCK[: int(options.get("reply", 0))]
     connect = "connect" in options
+    sent = received = 0
     say("READY")
     while True:
         readable, _, _ = select.select([commands, *socks], [], [])
@@ -274,20 +309,23 @@ def udp_server(name, options):
             if ready is commands:
                 if commands.read() == "quit":
                     return
+                say("DONE", sent, received)
                 continue
-            _, address = ready.recvfrom(len(BLOCK))
+            data, address = ready.recvfrom(len(BLOCK))
+            received += len(data)
             if connect:
                 ready.connect(address)
                 connect = False
             if reply:
-                ready.sendto(reply, address)
+                sent += ready.sendto(reply, address)
 
 
 def udp_client(name, options):
     """count= datagrams of size= bytes from each of sockets= sockets, spread over seconds=, a reply
-    of reply= bytes to each. connected: by connect(), else by sendto() on a bound socket."""
+    of reply= bytes to each. connected: by connect(), else by sendto() on a bound socket, to ports=N
+    ports in turn."""
     host, count = options["host"], int(options["count"])
-    address = (host, int(options["port"]))
+    address, ports = (host, int(options["port"])), int(options.get("ports", 1))
     size, reply = int(options["size"]), int(options.get("reply", 0))
     seconds = float(options.get("seconds", 0))
     socks = [datagram_socket(host, options) for _ in range(int(options.get("sockets", 1)))]
@@ -309,7 +347,7 @@ def udp_client(name, options):
                 if "connected" in options:
                     sent += sock.send(BLOCK[:size])
                 else:
-                    sent += sock.sendto(BLOCK[:size], address)
+                    sent += sock.sendto(BLOCK[:size], (host, address[1] + index % ports))
                 if reply:
                     sock.settimeout(5)
                     received += len(sock.recv(len(BLOCK)))
@@ -352,6 +390,7 @@ ROLES = {
 
 if __name__ == "__main__":
     signal.alarm(LIFE)
+    call(os.fsencode(sys.argv[1]))
     commands = Commands()
     ROLES[sys.argv[2]](
         sys.argv[1], dict(word.partition("=")[::2] for word in sys.argv[3:])

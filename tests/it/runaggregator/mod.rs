@@ -13,7 +13,7 @@ use rustix::process::Signal;
 
 use crate::netns::Net;
 use crate::pipe::rig::{LOCAL, Remote, connect, eventually};
-use crate::run::Running;
+use crate::run::{OWN, Running};
 use crate::runpipe::{free_port, listens};
 use crate::workload::DEADLINE;
 
@@ -84,7 +84,7 @@ impl Drop for Dir {
 /// The program in the watched namespace, its files beside the workloads' script.
 fn inside(net: &Net, args: &[&str]) -> Command {
     let mut command = net.watched.command(PROGRAM);
-    command.args(args).current_dir(&net.dir);
+    command.args(OWN).args(args).current_dir(&net.dir);
     command
 }
 
@@ -180,7 +180,7 @@ impl Aggregator {
         for pair in refreshes.windows(2) {
             let [begin, end] = [&pair[0], &pair[1]].map(|r| self.running.stdout_arrival(r.end));
             let seen = (end - begin).as_secs_f64();
-            let is_regular = (seen / self.interval - 1.0).abs() < 0.5;
+            let is_regular = (seen / self.interval - 1.0).abs() < 0.1;
             let seconds = if is_regular { self.interval } else { seen };
             for line in pair[1].lines.iter().filter(|line| chosen(&line.name)) {
                 sums[0] += line.received * 1024.0 * seconds;

@@ -1,0 +1,94 @@
+//! How much of what is true `runmonitor` has to show under the right name, row by row; and that no
+//! byte is lost or told twice in any of them.
+
+use std::time::Duration;
+
+use crate::rows::{ROWS, Size};
+
+/// Percent of what lives three seconds or more, wherever it lives.
+const LASTING: f64 = 99.9;
+/// Of short connections of processes that last.
+const SHORT: f64 = 99.0;
+
+/// Of connections that live for no longer than it takes to wake a thread.
+const QUICK: f64 = 75.0;
+
+/// How long the figures may take to come right. The longest interval between refreshes is 5 s.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+fn hold(name: &str, floor: f64) {
+    let row = ROWS.iter().copied().flatten().find(|row| row.name == name).unwrap();
+    let mut running = None;
+    let played = row.play(Size::Small, |net| running = Some(row.monitor(net, "conntrack")));
+    let (Some(played), Some(mut running)) = (played, running) else { return };
+    let verdict = played.judge(&mut running, floor, PATIENCE);
+    if !(verdict.worst.holds(floor) && verdict.is_conserved()) {
+        running.fail(&format!(
+            "{}: at least {floor} % and at most 100.1 %, each way\n  got       {} %, together {} %{}\n  \
+             all lines {}, of {}\n  {}",
+            row.title,
+            verdict.worst,
+            verdict.right,
+            verdict.details,
+            verdict.sum,
+            verdict.expected,
+            played.note.as_deref().unwrap_or_default()
+        ));
+    }
+    running.stop();
+}
+
+macro_rules! floors {
+    ($($name:ident: $floor:expr,)*) => {
+        $(
+            #[test]
+            fn $name() {
+                hold(stringify!($name), $floor);
+            }
+        )*
+
+        #[test]
+        fn every_row_has_a_floor() {
+            let rows: Vec<&str> = ROWS.iter().copied().flatten().map(|row| row.name).collect();
+            let mut floors = [$(stringify!($name)),*];
+            let mut sorted = rows.clone();
+            sorted.sort_unstable();
+            floors.sort_unstable();
+            assert_eq!(sorted, floors);
+        }
+    };
+}
+
+floors! {
+    tcp: LASTING,
+    tcp6: LASTING,
+    udp_connected: LASTING,
+    udp_unconnected: LASTING,
+    flush: LASTING,
+    churn: SHORT,
+    churn_quick: QUICK,
+    resets: SHORT,
+    burst: SHORT,
+    reuse_reset: SHORT,
+    reuse_close: SHORT,
+    processes_5ms: 95.0,
+    processes_1ms: 80.0,
+    processes_1ms_busy: 80.0,
+    threaded: LASTING,
+    forking: LASTING,
+    preforked: LASTING,
+    reuseport: LASTING,
+    threaded_short: SHORT,
+    forking_short: 95.0,
+    preforked_short: SHORT,
+    reuseport_short: SHORT,
+    mapped: LASTING,
+    port_range: LASTING,
+    redirected: LASTING,
+    loopback: LASTING,
+    container_client: LASTING,
+    container_tracks: LASTING,
+    container_server: LASTING,
+    container_server_short: SHORT,
+    container_brief: SHORT,
+}

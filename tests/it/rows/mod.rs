@@ -1,0 +1,181 @@
+//! Workloads of which the true bytes and their processes are known, each defined once: for the
+//! floors under what `runmonitor` has to see (`floors`), and for the table of
+//! `cargo bench --bench truth`.
+//!
+//! A row sets its stage in namespaces of its own, lets the program under measure begin, and plays.
+//! What it says afterwards is whose the bytes of which counter were.
+
+mod clients;
+mod containers;
+mod servers;
+pub(crate) mod verdict;
+
+use std::any::Any;
+use std::collections::BTreeMap;
+
+use crate::netns::{Net, PEER4};
+use crate::run::{Running, anywhere, inside};
+use crate::truth::{Bytes, Count, Truth};
+use crate::workload::Workload;
+
+/// All rows, in the order of the table.
+pub(crate) const ROWS: [&[Row]; 3] = [clients::ROWS, servers::ROWS, containers::ROWS];
+
+/// One workload.
+pub(crate) struct Row {
+    /// For the code.
+    pub(crate) name: &'static str,
+    /// For the table.
+    pub(crate) title: &'static str,
+    /// Whether it says something only while nothing else disturbs it.
+    pub(crate) delicate: bool,
+    /// Whether some process under measure is in another network namespace than the program.
+    elsewhere: bool,
+    /// The length of an IP header.
+    header: u64,
+    /// Seconds between two refreshes.
+    interval: &'static str,
+    play: fn(&mut Stage<'_>),
+}
+
+impl Row {
+    const fn new(name: &'static str, title: &'static str, play: fn(&mut Stage<'_>)) -> Row {
+        Row { name, title, delicate: false, elsewhere: false, header: 20, interval: "1", play }
+    }
+
+    const fn ipv6(self) -> Row {
+        Row { header: 40, ..self }
+    }
+
+    const fn delicate(self) -> Row {
+        Row { delicate: true, ..self }
+    }
+
+    const fn elsewhere(self) -> Row {
+        Row { elsewhere: true, ..self }
+    }
+
+    const fn every(self, interval: &'static str) -> Row {
+        Row { interval, ..self }
+    }
+
+    /// Sets the stage, calls `begin` for the program to be started and ready, and plays. `None`
+    /// where there can't be such a stage.
+    pub(crate) fn play(&self, size: Size, mut begin: impl FnMut(&Net)) -> Option<Played> {
+        let net = if self.elsewhere || self.delicate { Net::alone() } else { Net::new() }?;
+        let mut stage = Stage {
+            net: &net,
+            size,
+            begin: &mut begin,
+            truth: None,
+            owners: Vec::new(),
+            kept: Vec::new(),
+            note: None,
+        };
+        (self.play)(&mut stage);
+        let counters = stage.truth.expect("a row counts");
+        let (truth, packets) = (counters.settled(), counters.packets());
+        let Stage { owners, kept, note, .. } = stage;
+        let Row { elsewhere, header, .. } = *self;
+        Some(Played { truth, packets, owners, note, elsewhere, header, _kept: kept, _net: net })
+    }
+
+    /// Starts `runmonitor` as it is to be run for this row, its first refresh done.
+    pub(crate) fn monitor(&self, net: &Net, source: &str) -> Running {
+        let args = ["--source", source, "--unattributed", "--interval", self.interval];
+        // What helps the test is on this host as well: other namespaces are others' hosts here.
+        let command = if self.elsewhere { anywhere } else { inside };
+        let mut running = Running::start(command(&net.watched, &args));
+        running.refreshes(1);
+        running
+    }
+}
+
+/// How much of everything.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Size {
+    /// For tests, which have seconds.
+    Small,
+    /// For the table.
+    Full,
+}
+
+/// Whose the bytes of some counters are.
+struct Owner {
+    name: String,
+    counts: Vec<String>,
+}
+
+/// What a row works with.
+pub(crate) struct Stage<'a> {
+    net: &'a Net,
+    size: Size,
+    begin: &'a mut dyn FnMut(&Net),
+    truth: Option<Truth<'a>>,
+    owners: Vec<Owner>,
+    kept: Vec<Box<dyn Any>>,
+    note: Option<String>,
+}
+
+impl<'a> Stage<'a> {
+    /// The true bytes of this row are these.
+    fn count(&mut self, counts: &[Count<'_>]) {
+        self.truth = Some(Truth::start(&self.net.watched, counts));
+    }
+
+    /// The stage is set: the program under measure is started, and has looked once.
+    fn begin(&mut self) {
+        (self.begin)(self.net);
+    }
+
+    /// The processes of this name have the bytes of these counters.
+    fn owns<S: Into<String>>(
+        &mut self,
+        name: impl Into<String>,
+        counts: impl IntoIterator<Item = S>,
+    ) {
+        let counts = counts.into_iter().map(Into::into).collect();
+        self.owners.push(Owner { name: name.into(), counts });
+    }
+
+    /// What has to be there until the figures are read.
+    fn keep(&mut self, kept: impl Any) {
+        self.kept.push(Box::new(kept));
+    }
+
+    /// One size for the table, another for tests.
+    fn sized(&self, full: u32, small: u32) -> u32 {
+        if self.size == Size::Full { full } else { small }
+    }
+
+    /// A server at the peer's port 9000 that serves one connection after the other.
+    fn serve_at_peer(&mut self, role: &str) {
+        let net = self.net;
+        self.keep(Workload::start_short(
+            net,
+            &net.peer,
+            "far",
+            &format!("server port=9000 {role}"),
+        ));
+    }
+
+    /// A client of `short.c` here, of the peer's server.
+    fn short_client(&self, name: &str, role: &str, options: &str) -> Workload {
+        let net = self.net;
+        let role = format!("{role} host={PEER4} port=9000 {options}");
+        Workload::start_short(net, &net.watched, name, &role)
+    }
+}
+
+/// A row after it was played; its processes and namespaces are there as long as this is.
+pub(crate) struct Played {
+    truth: BTreeMap<String, Bytes>,
+    packets: BTreeMap<String, Bytes>,
+    owners: Vec<Owner>,
+    /// Something to be said of this time.
+    pub(crate) note: Option<String>,
+    elsewhere: bool,
+    header: u64,
+    _kept: Vec<Box<dyn Any>>,
+    _net: Net,
+}

@@ -1,0 +1,163 @@
+//! What a program showed of a row beside what was true.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use super::{Owner, Played};
+use crate::run::Running;
+use crate::screen::Refresh;
+use crate::truth::Bytes;
+
+/// From here on, in percent, it is too much.
+const TOO_MUCH: f64 = 100.1;
+
+/// Percent of the true bytes, each direction.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Share {
+    pub(crate) received: f64,
+    pub(crate) sent: f64,
+}
+
+impl Share {
+    fn of(got: Bytes, truth: Bytes) -> Share {
+        let percent = |got: u64, truth: u64| 100.0 * got as f64 / truth as f64;
+        Share {
+            received: percent(got.received, truth.received),
+            sent: percent(got.sent, truth.sent),
+        }
+    }
+
+    /// Neither direction has less than the floor nor more than a thousandth too much.
+    pub(crate) fn holds(self, floor: f64) -> bool {
+        [self.received, self.sent].iter().all(|share| (floor..=TOO_MUCH).contains(share))
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rounded = |share: f64| (share * 10.0).round() / 10.0;
+        let (received, sent) = (rounded(self.received), rounded(self.sent));
+        if received == sent { write!(f, "{received}") } else { write!(f, "{received} / {sent}") }
+    }
+}
+
+/// What a program takes for the bytes of so many IP bytes in so many packets, each with an IP header
+/// of that length.
+pub(crate) type Unit = fn(bytes: u64, packets: u64, header: u64) -> u64;
+
+/// What `runmonitor` showed.
+pub(crate) struct Verdict {
+    /// Of the owner for whom it is furthest from the truth.
+    pub(crate) worst: Share,
+    /// Of all bytes, those with their owner.
+    pub(crate) right: Share,
+    /// All lines together; what they would be if no byte were lost or told twice.
+    pub(crate) sum: Bytes,
+    pub(crate) expected: Bytes,
+    /// Owner by owner.
+    pub(crate) details: String,
+}
+
+impl Verdict {
+    pub(crate) fn is_conserved(&self) -> bool {
+        self.sum == self.expected
+    }
+}
+
+impl Played {
+    /// The share of the owner for whom it is furthest from the truth, in each direction, by what a
+    /// program showed of each name.
+    fn worst(&self, got: impl Fn(&str) -> Bytes) -> Share {
+        let further = |one: f64, other: f64| {
+            if (one - 100.0).abs() > (other - 100.0).abs() { one } else { other }
+        };
+        self.owners.iter().fold(Share { received: 100.0, sent: 100.0 }, |worst, owner| {
+            let share = Share::of(got(&owner.name), self.truth_of(&owner.counts));
+            Share {
+                received: further(share.received, worst.received),
+                sent: further(share.sent, worst.sent),
+            }
+        })
+    }
+
+    /// The share of all bytes that a program gave to their owner; where it showed more than there
+    /// are, what it showed.
+    pub(crate) fn right(&self, unit: Unit, got: impl Fn(&str) -> Bytes) -> Share {
+        let (mut right, mut shown, mut truths) = <(Bytes, Bytes, Bytes)>::default();
+        for owner in &self.owners {
+            let (got, truth) = (got(&owner.name), self.truth_in(unit, &owner.counts));
+            right = right + Bytes::new(got.received.min(truth.received), got.sent.min(truth.sent));
+            shown = shown + got;
+            truths = truths + truth;
+        }
+        let (right, shown) = (Share::of(right, truths), Share::of(shown, truths));
+        let of = |right: f64, shown: f64| if shown > TOO_MUCH { shown } else { right };
+        Share { received: of(right.received, shown.received), sent: of(right.sent, shown.sent) }
+    }
+
+    fn truth_of(&self, counts: &[String]) -> Bytes {
+        counts.iter().map(|count| self.truth[count]).sum()
+    }
+
+    fn truth_in(&self, unit: Unit, counts: &[String]) -> Bytes {
+        let truth = self.truth_of(counts);
+        let packets: Bytes = counts.iter().map(|count| self.packets[count]).sum();
+        Bytes::new(
+            unit(truth.received, packets.received, self.header),
+            unit(truth.sent, packets.sent, self.header),
+        )
+    }
+
+    /// Looks at what the program shows until the floor holds and no byte is missing, or for so long.
+    pub(crate) fn judge(&self, running: &mut Running, floor: f64, patience: Duration) -> Verdict {
+        let first = running.refreshes(1).swap_remove(0);
+        let deadline = Instant::now() + patience;
+        loop {
+            // Where refreshes are rare, one that was begun before is as good if it shows all.
+            let so_far = running.refreshes(0).len();
+            let last = running.refreshes(so_far + 1).swap_remove(so_far);
+            let verdict = self.compare(&first, &last);
+            let good = verdict.worst.holds(floor) && verdict.is_conserved();
+            if good || Instant::now() > deadline {
+                return verdict;
+            }
+        }
+    }
+
+    fn compare(&self, first: &Refresh, last: &Refresh) -> Verdict {
+        let mut details = String::new();
+        for Owner { name, counts } in &self.owners {
+            let (truth, got) = (self.truth_of(counts), last.named(name));
+            details += &format!("\n  {name}: {got}, of {truth}");
+        }
+        let sum = if self.elsewhere {
+            // The program sees whatever else there is on this host. Other processes' lines are
+            // theirs, also that of the row's own peer; what has no name is the row's, unless it was
+            // there before.
+            let named: Bytes = self.owners.iter().map(|owner| last.named(&owner.name)).sum();
+            let (before, after) = (first.unattributed(), last.unattributed());
+            let since = Bytes::new(
+                after.received.saturating_sub(before.received),
+                after.sent.saturating_sub(before.sent),
+            );
+            named + since
+        } else {
+            last.lines.iter().map(|line| line.bytes).sum()
+        };
+        let expected = self.truth.values().copied().sum();
+        let worst = self.worst(|name| last.named(name));
+        let right = self.right(|bytes, _, _| bytes, |name| last.named(name));
+        Verdict { worst, right, sum, expected, details }
+    }
+}
+
+#[test]
+fn shares_are_percent_and_floors_hold_both_ways() {
+    let shown = |got: u64, sent: u64| Share::of(Bytes::new(got, sent), Bytes::new(10_000, 500));
+    assert_eq!(shown(10_000, 500).to_string(), "100");
+    assert_eq!(shown(9_990, 500).to_string(), "99.9 / 100");
+    assert_eq!(shown(10_010, 0).to_string(), "100.1 / 0");
+    assert!(shown(9_990, 500).holds(99.9));
+    assert!(!shown(9_989, 500).holds(99.9));
+    assert!(!shown(10_011, 500).holds(99.9));
+}
