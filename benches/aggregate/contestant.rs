@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::{bail, ensure};
 use bwmon::aggregator::{Aggregator, Meter};
 use bwmon::ledger::{Ledger, Options};
+use bwmon::netns::NetnsChoice;
 use bwmon::watch::{Looked, Source, Watch};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -56,7 +57,7 @@ impl Contestant {
             Some(_) => Some(50),
             None => bail!("{name:?} is none of them"),
         };
-        let mut watch = Watch::open(Source::Conntrack, true, Path::new("/proc"))?;
+        let mut watch = Watch::open(Source::Conntrack, NetnsChoice::Own, true, Path::new("/proc"))?;
         let mut ledger = Ledger::new(Options::default());
         let (look, looked) = cost(|| watch.look(&mut ledger));
         check(&looked?)?;

@@ -16,9 +16,13 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod contestant;
+#[path = "../common/joined.rs"]
+mod joined;
 mod measure;
 mod rules;
 mod scene;
+#[path = "../common/talking.rs"]
+mod talking;
 #[path = "../common/tracked.rs"]
 mod tracked;
 

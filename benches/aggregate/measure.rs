@@ -9,7 +9,8 @@ use anyhow::{Context, ensure};
 use crate::common::summary;
 use crate::contestant::{BASELINE, Contestant};
 use crate::rules::{self, ALERTS, COMMAND_LINES, GROUP_RULES};
-use crate::scene::{MORE, say};
+use crate::scene::MORE;
+use crate::talking::say;
 
 /// Refreshes that aren't counted: names are new to the alerts, and means are not yet over the whole
 /// of their windows.

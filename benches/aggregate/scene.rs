@@ -1,23 +1,22 @@
 //! Five thousand processes that each have a connection, and somebody at its other end.
 
-use std::io::{self, BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
+use std::io::{self, Write};
+use std::net::{SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
-use std::process::{ChildStdout, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::common::{Piped, inside, output, run, until_closed};
+use crate::common::{inside, output, until_closed};
+use crate::joined::{Joined, THERE};
 use crate::rules::command_line;
-use crate::tracked::Namespace;
+use crate::talking::{READY, Talking, say};
 
-const HERE: &str = "192.0.2.1/24";
-const THERE: &str = "192.0.2.2/24";
-const SERVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 2), 443);
+const SERVER: SocketAddrV4 = SocketAddrV4::new(THERE, 443);
 /// What every connection gets at once.
 const MESSAGE: [u8; 100] = [b'!'; 100];
 /// For acknowledgements that are put off.
@@ -25,39 +24,8 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// In seconds: should everything else fail that ends them.
 const LIFETIME: &str = "300";
 
-/// What roles say when they have done what they were asked for, and `measure` to ask for more.
-const READY: &str = "ready";
+/// What `measure` says to ask for more.
 pub(crate) const MORE: &str = "more";
-
-/// A role that answers.
-struct Talking {
-    piped: Piped,
-    said: BufReader<ChildStdout>,
-}
-
-impl Talking {
-    fn spawn(arguments: &[&str], namespace: &Namespace) -> anyhow::Result<Talking> {
-        let mut piped = Piped::spawn(arguments, Some(&namespace.path))?;
-        let said = BufReader::new(piped.child.stdout.take().context("no pipe")?);
-        Ok(Talking { piped, said })
-    }
-
-    fn line(&mut self) -> anyhow::Result<Option<String>> {
-        let mut line = String::new();
-        self.said.read_line(&mut line)?;
-        Ok(line.strip_suffix('\n').map(str::to_owned))
-    }
-
-    fn wait_until_ready(&mut self) -> anyhow::Result<()> {
-        ensure!(self.line()?.as_deref() == Some(READY), "somebody ended early");
-        Ok(())
-    }
-
-    fn tell(&mut self) -> anyhow::Result<()> {
-        self.piped.child.stdin.as_mut().context("no pipe")?.write_all(b"\n")?;
-        Ok(())
-    }
-}
 
 /// The traffic, for as long as this lives.
 pub(crate) struct Scene {
@@ -66,8 +34,7 @@ pub(crate) struct Scene {
     /// In the order in which they are dropped.
     _crowd: Talking,
     server: Talking,
-    here: Namespace,
-    _there: Namespace,
+    joined: Joined,
 }
 
 impl Scene {
@@ -76,32 +43,26 @@ impl Scene {
         let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
         setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
 
-        let there_name = format!("bwmon-bench-{}-there", std::process::id());
-        let there = Namespace::begin(&there_name, "")?;
-        let here = Namespace::tracking(processes)?;
-        let link = ["link", "add", "bench", "type", "veth", "peer", "bench", "netns", &there_name];
-        run(inside(&here.path, "ip").args(link))?;
-        for (namespace, address) in [(&here, HERE), (&there, THERE)] {
-            run(inside(&namespace.path, "ip").args(["addr", "add", address, "dev", "bench"]))?;
-            run(inside(&namespace.path, "ip").args(["link", "set", "bench", "up"]))?;
-        }
+        let joined = Joined::new(processes)?;
         let number = processes.to_string();
-        let mut server = Talking::spawn(&["server", &number], &there)?;
+        let mut server = Talking::spawn(&["server", &number], &joined.there.path)?;
         server.wait_until_ready()?;
-        let mut crowd = Talking::spawn(&["crowd", &number], &here)?;
+        let mut crowd = Talking::spawn(&["crowd", &number], &joined.here.path)?;
         crowd.wait_until_ready()?;
         server.wait_until_ready()?;
 
-        let sockets = output(inside(&here.path, "ss").args(["-Htn", "state", "established"]))?;
+        let sockets =
+            output(inside(&joined.here.path, "ss").args(["-Htn", "state", "established"]))?;
         let sockets = sockets.lines().count();
         ensure!(sockets == processes, "{sockets} sockets are connected, not {processes}");
         let census = format!("{processes} processes with a command line and a connection each");
-        Ok(Scene { census, _crowd: crowd, server, here, _there: there })
+        Ok(Scene { census, _crowd: crowd, server, joined })
     }
 
     /// Runs `measure` with these arguments, shows what it prints, and sends when it asks for it.
     pub(crate) fn measure(&mut self, arguments: &[&str]) -> anyhow::Result<()> {
-        let mut measure = Talking::spawn(&[&["measure"], arguments].concat(), &self.here)?;
+        let mut measure =
+            Talking::spawn(&[&["measure"], arguments].concat(), &self.joined.here.path)?;
         while let Some(line) = measure.line()? {
             if line == MORE {
                 self.server.tell()?;
@@ -116,12 +77,6 @@ impl Scene {
         ensure!(status.success(), "measure: {status}");
         Ok(())
     }
-}
-
-pub(crate) fn say(word: &str) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    writeln!(stdout, "{word}")?;
-    stdout.flush()
 }
 
 /// Accepts so many connections, and sends to all of them for each line that it reads.

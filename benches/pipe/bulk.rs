@@ -2,10 +2,8 @@
 
 use std::process::Command;
 
-use anyhow::Context;
-use serde_json::Value;
-
 use crate::figures::{Effort, Figure, Group, Section};
+use crate::iperf3::received;
 use crate::peers::Forwarder;
 use crate::server::{Server, client};
 use crate::stage::{BULK, Stage};
@@ -56,11 +54,4 @@ fn measure(forwarder: &Forwarder, effort: Effort) -> anyhow::Result<Vec<Figure>>
     }
     speeds.append(&mut costs);
     Ok(speeds)
-}
-
-/// How many bytes arrived in how many seconds.
-fn received(said: &str) -> anyhow::Result<(f64, f64)> {
-    let report: Value = serde_json::from_str(said)?;
-    let number = |name: &str| report["end"]["sum_received"][name].as_f64();
-    number("bytes").zip(number("seconds")).with_context(|| format!("iperf3: {}", report["error"]))
 }

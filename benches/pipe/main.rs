@@ -23,8 +23,14 @@ mod common;
 
 mod bulk;
 mod figures;
+#[path = "../common/found.rs"]
+mod found;
 mod hold;
 mod idle;
+#[path = "../common/iperf3.rs"]
+mod iperf3;
+#[path = "../common/members.rs"]
+mod members;
 mod options;
 mod peers;
 mod relay;

@@ -1,6 +1,7 @@
 //! The contestants take turns.
 
 use crate::figures::{Effort, Figure, Group, Results};
+use crate::found::found;
 use crate::options::Options;
 use crate::peers::{Forwarder, OURS, Peer};
 use crate::stage::{FORWARDER, Stage};
@@ -56,9 +57,4 @@ fn turn(stage: &Stage, group: &Group, peer: &Peer, effort: Effort) -> anyhow::Re
     let _server = (group.serve)(stage)?;
     let forwarder = Forwarder::start(peer, stage, FORWARDER, group.remote)?;
     (group.measure)(&forwarder, effort)
-}
-
-fn found(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
 }

@@ -1,0 +1,165 @@
+//! How much of what is true each program shows under the right name: `cargo bench --bench truth`, as
+//! root.
+//!
+//! The rows are those of the tests (`tests/it/rows`), each played once for each program, in a
+//! namespace of its own and with nothing else running; the true bytes are nft's. A cell is the share
+//! of them, received / sent, that the program gives to the right process, in percent: one number
+//! where both are the same; above 100 where it shows more than there was. "conserved" tells whether
+//! all lines of `runmonitor --unattributed` together are the true bytes.
+//!
+//! `-- WORD...` plays only rows that hold one of the words, and for the programs that are named:
+//! conntrack, sockets (`runmonitor` with that source), nethogs, bandwhich. The last two are left out
+//! where they are not installed (`apt-get install nethogs`, `cargo install bandwhich`). Each is
+//! taken as exact in its own unit: frames for nethogs, what comes after the IP header for bandwhich.
+//! `--source sockets` counts payload, which is less than IP bytes and shows as that.
+
+// The tests' harness, of which some is the tests' alone.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code)]
+
+#[path = "../../tests/it/netns.rs"]
+mod netns;
+mod peers;
+#[path = "../../tests/it/rows/mod.rs"]
+mod rows;
+#[path = "../../tests/it/run.rs"]
+mod run;
+#[path = "../../tests/it/screen.rs"]
+mod screen;
+#[path = "../../tests/it/truth.rs"]
+mod truth;
+#[path = "../../tests/it/workload.rs"]
+mod workload;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use peers::Peer;
+use rows::{ROWS, Row, Size};
+
+/// How long `runmonitor` may take to show what it has.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What is measured.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Program {
+    Conntrack,
+    Sockets,
+    Peer(Peer),
+}
+
+const PROGRAMS: [(&str, &str, Program); 4] = [
+    ("conntrack", "runmonitor", Program::Conntrack),
+    ("sockets", "runmonitor --source sockets", Program::Sockets),
+    ("nethogs", "nethogs", Program::Peer(Peer::Nethogs)),
+    ("bandwhich", "bandwhich", Program::Peer(Peer::Bandwhich)),
+];
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if !words.iter().any(|word| word == "--bench") {
+        println!("truth: only measured by `cargo bench --bench truth`");
+        return;
+    }
+    if !rustix::process::geteuid().is_root() {
+        println!("truth: NOT MEASURED: it makes network namespaces, which takes root");
+        return;
+    }
+    let is_program = |word: &str| PROGRAMS.iter().any(|(name, ..)| *name == word);
+    let (names, parts): (Vec<&str>, Vec<&str>) = words
+        .iter()
+        .map(String::as_str)
+        .filter(|word| *word != "--bench")
+        .partition(|word| is_program(word));
+    let chosen = |row: &&Row| {
+        let has = |part: &&str| row.name.contains(part) || row.title.contains(part);
+        parts.is_empty() || parts.iter().any(has)
+    };
+    let rows: Vec<&Row> = ROWS.iter().copied().flatten().filter(chosen).collect();
+    let programs: Vec<_> = PROGRAMS
+        .into_iter()
+        .filter(|(name, ..)| names.is_empty() || names.contains(name))
+        .filter(|(.., program)| match program {
+            Program::Peer(peer) => peer.is_installed(),
+            _ => true,
+        })
+        .collect();
+    table(&rows, &programs);
+}
+
+/// Prints each line as soon as it is known.
+fn table(rows: &[&Row], programs: &[(&str, &str, Program)]) {
+    let mut heads = vec!["in / out, percent"];
+    for (_, title, program) in programs {
+        heads.push(title);
+        if *program == Program::Conntrack {
+            heads.push("conserved");
+        }
+    }
+    line(&heads);
+    line(&vec!["---"; heads.len()]);
+    let mut notes = Vec::new();
+    for row in rows {
+        let mut cells = vec![row.title.to_owned()];
+        for (name, _, program) in programs {
+            // What went wrong is on stderr; the others can be measured all the same.
+            let cell = catch_unwind(AssertUnwindSafe(|| measure(row, *program)))
+                .unwrap_or_else(|_| Cell { share: "failed".to_owned(), ..Cell::default() });
+            cells.push(cell.share);
+            if *program == Program::Conntrack {
+                cells.push(cell.conserved);
+            }
+            notes.extend(cell.note.map(|note| format!("- {}, {name}: {note}", row.title)));
+        }
+        line(&cells);
+    }
+    println!();
+    for note in notes {
+        println!("{note}");
+    }
+}
+
+fn line(cells: &[impl AsRef<str>]) {
+    let cells: Vec<&str> = cells.iter().map(AsRef::as_ref).collect();
+    println!("| {} |", cells.join(" | "));
+}
+
+/// One program and one row.
+#[derive(Default)]
+struct Cell {
+    share: String,
+    conserved: String,
+    note: Option<String>,
+}
+
+fn measure(row: &Row, program: Program) -> Cell {
+    let source = match program {
+        Program::Conntrack => "conntrack",
+        Program::Sockets => "sockets",
+        Program::Peer(peer) => return measure_peer(row, peer),
+    };
+    let mut running = None;
+    let played = row.play(Size::Full, |net| running = Some(row.monitor(net, source)));
+    let (Some(played), Some(mut running)) = (played, running) else { return Cell::default() };
+    let verdict = played.judge(&mut running, 100.0, PATIENCE);
+    running.stop();
+    let conserved = if verdict.is_conserved() {
+        "exactly".to_owned()
+    } else {
+        let difference = |sum: u64, truth: u64| i128::from(sum) - i128::from(truth);
+        format!(
+            "{:+} / {:+} bytes",
+            difference(verdict.sum.received, verdict.expected.received),
+            difference(verdict.sum.sent, verdict.expected.sent)
+        )
+    };
+    Cell { share: verdict.right.to_string(), conserved, note: played.note }
+}
+
+fn measure_peer(row: &Row, peer: Peer) -> Cell {
+    let mut watching = None;
+    let played = row.play(Size::Full, |net| watching = Some(peer.watch(net)));
+    let (Some(played), Some(watching)) = (played, watching) else { return Cell::default() };
+    let shown = peer.shown(watching);
+    let share = played.right(peer.unit(), |name| peer.of(&shown, name));
+    Cell { share: share.to_string(), note: played.note, ..Cell::default() }
+}

@@ -1,0 +1,93 @@
+//! What watching costs, beside other programs that show which process uses the network, in the same
+//! run: `cargo bench --bench watching`, as root.
+//!
+//! ```text
+//!   bench ──┬── janitor × 2          delete the namespaces when the bench is gone, however it went
+//!           ├── server               answers; `forked` does it with four workers
+//!           ├── connect              makes 2,000 connections a second, or
+//!           │   processes ── brief   starts 500 processes a second, a connection each
+//!           └── a program that watches, one at a time
+//!               (the two ends live in a network namespace each; one of them is watched)
+//! ```
+//!
+//! Each of these is this very program, started again with a role for its first argument, or a
+//! program of the system's.
+//!
+//! After `--`: what to measure (births, bulk, memory), at which end births are watched (client,
+//! server, forked), whom (names of contestants), `--seconds S` of births, and `--rounds N` of bulk.
+
+mod births;
+mod bulk;
+#[path = "../common/mod.rs"]
+mod common;
+mod ends;
+#[path = "../common/found.rs"]
+mod found;
+#[path = "../common/iperf3.rs"]
+mod iperf3;
+#[path = "../common/joined.rs"]
+mod joined;
+#[path = "../common/members.rs"]
+mod members;
+mod memory;
+mod options;
+mod pace;
+mod scene;
+mod seen;
+mod table;
+#[path = "../common/talking.rs"]
+mod talking;
+#[path = "../common/tracked.rs"]
+mod tracked;
+mod usage;
+mod watcher;
+
+use std::process::ExitCode;
+
+use options::{Options, Part};
+
+fn main() -> anyhow::Result<ExitCode> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words[..] {
+        ["janitor", name, maximum] => tracked::janitor(name, maximum)?,
+        ["prepare"] => tracked::prepare()?,
+        ["set", path, value] => scene::set_here(path, value)?,
+        ["server"] => ends::serve(false)?,
+        ["forked"] => ends::serve(true)?,
+        ["worker", _] => ends::work()?,
+        ["connect", rate] => ends::connect(rate.parse()?)?,
+        ["processes", rate, program] => ends::start_processes(rate.parse()?, program)?,
+        _ => return bench(&words),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn bench(words: &[&str]) -> anyhow::Result<ExitCode> {
+    let mut options = Options::parse(words)?;
+    if !options.asked {
+        println!("watching: only measured by `cargo bench --bench watching`");
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !rustix::process::geteuid().is_root() {
+        println!("watching: NOT MEASURED: it makes network namespaces, which takes root");
+        return Ok(ExitCode::SUCCESS);
+    }
+    options.peers.retain(|peer| {
+        if !peer.is_there() {
+            println!("LEFT OUT: {}: it is not installed", peer.name);
+        }
+        peer.is_there()
+    });
+    for peer in &options.peers {
+        println!("measured: {}", peer.called()?);
+    }
+    for part in &options.parts {
+        match part {
+            Part::Births => births::compare(&options)?,
+            Part::Bulk => bulk::compare(&options)?,
+            Part::Memory => memory::compare(&options)?,
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
