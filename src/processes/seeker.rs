@@ -295,6 +295,8 @@ impl Seeker {
         if self.links <= 0.0 {
             return None;
         }
+        // Two links each; the nearest, who are asked in any case, are not paid for.
+        self.links -= 2.0 * (self.acquaintances.len() + self.young.len().min(YOUNG_OPEN)) as f64;
         let at = self
             .at_hand(inode, YOUNG_OPEN)
             .or_else(|| self.among_the_young(inode, netns))
@@ -320,7 +322,6 @@ impl Seeker {
     /// either may be gone in a moment.
     fn at_hand(&mut self, inode: Inode, most: usize) -> Option<usize> {
         for at in 0..most {
-            self.links -= 4.0;
             let acquaintance = self.acquaintances.get_mut(at);
             if acquaintance.is_some_and(|known| known.has_at_hand(inode)) {
                 return Some(at);
