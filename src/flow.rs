@@ -204,6 +204,12 @@ impl Tuple {
     pub const fn reversed(self) -> Tuple {
         Tuple { protocol: self.protocol, source: self.destination, destination: self.source }
     }
+
+    /// The same source, and no destination yet: how a listening socket has it.
+    pub fn from_anyone(self) -> Tuple {
+        let any = if self.source.address.is_v4() { Address::ANY_V4 } else { Address::ANY_V6 };
+        Tuple { destination: Endpoint::new(any, 0), ..self }
+    }
 }
 
 impl Hash for Tuple {

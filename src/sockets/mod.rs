@@ -88,6 +88,14 @@ impl State {
     /// A connection request that is no socket yet.
     pub const NEW_SYN_RECV: State = State(12);
 
+    /// Whether a socket that no descriptor refers to is one that may still be accepted.
+    pub const fn is_before_accept(self) -> bool {
+        matches!(
+            self,
+            State::SYN_RECV | State::NEW_SYN_RECV | State::ESTABLISHED | State::CLOSE_WAIT
+        )
+    }
+
     /// Whether the peer's FIN has been received, which TCP counts like a byte.
     pub const fn fin_received(self) -> bool {
         matches!(self, State::CLOSE_WAIT | State::LAST_ACK | State::CLOSING)

@@ -43,6 +43,8 @@ pub(super) struct Worker {
     pursuit: Pursuit,
     closeness: Closeness,
     listeners: Map<Inode, ProcessId>,
+    /// Processes that have had children since the thread began: they may hand on what they accept.
+    parents: HashSet<u32>,
     inhabitants: Map<u32, NetnsKey>,
     /// What is handed over at the end of a turn.
     testimonies: Vec<Testimony>,
@@ -106,6 +108,7 @@ impl Worker {
             pursuit: Pursuit::default(),
             closeness: Closeness { left: 0.0, at: Instant::now() },
             listeners: Map::default(),
+            parents: HashSet::new(),
             inhabitants: Map::default(),
             testimonies: Vec::new(),
             found: Vec::new(),
@@ -239,17 +242,22 @@ impl Worker {
     fn processes(&mut self) {
         let Some(events) = &mut self.events else { return };
         let (seeker, inhabitants) = (&mut self.seeker, &mut self.inhabitants);
+        let parents = &mut self.parents;
         let mut left = Vec::new();
         let drained = events.drain(|event| {
             seeker.notice(event);
             match event {
                 Event::Fork { parent, pid } => {
+                    parents.insert(parent);
                     if let Some(key) = inhabitants.get(&parent).copied() {
                         inhabitants.insert(pid, key);
                     }
                 }
                 Event::Exec { .. } => {}
-                Event::Exit { pid } => left.extend(inhabitants.remove(&pid)),
+                Event::Exit { pid } => {
+                    parents.remove(&pid);
+                    left.extend(inhabitants.remove(&pid));
+                }
             }
         });
         if events.take_lost() > 0 || drained.is_err() {
@@ -433,11 +441,55 @@ impl Worker {
             self.seeker.glance();
             let asked = ears.finder.find(&tuples, |place, socket| sockets[place] = socket);
             self.lost += u64::from(asked.is_err());
-            for (place, socket) in group.iter().zip(sockets) {
+            let listening = self.ask_for_listeners(at, &tuples, &sockets);
+            for ((place, socket), listening) in group.iter().zip(sockets).zip(listening) {
+                let socket = listening.or(socket);
                 answers[*place] = self.judge(&wanted[*place], socket, netns);
             }
         }
         answers
+    }
+
+    /// For each connection that nobody has accepted yet, the socket that listens for it, if one process
+    /// alone accepts there: then it need not be waited for.
+    fn ask_for_listeners(
+        &mut self,
+        at: NetnsKey,
+        tuples: &[Tuple],
+        sockets: &[Option<Socket>],
+    ) -> Vec<Option<Socket>> {
+        let mut listening = vec![None; tuples.len()];
+        let unaccepted = |place: &usize| {
+            tuples[*place].protocol == Protocol::TCP
+                && sockets[*place].is_some_and(|s| s.inode.is_none() && s.state.is_before_accept())
+        };
+        let places: Vec<usize> = (0..tuples.len()).filter(unaccepted).collect();
+        let questions: Vec<Tuple> = places.iter().map(|place| tuples[*place]).collect();
+        for (place, listener) in places.into_iter().zip(self.sole_listeners(at, &questions)) {
+            listening[place] = listener;
+        }
+        listening
+    }
+
+    /// The sockets that listen where connections begin, and at which one process alone accepts that
+    /// has no children to whom it would hand on what it accepts.
+    fn sole_listeners(&mut self, at: NetnsKey, tuples: &[Tuple]) -> Vec<Option<Socket>> {
+        let mut found = vec![None; tuples.len()];
+        let Some(ears) = self.ears.iter_mut().find(|ears| ears.key == at) else { return found };
+        if tuples.is_empty() || self.listeners.is_empty() || self.events.is_none() {
+            return found;
+        }
+        let questions: Vec<Tuple> = tuples.iter().map(|tuple| tuple.from_anyone()).collect();
+        let (listeners, parents) = (&self.listeners, &self.parents);
+        let asked = ears.finder.find(&questions, |place, socket| {
+            let sole = |s: &Socket| {
+                let process = s.inode.and_then(|inode| listeners.get(&inode));
+                process.is_some_and(|process| !parents.contains(&process.pid))
+            };
+            found[place] = socket.filter(|s| s.state == State::LISTEN && sole(s));
+        });
+        self.lost += u64::from(asked.is_err());
+        found
     }
 
     fn judge(&mut self, wanted: &Wanted, socket: Option<Socket>, netns: Option<NetnsId>) -> Answer {
@@ -464,6 +516,11 @@ impl Worker {
         let mut found = self.seeker.find_at_once(inode);
         if found.is_none() && server {
             found = self.seeker.find_acceptor(inode);
+            if found.is_none()
+                && let Some(listener) = self.sole_listeners(wanted.at, &[wanted.tuple()])[0]
+            {
+                return self.judge(wanted, Some(listener), netns);
+            }
         }
         if found.is_none() {
             // What is gone by now nobody can be found to hold.
