@@ -9,6 +9,7 @@ pub mod alert;
 pub mod cli;
 pub mod config;
 pub mod conntrack;
+pub mod ebpf;
 pub mod escape;
 pub mod filter;
 pub mod flow;

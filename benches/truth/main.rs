@@ -8,7 +8,7 @@
 //! all lines of `runmonitor --unattributed` together are the true bytes.
 //!
 //! `-- WORD...` plays only rows that hold one of the words, and for the programs that are named:
-//! conntrack, sockets (`runmonitor` with that source), nethogs, bandwhich. The last two are left out
+//! ebpf, conntrack, sockets (`runmonitor` with that source), nethogs, bandwhich. The last two are left out
 //! where they are not installed (`apt-get install nethogs`, `cargo install bandwhich`). Each is
 //! taken as exact in its own unit: frames for nethogs, what comes after the IP header for bandwhich.
 //! `--source sockets` counts payload, which is less than IP bytes and shows as that.
@@ -42,13 +42,22 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// What is measured.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Program {
+    Ebpf,
     Conntrack,
     Sockets,
     Peer(Peer),
 }
 
-const PROGRAMS: [(&str, &str, Program); 4] = [
-    ("conntrack", "runmonitor", Program::Conntrack),
+impl Program {
+    /// Whether all its lines together are to be the true bytes.
+    fn is_whole(self) -> bool {
+        matches!(self, Program::Ebpf | Program::Conntrack)
+    }
+}
+
+const PROGRAMS: [(&str, &str, Program); 5] = [
+    ("ebpf", "runmonitor --source ebpf", Program::Ebpf),
+    ("conntrack", "runmonitor --source conntrack", Program::Conntrack),
     ("sockets", "runmonitor --source sockets", Program::Sockets),
     ("nethogs", "nethogs", Program::Peer(Peer::Nethogs)),
     ("bandwhich", "bandwhich", Program::Peer(Peer::Bandwhich)),
@@ -91,7 +100,7 @@ fn table(rows: &[&Row], programs: &[(&str, &str, Program)]) {
     let mut heads = vec!["in / out, percent"];
     for (_, title, program) in programs {
         heads.push(title);
-        if *program == Program::Conntrack {
+        if program.is_whole() {
             heads.push("conserved");
         }
     }
@@ -105,7 +114,7 @@ fn table(rows: &[&Row], programs: &[(&str, &str, Program)]) {
             let cell = catch_unwind(AssertUnwindSafe(|| measure(row, *program)))
                 .unwrap_or_else(|_| Cell { share: "failed".to_owned(), ..Cell::default() });
             cells.push(cell.share);
-            if *program == Program::Conntrack {
+            if program.is_whole() {
                 cells.push(cell.conserved);
             }
             notes.extend(cell.note.map(|note| format!("- {}, {name}: {note}", row.title)));
@@ -133,6 +142,7 @@ struct Cell {
 
 fn measure(row: &Row, program: Program) -> Cell {
     let source = match program {
+        Program::Ebpf => "ebpf",
         Program::Conntrack => "conntrack",
         Program::Sockets => "sockets",
         Program::Peer(peer) => return measure_peer(row, peer),

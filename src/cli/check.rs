@@ -10,6 +10,7 @@ use super::source::{self, MEND_ACCOUNTING};
 use crate::conntrack;
 use crate::conntrack::ctnetlink::Births;
 use crate::conntrack::state::State;
+use crate::ebpf;
 use crate::netns::{self, NetnsId};
 use crate::processes::Owners;
 use crate::sockets::{self, SocketTable};
@@ -18,6 +19,9 @@ use crate::watch::Source;
 /// What would let it see everything without being root.
 const MEND_PRIVILEGES: &str = "run it as root, or allow it once: sudo setcap \
     cap_net_admin,cap_sys_ptrace,cap_dac_read_search+ep \"$(command -v runmonitor)\"";
+
+/// What would let it count in the kernel.
+const MEND_EBPF: &str = "run it as root (CAP_BPF, CAP_NET_ADMIN)";
 
 /// What would let it see every namespace.
 const MEND_NAMESPACES: &str = "run it as root (CAP_SYS_ADMIN)";
@@ -48,9 +52,15 @@ pub fn run(proc: &Path, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let conntrack = check_conntrack(proc, state);
     let sockets = check_sockets(proc, &mut table);
     let processes = check_processes(proc, &table);
-    let works = conntrack.works || sockets.works;
-    let auto = if conntrack.works { Source::Conntrack } else { Source::Sockets };
-    for finding in [conntrack, check_beginnings(state), sockets, processes, check_namespaces(proc)]
+    let ebpf = check_ebpf(proc);
+    let works = ebpf.works || conntrack.works || sockets.works;
+    let auto = match (ebpf.works, conntrack.works) {
+        (true, _) => Source::Ebpf,
+        (false, true) => Source::Conntrack,
+        (false, false) => Source::Sockets,
+    };
+    for finding in
+        [ebpf, conntrack, check_beginnings(state), sockets, processes, check_namespaces(proc)]
     {
         write(&finding, out)?;
     }
@@ -66,6 +76,20 @@ fn write(finding: &Finding, out: &mut impl Write) -> std::io::Result<()> {
         writeln!(out, "{:<11} to mend it: {mend}", "")?;
     }
     Ok(())
+}
+
+fn check_ebpf(proc: &Path) -> Finding {
+    match ebpf::Reader::open(proc) {
+        Ok(reader) => {
+            let room = reader.capacity();
+            let what = format!("every socket's bytes are counted, of {room} with traffic at once");
+            Finding::new("ebpf", true, what, None)
+        }
+        Err(error) => {
+            let mend = error.is_permission().then_some(MEND_EBPF);
+            Finding::new("ebpf", false, error.to_string(), mend)
+        }
+    }
 }
 
 fn check_conntrack(proc: &Path, state: State) -> Finding {

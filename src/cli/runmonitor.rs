@@ -167,8 +167,12 @@ fn begin(
     let mut notes = Notes::new(PROGRAM, terminal.is_screen());
     let lookback = !arguments.no_lookback;
     let Arguments { source, netns, .. } = *arguments;
-    let watch =
-        source::open(source, netns, lookback, proc, &mut notes, |watch| watch.look(&mut ledger))?;
+    let watch = source::open(source, netns, lookback, proc, &mut notes, |watch| {
+        if arguments.unattributed {
+            watch.count_passing();
+        }
+        watch.look(&mut ledger)
+    })?;
     let start = Instant::now();
     let mut monitor = Monitor {
         watch,

@@ -12,18 +12,19 @@ use crate::watch::{Looked, Source, SourceChoice, Watch, WatchError};
 
 impl ValueEnum for SourceChoice {
     fn value_variants<'a>() -> &'a [SourceChoice] {
-        &[SourceChoice::Conntrack, SourceChoice::Sockets, SourceChoice::Auto]
+        &[SourceChoice::Ebpf, SourceChoice::Conntrack, SourceChoice::Sockets, SourceChoice::Auto]
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
         Some(match self {
+            SourceChoice::Ebpf => PossibleValue::new("ebpf")
+                .help("IP bytes of every socket, counted in the kernel from now on"),
             SourceChoice::Conntrack => PossibleValue::new("conntrack")
                 .help("IP bytes of every tracked flow, from connection tracking"),
             SourceChoice::Sockets => PossibleValue::new("sockets")
                 .help("Payload bytes of TCP, from the sockets themselves"),
-            SourceChoice::Auto => {
-                PossibleValue::new("auto").help("Conntrack where it counts, else sockets")
-            }
+            SourceChoice::Auto => PossibleValue::new("auto")
+                .help("eBPF where it is allowed, else conntrack, else sockets"),
         })
     }
 }
@@ -72,10 +73,11 @@ pub(super) fn impediment(state: State) -> Option<(&'static str, &'static str)> {
     }
 }
 
-/// The source to watch, and a line on it where there is something to say.
-pub(super) fn choose(choice: SourceChoice, proc: &Path) -> (Source, Option<String>) {
+/// The source to watch where eBPF is not, and a line on it where there is something to say.
+fn choose(choice: SourceChoice, proc: &Path) -> (Source, Option<String>) {
     let impediment = impediment(state::read(proc));
     match (choice, impediment) {
+        (SourceChoice::Ebpf, _) => (Source::Ebpf, None),
         (SourceChoice::Sockets, _) => (Source::Sockets, None),
         (SourceChoice::Conntrack, None) => (Source::Conntrack, None),
         (SourceChoice::Conntrack, Some((why, mend))) => {
@@ -97,12 +99,16 @@ pub(super) fn known(
     proc: &Path,
     mut open: impl Iterator<Item = Source>,
 ) -> Option<Source> {
-    let (source, _) = choose(choice, proc);
+    let source = match choice {
+        // Whether it is allowed is known only by trying.
+        SourceChoice::Auto => Source::Ebpf,
+        choice => choose(choice, proc).0,
+    };
     open.find(|open| *open == source)
 }
 
 /// Opens what was chosen, takes the `first` look at it, and says what there is to say; `auto` takes
-/// sockets after all if connection tracking can't be read.
+/// the next source where one can't be read.
 pub(super) fn open(
     choice: SourceChoice,
     netns: NetnsChoice,
@@ -111,6 +117,20 @@ pub(super) fn open(
     notes: &mut Notes,
     mut first: impl FnMut(&mut Watch) -> Result<Looked, WatchError>,
 ) -> Result<Watch, WatchError> {
+    if choice == SourceChoice::Auto {
+        match Watch::open(Source::Ebpf, netns, lookback, proc) {
+            Ok(mut watch) => {
+                let looked = first(&mut watch)?;
+                notes.say("source ebpf: the kernel counts the bytes of every socket from now on");
+                notes.tell(&looked, Source::Ebpf);
+                return Ok(watch);
+            }
+            Err(WatchError::Ebpf(error)) => {
+                notes.say(&format!("source ebpf can't be had: {error}"))
+            }
+            Err(error) => return Err(error),
+        }
+    }
     let (source, note) = choose(choice, proc);
     let mut watch = Watch::open(source, netns, lookback, proc)?;
     match first(&mut watch) {

@@ -38,6 +38,7 @@ pub fn show_monitors(monitors: &[MonitorSettings], pipes: &[PipeSettings]) -> St
             None => "",
             Some(SourceChoice::Conntrack) => "conntrack",
             Some(SourceChoice::Sockets) => "sockets",
+            Some(SourceChoice::Ebpf) => "ebpf",
             Some(SourceChoice::Auto) => "auto",
         };
         let keys = [

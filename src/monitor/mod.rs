@@ -5,11 +5,13 @@
 //! belong, so that bytes which are counted after a socket is gone still find their process.
 
 mod attribution;
+mod by_socket;
 mod join;
 mod reason;
 mod testimony;
 
 pub use attribution::{Attribution, Coverage, Observation, Share};
+pub use by_socket::{Asked, Evidence, SocketAttribution, whose};
 pub use join::{Neighbours, Surroundings};
 pub use reason::Reason;
 pub use testimony::{Seen, Testimony};

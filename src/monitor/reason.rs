@@ -19,11 +19,13 @@ pub enum Reason {
     Ambiguous,
     /// This program's own pipes carry them, which account what they forward themselves.
     OwnPipe,
+    /// More sockets had traffic at once than there was room to count apart.
+    Overflow,
 }
 
 impl Reason {
     /// Every reason, in order.
-    pub const ALL: [Reason; 7] = [
+    pub const ALL: [Reason; 8] = [
         Reason::Forwarded,
         Reason::Exited,
         Reason::NoPermission,
@@ -31,6 +33,7 @@ impl Reason {
         Reason::Kernel,
         Reason::Ambiguous,
         Reason::OwnPipe,
+        Reason::Overflow,
     ];
 
     /// A stable name, for machines and for the line of `--unattributed`.
@@ -43,6 +46,7 @@ impl Reason {
             Reason::Kernel => "kernel",
             Reason::Ambiguous => "ambiguous",
             Reason::OwnPipe => "own pipe",
+            Reason::Overflow => "overflow",
         }
     }
 

@@ -29,7 +29,7 @@ pub(super) fn stat(line: &[u8]) -> Option<Stat<'_>> {
 
 /// The command line as it is shown: `cmdline` with spaces for NUL bytes, or `comm` in brackets for
 /// a process that has none (a kernel thread, a zombie).
-pub(super) fn command_line(cmdline: &[u8], comm: &[u8]) -> CommandLine {
+pub fn command_line(cmdline: &[u8], comm: &[u8]) -> CommandLine {
     if cmdline.is_empty() {
         return [b"[", comm, b"]"].concat().into();
     }

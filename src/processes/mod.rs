@@ -7,7 +7,7 @@ mod label;
 mod owners;
 mod seeker;
 
-pub use describe::COMMAND_LINE_MAX;
+pub use describe::{COMMAND_LINE_MAX, command_line};
 pub use label::LabelBy;
 pub use owners::{Owners, Ownership};
 pub use seeker::{Found, Seeker};

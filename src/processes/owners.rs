@@ -290,6 +290,12 @@ impl Owners {
         self.holders.get(&inode).into_iter().flatten().map(|holder| holder.pid)
     }
 
+    /// The process that has this number since `started_by` at the latest (clock ticks since boot), as
+    /// it was listed last.
+    pub fn by_number(&self, pid: u32, started_by: u64) -> Option<ProcessId> {
+        self.processes.get(&pid).map(|known| known.id).filter(|id| id.start_time <= started_by)
+    }
+
     /// Whether a process was there at this look.
     pub fn is_there(&self, id: ProcessId) -> bool {
         self.processes.get(&id.pid).is_some_and(|known| known.id == id)

@@ -178,8 +178,8 @@ impl Seeker {
 
     /// Reads what there is to know of the processes that have become another program since this was
     /// called last, while they certainly live: soon, but not before somebody is looked for. Hands on
-    /// each one's number and network namespace.
-    pub fn read_up(&mut self, mut each: impl FnMut(u32, Option<NetnsId>)) {
+    /// each one's number, its network namespace, and who it is if it still was there.
+    pub fn read_up(&mut self, mut each: impl FnMut(u32, Option<NetnsId>, Option<Found>)) {
         for pid in std::mem::take(&mut self.unread) {
             let elsewhere = |only| self.proc.netns(pid).is_some_and(|netns| netns != only);
             if self.only.is_some_and(elsewhere) {
@@ -188,12 +188,13 @@ impl Seeker {
             }
             let known = self.know(pid, None);
             let netns = known.as_ref().and_then(|known| known.netns);
+            let found = known.as_ref().map(Known::found);
             if let Some(young) = self.young.iter_mut().find(|young| young.pid == pid)
                 && young.known.is_none()
             {
                 young.known = known;
             }
-            each(pid, netns);
+            each(pid, netns, found);
         }
         for old in self.young.iter_mut().skip(YOUNG_OPEN) {
             old.known = None;

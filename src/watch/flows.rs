@@ -31,12 +31,18 @@ impl Watch {
         let looks = self.looks;
         let described = seen.described.into_iter();
         self.witnessed.extend(described.map(|(id, described)| (id, (described, looks))));
-        self.witnessed.retain(|_, (_, seen)| looks - *seen < WITNESSED);
+        self.forget_witnessed();
         let Watch { attribution, owners, witnessed, own, pipes, .. } = self;
         attribution.testify(seen.testimonies, |flow, share| {
             let share = without_own_pipes(flow, share, *own, pipes);
             ledger.credit(&share, || described_or_unknown(&share, owners, witnessed));
         });
+    }
+
+    /// Forgets the processes that the witness has not seen for a while.
+    pub(super) fn forget_witnessed(&mut self) {
+        let looks = self.looks;
+        self.witnessed.retain(|_, (_, seen)| looks - *seen < WITNESSED);
     }
 
     /// Reads the flows of every place and accounts their new bytes.
@@ -130,6 +136,7 @@ impl Watch {
                     flows.for_each(|flow| account(&flow, attribution));
                     if looked.incomplete { Coverage::Interrupted } else { Coverage::Whole }
                 }
+                Counting::Apart => continue,
             };
             attribution.leave(key, coverage);
             match coverage {
@@ -143,7 +150,7 @@ impl Watch {
 }
 
 /// What a share's process is called.
-fn described_or_unknown(
+pub(super) fn described_or_unknown(
     share: &Share,
     owners: &mut Owners,
     witnessed: &Map<ProcessId, (Described, u32)>,
@@ -177,6 +184,6 @@ fn is_of_pipe(flow: &Flow, ports: &HashSet<u16>) -> bool {
 }
 
 /// Who has held a socket is known by name; this stands for the case that it isn't after all.
-fn unknown() -> Described {
+pub(super) fn unknown() -> Described {
     Described { command_line: Arc::from(&b"[?]"[..]), label: None }
 }

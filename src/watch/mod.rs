@@ -1,6 +1,7 @@
 //! One look at the kernel after another: the sources, the order in which they are read, and the
 //! ledger that gets what they say.
 
+mod by_socket;
 mod flows;
 mod pace;
 mod readers;
@@ -16,6 +17,7 @@ use rustix::io::Errno;
 use thiserror::Error;
 
 use crate::conntrack;
+use crate::ebpf;
 use crate::ledger::Ledger;
 use crate::monitor::Attribution;
 use crate::netlink::NetlinkError;
@@ -25,6 +27,7 @@ use crate::sockets::{self, State};
 
 pub use source::{Source, SourceChoice};
 
+use by_socket::BySocket;
 use readers::{Counting, Readers};
 use witness::{Listeners, Witness};
 
@@ -45,6 +48,9 @@ pub enum WatchError {
     /// The addresses of this host can't be listed.
     #[error("the addresses of this host can't be listed: {0}")]
     Addresses(NetlinkError),
+    /// Sockets can't be counted in the kernel.
+    #[error(transparent)]
+    Ebpf(ebpf::OpenError),
     /// There is no procfs.
     #[error("{path}: {errno} (mount it: mount -t proc proc {path})")]
     Proc {
@@ -101,6 +107,8 @@ pub struct Watch {
     witness: Option<Witness>,
     owners: Owners,
     attribution: Attribution,
+    /// Where the kernel counts socket by socket.
+    by_socket: Option<BySocket>,
     /// Processes that were seen by the witness, with the look at which they were seen last.
     witnessed: Map<ProcessId, (Described, u32)>,
     /// Processes that have brought bytes and were not listed at that look: they have ended, or are
@@ -127,6 +135,10 @@ impl Watch {
         lookback: bool,
         proc: &Path,
     ) -> Result<Watch, WatchError> {
+        let by_socket = match source {
+            Source::Ebpf => Some(BySocket::open(netns, lookback, proc)?),
+            _ => None,
+        };
         let own = Readers::open(source, NetnsKey::OWN, None, proc, "self")?;
         let owners = Owners::open(proc).map_err(|errno| no_proc(proc, errno))?;
         Ok(Watch {
@@ -137,6 +149,7 @@ impl Watch {
             own: owners.own(),
             owners,
             attribution: Attribution::new(lookback),
+            by_socket,
             witnessed: Map::default(),
             unlisted: Vec::new(),
             acceptors: Vec::new(),
@@ -151,7 +164,18 @@ impl Watch {
         if let Some(witness) = &self.witness {
             witness.label_by(labels.clone());
         }
+        if let Some(by_socket) = &mut self.by_socket {
+            by_socket.label_by(labels.clone());
+        }
         self.owners.label_by(labels);
+    }
+
+    /// Also accounts what passes through this host on the way from one to another, where it takes more
+    /// than the source to see it: connection tracking, if that counts.
+    pub fn count_passing(&mut self) {
+        if let Some(by_socket) = &mut self.by_socket {
+            by_socket.count_passing(&self.proc);
+        }
     }
 
     /// This process forwards TCP connections between these local and those remote ports, and
@@ -187,6 +211,11 @@ impl Watch {
         self.looks += 1;
         if self.looks == 1 {
             self.owners.list().map_err(|errno| no_proc(&self.proc, errno))?;
+        }
+        if let Some(mut by_socket) = self.by_socket.take() {
+            let looked = self.look_at_sockets(&mut by_socket, ledger);
+            self.by_socket = Some(by_socket);
+            return looked;
         }
         // Before anything is listed: who has not run from here on has accepted nothing that is new
         // at the next look.

@@ -18,6 +18,8 @@ pub(super) enum Counting {
     Conntrack(conntrack::Reader),
     /// The sockets are listed in any case; their ends are announced by most kernels.
     Sockets(Option<Ends>),
+    /// Sockets are counted for all namespaces at once.
+    Apart,
 }
 
 /// The kernel's tables in one network namespace.
@@ -61,6 +63,7 @@ impl Readers {
                 Source::Conntrack if own => Counting::Conntrack(conntrack::Reader::open(proc)),
                 Source::Conntrack => Counting::Conntrack(conntrack::Reader::by_netlink()),
                 Source::Sockets => Counting::Sockets(Ends::listen()),
+                Source::Ebpf => Counting::Apart,
             },
             sockets: match own {
                 true => sockets::Reader::open(proc),
@@ -94,6 +97,7 @@ impl Readers {
         match &self.counting {
             Counting::Conntrack(reader) => reader.events(),
             Counting::Sockets(ends) => ends.as_ref().map(Ends::events),
+            Counting::Apart => None,
         }
     }
 
@@ -101,7 +105,7 @@ impl Readers {
         match &mut self.counting {
             Counting::Conntrack(reader) => reader.drain(),
             Counting::Sockets(Some(ends)) => ends.drain(),
-            Counting::Sockets(None) => {}
+            Counting::Sockets(None) | Counting::Apart => {}
         }
     }
 }

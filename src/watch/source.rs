@@ -10,6 +10,8 @@ pub enum Source {
     Conntrack,
     /// By the TCP sockets themselves: payload bytes.
     Sockets,
+    /// By programs in the kernel: IP bytes of every socket.
+    Ebpf,
 }
 
 /// Which source is asked for.
@@ -19,7 +21,9 @@ pub enum SourceChoice {
     Conntrack,
     /// [`Source::Sockets`].
     Sockets,
-    /// Conntrack where it counts, else sockets.
+    /// [`Source::Ebpf`].
+    Ebpf,
+    /// eBPF where it is allowed, else conntrack where it counts, else sockets.
     #[default]
     Auto,
 }
@@ -27,11 +31,12 @@ pub enum SourceChoice {
 impl FromStr for SourceChoice {
     type Err = ();
 
-    /// `conntrack`, `sockets` or `auto`.
+    /// `ebpf`, `conntrack`, `sockets` or `auto`.
     fn from_str(name: &str) -> Result<SourceChoice, ()> {
         match name {
             "conntrack" => Ok(SourceChoice::Conntrack),
             "sockets" => Ok(SourceChoice::Sockets),
+            "ebpf" => Ok(SourceChoice::Ebpf),
             "auto" => Ok(SourceChoice::Auto),
             _ => Err(()),
         }
@@ -43,6 +48,7 @@ impl fmt::Display for SourceChoice {
         match self {
             SourceChoice::Conntrack => Source::Conntrack.fmt(f),
             SourceChoice::Sockets => Source::Sockets.fmt(f),
+            SourceChoice::Ebpf => Source::Ebpf.fmt(f),
             SourceChoice::Auto => f.write_str("auto"),
         }
     }
@@ -53,6 +59,7 @@ impl fmt::Display for Source {
         f.write_str(match self {
             Source::Conntrack => "conntrack",
             Source::Sockets => "sockets",
+            Source::Ebpf => "ebpf",
         })
     }
 }

@@ -64,6 +64,7 @@ struct State {
     /// For the next look.
     testimonies: Vec<Testimony>,
     described: Map<ProcessId, Described>,
+    copies: Vec<(u32, Option<u32>)>,
     opened: Vec<Readers>,
     left: Vec<NetnsKey>,
     /// The namespaces that are watched.
@@ -139,8 +140,11 @@ pub(super) struct Listeners {
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     pub(super) testimonies: Vec<Testimony>,
-    /// Of each process in them.
+    /// Of each process in them; where sockets tell their makers, of each new program.
     pub(super) described: Map<ProcessId, Described>,
+    /// There, each process that began as a copy of another one, in their order, and `None` for one that
+    /// became a program of its own.
+    pub(super) copies: Vec<(u32, Option<u32>)>,
     /// How often something was not seen because too much came at once.
     pub(super) lost: u64,
 }
@@ -235,6 +239,7 @@ impl Witness {
         Seen {
             testimonies: std::mem::take(&mut state.testimonies),
             described: std::mem::take(&mut state.described),
+            copies: std::mem::take(&mut state.copies),
             lost: std::mem::take(&mut state.lost),
         }
     }

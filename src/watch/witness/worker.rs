@@ -21,6 +21,7 @@ use crate::netns::{self, NetnsChoice, NetnsId, NetnsKey};
 use crate::processes::events::{Event, Events};
 use crate::processes::{Found, ProcessId, Seeker};
 use crate::sockets::{Finder, Inode, Socket, State};
+use crate::watch::Source;
 
 /// In how many namespaces the kernel is asked to announce processes.
 const NAMESPACES_TRIED: usize = 16;
@@ -49,6 +50,8 @@ pub(super) struct Worker {
     /// What is handed over at the end of a turn.
     testimonies: Vec<Testimony>,
     found: Vec<Found>,
+    /// Processes that began as copies, and of whom; `None` once they are a program of their own.
+    copies: Vec<(u32, Option<u32>)>,
     lost: u64,
 }
 
@@ -112,6 +115,7 @@ impl Worker {
             inhabitants: Map::default(),
             testimonies: Vec::new(),
             found: Vec::new(),
+            copies: Vec::new(),
             lost: 0,
             shared,
         };
@@ -242,18 +246,20 @@ impl Worker {
     fn processes(&mut self) {
         let Some(events) = &mut self.events else { return };
         let (seeker, inhabitants) = (&mut self.seeker, &mut self.inhabitants);
-        let parents = &mut self.parents;
+        let (parents, copies) = (&mut self.parents, &mut self.copies);
+        let by_number = self.shared.source == Source::Ebpf;
         let mut left = Vec::new();
         let drained = events.drain(|event| {
             seeker.notice(event);
             match event {
                 Event::Fork { parent, pid } => {
                     parents.insert(parent);
+                    copies.extend(by_number.then_some((pid, Some(parent))));
                     if let Some(key) = inhabitants.get(&parent).copied() {
                         inhabitants.insert(pid, key);
                     }
                 }
-                Event::Exec { .. } => {}
+                Event::Exec { pid } => copies.extend(by_number.then_some((pid, None))),
                 Event::Exit { pid } => {
                     parents.remove(&pid);
                     left.extend(inhabitants.remove(&pid));
@@ -271,7 +277,13 @@ impl Worker {
     /// Reads what there is to know of new programs. A new network namespace is found by them.
     fn read_up(&mut self) {
         let mut read = Vec::new();
-        self.seeker.read_up(|pid, netns| read.push((pid, netns)));
+        // Where makers of sockets are known by number, any of them may be asked for by it.
+        let by_number = self.shared.source == Source::Ebpf;
+        let told = &mut self.found;
+        self.seeker.read_up(|pid, netns, found| {
+            read.push((pid, netns));
+            told.extend(found.filter(|_| by_number));
+        });
         if self.shared.choice == NetnsChoice::Own {
             return;
         }
@@ -568,6 +580,7 @@ impl Worker {
         for Found { process, described } in self.found.drain(..) {
             state.described.insert(process, described);
         }
+        state.copies.append(&mut self.copies);
         state.lost += std::mem::take(&mut self.lost);
         if state.answered < asked {
             state.answered = asked;

@@ -1,0 +1,314 @@
+//! The bytes of every socket of the host, counted in the kernel, and who made it.
+//!
+//! Four small programs (`program/sockets.bpf.c`) are attached to the root of the cgroup hierarchy, so
+//! that they see the sockets of every process: one counts each packet that a socket receives and one each
+//! that it sends, one sees sockets being made, and one being let go of. They look at no packet's
+//! contents, and let every packet pass. Nothing is pinned: when this process ends, however it does, the
+//! kernel detaches them.
+//!
+//! A socket's bytes are those of its IP packets, headers included, as connection tracking counts them: a
+//! packet that the device or the kernel cuts into segments later counts once, with one header.
+
+mod cgroup;
+mod mapping;
+mod slots;
+
+use std::error::Error;
+use std::fs::File;
+use std::io;
+use std::net::UdpSocket;
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use aya::maps::{Map, MapData, SkStorage};
+use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError};
+use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, setrlimit};
+use thiserror::Error;
+
+use mapping::Mapping;
+pub use slots::{Bytes, Origin, Passing};
+use slots::{Slot, Totals};
+
+/// The compiled program, beside its source, so that building the library takes no compiler for it.
+static OBJECT: &[u8] = include_bytes_aligned!("program/sockets.bpf.o");
+
+/// How many sockets with traffic there is room for: four times as many as the host has when it is
+/// opened, within these bounds. Each takes 136 bytes of the kernel's memory.
+pub const SLOTS: std::ops::RangeInclusive<u32> = 1 << 16..=1 << 20;
+
+/// With how little it is content where memory is short.
+const FEWEST_SLOTS: u32 = 1 << 12;
+
+/// The length of `struct origin` and where its maker and its network namespace are.
+const ORIGIN: usize = 80;
+const ORIGIN_NETNS: usize = 16;
+const ORIGIN_MAKER: usize = 32;
+
+/// Why sockets can't be counted here.
+#[derive(Debug, Error)]
+#[error("{why}")]
+pub struct OpenError {
+    why: String,
+    permission: bool,
+}
+
+impl OpenError {
+    fn new(why: impl Into<String>) -> OpenError {
+        OpenError { why: why.into(), permission: false }
+    }
+
+    /// From what the loader says: the innermost error is the kernel's.
+    fn from_loader(what: &str, error: &(dyn Error + 'static)) -> OpenError {
+        match errno(error) {
+            Some(errno) => OpenError {
+                why: format!("{what}: {}", io::Error::from(errno)),
+                permission: matches!(errno, Errno::PERM | Errno::ACCESS),
+            },
+            None => OpenError::new(format!("{what}: {error}")),
+        }
+    }
+
+    /// Whether more privileges would help.
+    pub fn is_permission(&self) -> bool {
+        self.permission
+    }
+}
+
+fn errno(mut error: &(dyn Error + 'static)) -> Option<Errno> {
+    loop {
+        if let Some(errno) = error.downcast_ref().and_then(Errno::from_io_error) {
+            return Some(errno);
+        }
+        error = error.source()?;
+    }
+}
+
+/// The bytes of a socket, as they were read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// Its slot: what is asked of the socket is asked of this.
+    pub slot: u32,
+    /// Which socket it is, of all namespaces and for all time.
+    pub cookie: u64,
+    /// Its bytes since it was given this slot.
+    pub bytes: Bytes,
+}
+
+/// Counts the bytes of all sockets, from the moment that it is opened.
+#[derive(Debug)]
+pub struct Reader {
+    slots: Mapping<Slot>,
+    returns: Mapping<AtomicU64>,
+    totals: Mapping<Totals>,
+    /// Slots that were taken from their sockets since the last reading, and whose they were. A packet that
+    /// was being counted at that moment is counted by now.
+    leaving: Vec<(u32, u64)>,
+    netns: u64,
+    /// Its programs are attached for as long as it is there.
+    _programs: Ebpf,
+}
+
+impl Reader {
+    /// Loads and attaches the programs. `proc` is where procfs is mounted.
+    ///
+    /// # Errors
+    /// If this kernel, this user or this container doesn't allow it, or sees only a part of the host.
+    pub fn open(proc: &Path) -> Result<Reader, OpenError> {
+        let root = cgroup::root(proc).map_err(OpenError::new)?;
+        // Kernels before 5.11 count a map's memory as locked; later ones ask the memory cgroup.
+        let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
+        let mut capacity = capacity(proc);
+        loop {
+            match Reader::load(&root, capacity) {
+                Err((_, Some(Errno::NOMEM | Errno::TOOBIG))) if capacity > FEWEST_SLOTS => {
+                    capacity /= 2;
+                }
+                loaded => return loaded.map_err(|(error, _)| error),
+            }
+        }
+    }
+
+    fn load(root: &File, capacity: u32) -> Result<Reader, (OpenError, Option<Errno>)> {
+        let failed = |what: &str, error: &(dyn Error + 'static)| {
+            (OpenError::from_loader(what, error), errno(error))
+        };
+        let mut programs = EbpfLoader::new()
+            .override_global("capacity", &capacity, true)
+            .map_max_entries("slots", capacity)
+            .map_max_entries("returns", capacity)
+            .load(OBJECT)
+            .map_err(|error| failed("the kernel refuses eBPF maps", &error))?;
+        let refused = |error: ProgramError| failed("the kernel refuses eBPF programs", &error);
+        for (_, program) in programs.programs_mut() {
+            match program {
+                Program::CgroupSkb(program) => program.load(),
+                Program::CgroupSock(program) => program.load(),
+                _ => Err(ProgramError::UnexpectedProgramType),
+            }
+            .map_err(refused)?;
+        }
+        // Who releases a socket before its making could be seen is of no use: the makers first.
+        for name in ["create", "release", "ingress", "egress"] {
+            // By links, which any number of programs may have beside each other.
+            let mode = CgroupAttachMode::Single;
+            let direction = match name {
+                "ingress" => CgroupSkbAttachType::Ingress,
+                _ => CgroupSkbAttachType::Egress,
+            };
+            match programs.program_mut(name) {
+                Some(Program::CgroupSkb(program)) => {
+                    program.attach(root, direction, mode).map(drop)
+                }
+                Some(Program::CgroupSock(program)) => program.attach(root, mode).map(drop),
+                _ => Err(ProgramError::UnexpectedProgramType),
+            }
+            .map_err(|error| failed("eBPF programs can't be attached to cgroups", &error))?;
+        }
+        let mapped = |errno: Errno| {
+            (OpenError::new(format!("the counters can't be mapped: {errno}")), Some(errno))
+        };
+        let length = capacity as usize;
+        let netns = made_here(&mut programs).map_err(|error| (error, None))?;
+        Ok(Reader {
+            slots: mapping(&programs, "slots", length).map_err(mapped)?,
+            returns: mapping(&programs, "returns", length).map_err(mapped)?,
+            totals: mapping(&programs, "shared", 1).map_err(mapped)?,
+            leaving: Vec::new(),
+            netns,
+            _programs: programs,
+        })
+    }
+
+    /// The cookie of the network namespace in which it was opened.
+    pub fn netns(&self) -> u64 {
+        self.netns
+    }
+
+    /// How many sockets with traffic there is room for.
+    pub fn capacity(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Hands on the bytes of every socket that has any, and whether these are its last in this slot.
+    pub fn read(&mut self, mut each: impl FnMut(Counted, bool)) {
+        let leaving: Vec<_> = self.leaving.drain(..).collect();
+        for (slot, cookie) in leaving {
+            if let Some(left) = self.slots.get(slot as usize) {
+                each(Counted { slot, cookie, bytes: left.bytes() }, true);
+            }
+            self.give_back(slot);
+        }
+        let used = self.totals.first().map_or(0, |totals| totals.used.load(Relaxed)) as usize;
+        for (slot, counted) in (0..).zip(self.slots.iter().take(used)) {
+            let cookie = counted.cookie.load(Acquire);
+            if cookie != 0 {
+                each(Counted { slot, cookie, bytes: counted.bytes() }, false);
+            }
+        }
+    }
+
+    /// What is known of the socket that has a slot, beside its bytes.
+    pub fn origin(&self, slot: u32) -> Option<Origin> {
+        self.slots.get(slot as usize).map(Slot::origin)
+    }
+
+    /// Takes a slot from its socket, which gets another one if it needs it. What was counted until then
+    /// comes with the next reading.
+    pub fn take_back(&mut self, slot: u32) {
+        if let Some(taken) = self.slots.get(slot as usize) {
+            let cookie = taken.cookie.swap(0, Relaxed);
+            if cookie != 0 {
+                self.leaving.push((slot, cookie));
+            }
+        }
+    }
+
+    /// Lets another socket have a slot.
+    fn give_back(&self, slot: u32) {
+        let Some(totals) = self.totals.first() else { return };
+        let turn = totals.returned.load(Relaxed);
+        if let Some(place) = self.returns.get(turn as usize & (self.returns.len() - 1)) {
+            place.store(slot.into(), Relaxed);
+            // Only now may it be read.
+            totals.returned.store(turn + 1, Release);
+        }
+    }
+
+    /// The bytes of sockets for which there was no room.
+    pub fn without_slot(&self) -> Bytes {
+        self.totals.first().map(Totals::without_slot).unwrap_or_default()
+    }
+}
+
+fn mapping<T: mapping::Shared>(
+    programs: &Ebpf,
+    name: &str,
+    length: usize,
+) -> Result<Mapping<T>, Errno> {
+    match programs.map(name) {
+        Some(Map::Array(map)) => Mapping::of(std::os::fd::AsFd::as_fd(map.fd()), length),
+        _ => Err(Errno::NOENT),
+    }
+}
+
+/// Makes a socket and sees whether the programs have seen it: in the PID namespace of which the numbers
+/// are, too. Returns the cookie of its network namespace.
+fn made_here(programs: &mut Ebpf) -> Result<u64, OpenError> {
+    let origins = programs.take_map("origins").ok_or_else(|| OpenError::new("no storage"))?;
+    let origins: SkStorage<MapData, [u8; ORIGIN]> = SkStorage::try_from(origins)
+        .map_err(|error| OpenError::from_loader("a socket's storage can't be read", &error))?;
+    let socket = UdpSocket::bind("127.0.0.1:0").or_else(|_| UdpSocket::bind("[::1]:0"));
+    let socket =
+        socket.map_err(|error| OpenError::new(format!("no socket can be made: {error}")))?;
+    let origin = origins.get(&socket, 0);
+    let unseen = |_| OpenError::new("sockets are made without the programs seeing it");
+    let origin = origin.map_err(unseen)?;
+    let netns = origin.get(ORIGIN_NETNS..).and_then(|rest| rest.first_chunk());
+    let netns = netns.map_or(0, |netns| u64::from_ne_bytes(*netns));
+    let maker = origin.get(ORIGIN_MAKER..).and_then(|rest| rest.first_chunk());
+    let maker = maker.map(|maker| u32::from_ne_bytes(*maker));
+    if maker != Some(std::process::id()) {
+        return Err(OpenError::new(
+            "this is not the host's PID namespace, whose numbers eBPF tells (for a container: \
+             --pid=host)",
+        ));
+    }
+    Ok(netns)
+}
+
+/// How many slots are made.
+fn capacity(proc: &Path) -> u32 {
+    let listed = std::fs::read_to_string(proc.join("net/sockstat")).unwrap_or_default();
+    slots_for(sockets_used(&listed))
+}
+
+/// The first figure of `/proc/net/sockstat`: `sockets: used 123`.
+fn sockets_used(sockstat: &str) -> u32 {
+    let used = sockstat.lines().find_map(|line| line.strip_prefix("sockets: used "));
+    used.and_then(|used| used.trim().parse().ok()).unwrap_or(0)
+}
+
+fn slots_for(sockets: u32) -> u32 {
+    let (fewest, most) = (*SLOTS.start(), *SLOTS.end());
+    sockets.saturating_mul(4).clamp(fewest, most).next_power_of_two()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_room_for_four_times_the_sockets_within_bounds() {
+        assert_eq!(sockets_used("sockets: used 20000\nTCP: inuse 5 orphan 0\n"), 20_000);
+        assert_eq!(sockets_used("nonsense"), 0);
+        assert_eq!(slots_for(0), 65_536);
+        assert_eq!(slots_for(20_000), 131_072);
+        assert_eq!(slots_for(u32::MAX), 1_048_576);
+        for sockets in [1, 16_385, 100_000, 300_000] {
+            assert!(slots_for(sockets).is_power_of_two());
+        }
+    }
+}
