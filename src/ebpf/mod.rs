@@ -65,7 +65,8 @@ impl OpenError {
         match errno(error) {
             Some(errno) => OpenError {
                 why: format!("{what}: {}", io::Error::from(errno)),
-                permission: matches!(errno, Errno::PERM | Errno::ACCESS),
+                // EACCES is what its verifier says.
+                permission: errno == Errno::PERM,
             },
             None => OpenError::new(format!("{what}: {error}")),
         }

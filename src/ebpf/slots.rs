@@ -35,6 +35,7 @@ const _: () = assert!(size_of::<Slot>() == 128);
 const ACCEPTED: u32 = 1;
 const RELEASED: u32 = 2;
 const ENDED: u32 = 4;
+const LISTENING: u32 = 8;
 
 /// `struct shared`: what is counted of all sockets together.
 #[derive(Debug, Default)]
@@ -65,6 +66,17 @@ impl Bytes {
             sent: sent[place].load(Relaxed),
         };
         Bytes { remote: place(0), local: place(1) }
+    }
+}
+
+impl Bytes {
+    /// The smaller of each figure.
+    pub fn min(self, other: Bytes) -> Bytes {
+        let min = |a: Traffic, b: Traffic| Traffic {
+            received: a.received.min(b.received),
+            sent: a.sent.min(b.sent),
+        };
+        Bytes { remote: min(self.remote, other.remote), local: min(self.local, other.local) }
     }
 }
 
@@ -110,6 +122,9 @@ pub struct Origin {
     pub released: bool,
     /// Whether it will send and receive nothing more.
     pub ended: bool,
+    /// Whether it accepts connections. What it has counted of one goes over to that one's own socket
+    /// when there is one.
+    pub listening: bool,
     /// The cookie of its network namespace; 0 where that isn't known.
     pub netns: u64,
     /// Its port, and that to which it was connected when its first packet was counted; 0 for none.
@@ -141,6 +156,7 @@ impl Slot {
             listener: self.listener.load(Relaxed),
             released: flags & RELEASED != 0,
             ended: flags & ENDED != 0,
+            listening: flags & LISTENING != 0,
             netns: self.netns.load(Relaxed),
             ports: [self.local_port.load(Relaxed), u16::from_be(self.remote_port.load(Relaxed))],
             protocol: Protocol(self.protocol.load(Relaxed) as u8),

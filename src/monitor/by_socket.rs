@@ -68,7 +68,10 @@ pub fn whose(
 #[derive(Clone, Copy, Debug)]
 struct Known {
     cookie: u64,
+    /// What was accounted.
     last: Bytes,
+    /// What was counted at the observation before.
+    before: Bytes,
     /// Its place among the sockets of its namespace, if it was ever listed.
     inode: Option<Inode>,
     /// Who was seen to hold it.
@@ -127,12 +130,14 @@ impl SocketAttribution {
             .is_none_or(|known| known.inode.is_none() && self.observation - known.born < YOUNG)
     }
 
-    /// Takes the bytes of one socket and hands the shares of those that are new to `each`.
+    /// Takes the bytes of one socket, which may be `listening`, and hands the shares of those that are
+    /// new to `each`.
     /// `whose` says whom they belong to, and is asked only where there are any; its second value is
     /// the socket's inode, if it is listed. Returns for how long it had no traffic, in observations.
     pub fn socket(
         &mut self,
         counted: &Counted,
+        listening: bool,
         whose: impl FnOnce(Asked, Option<ProcessId>) -> (Result<ProcessId, Reason>, Option<Inode>, bool),
         mut each: impl FnMut(Share),
     ) -> u32 {
@@ -144,6 +149,7 @@ impl SocketAttribution {
         let fresh = Known {
             cookie: counted.cookie,
             last: Bytes::default(),
+            before: Bytes::default(),
             inode: None,
             held: None,
             owner: None,
@@ -155,7 +161,11 @@ impl SocketAttribution {
             Some(known) if known.cookie == counted.cookie => known,
             _ => entry.insert(fresh),
         };
-        let new = counted.bytes - known.last;
+        // What a listening socket has counted of a connection goes over to that one's own socket: only
+        // what stays is its own.
+        let stays = if listening { counted.bytes.min(known.before) } else { counted.bytes };
+        known.before = counted.bytes;
+        let new = stays - known.last;
         let quiet = new == Bytes::default();
         known.idle = if quiet { known.idle + 1 } else { 0 };
         if quiet && known.waiting.is_none() {
@@ -191,7 +201,7 @@ impl SocketAttribution {
             }
             (Err(reason), Some(_)) => Some((reason, new)),
         };
-        known.last = counted.bytes;
+        known.last = known.last + new;
         known.idle
     }
 

@@ -457,24 +457,34 @@ impl Seeker {
     ) -> Option<Known> {
         let (start_time, comm) = descriptors.stat().ok()?;
         let cmdline = descriptors.cmdline().unwrap_or_default();
-        let of_parent = || {
-            let known = self.young.iter().filter_map(|young| young.known.as_ref());
-            let mut known = known.chain(&self.acquaintances);
-            Some(known.find(|known| Some(known.id.pid) == parent)?.described.clone())
-        };
         // Who ends has given its command line back already; that of a copy was its parent's.
-        let described = match cmdline.is_empty() {
-            true => of_parent(),
-            false => None,
-        };
-        let described = described.unwrap_or_else(|| Described {
-            command_line: describe::command_line(&cmdline, &comm),
-            label: self.labels.of(&self.proc, pid, &cmdline, &comm).map(Name::from),
-        });
+        let parent = parent.filter(|_| cmdline.is_empty());
+        let of_parent = parent.and_then(|parent| self.described_as(parent, &comm));
+        let described = of_parent.unwrap_or_else(|| self.describe(pid, &cmdline, &comm));
         let id = ProcessId { start_time, pid };
         let netns = descriptors.netns();
         let last = lowest_free(&descriptors.numbers(&mut self.buffer));
         Some(Known { id, descriptors, described, netns, last })
+    }
+
+    fn describe(&mut self, pid: u32, cmdline: &[u8], comm: &[u8]) -> Described {
+        Described {
+            command_line: describe::command_line(cmdline, comm),
+            label: self.labels.of(&self.proc, pid, cmdline, comm).map(Name::from),
+        }
+    }
+
+    /// What `pid` is called, if its copy is still the same program.
+    fn described_as(&mut self, pid: u32, copy: &[u8]) -> Option<Described> {
+        let known = self.young.iter().filter_map(|young| young.known.as_ref());
+        let mut known = known.chain(&self.acquaintances);
+        if let Some(known) = known.find(|known| known.id.pid == pid) {
+            return Some(known.described.clone());
+        }
+        let parent = self.proc.descriptors(pid).ok()?;
+        let (_, comm) = parent.stat().ok()?;
+        let cmdline = parent.cmdline().ok().filter(|_| comm == copy)?;
+        Some(self.describe(pid, &cmdline, &comm))
     }
 }
 

@@ -195,6 +195,7 @@ impl Watch {
             let mut named: Vec<(ProcessId, Described)> = Vec::new();
             let idle = attribution.socket(
                 &socket,
+                origin.listening && !last,
                 |asked, held| {
                     let inode = asked.inode.or(known.copied().flatten());
                     let holder = match (inode, origin.released) {

@@ -33,14 +33,17 @@ fn threaded_server() {
     let _server =
         Workload::start(&net, &net.watched, "server", "tcp-server mode=threaded port=9000");
     let mut conntrack = watch(&net, "conntrack", &[]);
+    let mut ebpf = watch(&net, "ebpf", &[]);
     let mut sockets = watch(&net, "sockets", &[]);
     let mut clients = clients().map(|role| Workload::start(&net, &net.peer, "client", &role));
     clients.iter_mut().for_each(Workload::begin);
     let [first, second] = clients.each_mut().map(|client| client.done().swapped());
     let truth = truth.settled();
     conntrack.expect_share("server", truth["first"] + truth["second"]);
+    ebpf.expect_share("server", truth["first"] + truth["second"]);
     sockets.expect_payload("server", first + second);
     conntrack.stop();
+    ebpf.stop();
     sockets.stop();
 }
 
@@ -50,6 +53,7 @@ fn children(role: &str) {
     let truth = Truth::start(&net.watched, &counts());
     let mut server = Workload::start(&net, &net.watched, "srv-parent", role);
     let mut conntrack = watch(&net, "conntrack", &[]);
+    let mut ebpf = watch(&net, "ebpf", &[]);
     let mut sockets = watch(&net, "sockets", &[]);
     let mut owners = Vec::new();
     let mut clients = clients().map(|role| {
@@ -63,9 +67,10 @@ fn children(role: &str) {
     let truth = truth.settled();
     for (index, name) in ["first", "second"].into_iter().enumerate() {
         conntrack.expect_share(&owners[index], truth[name]);
+        ebpf.expect_share(&owners[index], truth[name]);
         sockets.expect_payload(&owners[index], payloads[index]);
     }
-    for mut running in [conntrack, sockets] {
+    for mut running in [conntrack, ebpf, sockets] {
         expect_nothing(&mut running, "srv-parent");
         running.stop();
     }

@@ -30,10 +30,21 @@ static struct bpf_sock *(*const bpf_sk_fullsock)(struct bpf_sock *sk) = (void *)
 static void *(*const bpf_sk_storage_get)(void *map, void *sk, void *value, __u64 flags) =
 	(void *)BPF_FUNC_sk_storage_get;
 
+static long (*const bpf_map_update_elem)(void *map, const void *key, const void *value, __u64 flags) =
+	(void *)BPF_FUNC_map_update_elem;
+static long (*const bpf_map_delete_elem)(void *map, const void *key) = (void *)BPF_FUNC_map_delete_elem;
+static long (*const bpf_skb_load_bytes)(void *skb, __u32 offset, void *to, __u32 length) =
+	(void *)BPF_FUNC_skb_load_bytes;
+
+#define AF_INET 2
 #define IPPROTO_TCP 6
 #define TCP_CLOSE 7
 #define TCP_LISTEN 10
 #define LOOPBACK_IFINDEX 1
+
+// Keeps the compiler from joining the ends of two branches, and their loads: the verifier wants each
+// load to be of one field.
+#define APART(number) asm volatile("" ::"i"(number) : "memory")
 
 #define NAME 16
 
@@ -41,6 +52,7 @@ static void *(*const bpf_sk_storage_get)(void *map, void *sk, void *value, __u64
 #define ACCEPTED 1u // inherited from a listening socket
 #define RELEASED 2u // no descriptor refers to it any more
 #define ENDED 4u    // and it will send and receive nothing more
+#define LISTENING 8u // it accepts connections
 
 // What left or will leave the host, and what stays on its loopback device.
 enum { REMOTE, LOCAL, PLACES };
@@ -132,6 +144,29 @@ struct {
 	__type(value, struct origin);
 } origins SEC(".maps");
 
+// A connection that its listening socket has to answer for until it is a socket of its own.
+struct handshake_key {
+	__u64 listener;
+	__u32 local[4]; // an IPv4 address in its IPv4-mapped form
+	__u32 remote[4];
+	__u16 local_port; // in network byte order
+	__u16 remote_port;
+	__u32 unused;
+};
+
+struct handshake {
+	__u64 sent;
+	__u64 received;
+};
+
+// Where one is forgotten before its connection is accepted, its bytes stay the listening socket's.
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct handshake_key);
+	__type(value, struct handshake);
+} handshakes SEC(".maps");
+
 // How many slots there are: a power of two.
 const volatile __u32 capacity = 1024;
 
@@ -180,6 +215,86 @@ static __attribute__((always_inline)) void copy_name(char *to, const char *from)
 	((__u64 *)to)[1] = ((const __u64 *)from)[1];
 }
 
+static __attribute__((always_inline)) void map_ipv4(__u32 *address, __u32 v4)
+{
+	address[0] = address[1] = 0;
+	address[2] = __builtin_bswap32(0xffff);
+	address[3] = v4;
+}
+
+// Remembers a packet of a handshake. One whose TCP header is behind IPv6 extension headers is left out.
+static __attribute__((always_inline)) void note_handshake(struct __sk_buff *skb, __u64 listener, __u64 bytes,
+							  int out)
+{
+	struct handshake_key key = {.listener = listener};
+	__u8 first = 0;
+	__u16 ports[2];
+	__u32 at, source[4], destination[4];
+	if (bpf_skb_load_bytes(skb, 0, &first, sizeof(first)))
+		return;
+	if (first >> 4 == 4) {
+		__u32 ends[2];
+		if (bpf_skb_load_bytes(skb, 12, ends, sizeof(ends)))
+			return;
+		map_ipv4(source, ends[0]);
+		map_ipv4(destination, ends[1]);
+		at = (first & 15) * 4;
+	} else {
+		__u8 next = 0;
+		if (bpf_skb_load_bytes(skb, 6, &next, sizeof(next)) || next != IPPROTO_TCP ||
+		    bpf_skb_load_bytes(skb, 8, source, sizeof(source)) ||
+		    bpf_skb_load_bytes(skb, 24, destination, sizeof(destination)))
+			return;
+		at = 40;
+	}
+	if (bpf_skb_load_bytes(skb, at, ports, sizeof(ports)))
+		return;
+	__builtin_memcpy(key.local, out ? source : destination, sizeof(key.local));
+	__builtin_memcpy(key.remote, out ? destination : source, sizeof(key.remote));
+	key.local_port = ports[!out];
+	key.remote_port = ports[out];
+	struct handshake *known = bpf_map_lookup_elem(&handshakes, &key);
+	if (known) {
+		__sync_fetch_and_add(out ? &known->sent : &known->received, bytes);
+		return;
+	}
+	struct handshake begun = {.sent = out ? bytes : 0, .received = out ? 0 : bytes};
+	bpf_map_update_elem(&handshakes, &key, &begun, BPF_ANY);
+}
+
+// Gives a new connection's slot what its listening socket has answered for.
+static __attribute__((always_inline)) void take_over(struct slot *slot, struct slot *listener, __u64 cookie,
+						     struct bpf_sock *sk, int local)
+{
+	struct handshake_key key = {.listener = cookie};
+	if (sk->family == AF_INET) {
+		map_ipv4(key.local, sk->src_ip4);
+		map_ipv4(key.remote, sk->dst_ip4);
+		APART(4);
+	} else {
+		key.local[0] = sk->src_ip6[0];
+		key.local[1] = sk->src_ip6[1];
+		key.local[2] = sk->src_ip6[2];
+		key.local[3] = sk->src_ip6[3];
+		key.remote[0] = sk->dst_ip6[0];
+		key.remote[1] = sk->dst_ip6[1];
+		key.remote[2] = sk->dst_ip6[2];
+		key.remote[3] = sk->dst_ip6[3];
+		APART(6);
+	}
+	key.local_port = __builtin_bswap16((__u16)sk->src_port);
+	key.remote_port = (__u16)sk->dst_port;
+	struct handshake *known = bpf_map_lookup_elem(&handshakes, &key);
+	if (!known)
+		return;
+	__u64 sent = known->sent, received = known->received;
+	bpf_map_delete_elem(&handshakes, &key);
+	__sync_fetch_and_add(&listener->sent[local], -sent);
+	__sync_fetch_and_add(&listener->received[local], -received);
+	slot->sent[local] = sent;
+	slot->received[local] = received;
+}
+
 // What a socket got from its listening socket is made its own.
 static __attribute__((always_inline)) void adopt(struct origin *origin, __u64 cookie)
 {
@@ -193,35 +308,6 @@ static __attribute__((always_inline)) void adopt(struct origin *origin, __u64 co
 	origin->cookie = cookie;
 }
 
-// The slot of a socket that has none. Not inlined: it is for the first packet of a socket.
-static __attribute__((noinline)) int begin(struct origin *origin, __u64 cookie, __u32 ports, __u32 protocol)
-{
-	__u32 index;
-	if (!origin || !take_slot(&index))
-		return 0;
-	struct slot *slot = bpf_map_lookup_elem(&slots, &index);
-	if (!slot)
-		return 0;
-	adopt(origin, cookie);
-	slot->sent[REMOTE] = slot->sent[LOCAL] = 0;
-	slot->received[REMOTE] = slot->received[LOCAL] = 0;
-	slot->made = origin->made;
-	slot->netns = origin->netns;
-	slot->maker = origin->maker;
-	slot->closer = origin->closer;
-	slot->flags = origin->flags;
-	slot->listener = origin->listener;
-	slot->local_port = (__u16)ports;
-	slot->remote_port = (__u16)(ports >> 16);
-	slot->protocol = protocol;
-	copy_name(slot->maker_name, origin->maker_name);
-	copy_name(slot->closer_name, origin->closer_name);
-	asm volatile("" ::: "memory");
-	*(volatile __u64 *)&slot->cookie = cookie;
-	origin->slot = index;
-	return 1;
-}
-
 static __attribute__((always_inline)) struct slot *slot_of(struct origin *origin, __u64 cookie)
 {
 	__u32 index = origin->slot;
@@ -229,6 +315,41 @@ static __attribute__((always_inline)) struct slot *slot_of(struct origin *origin
 	if (slot && *(volatile __u64 *)&slot->cookie == cookie)
 		return slot;
 	return 0;
+}
+
+// A slot for a socket that has none.
+static __attribute__((always_inline)) struct slot *begin(struct origin *origin, __u64 cookie,
+							 struct bpf_sock *sk, int local)
+{
+	__u32 index;
+	if (!take_slot(&index))
+		return 0;
+	struct slot *slot = bpf_map_lookup_elem(&slots, &index);
+	if (!slot)
+		return 0;
+	slot->sent[REMOTE] = slot->sent[LOCAL] = 0;
+	slot->received[REMOTE] = slot->received[LOCAL] = 0;
+	if (origin->cookie && origin->cookie != cookie) {
+		struct slot *listener = slot_of(origin, origin->cookie);
+		if (listener)
+			take_over(slot, listener, origin->cookie, sk, local);
+	}
+	adopt(origin, cookie);
+	slot->made = origin->made;
+	slot->netns = origin->netns;
+	slot->maker = origin->maker;
+	slot->closer = origin->closer;
+	slot->flags = origin->flags;
+	slot->listener = origin->listener;
+	slot->local_port = (__u16)sk->src_port;
+	slot->remote_port = (__u16)sk->dst_port;
+	slot->protocol = sk->protocol;
+	copy_name(slot->maker_name, origin->maker_name);
+	copy_name(slot->closer_name, origin->closer_name);
+	asm volatile("" ::: "memory");
+	*(volatile __u64 *)&slot->cookie = cookie;
+	origin->slot = index;
+	return slot;
 }
 
 static __attribute__((always_inline)) void count(struct __sk_buff *skb, int out)
@@ -248,10 +369,8 @@ static __attribute__((always_inline)) void count(struct __sk_buff *skb, int out)
 	if (!slot) {
 		if (!origin)
 			origin = bpf_sk_storage_get(&origins, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-		__u32 remote_port = (__u16)sk->dst_port;
-		__u32 ports = (__u16)sk->src_port | remote_port << 16;
-		if (origin && begin(origin, cookie, ports, sk->protocol))
-			slot = slot_of(origin, cookie);
+		if (origin)
+			slot = begin(origin, cookie, sk, local);
 	}
 	if (!slot) {
 		__u32 zero = 0;
@@ -263,6 +382,11 @@ static __attribute__((always_inline)) void count(struct __sk_buff *skb, int out)
 		return;
 	}
 	__sync_fetch_and_add(out ? &slot->sent[local] : &slot->received[local], bytes);
+	if (sk->state == TCP_LISTEN && sk->protocol == IPPROTO_TCP) {
+		if (!(slot->flags & LISTENING))
+			slot->flags |= LISTENING;
+		note_handshake(skb, cookie, bytes, out);
+	}
 }
 
 SEC("cgroup_skb/ingress")
