@@ -46,7 +46,7 @@ _runaggregator() {
                     return 0
                     ;;
                 --source)
-                    COMPREPLY=($(compgen -W "conntrack sockets auto" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "ebpf conntrack sockets auto" -- "${cur}"))
                     return 0
                     ;;
                 --netns)

@@ -5,9 +5,10 @@ complete -c runaggregator -l group-by -d 'Put processes that --app-config puts n
 unit\t'The systemd unit that it runs in'
 container\t'The container that it runs in'
 exe\t'The path of its program'"
-complete -c runaggregator -l source -d 'Where bytes are counted' -r -f -a "conntrack\t'IP bytes of every tracked flow, from connection tracking'
+complete -c runaggregator -l source -d 'Where bytes are counted' -r -f -a "ebpf\t'IP bytes of every socket, counted in the kernel from now on'
+conntrack\t'IP bytes of every tracked flow, from connection tracking'
 sockets\t'Payload bytes of TCP, from the sockets themselves'
-auto\t'Conntrack where it counts, else sockets'"
+auto\t'eBPF where it is allowed, else conntrack, else sockets'"
 complete -c runaggregator -l netns -d 'Which network namespaces are watched' -r -f -a "all\t'Those of all processes, containers among them'
 own\t'Only the one in which the program runs'"
 complete -c runaggregator -l interval -d 'Seconds between two refreshes; fractions are allowed' -r

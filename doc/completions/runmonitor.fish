@@ -1,8 +1,9 @@
 complete -c runmonitor -l include -d 'Show only processes in whose command line REGEX is found (may be given several times)' -r
 complete -c runmonitor -l exclude -d 'Don\'t show processes in whose command line REGEX is found; wins over --include (may be given several times)' -r
-complete -c runmonitor -l source -d 'Where bytes are counted' -r -f -a "conntrack\t'IP bytes of every tracked flow, from connection tracking'
+complete -c runmonitor -l source -d 'Where bytes are counted' -r -f -a "ebpf\t'IP bytes of every socket, counted in the kernel from now on'
+conntrack\t'IP bytes of every tracked flow, from connection tracking'
 sockets\t'Payload bytes of TCP, from the sockets themselves'
-auto\t'Conntrack where it counts, else sockets'"
+auto\t'eBPF where it is allowed, else conntrack, else sockets'"
 complete -c runmonitor -l netns -d 'Which network namespaces are watched' -r -f -a "all\t'Those of all processes, containers among them'
 own\t'Only the one in which the program runs'"
 complete -c runmonitor -l interval -d 'Seconds between two refreshes; fractions are allowed' -r

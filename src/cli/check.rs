@@ -18,10 +18,7 @@ use crate::watch::Source;
 
 /// What would let it see everything without being root.
 const MEND_PRIVILEGES: &str = "run it as root, or allow it once: sudo setcap \
-    cap_net_admin,cap_sys_ptrace,cap_dac_read_search+ep \"$(command -v runmonitor)\"";
-
-/// What would let it count in the kernel.
-const MEND_EBPF: &str = "run it as root (CAP_BPF, CAP_NET_ADMIN)";
+    cap_bpf,cap_perfmon,cap_net_admin,cap_sys_ptrace,cap_dac_read_search+ep \"$(command -v runmonitor)\"";
 
 /// What would let it see every namespace.
 const MEND_NAMESPACES: &str = "run it as root (CAP_SYS_ADMIN)";
@@ -85,10 +82,7 @@ fn check_ebpf(proc: &Path) -> Finding {
             let what = format!("every socket's bytes are counted, of {room} with traffic at once");
             Finding::new("ebpf", true, what, None)
         }
-        Err(error) => {
-            let mend = error.is_permission().then_some(MEND_EBPF);
-            Finding::new("ebpf", false, error.to_string(), mend)
-        }
+        Err(error) => Finding::new("ebpf", false, error.why().to_owned(), error.mend()),
     }
 }
 

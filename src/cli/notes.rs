@@ -14,6 +14,7 @@ struct Said {
     lost_births: bool,
     refused: bool,
     incomplete: bool,
+    overflow: bool,
 }
 
 /// Messages on standard error, each kind once. A screen that is cleared every second would wipe
@@ -104,6 +105,14 @@ impl Notes {
         });
         once(&mut said.incomplete, looked.incomplete, &|| {
             format!("{source} changed while it was read, several times; new flows may come late")
+        });
+        once(&mut said.overflow, looked.overflow.is_some(), &|| {
+            format!(
+                "more than {} sockets had traffic at once; what the others send and receive stands \
+                 under (overflow) with --unattributed; to mend it: start it again, so that it makes \
+                 room for those that there are now",
+                looked.overflow.unwrap_or_default()
+            )
         });
         self.said = said;
     }

@@ -125,9 +125,7 @@ pub(super) fn open(
                 notes.tell(&looked, Source::Ebpf);
                 return Ok(watch);
             }
-            Err(WatchError::Ebpf(error)) => {
-                notes.say(&format!("source ebpf can't be had: {error}"))
-            }
+            Err(WatchError::Ebpf(error)) => notes.say(&format!("no source ebpf: {error}")),
             Err(error) => return Err(error),
         }
     }

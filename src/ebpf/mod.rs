@@ -47,9 +47,13 @@ const ORIGIN: usize = 80;
 const ORIGIN_NETNS: usize = 16;
 const ORIGIN_MAKER: usize = 32;
 
+/// What would allow it.
+const MEND_PERMISSION: &str = "run it as root (CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN)";
+
 /// Why sockets can't be counted here.
 #[derive(Debug, Error)]
-#[error("{why}")]
+#[error("{why}{to_mend}{mend}", to_mend = if *permission { "; to mend it: " } else { "" },
+    mend = if *permission { MEND_PERMISSION } else { "" })]
 pub struct OpenError {
     why: String,
     permission: bool,
@@ -65,16 +69,21 @@ impl OpenError {
         match errno(error) {
             Some(errno) => OpenError {
                 why: format!("{what}: {}", io::Error::from(errno)),
-                // EACCES is what its verifier says.
-                permission: errno == Errno::PERM,
+                // The verifier says EACCES, also of what takes CAP_PERFMON.
+                permission: matches!(errno, Errno::PERM | Errno::ACCESS),
             },
             None => OpenError::new(format!("{what}: {error}")),
         }
     }
 
-    /// Whether more privileges would help.
-    pub fn is_permission(&self) -> bool {
-        self.permission
+    /// Why, without what would mend it.
+    pub fn why(&self) -> &str {
+        &self.why
+    }
+
+    /// What would mend it, where more privileges would.
+    pub fn mend(&self) -> Option<&'static str> {
+        self.permission.then_some(MEND_PERMISSION)
     }
 }
 
@@ -118,10 +127,18 @@ impl Reader {
     /// # Errors
     /// If this kernel, this user or this container doesn't allow it, or sees only a part of the host.
     pub fn open(proc: &Path) -> Result<Reader, OpenError> {
+        Reader::with_room(proc, capacity(proc))
+    }
+
+    /// The same with room for so many sockets with traffic, a power of two; for fewer where memory is
+    /// short.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn with_room(proc: &Path, mut capacity: u32) -> Result<Reader, OpenError> {
         let root = cgroup::root(proc).map_err(OpenError::new)?;
         // Kernels before 5.11 count a map's memory as locked; later ones ask the memory cgroup.
         let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
-        let mut capacity = capacity(proc);
         loop {
             match Reader::load(&root, capacity) {
                 Err((_, Some(Errno::NOMEM | Errno::TOOBIG))) if capacity > FEWEST_SLOTS => {

@@ -72,16 +72,28 @@ struct Known {
     last: Bytes,
     /// What was counted at the observation before.
     before: Bytes,
-    /// Its place among the sockets of its namespace, if it was ever listed.
-    inode: Option<Inode>,
-    /// Who was seen to hold it.
-    held: Option<ProcessId>,
+    remembered: Remembered,
     /// To whom its last bytes were accounted.
     owner: Option<ProcessId>,
     /// Why what has come so far is nobody's, and how much that is.
     waiting: Option<(Reason, Bytes)>,
     born: u32,
     idle: u32,
+}
+
+impl Known {
+    fn new(cookie: u64, born: u32) -> Known {
+        Known {
+            cookie,
+            last: Bytes::default(),
+            before: Bytes::default(),
+            remembered: Remembered::default(),
+            owner: None,
+            waiting: None,
+            born,
+            idle: 0,
+        }
+    }
 }
 
 /// Remembers of every socket what it takes to subtract, and who held it.
@@ -95,13 +107,24 @@ pub struct SocketAttribution {
     referenced: HashSet<ProcessId, RandomState>,
 }
 
-/// What is wanted to know of a socket.
+/// Whose a socket is found to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asked {
-    /// The socket and its bytes.
-    pub counted: Counted,
-    /// Its inode, if that is known already.
+pub struct Verdict {
+    /// Its process, or why it has none.
+    pub to: Result<ProcessId, Reason>,
+    /// Whether the process was seen to hold it.
+    pub held: bool,
+    /// Its inode, if it is listed.
     pub inode: Option<Inode>,
+}
+
+/// What is remembered of a socket that is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Remembered {
+    /// Its inode, if it was ever listed.
+    pub inode: Option<Inode>,
+    /// Who was seen to hold it last.
+    pub held: Option<ProcessId>,
 }
 
 impl SocketAttribution {
@@ -125,66 +148,64 @@ impl SocketAttribution {
     /// Whether it takes a list of all sockets to say whose this one is.
     pub fn is_new(&self, counted: &Counted) -> bool {
         let known = self.known.get(counted.slot as usize).and_then(Option::as_ref);
-        known
-            .filter(|known| known.cookie == counted.cookie)
-            .is_none_or(|known| known.inode.is_none() && self.observation - known.born < YOUNG)
+        known.filter(|known| known.cookie == counted.cookie).is_none_or(|known| {
+            known.remembered.inode.is_none() && self.observation - known.born < YOUNG
+        })
     }
 
-    /// Takes the bytes of one socket, which may be `listening`, and hands the shares of those that are
-    /// new to `each`.
-    /// `whose` says whom they belong to, and is asked only where there are any; its second value is
-    /// the socket's inode, if it is listed. Returns for how long it had no traffic, in observations.
+    /// Takes the bytes of one socket and hands the shares of those that are new to `each`. `origin` and
+    /// `whose` are asked only where there are any, or some still have no process; `None` says that the
+    /// socket is not to be accounted. Returns for how many observations it had no traffic.
     pub fn socket(
         &mut self,
         counted: &Counted,
-        listening: bool,
-        whose: impl FnOnce(Asked, Option<ProcessId>) -> (Result<ProcessId, Reason>, Option<Inode>, bool),
+        last: bool,
+        origin: impl FnOnce() -> Option<Origin>,
+        whose: impl FnOnce(&Origin, &Remembered) -> Option<Verdict>,
         mut each: impl FnMut(Share),
     ) -> u32 {
+        let first = self.observation == 1;
         let place = counted.slot as usize;
         if self.known.len() <= place {
             self.known.resize(place + 1, None);
         }
         let Some(entry) = self.known.get_mut(place) else { return 0 };
-        let fresh = Known {
-            cookie: counted.cookie,
-            last: Bytes::default(),
-            before: Bytes::default(),
-            inode: None,
-            held: None,
-            owner: None,
-            waiting: None,
-            born: self.observation,
-            idle: 0,
-        };
         let known = match entry {
             Some(known) if known.cookie == counted.cookie => known,
-            _ => entry.insert(fresh),
+            _ => entry.insert(Known::new(counted.cookie, self.observation)),
         };
-        // What a listening socket has counted of a connection goes over to that one's own socket: only
-        // what stays is its own.
-        let stays = if listening { counted.bytes.min(known.before) } else { counted.bytes };
-        known.before = counted.bytes;
-        let new = stays - known.last;
-        let quiet = new == Bytes::default();
-        known.idle = if quiet { known.idle + 1 } else { 0 };
-        if quiet && known.waiting.is_none() {
+        known.idle = if counted.bytes == known.before { known.idle + 1 } else { 0 };
+        let settled = known.waiting.is_none() && known.before == known.last;
+        if known.idle > 0 && settled {
             self.referenced.extend(known.owner);
             return known.idle;
         }
-        let asked = Asked { counted: *counted, inode: known.inode };
-        let (to, inode, is_holder) = whose(asked, known.held);
-        known.inode = inode.or(known.inode);
-        if is_holder {
-            known.held = to.ok();
+        let Some(origin) = origin() else { return known.idle };
+        // What a listening socket has counted of a connection goes over to that one's own socket: only
+        // what stays is its own.
+        let listening = origin.listening && !last;
+        let stays = if listening { counted.bytes.min(known.before) } else { counted.bytes };
+        known.before = counted.bytes;
+        let new = stays - known.last;
+        known.last = known.last + new;
+        if new == Bytes::default() && known.waiting.is_none() {
+            self.referenced.extend(known.owner);
+            return known.idle;
+        }
+        let Some(Verdict { to, held, inode }) = whose(&origin, &known.remembered) else {
+            return known.idle;
+        };
+        known.remembered.inode = inode.or(known.remembered.inode);
+        if held {
+            known.remembered.held = to.ok();
         }
         known.owner = to.ok();
         self.referenced.extend(known.owner);
-        let recent = if self.observation == 1 { Bytes::default() } else { new };
         let (from, moved) = match (to, known.waiting) {
             (Ok(_), Some((reason, waiting))) => (Some(reason), new + waiting),
             _ => (None, new),
         };
+        let recent = if first { Bytes::default() } else { new };
         for (traffic, recent, local) in
             [(moved.remote, recent.remote, false), (moved.local, recent.local, true)]
         {
@@ -193,23 +214,27 @@ impl SocketAttribution {
             }
         }
         known.waiting = match (to, known.waiting) {
-            (Ok(_), _) => None,
-            (Err(reason), None) => Some((reason, new)),
-            // What came under another reason stays there until somebody is known.
             (Err(reason), Some((before, waiting))) if reason == before => {
                 Some((reason, waiting + new))
             }
-            (Err(reason), Some(_)) => Some((reason, new)),
+            // What came under another reason stays there.
+            (Err(reason), _) => Some((reason, new)),
+            (Ok(_), _) => None,
         };
-        known.last = known.last + new;
         known.idle
     }
 
-    /// Whether a socket has been without traffic for so long that its slot can be had by another one.
-    pub fn is_idle(idle: u32, origin: &Origin) -> bool {
+    /// Whether a socket that has had no traffic for so many observations may have been so for long
+    /// enough: then its [origin](SocketAttribution::is_done) is worth a look.
+    pub const fn may_be_done(idle: u32) -> bool {
+        idle == IDLE_ENDED || (idle > 0 && idle.is_multiple_of(IDLE_CLOSED))
+    }
+
+    /// Whether a socket that has had no traffic for so many observations does without its slot.
+    pub const fn is_done(idle: u32, origin: &Origin) -> bool {
         let patience = match (origin.released, origin.ended) {
             (_, true) => IDLE_ENDED,
-            (true, _) => IDLE_CLOSED,
+            (true, false) => IDLE_CLOSED,
             (false, false) => IDLE,
         };
         idle >= patience
@@ -246,3 +271,6 @@ impl Default for SocketAttribution {
         SocketAttribution::new()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! What a look accounts where the kernel counts socket by socket.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use super::{Looked, Map, Source, Watch, WatchError, flows, no_proc};
@@ -7,9 +8,9 @@ use crate::conntrack;
 use crate::ebpf::{self, Origin, Passing};
 use crate::flow::Protocol;
 use crate::ledger::{Ledger, Options};
-use crate::monitor::{Evidence, Reason, Share, SocketAttribution, whose};
+use crate::monitor::{Evidence, Reason, Share, SocketAttribution, Verdict, whose};
 use crate::netns::NetnsChoice;
-use crate::processes::{Described, LabelBy, ProcessId, command_line};
+use crate::processes::{Described, LabelBy, Owners, Ownership, ProcessId, command_line};
 use crate::sockets::Inode;
 use crate::traffic::Traffic;
 
@@ -21,6 +22,9 @@ const COPIES: u32 = 8;
 
 /// A clock tick of the kernel's, in nanoseconds (`USER_HZ`).
 const TICK: u64 = 10_000_000;
+
+/// Later than any process has started.
+const NOW: u64 = u64::MAX / TICK;
 
 /// Counters of sockets, and whose they were.
 #[derive(Debug)]
@@ -109,6 +113,47 @@ fn past_source(proc: &Path) -> Source {
     }
 }
 
+/// Who the processes are that the kernel has seen in passing.
+struct Makers<'a> {
+    owners: &'a mut Owners,
+    witnessed: &'a mut Map<ProcessId, (Described, u32)>,
+    numbers: &'a Map<u32, ProcessId>,
+    copies: &'a Map<u32, (u32, u32)>,
+    looks: u32,
+}
+
+impl Makers<'_> {
+    /// The process that had a number at a time, in clock ticks since boot. One that nobody has seen is
+    /// called what its parent was if it was a copy, else by its short name.
+    fn find(&mut self, passing: &Passing, at: u64) -> ProcessId {
+        if let Some(id) = self.known(passing.pid, at) {
+            return id;
+        }
+        let id = ProcessId { start_time: at, pid: passing.pid };
+        if !self.witnessed.contains_key(&id) {
+            let parent = self.copies.get(&passing.pid).map(|(parent, _)| *parent);
+            let parent = parent.and_then(|parent| self.known(parent, at));
+            let described = parent.and_then(|parent| {
+                self.owners.refresh(parent);
+                let witnessed = || self.witnessed.get(&parent).map(|(described, _)| described);
+                self.owners.described(parent).or_else(witnessed).cloned()
+            });
+            let described = described.unwrap_or_else(|| called(passing));
+            self.witnessed.insert(id, (described, self.looks));
+        }
+        id
+    }
+
+    fn known(&self, pid: u32, at: u64) -> Option<ProcessId> {
+        let seen = self.numbers.get(&pid).copied().filter(|id| id.start_time <= at);
+        self.owners.by_number(pid, at).or(seen)
+    }
+
+    fn credit(&mut self, ledger: &mut Ledger, share: &Share) {
+        ledger.credit(share, || flows::described_or_unknown(share, self.owners, self.witnessed));
+    }
+}
+
 impl Watch {
     /// Looks once at all sockets.
     pub(super) fn look_at_sockets(
@@ -141,6 +186,9 @@ impl Watch {
         self.hear_of_processes(by_socket, &mut looked);
         looked.flows += counted.len() as u64;
         self.account(by_socket, counted, ledger);
+        let reader = &by_socket.reader;
+        let overflow = reader.without_slot() != ebpf::Bytes::default();
+        looked.overflow = overflow.then(|| reader.capacity());
         self.account_passing(by_socket, ledger);
         self.name(ledger, processes.ended);
         ledger.keep_names_of(by_socket.attribution.referenced());
@@ -170,7 +218,7 @@ impl Watch {
         by_socket.numbers.retain(|_, id| witnessed.contains_key(id));
     }
 
-    /// Accounts the new bytes of every socket, and gives back the slots of those that are idle.
+    /// Accounts the new bytes of every socket, and takes back the slots of those that are done.
     fn account(
         &mut self,
         by_socket: &mut BySocket,
@@ -178,79 +226,57 @@ impl Watch {
         ledger: &mut Ledger,
     ) {
         let Watch { owners, witnessed, own, pipes, looks, .. } = self;
-        let BySocket { reader, attribution, choice, listed, numbers, copies, labels: _, .. } =
-            by_socket;
+        let BySocket { reader, attribution, choice, listed, numbers, copies, .. } = by_socket;
+        let mut makers = Makers { owners, witnessed, numbers, copies, looks: *looks };
+        let (only, netns) = (*choice == NetnsChoice::Own, reader.netns());
         for (socket, last) in counted {
-            let Some(origin) = reader.origin(socket.slot) else { continue };
-            let known = listed.get(&socket.cookie);
-            // One of before the start is this namespace's if it is listed here.
-            let here = match origin.netns {
-                0 => known.is_some() || listed.contains_key(&origin.listener),
-                netns => netns == reader.netns(),
-            };
-            if *choice == NetnsChoice::Own && !here {
-                continue;
-            }
-            let mut shares: Vec<Share> = Vec::new();
-            let mut named: Vec<(ProcessId, Described)> = Vec::new();
+            let (mut shares, mut of_pipe) = (Vec::new(), false);
             let idle = attribution.socket(
                 &socket,
-                origin.listening && !last,
-                |asked, held| {
-                    let inode = asked.inode.or(known.copied().flatten());
-                    let holder = match (inode, origin.released) {
-                        (Some(inode), false) => Some(owners.owner(inode)),
-                        _ => None,
+                last,
+                || reader.origin(socket.slot),
+                |origin, remembered| {
+                    let known = listed.get(&socket.cookie);
+                    // One of before the start is this namespace's if it is listed here.
+                    let is_here = match origin.netns {
+                        0 => known.is_some() || listed.contains_key(&origin.listener),
+                        of => of == netns,
                     };
-                    let mut process = |passing: Option<Passing>, by: u64| {
-                        let passing = passing?;
-                        let by = by / TICK;
-                        let seen = numbers.get(&passing.pid).copied();
-                        let seen = seen.filter(|id| id.start_time <= by);
-                        if let Some(id) = owners.by_number(passing.pid, by).or(seen) {
-                            return Some(id);
-                        }
-                        let id = ProcessId { start_time: by, pid: passing.pid };
-                        let parent = copies.get(&passing.pid).and_then(|(parent, _)| {
-                            let parent = owners.by_number(*parent, by);
-                            let parent = parent.or_else(|| {
-                                copies.get(&passing.pid).and_then(|(p, _)| numbers.get(p)).copied()
-                            })?;
-                            let seen = || witnessed.get(&parent).map(|(d, _)| d);
-                            owners.refresh(parent);
-                            owners.described(parent).or_else(seen).cloned()
-                        });
-                        named.push((id, parent.unwrap_or_else(|| called(&passing))));
-                        Some(id)
-                    };
-                    let now = u64::MAX;
-                    let maker = process(origin.maker, origin.made);
-                    let closer = process(origin.closer, now);
+                    if only && !is_here {
+                        return None;
+                    }
+                    of_pipe = is_of_pipe(origin, pipes);
+                    let inode = remembered.inode.or(known.copied().flatten());
+                    let holder = inode.filter(|_| !origin.released);
+                    let holder = holder.map(|inode| makers.owners.owner(inode));
+                    let maker = origin.maker.map(|maker| makers.find(&maker, origin.made / TICK));
+                    let closer = origin.closer.map(|closer| makers.find(&closer, NOW));
                     let evidence = Evidence { holder, maker, closer };
-                    let to = whose(&origin, &evidence, held);
-                    (to, inode, matches!(holder, Some(crate::processes::Ownership::Process(_))))
+                    let to = whose(origin, &evidence, remembered.held);
+                    let held = matches!(holder, Some(Ownership::Process(_)));
+                    Some(Verdict { to, held, inode })
                 },
                 |share| shares.push(share),
             );
-            for (id, described) in named {
-                witnessed.entry(id).or_insert((described, *looks));
-            }
             for mut share in shares {
-                let is_own = own.is_some_and(|own| share.to == Ok(own));
-                if is_own && is_of_pipe(&origin, pipes) {
+                if of_pipe && own.is_some_and(|own| share.to == Ok(own)) {
                     share.to = Err(Reason::OwnPipe);
                 }
-                ledger.credit(&share, || flows::described_or_unknown(&share, owners, witnessed));
+                makers.credit(ledger, &share);
             }
+            let is_done = || {
+                SocketAttribution::may_be_done(idle)
+                    && reader
+                        .origin(socket.slot)
+                        .is_some_and(|origin| SocketAttribution::is_done(idle, &origin))
+            };
             if last {
                 attribution.forget(socket.slot);
-            } else if SocketAttribution::is_idle(idle, &origin) {
+            } else if is_done() {
                 reader.take_back(socket.slot);
             }
         }
-        attribution.without_slot(reader.without_slot(), |share| {
-            ledger.credit(&share, || flows::described_or_unknown(&share, owners, witnessed));
-        });
+        attribution.without_slot(reader.without_slot(), |share| makers.credit(ledger, &share));
     }
 
     /// Accounts what connection tracking has seen pass through since the last look.
@@ -287,6 +313,6 @@ fn called(passing: &Passing) -> Described {
     Described { command_line: command_line(&[], name), label: None }
 }
 
-fn is_of_pipe(origin: &Origin, ports: &std::collections::HashSet<u16>) -> bool {
+fn is_of_pipe(origin: &Origin, ports: &HashSet<u16>) -> bool {
     origin.protocol == Protocol::TCP && origin.ports.iter().any(|port| ports.contains(port))
 }

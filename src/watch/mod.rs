@@ -49,7 +49,7 @@ pub enum WatchError {
     #[error("the addresses of this host can't be listed: {0}")]
     Addresses(NetlinkError),
     /// Sockets can't be counted in the kernel.
-    #[error(transparent)]
+    #[error("source ebpf: {error}", error = .0)]
     Ebpf(ebpf::OpenError),
     /// There is no procfs.
     #[error("{path}: {errno} (mount it: mount -t proc proc {path})")]
@@ -95,6 +95,8 @@ pub struct Looked {
     pub refused: usize,
     /// Whether a table changed so fast that it could not be read as a whole.
     pub incomplete: bool,
+    /// How many sockets with traffic there is room for, where there were more.
+    pub overflow: Option<usize>,
 }
 
 /// Reads the kernel once a look, and accounts what it says.

@@ -20,6 +20,7 @@ mod workload;
 
 mod cli;
 mod conservation;
+mod ebpf;
 mod filters;
 mod floors;
 mod harness;

@@ -6,6 +6,8 @@ use crate::truth::{Bytes, Count, Truth};
 use crate::workload::{NOBODY, Workload};
 
 const ACCOUNTING: &str = "net.netfilter.nf_conntrack_acct";
+/// As where the kernel or a container allows no eBPF: CAP_SYS_ADMIN stands for CAP_BPF, too.
+const WITHOUT_BPF: &[&str] = &["--bounding-set=-bpf,-sys_admin", "--inh-caps=-bpf,-sys_admin"];
 const WITHOUT_NET_ADMIN: &[&str] = &["--bounding-set=-net_admin", "--inh-caps=-net_admin"];
 
 fn net(tracking: bool, accounting: bool) -> Option<Net> {
@@ -14,6 +16,10 @@ fn net(tracking: bool, accounting: bool) -> Option<Net> {
 
 fn run(net: &Net, args: &[&str]) -> Finished {
     Running::start(inside(&net.watched, args)).finish()
+}
+
+fn run_without_bpf(net: &Net, args: &[&str]) -> Finished {
+    Running::start(with_setpriv(net, WITHOUT_BPF, args)).finish()
 }
 
 /// A client that has exchanged a little, its server, and its payload.
@@ -30,7 +36,7 @@ fn expect_payload(finished: &Finished, payload: Bytes) {
 }
 
 #[test]
-fn auto_takes_conntrack_where_it_is_alive_and_says_so_once() {
+fn auto_takes_ebpf_and_knows_what_conntrack_has_counted_before() {
     let Some(net) = net(true, true) else { return };
     let truth = Truth::start(&net.watched, &[Count::client("client", "tcp", 9000)]);
     let (_server, _client, _) = exchange(&net);
@@ -38,8 +44,23 @@ fn auto_takes_conntrack_where_it_is_alive_and_says_so_once() {
     for args in [&["--count", "1"][..], &["--count", "1", "--source", "auto"]] {
         let finished = run(&net, args);
         finished.expect("client", finished.single_refresh().workload("client"), truth);
-        finished.expect_one_message("conntrack");
+        finished.expect_one_message("source ebpf");
         finished.expect("messages", finished.messages("").len(), 1);
+    }
+}
+
+#[test]
+fn auto_takes_conntrack_where_ebpf_is_refused_and_says_so_once() {
+    let Some(net) = net(true, true) else { return };
+    let truth = Truth::start(&net.watched, &[Count::client("client", "tcp", 9000)]);
+    let (_server, _client, _) = exchange(&net);
+    let truth = truth.settled()["client"];
+    for args in [&["--count", "1"][..], &["--count", "1", "--source", "auto"]] {
+        let finished = run_without_bpf(&net, args);
+        finished.expect("client", finished.single_refresh().workload("client"), truth);
+        finished.expect_one_message("no source ebpf");
+        finished.expect_one_message("source conntrack");
+        finished.expect("messages", finished.messages("").len(), 2);
     }
 }
 
@@ -47,12 +68,13 @@ fn auto_takes_conntrack_where_it_is_alive_and_says_so_once() {
 fn auto_takes_sockets_where_accounting_is_off_and_says_so_once() {
     let Some(net) = net(true, false) else { return };
     let (_server, _client, payload) = exchange(&net);
-    let finished = run(&net, &["--count", "3", "--interval", "0.1"]);
+    let finished = run_without_bpf(&net, &["--count", "3", "--interval", "0.1"]);
     finished.expect_status(0);
-    finished.expect_one_message("sockets");
+    finished.expect_one_message("no source ebpf");
+    finished.expect_one_message("source sockets");
     finished.expect_one_message("nf_conntrack_acct");
-    finished.expect("messages", finished.messages("").len(), 1);
-    expect_payload(&run(&net, &["--count", "1"]), payload);
+    finished.expect("messages", finished.messages("").len(), 2);
+    expect_payload(&run_without_bpf(&net, &["--count", "1"]), payload);
     assert_eq!(net.watched.sysctl(ACCOUNTING), "0", "a plain run has switched accounting on");
 }
 
@@ -60,10 +82,11 @@ fn auto_takes_sockets_where_accounting_is_off_and_says_so_once() {
 fn auto_takes_sockets_where_no_rule_tracks_and_says_so_once() {
     let Some(net) = net(false, true) else { return };
     let (_server, _client, payload) = exchange(&net);
-    let finished = run(&net, &["--count", "1"]);
+    let finished = run_without_bpf(&net, &["--count", "1"]);
     expect_payload(&finished, payload);
-    finished.expect_one_message("sockets");
-    finished.expect("messages", finished.messages("").len(), 1);
+    finished.expect_one_message("no source ebpf");
+    finished.expect_one_message("source sockets");
+    finished.expect("messages", finished.messages("").len(), 2);
     assert_eq!(net.watched.run("nft list ruleset"), "", "a plain run has made a rule");
 }
 

@@ -82,7 +82,7 @@ fn a_screen_without_lines_is_not_left_without_a_word() {
     let Some(net) = Net::new() else { return };
     let seen = terminal(&net, [[24, 100], [24, 100]], &["--bandwidth", "--interval", "0.2"]);
     for frame in seen.frames.iter().flatten() {
-        assert!(frame.contains("runmonitor: source sockets (payload"), "{frame:?}");
+        assert!(frame.contains("runmonitor: source ebpf: "), "{frame:?}");
         assert!(frame.contains("runmonitor: nothing was received or sent\r\n"), "{frame:?}");
     }
     assert_eq!((seen.status.as_str(), seen.termios.as_str()), ("0", "same"));

@@ -1,0 +1,180 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::ebpf::Passing;
+use crate::flow::Protocol;
+
+const MAKER: ProcessId = ProcessId { start_time: 10, pid: 100 };
+const WORKER: ProcessId = ProcessId { start_time: 20, pid: 200 };
+
+const MADE: Origin = Origin {
+    maker: Some(Passing { pid: 100, name: [0; 16] }),
+    made: 1,
+    closer: None,
+    accepted: false,
+    listener: 0,
+    released: false,
+    ended: false,
+    listening: false,
+    netns: 1,
+    ports: [1, 2],
+    protocol: Protocol::TCP,
+};
+const NOTHING: Evidence = Evidence { holder: None, maker: None, closer: None };
+
+fn remote(received: u64, sent: u64) -> Bytes {
+    Bytes { remote: Traffic { received, sent }, local: Traffic::ZERO }
+}
+
+fn counted(slot: u32, cookie: u64, bytes: Bytes) -> Counted {
+    Counted { slot, cookie, bytes }
+}
+
+/// One observation of one socket, whose it is as decided.
+fn observe(
+    attribution: &mut SocketAttribution,
+    counted: Counted,
+    origin: Origin,
+    to: Result<ProcessId, Reason>,
+) -> Vec<Share> {
+    attribution.begin();
+    let mut shares = Vec::new();
+    let verdict = Verdict { to, held: false, inode: None };
+    attribution.socket(&counted, false, || Some(origin), |_, _| Some(verdict), |s| shares.push(s));
+    shares
+}
+
+#[test]
+fn whoever_holds_a_socket_has_it_and_else_its_maker() {
+    let held = |holder| Evidence { holder: Some(holder), maker: Some(MAKER), ..NOTHING };
+    let by_worker = held(Ownership::Process(WORKER));
+    assert_eq!(whose(&MADE, &by_worker, None), Ok(WORKER));
+    assert_eq!(whose(&MADE, &held(Ownership::Nobody), None), Ok(MAKER));
+    assert_eq!(whose(&MADE, &held(Ownership::Denied), None), Ok(MAKER));
+    // What was a descriptor once may be another socket's by now.
+    let released = Origin { released: true, ..MADE };
+    assert_eq!(whose(&released, &by_worker, None), Ok(MAKER));
+    assert_eq!(whose(&released, &by_worker, Some(WORKER)), Ok(WORKER));
+}
+
+#[test]
+fn an_accepted_socket_is_its_holders_or_its_closers_and_waits_until_there_is_one() {
+    let accepted = Origin { accepted: true, ..MADE };
+    let known = Evidence { maker: Some(MAKER), ..NOTHING };
+    assert_eq!(whose(&accepted, &known, None), Err(Reason::Kernel));
+    let released = Origin { released: true, ..accepted };
+    let closed = Evidence { closer: Some(WORKER), ..known };
+    assert_eq!(whose(&released, &closed, None), Ok(WORKER));
+    // A listening socket that is closed takes those with it that were never accepted.
+    assert_eq!(whose(&released, &known, None), Ok(MAKER));
+}
+
+#[test]
+fn of_a_socket_older_than_the_program_there_is_a_holder_or_a_reason() {
+    let old = Origin { maker: None, ..MADE };
+    let reason = |holder| whose(&old, &Evidence { holder, ..NOTHING }, None);
+    assert_eq!(reason(Some(Ownership::Process(WORKER))), Ok(WORKER));
+    assert_eq!(reason(Some(Ownership::Denied)), Err(Reason::NoPermission));
+    assert_eq!(reason(Some(Ownership::Hidden)), Err(Reason::OtherNamespace));
+    assert_eq!(reason(Some(Ownership::Nobody)), Err(Reason::Kernel));
+    assert_eq!(reason(None), Err(Reason::Kernel));
+    let released = Origin { released: true, ..old };
+    assert_eq!(whose(&released, &NOTHING, None), Err(Reason::Exited));
+    let closed = Evidence { closer: Some(WORKER), ..NOTHING };
+    assert_eq!(whose(&released, &closed, None), Ok(WORKER));
+}
+
+#[test]
+fn only_what_is_new_is_accounted_and_the_first_bytes_are_no_rate() {
+    let mut attribution = SocketAttribution::new();
+    let shares = observe(&mut attribution, counted(0, 7, remote(100, 10)), MADE, Ok(MAKER));
+    let traffic = Traffic::new(100, 10);
+    let recent = Traffic::ZERO;
+    assert_eq!(shares, [Share { to: Ok(MAKER), traffic, recent, from: None, local: false }]);
+    let local = Traffic::new(1, 2);
+    let bytes = Bytes { local, ..remote(150, 10) };
+    let shares = observe(&mut attribution, counted(0, 7, bytes), MADE, Ok(MAKER));
+    assert_eq!(
+        shares.iter().map(|share| share.recent).collect::<Vec<_>>(),
+        [Traffic::new(50, 0), local]
+    );
+    assert_eq!(shares.iter().map(|share| share.local).collect::<Vec<_>>(), [false, true]);
+    assert_eq!(observe(&mut attribution, counted(0, 7, bytes), MADE, Ok(MAKER)), []);
+    assert!(attribution.referenced().contains(&MAKER));
+    // Another socket in the same slot.
+    let shares = observe(&mut attribution, counted(0, 8, remote(5, 5)), MADE, Ok(WORKER));
+    assert_eq!((shares[0].to, shares[0].traffic), (Ok(WORKER), Traffic::new(5, 5)));
+}
+
+#[test]
+fn what_waits_for_a_process_moves_to_it() {
+    let mut attribution = SocketAttribution::new();
+    observe(&mut attribution, counted(0, 1, remote(0, 0)), MADE, Ok(MAKER));
+    let kernel = Err(Reason::Kernel);
+    let shares = observe(&mut attribution, counted(3, 7, remote(100, 10)), MADE, kernel);
+    assert_eq!(shares[0].to, kernel);
+    // Asked for again although nothing came.
+    let shares = observe(&mut attribution, counted(3, 7, remote(100, 10)), MADE, Ok(WORKER));
+    let (traffic, recent) = (Traffic::new(100, 10), Traffic::ZERO);
+    let from = Some(Reason::Kernel);
+    assert_eq!(shares, [Share { to: Ok(WORKER), traffic, recent, from, local: false }]);
+}
+
+#[test]
+fn a_listening_socket_keeps_of_a_handshake_only_what_stays() {
+    let mut attribution = SocketAttribution::new();
+    let listening = Origin { listening: true, ..MADE };
+    let mut look = |bytes| observe(&mut attribution, counted(0, 7, bytes), listening, Ok(MAKER));
+    assert_eq!(look(remote(60, 60)), []);
+    // It went over to the connection's own socket, and another one has begun.
+    assert_eq!(look(remote(0, 0)), []);
+    assert_eq!(look(remote(60, 0)), []);
+    // Nobody has answered to this one.
+    assert_eq!(look(remote(60, 0))[0].traffic, Traffic::new(60, 0));
+    assert_eq!(look(remote(60, 0)), []);
+}
+
+#[test]
+fn what_is_not_to_be_accounted_is_not() {
+    let mut attribution = SocketAttribution::new();
+    attribution.begin();
+    let socket = counted(0, 7, remote(100, 10));
+    attribution.socket(&socket, false, || Some(MADE), |_, _| None, |share| panic!("{share:?}"));
+}
+
+#[test]
+fn a_socket_that_is_done_does_without_its_slot() {
+    let closed = Origin { released: true, ..MADE };
+    let ended = Origin { ended: true, ..closed };
+    for (origin, patience) in [(ended, IDLE_ENDED), (closed, IDLE_CLOSED), (MADE, IDLE)] {
+        assert!(!SocketAttribution::is_done(patience - 1, &origin));
+        assert!(SocketAttribution::is_done(patience, &origin));
+        assert!(SocketAttribution::may_be_done(patience));
+    }
+}
+
+proptest! {
+    /// Whatever is said of whose it is: every byte stands on one line.
+    #[test]
+    fn every_byte_is_accounted_once(
+        looks in proptest::collection::vec((0usize..4, 0u64..1000, 0u64..1000, 0usize..4), 1..60)
+    ) {
+        let answers = [Ok(MAKER), Ok(WORKER), Err(Reason::Kernel), Err(Reason::Exited)];
+        let mut attribution = SocketAttribution::new();
+        let mut totals = [Bytes::default(); 4];
+        let mut lines = std::collections::HashMap::<_, Traffic>::new();
+        for (socket, received, sent, answer) in looks {
+            totals[socket] = totals[socket] + remote(received, sent);
+            let socket = counted(socket as u32, socket as u64 + 1, totals[socket]);
+            for share in observe(&mut attribution, socket, MADE, answers[answer]) {
+                *lines.entry(share.to).or_default() += share.traffic;
+                if let Some(reason) = share.from {
+                    *lines.entry(Err(reason)).or_default() -= share.traffic - share.recent;
+                }
+            }
+        }
+        let all: Traffic = totals.iter().map(|bytes| bytes.remote).sum();
+        // The first observation's are no rate, so that what moves of them is told by the total.
+        prop_assert_eq!(lines.values().copied().sum::<Traffic>(), all);
+    }
+}

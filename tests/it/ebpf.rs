@@ -1,0 +1,211 @@
+//! What is special to the source that counts in the kernel: that nothing of it stays behind, that several
+//! get along, and what it says where it can't be had.
+
+use std::collections::HashSet;
+use std::net::UdpSocket;
+use std::path::Path;
+use std::process::Command;
+
+use aya::programs::{loaded_links, loaded_programs};
+use rustix::process::Signal;
+
+use crate::netns::{Net, PEER4, Setup};
+use crate::run::{Finished, Running, inside, watch};
+use crate::truth::{Bytes, Count, Truth};
+use crate::workload::Workload;
+
+/// A client of `up` bytes, and its server.
+fn exchange(net: &Net, name: &str) -> (Workload, Workload) {
+    let server = Workload::start(net, &net.peer, "server", "tcp-server port=9000");
+    let role = format!("tcp-client host={PEER4} port=9000 up=50000 down=20000");
+    let mut client = Workload::start(net, &net.watched, name, &role);
+    client.go();
+    (server, client)
+}
+
+/// The numbers of a process's descriptors of a kind, by a field of `/proc/PID/fdinfo`.
+fn numbers(pid: u32, field: &str) -> HashSet<u32> {
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap().flatten();
+    let texts = descriptors.filter_map(|entry| std::fs::read_to_string(entry.path()).ok());
+    let number = |text: String| {
+        let value = text.lines().find_map(|line| line.strip_prefix(field))?.trim();
+        value.parse().ok()
+    };
+    texts.filter_map(number).collect()
+}
+
+#[test]
+fn killed_it_leaves_nothing_attached() {
+    let Some(net) = Net::new() else { return };
+    let running = watch(&net, "ebpf", &[]);
+    let programs = numbers(running.pid(), "prog_id:");
+    let links = numbers(running.pid(), "link_id:");
+    assert_eq!((programs.len(), links.len()), (4, 4));
+    let left = || {
+        let programs = loaded_programs().flatten().filter(|p| programs.contains(&p.id())).count();
+        let links = loaded_links().flatten().filter(|l| links.contains(&l.id())).count();
+        (programs, links)
+    };
+    assert_eq!(left(), (4, 4));
+    running.signal(Signal::KILL);
+    drop(running);
+    // The kernel frees them once no packet can be in them any more.
+    let gone = (0..100).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        left() == (0, 0)
+    });
+    assert!(gone, "(programs, links) left: {:?}", left());
+}
+
+#[test]
+fn two_at_once_count_everything_each() {
+    let Some(net) = Net::new() else { return };
+    let truth = Truth::start(&net.watched, &[Count::client("client", "tcp", 9000)]);
+    let mut both = [(); 2].map(|()| watch(&net, "ebpf", &["--unattributed"]));
+    let _kept = exchange(&net, "client");
+    let truth = truth.settled()["client"];
+    for running in &mut both {
+        running.expect_share("client", truth);
+    }
+    let [one, other] = both;
+    one.stop();
+    other.stop();
+}
+
+#[test]
+fn without_conntrack_the_past_is_what_the_sockets_tell() {
+    let setup = Setup { tracking: false, accounting: false, routed: false, alone: false };
+    let Some(net) = Net::with(setup) else { return };
+    let _server = Workload::start(&net, &net.peer, "server", "tcp-server port=9000");
+    let role = format!("tcp-client host={PEER4} port=9000 up=50000 down=20000");
+    let mut client = Workload::start(&net, &net.watched, "client", &role);
+    let payload = client.go();
+    for (args, expected) in [(&[][..], payload), (&["--no-lookback"], Bytes::default())] {
+        let args = [&["--source", "ebpf", "--count", "2", "--interval", "0.2"], args].concat();
+        let finished = Running::start(inside(&net.watched, &args)).finish();
+        let refresh = finished.refreshes().pop().unwrap();
+        finished.expect("client", refresh.workload("client"), expected);
+    }
+}
+
+/// `script` in namespaces of its own beside the network's, with the program as `$0`.
+fn unshared(net: &Net, unshare: &[&str], script: &str) -> Command {
+    let mut command = net.watched.command("unshare");
+    command.args(unshare).args(["sh", "-c", script, env!("CARGO_BIN_EXE_runmonitor")]);
+    command
+}
+
+fn expect_refused(finished: &Finished, why: &str) {
+    finished.expect_status(1);
+    finished.expect_one_message(why);
+    finished.expect("messages", finished.messages("").len(), 1);
+}
+
+#[test]
+fn where_only_a_part_of_the_host_can_be_seen_it_says_which() {
+    let Some(net) = Net::new() else { return };
+    let run = |unshare: &[&str], script| Running::start(unshared(&net, unshare, script)).finish();
+    let script = "exec \"$0\" --netns own --count 1 --source ebpf";
+    let pids = ["--mount-proc", "--fork", "--pid"];
+    expect_refused(&run(&pids, script), "PID namespace");
+    expect_refused(&run(&["--cgroup"], script), "cgroup namespace");
+    // What comes next in line is taken instead.
+    let auto = run(&["--cgroup"], "exec \"$0\" --netns own --count 1");
+    auto.expect_status(0);
+    auto.expect_one_message("no source ebpf: this is not the host's cgroup namespace");
+}
+
+const UNMOUNT: &str = "awk '$9 == \"cgroup2\" || $8 == \"cgroup2\" || $10 == \"cgroup2\" { print $5 }' \
+    /proc/self/mountinfo | while read -r point; do umount -l \"$point\"; done; ";
+
+#[test]
+fn without_cgroup2_it_says_what_to_mount_and_with_it_anywhere_it_works() {
+    let Some(net) = Net::new() else { return };
+    let script = format!("{UNMOUNT} exec \"$0\" --netns own --count 1 --source ebpf");
+    expect_refused(
+        &Running::start(unshared(&net, &["--mount"], &script)).finish(),
+        "mount -t cgroup2",
+    );
+    let script = format!(
+        "{UNMOUNT} mkdir 'a cgroup'; mount -t cgroup2 none 'a cgroup'; \
+         exec \"$0\" --netns own --count 1 --source ebpf"
+    );
+    let mut command = unshared(&net, &["--mount"], &script);
+    command.current_dir(&net.dir);
+    Running::start(command).finish().expect_status(0);
+}
+
+#[test]
+fn it_goes_on_when_cgroup2_is_mounted_elsewhere_meanwhile() {
+    let Some(net) = Net::new() else { return };
+    let truth = Truth::start(&net.watched, &[Count::client("client", "tcp", 9000)]);
+    let script = format!(
+        "\"$0\" --netns own --source ebpf --interval 0.2 & \
+         trap 'kill -INT $!; wait $!; exit' INT TERM; sleep 1; {UNMOUNT} \
+         mkdir other; mount -t cgroup2 none other; echo remounted >&2; wait $!"
+    );
+    let mut command = unshared(&net, &["--mount"], &script);
+    command.current_dir(&net.dir);
+    let mut running = Running::start(command);
+    while !running.stderr().contains("remounted") {
+        running.expect_running();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let _kept = exchange(&net, "client");
+    running.expect_share("client", truth.settled()["client"]);
+    running.signal(Signal::INT);
+}
+
+/// What doesn't find room is counted all the same, if not apart.
+#[test]
+fn when_there_is_no_room_for_a_socket_its_bytes_are_counted_together() {
+    let Some(_net) = Net::new() else { return };
+    let mut reader = bwmon::ebpf::Reader::with_room(Path::new("/proc"), 4).unwrap();
+    let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let senders: Vec<UdpSocket> =
+        (0..40).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+    for sender in &senders {
+        sender.send_to(&[0; 1000], receiver.local_addr().unwrap()).unwrap();
+    }
+    let mut apart = 0;
+    reader.read(|counted, _| apart += counted.bytes.local.sent);
+    let together = reader.without_slot().local.sent;
+    // Others on this host have traffic, too.
+    assert!(together >= 36 * 1028, "{together} bytes together");
+    assert!(apart + together >= 40 * 1028, "{apart} bytes apart, {together} together");
+    let places: HashSet<u32> = {
+        let mut places = HashSet::new();
+        reader.read(|counted, _| drop(places.insert(counted.slot)));
+        places
+    };
+    assert!(places.len() <= 4, "{places:?}");
+}
+
+/// Slots are taken back and used again without a byte being lost.
+#[test]
+fn a_slot_can_be_taken_back_at_any_time() {
+    let Some(_net) = Net::new() else { return };
+    let mut reader = bwmon::ebpf::Reader::with_room(Path::new("/proc"), 1 << 12).unwrap();
+    let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (own, mut total) = (std::process::id(), 0);
+    for round in 1..=200u64 {
+        sender.send_to(&[0; 500], receiver.local_addr().unwrap()).unwrap();
+        let mut mine = Vec::new();
+        reader.read(|counted, last| mine.push((counted, last)));
+        mine.retain(|(counted, _)| {
+            let origin = reader.origin(counted.slot).unwrap();
+            let port = sender.local_addr().unwrap().port();
+            origin.maker.is_some_and(|maker| maker.pid == own) && origin.ports[0] == port
+        });
+        for (counted, last) in mine {
+            if last {
+                total += counted.bytes.local.sent;
+            } else {
+                reader.take_back(counted.slot);
+            }
+        }
+        // What was taken back before this round has been read for the last time by now.
+        assert_eq!(total, (round - 1) * 528);
+    }
+}
