@@ -35,7 +35,7 @@ use slots::{Slot, Totals};
 /// The compiled program, beside its source, so that building the library takes no compiler for it.
 static OBJECT: &[u8] = include_bytes_aligned!("program/sockets.bpf.o");
 
-/// How many sockets with traffic there is room for: four times as many as the host has when it is
+/// How many sockets with traffic there is room for: twice as many as the host has open files when it is
 /// opened, within these bounds. Each takes 136 bytes of the kernel's memory.
 pub const SLOTS: std::ops::RangeInclusive<u32> = 1 << 16..=1 << 20;
 
@@ -297,21 +297,20 @@ fn made_here(programs: &mut Ebpf) -> Result<u64, OpenError> {
     Ok(netns)
 }
 
-/// How many slots are made.
+/// How many slots are made. Each socket of a process is an open file, in whatever namespace it is.
 fn capacity(proc: &Path) -> u32 {
-    let listed = std::fs::read_to_string(proc.join("net/sockstat")).unwrap_or_default();
-    slots_for(sockets_used(&listed))
+    slots_for(open_files(&std::fs::read_to_string(proc.join("sys/fs/file-nr")).unwrap_or_default()))
 }
 
-/// The first figure of `/proc/net/sockstat`: `sockets: used 123`.
-fn sockets_used(sockstat: &str) -> u32 {
-    let used = sockstat.lines().find_map(|line| line.strip_prefix("sockets: used "));
-    used.and_then(|used| used.trim().parse().ok()).unwrap_or(0)
+/// The first figure of `/proc/sys/fs/file-nr` (proc_sys_fs(5)).
+fn open_files(file_nr: &str) -> u32 {
+    let first = file_nr.split_whitespace().next();
+    first.and_then(|first| first.parse().ok()).unwrap_or(0)
 }
 
-fn slots_for(sockets: u32) -> u32 {
+fn slots_for(files: u32) -> u32 {
     let (fewest, most) = (*SLOTS.start(), *SLOTS.end());
-    sockets.saturating_mul(4).clamp(fewest, most).next_power_of_two()
+    files.saturating_mul(2).clamp(fewest, most).next_power_of_two()
 }
 
 #[cfg(test)]
@@ -319,14 +318,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_is_room_for_four_times_the_sockets_within_bounds() {
-        assert_eq!(sockets_used("sockets: used 20000\nTCP: inuse 5 orphan 0\n"), 20_000);
-        assert_eq!(sockets_used("nonsense"), 0);
+    fn there_is_room_for_twice_the_open_files_within_bounds() {
+        assert_eq!(open_files("2112\t0\t9223372036854775807\n"), 2112);
+        assert_eq!(open_files("nonsense"), 0);
         assert_eq!(slots_for(0), 65_536);
-        assert_eq!(slots_for(20_000), 131_072);
+        assert_eq!(slots_for(40_000), 131_072);
         assert_eq!(slots_for(u32::MAX), 1_048_576);
-        for sockets in [1, 16_385, 100_000, 300_000] {
-            assert!(slots_for(sockets).is_power_of_two());
+        for files in [1, 32_769, 100_000, 300_000] {
+            assert!(slots_for(files).is_power_of_two());
         }
     }
 }
