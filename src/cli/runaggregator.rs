@@ -82,6 +82,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
             arguments.source,
             arguments.netns,
             arguments.labels(),
+            arguments.unattributed,
             places(&configuration),
         ),
         alarms: Alarms::new(report, wiped),

@@ -1,18 +1,24 @@
 //! What a look accounts where the kernel counts socket by socket.
 
+mod makers;
+mod passing;
+
 use std::collections::HashSet;
 use std::path::Path;
 
-use super::{Looked, Map, Source, Watch, WatchError, flows, no_proc};
+use super::{Looked, Map, Source, Watch, WatchError, no_proc};
 use crate::conntrack;
-use crate::ebpf::{self, Origin, Passing};
+use crate::ebpf::{self, Origin};
 use crate::flow::Protocol;
-use crate::ledger::{Ledger, Options};
-use crate::monitor::{Evidence, Reason, Share, SocketAttribution, Verdict, whose};
+use crate::ledger::Ledger;
+use crate::monitor::{Evidence, Reason, SocketAttribution, Verdict, whose};
 use crate::netns::NetnsChoice;
-use crate::processes::{Described, LabelBy, Owners, Ownership, ProcessId, command_line};
+use crate::processes::{LabelBy, Ownership, ProcessId};
 use crate::sockets::Inode;
 use crate::traffic::Traffic;
+
+use makers::Makers;
+use passing::Passing;
 
 /// At every how many looks all sockets are listed although none seems to be new.
 const LIST_ROUND: u32 = 16;
@@ -34,7 +40,9 @@ pub(super) struct BySocket {
     choice: NetnsChoice,
     lookback: bool,
     /// What passes through this host without a socket, if it is asked for.
-    passing: Option<Passed>,
+    passing: Option<Passing>,
+    /// What sockets of the kernel's own have counted, and such as nobody has accepted yet.
+    kernel: Traffic,
     /// All sockets by their cookies, as they were listed last.
     listed: Map<u64, Option<Inode>>,
     /// The process that had a number last, of those that the witness has seen.
@@ -42,14 +50,6 @@ pub(super) struct BySocket {
     /// Of whom a process is a copy, and the look at which that was told.
     copies: Map<u32, (u32, u32)>,
     labels: Vec<LabelBy>,
-}
-
-/// What connection tracking says of traffic that has no socket here.
-#[derive(Debug)]
-struct Passed {
-    watch: Box<Watch>,
-    ledger: Ledger,
-    credited: Traffic,
 }
 
 impl BySocket {
@@ -64,6 +64,7 @@ impl BySocket {
             choice,
             lookback,
             passing: None,
+            kernel: Traffic::ZERO,
             listed: Map::default(),
             numbers: Map::default(),
             copies: Map::default(),
@@ -75,15 +76,9 @@ impl BySocket {
         self.labels = labels;
     }
 
-    /// Accounts what passes through this host, too, where connection tracking knows it.
+    /// Accounts what has no socket, too, where connection tracking knows it.
     pub(super) fn count_passing(&mut self, proc: &Path) {
-        let watch = Watch::open(Source::Conntrack, self.choice, false, proc);
-        let counts = past_source(proc) == Source::Conntrack;
-        self.passing = watch.ok().filter(|_| counts).map(|watch| Passed {
-            watch: Box::new(watch),
-            ledger: Ledger::new(Options::default()),
-            credited: Traffic::ZERO,
-        });
+        self.passing = Passing::open(self.choice, proc);
     }
 
     /// Hears of new processes.
@@ -110,47 +105,6 @@ fn past_source(proc: &Path) -> Source {
     match (state.accounting, state.entries) {
         (Some(true), entries) if entries != Some(0) => Source::Conntrack,
         _ => Source::Sockets,
-    }
-}
-
-/// Who the processes are that the kernel has seen in passing.
-struct Makers<'a> {
-    owners: &'a mut Owners,
-    witnessed: &'a mut Map<ProcessId, (Described, u32)>,
-    numbers: &'a Map<u32, ProcessId>,
-    copies: &'a Map<u32, (u32, u32)>,
-    looks: u32,
-}
-
-impl Makers<'_> {
-    /// The process that had a number at a time, in clock ticks since boot. One that nobody has seen is
-    /// called what its parent was if it was a copy, else by its short name.
-    fn find(&mut self, passing: &Passing, at: u64) -> ProcessId {
-        if let Some(id) = self.known(passing.pid, at) {
-            return id;
-        }
-        let id = ProcessId { start_time: at, pid: passing.pid };
-        if !self.witnessed.contains_key(&id) {
-            let parent = self.copies.get(&passing.pid).map(|(parent, _)| *parent);
-            let parent = parent.and_then(|parent| self.known(parent, at));
-            let described = parent.and_then(|parent| {
-                self.owners.refresh(parent);
-                let witnessed = || self.witnessed.get(&parent).map(|(described, _)| described);
-                self.owners.described(parent).or_else(witnessed).cloned()
-            });
-            let described = described.unwrap_or_else(|| called(passing));
-            self.witnessed.insert(id, (described, self.looks));
-        }
-        id
-    }
-
-    fn known(&self, pid: u32, at: u64) -> Option<ProcessId> {
-        let seen = self.numbers.get(&pid).copied().filter(|id| id.start_time <= at);
-        self.owners.by_number(pid, at).or(seen)
-    }
-
-    fn credit(&mut self, ledger: &mut Ledger, share: &Share) {
-        ledger.credit(share, || flows::described_or_unknown(share, self.owners, self.witnessed));
     }
 }
 
@@ -189,7 +143,11 @@ impl Watch {
         let reader = &by_socket.reader;
         let overflow = reader.without_slot() != ebpf::Bytes::default();
         looked.overflow = overflow.then(|| reader.capacity());
-        self.account_passing(by_socket, ledger);
+        if let Some(passing) = &mut by_socket.passing
+            && passing.look(by_socket.kernel, ledger).is_err()
+        {
+            by_socket.passing = None;
+        }
         self.name(ledger, processes.ended);
         ledger.keep_names_of(by_socket.attribution.referenced());
         self.leave_places();
@@ -226,7 +184,8 @@ impl Watch {
         ledger: &mut Ledger,
     ) {
         let Watch { owners, witnessed, own, pipes, looks, .. } = self;
-        let BySocket { reader, attribution, choice, listed, numbers, copies, .. } = by_socket;
+        let BySocket { reader, attribution, choice, listed, numbers, copies, kernel, .. } =
+            by_socket;
         let mut makers = Makers { owners, witnessed, numbers, copies, looks: *looks };
         let (only, netns) = (*choice == NetnsChoice::Own, reader.netns());
         for (socket, last) in counted {
@@ -259,6 +218,12 @@ impl Watch {
                 |share| shares.push(share),
             );
             for mut share in shares {
+                if share.to == Err(Reason::Kernel) {
+                    *kernel += share.traffic;
+                }
+                if share.from == Some(Reason::Kernel) {
+                    *kernel -= share.traffic - share.recent;
+                }
                 if of_pipe && own.is_some_and(|own| share.to == Ok(own)) {
                     share.to = Err(Reason::OwnPipe);
                 }
@@ -278,39 +243,6 @@ impl Watch {
         }
         attribution.without_slot(reader.without_slot(), |share| makers.credit(ledger, &share));
     }
-
-    /// Accounts what connection tracking has seen pass through since the last look.
-    fn account_passing(&self, by_socket: &mut BySocket, ledger: &mut Ledger) {
-        let Some(Passed { watch, ledger: apart, credited }) = &mut by_socket.passing else {
-            return;
-        };
-        if watch.look(apart).is_err() {
-            by_socket.passing = None;
-            return;
-        }
-        let total = apart
-            .unattributed_lines()
-            .find(|(reason, _)| *reason == Reason::Forwarded)
-            .map_or(Traffic::ZERO, |(_, account)| account.total);
-        apart.begin();
-        let new = total - *credited;
-        *credited = Traffic {
-            received: credited.received.max(total.received),
-            sent: credited.sent.max(total.sent),
-        };
-        if !new.is_zero() {
-            let to = Err(Reason::Forwarded);
-            let share = Share { to, traffic: new, recent: new, from: None, local: false };
-            ledger.credit(&share, flows::unknown);
-        }
-    }
-}
-
-/// A process of which nothing but its name is known.
-fn called(passing: &Passing) -> Described {
-    let end = passing.name.iter().position(|byte| *byte == 0).unwrap_or(passing.name.len());
-    let name = passing.name.get(..end).unwrap_or_default();
-    Described { command_line: command_line(&[], name), label: None }
 }
 
 fn is_of_pipe(origin: &Origin, ports: &HashSet<u16>) -> bool {

@@ -29,6 +29,8 @@ pub(super) struct Setup<'a> {
     pub(super) source: SourceChoice,
     pub(super) netns: NetnsChoice,
     pub(super) labels: Vec<LabelBy>,
+    /// Whether what passes through this host is of interest.
+    pub(super) passing: bool,
     /// Shared by all pipes.
     pub(super) places: Arc<Places>,
     /// What each choice has come to.
@@ -41,9 +43,11 @@ impl<'a> Setup<'a> {
         source: SourceChoice,
         netns: NetnsChoice,
         labels: Vec<LabelBy>,
+        passing: bool,
         places: Places,
     ) -> Setup<'a> {
-        Setup { proc, source, netns, labels, places: Arc::new(places), resolved: Vec::new() }
+        let (places, resolved) = (Arc::new(places), Vec::new());
+        Setup { proc, source, netns, labels, passing, places, resolved }
     }
 
     /// Makes the aggregator do what the configuration says. What both this one and the one before
@@ -126,6 +130,9 @@ impl<'a> Setup<'a> {
         let watch = source::open(choice, self.netns, true, self.proc, notes, |watch| {
             watch.label_by(self.labels.clone());
             watch.leave_to_pipes(aggregator.pipes().ports());
+            if self.passing {
+                watch.count_passing();
+            }
             watch.look(&mut ledger)
         });
         Ok(Meter::new(watch.with_context(|| format!("source {choice}"))?, ledger))

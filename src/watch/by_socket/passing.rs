@@ -1,0 +1,99 @@
+//! Traffic that has no socket on this host, as far as connection tracking knows it.
+
+use std::path::Path;
+
+use crate::conntrack;
+use crate::ledger::{Ledger, Options};
+use crate::monitor::{Reason, Share};
+use crate::netns::NetnsChoice;
+use crate::traffic::Traffic;
+use crate::watch::{Source, Watch, WatchError, flows};
+
+/// What connection tracking says of traffic that has no socket here.
+#[derive(Debug)]
+pub(super) struct Passing {
+    watch: Box<Watch>,
+    ledger: Ledger,
+    forwarded: Extra,
+    kernel: Extra,
+}
+
+/// What connection tracking knows beyond what was counted at sockets.
+#[derive(Debug, Default)]
+struct Extra {
+    /// What it said at the look before. A connection that nobody has accepted yet is nobody's for a
+    /// moment: only what stays is.
+    before: Traffic,
+    credited: Traffic,
+}
+
+impl Extra {
+    /// What is new of `total`, of which so much was `counted` at sockets.
+    fn grow(&mut self, total: Traffic, counted: Traffic) -> Traffic {
+        let stays = |now: u64, before: u64| now.min(before);
+        let extra = Traffic {
+            received: stays(total.received, self.before.received),
+            sent: stays(total.sent, self.before.sent),
+        } - counted;
+        self.before = total;
+        let new = extra - self.credited;
+        self.credited += new;
+        new
+    }
+}
+
+impl Passing {
+    /// `None` where connection tracking doesn't count.
+    pub(super) fn open(choice: NetnsChoice, proc: &Path) -> Option<Passing> {
+        // Where its table is still empty, there may be something to count later.
+        let counts = conntrack::state::read(proc).accounting == Some(true);
+        let watch = Watch::open(Source::Conntrack, choice, false, proc);
+        watch.ok().filter(|_| counts).map(|watch| Passing {
+            watch: Box::new(watch),
+            ledger: Ledger::new(Options::default()),
+            forwarded: Extra::default(),
+            kernel: Extra::default(),
+        })
+    }
+
+    /// Accounts what is new since the last look: what passed through, and what the kernel received and
+    /// answered itself beyond the bytes of its own sockets, `kernel`.
+    pub(super) fn look(&mut self, kernel: Traffic, ledger: &mut Ledger) -> Result<(), WatchError> {
+        self.watch.look(&mut self.ledger)?;
+        for (reason, account) in self.ledger.unattributed_lines() {
+            let new = match reason {
+                Reason::Forwarded => self.forwarded.grow(account.total, Traffic::ZERO),
+                Reason::Kernel => self.kernel.grow(account.total, kernel),
+                _ => continue,
+            };
+            if !new.is_zero() {
+                let to = Err(reason);
+                let share = Share { to, traffic: new, recent: new, from: None, local: false };
+                ledger.credit(&share, flows::unknown);
+            }
+        }
+        self.ledger.begin();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_stays_and_was_not_counted_at_a_socket_is_new() {
+        let mut extra = Extra::default();
+        let mut grow = |total: u64, counted: u64| {
+            extra.grow(Traffic::new(total, total), Traffic::new(counted, 0))
+        };
+        // A connection that is accepted a moment later.
+        assert_eq!(grow(100, 0), Traffic::ZERO);
+        assert_eq!(grow(0, 0), Traffic::ZERO);
+        assert_eq!(grow(500, 0), Traffic::ZERO);
+        assert_eq!(grow(500, 200), Traffic::new(300, 500));
+        assert_eq!(grow(500, 200), Traffic::ZERO);
+        // More was counted at sockets than is known otherwise.
+        assert_eq!(grow(600, 900), Traffic::ZERO);
+    }
+}
