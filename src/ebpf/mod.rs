@@ -16,7 +16,6 @@ mod slots;
 use std::error::Error;
 use std::fs::File;
 use std::io;
-use std::net::UdpSocket;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -25,6 +24,7 @@ use aya::maps::{Map, MapData, SkStorage};
 use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketType};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use thiserror::Error;
 
@@ -278,9 +278,10 @@ fn made_here(programs: &mut Ebpf) -> Result<u64, OpenError> {
     let origins = programs.take_map("origins").ok_or_else(|| OpenError::new("no storage"))?;
     let origins: SkStorage<MapData, [u8; ORIGIN]> = SkStorage::try_from(origins)
         .map_err(|error| OpenError::from_loader("a socket's storage can't be read", &error))?;
-    let socket = UdpSocket::bind("127.0.0.1:0").or_else(|_| UdpSocket::bind("[::1]:0"));
+    // Not bound to an address: the loopback device may be down.
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None);
     let socket =
-        socket.map_err(|error| OpenError::new(format!("no socket can be made: {error}")))?;
+        socket.map_err(|errno| OpenError::new(format!("no socket can be made: {errno}")))?;
     let origin = origins.get(&socket, 0);
     let unseen = |_| OpenError::new("sockets are made without the programs seeing it");
     let origin = origin.map_err(unseen)?;
