@@ -1,27 +1,22 @@
-//! How much of what is true `runmonitor` has to show under the right name, row by row; and that no
-//! byte is lost or told twice in any of them.
+//! How much of what is true `runmonitor` has to show under the right name, row by row and source by
+//! source; and that no byte is lost or told twice in any of them.
 
 use std::time::Duration;
 
 use crate::rows::{ROWS, Size};
 
-/// Percent of what lives three seconds or more, wherever it lives.
-const LASTING: f64 = 99.9;
-/// Of short connections of processes that last.
-const SHORT: f64 = 99.0;
-
-/// Of connections that live for no longer than it takes to wake a thread.
-const QUICK: f64 = 75.0;
-
 /// How long the figures may take to come right. The longest interval between refreshes is 5 s.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-fn hold(name: &str, floor: f64) {
+/// Percent of what lives three seconds or more, wherever it lives.
+const LASTING: f64 = 99.9;
+
+fn hold(source: &str, name: &str, floor: f64) {
     let row = ROWS.iter().copied().flatten().find(|row| row.name == name).unwrap();
     let mut running = None;
-    let played = row.play(Size::Small, |net| running = Some(row.monitor(net, "conntrack")));
+    let played = row.play(Size::Small, |net| running = Some(row.monitor(net, source)));
     let (Some(played), Some(mut running)) = (played, running) else { return };
-    let verdict = played.judge(&mut running, floor, PATIENCE);
+    let verdict = played.judge(&mut running, floor, source, PATIENCE);
     if !(verdict.worst.holds(floor) && verdict.is_conserved()) {
         running.fail(&format!(
             "{}: at least {floor} % and at most 100.1 %, each way\n  got       {} %, together {} %{}\n  \
@@ -38,57 +33,109 @@ fn hold(name: &str, floor: f64) {
     running.stop();
 }
 
+/// The tests of one source, and that it has one for every row but those that it can't see.
 macro_rules! floors {
-    ($($name:ident: $floor:expr,)*) => {
+    ($source:literal but $unseen:tt: $($name:ident: $floor:expr,)*) => {
         $(
             #[test]
             fn $name() {
-                hold(stringify!($name), $floor);
+                super::hold($source, stringify!($name), $floor);
             }
         )*
 
         #[test]
         fn every_row_has_a_floor() {
-            let rows: Vec<&str> = ROWS.iter().copied().flatten().map(|row| row.name).collect();
-            let mut floors = [$(stringify!($name)),*];
-            let mut sorted = rows.clone();
-            sorted.sort_unstable();
-            floors.sort_unstable();
-            assert_eq!(sorted, floors);
+            super::all_rows_are(&[$(stringify!($name)),*], &$unseen);
         }
     };
 }
 
-floors! {
-    tcp: LASTING,
-    tcp6: LASTING,
-    udp_connected: LASTING,
-    udp_unconnected: LASTING,
-    flush: LASTING,
-    churn: SHORT,
-    churn_quick: QUICK,
-    resets: SHORT,
-    burst: SHORT,
-    reuse_reset: SHORT,
-    reuse_close: SHORT,
-    processes_5ms: 95.0,
-    processes_1ms: 80.0,
-    processes_1ms_busy: 80.0,
-    threaded: LASTING,
-    forking: LASTING,
-    preforked: LASTING,
-    reuseport: LASTING,
-    threaded_short: SHORT,
-    forking_short: 95.0,
-    preforked_short: SHORT,
-    reuseport_short: SHORT,
-    mapped: LASTING,
-    port_range: LASTING,
-    redirected: LASTING,
-    loopback: LASTING,
-    container_client: LASTING,
-    container_tracks: LASTING,
-    container_server: LASTING,
-    container_server_short: SHORT,
-    container_brief: SHORT,
+fn all_rows_are(floors: &[&str], unseen: &[&str]) {
+    let mut rows: Vec<&str> = ROWS.iter().copied().flatten().map(|row| row.name).collect();
+    let mut floors = [floors, unseen].concat();
+    rows.sort_unstable();
+    floors.sort_unstable();
+    assert_eq!(rows, floors);
+}
+
+mod conntrack {
+    use super::LASTING;
+
+    /// Of short connections of processes that last.
+    const SHORT: f64 = 99.0;
+
+    /// Of connections that live for no longer than it takes to wake a thread.
+    const QUICK: f64 = 75.0;
+
+    floors! { "conntrack" but []:
+        tcp: LASTING,
+        tcp6: LASTING,
+        udp_connected: LASTING,
+        udp_unconnected: LASTING,
+        flush: LASTING,
+        churn: SHORT,
+        churn_quick: QUICK,
+        resets: SHORT,
+        burst: SHORT,
+        reuse_reset: SHORT,
+        reuse_close: SHORT,
+        processes_5ms: 95.0,
+        processes_1ms: 80.0,
+        processes_1ms_busy: 80.0,
+        threaded: LASTING,
+        forking: LASTING,
+        preforked: LASTING,
+        reuseport: LASTING,
+        threaded_short: SHORT,
+        forking_short: 95.0,
+        preforked_short: SHORT,
+        reuseport_short: SHORT,
+        mapped: LASTING,
+        port_range: LASTING,
+        redirected: LASTING,
+        loopback: LASTING,
+        container_client: LASTING,
+        container_tracks: LASTING,
+        container_server: LASTING,
+        container_server_short: SHORT,
+        container_brief: SHORT,
+    }
+}
+
+mod ebpf {
+    use super::LASTING;
+
+    floors! { "ebpf" but []:
+        tcp: LASTING,
+        tcp6: LASTING,
+        udp_connected: LASTING,
+        udp_unconnected: LASTING,
+        flush: LASTING,
+        churn: LASTING,
+        churn_quick: LASTING,
+        resets: LASTING,
+        burst: LASTING,
+        reuse_reset: LASTING,
+        reuse_close: LASTING,
+        processes_5ms: LASTING,
+        processes_1ms: LASTING,
+        processes_1ms_busy: LASTING,
+        threaded: LASTING,
+        forking: LASTING,
+        preforked: LASTING,
+        reuseport: LASTING,
+        threaded_short: LASTING,
+        forking_short: LASTING,
+        preforked_short: LASTING,
+        reuseport_short: LASTING,
+        mapped: LASTING,
+        port_range: LASTING,
+        redirected: LASTING,
+        loopback: LASTING,
+        container_client: LASTING,
+        container_tracks: LASTING,
+        container_server: LASTING,
+        container_server_short: LASTING,
+        container_brief: LASTING,
+    }
 }

@@ -45,6 +45,15 @@ impl fmt::Display for Share {
 /// of that length.
 pub(crate) type Unit = fn(bytes: u64, packets: u64, header: u64) -> u64;
 
+const NONE: Bytes = Bytes { received: 0, sent: 0 };
+
+fn grown(before: Bytes, after: Bytes) -> Bytes {
+    Bytes::new(
+        after.received.saturating_sub(before.received),
+        after.sent.saturating_sub(before.sent),
+    )
+}
+
 /// What `runmonitor` showed.
 pub(crate) struct Verdict {
     /// Of the owner for whom it is furthest from the truth.
@@ -108,15 +117,22 @@ impl Played {
         )
     }
 
-    /// Looks at what the program shows until the floor holds and no byte is missing, or for so long.
-    pub(crate) fn judge(&self, running: &mut Running, floor: f64, patience: Duration) -> Verdict {
+    /// Looks at what the program shows from this source until the floor holds and no byte is missing,
+    /// or for so long.
+    pub(crate) fn judge(
+        &self,
+        running: &mut Running,
+        floor: f64,
+        source: &str,
+        patience: Duration,
+    ) -> Verdict {
         let first = running.refreshes(1).swap_remove(0);
         let deadline = Instant::now() + patience;
         loop {
             // Where refreshes are rare, one that was begun before is as good if it shows all.
             let so_far = running.refreshes(0).len();
             let last = running.refreshes(so_far + 1).swap_remove(so_far);
-            let verdict = self.compare(&first, &last);
+            let verdict = self.compare(&first, &last, source);
             let good = verdict.worst.holds(floor) && verdict.is_conserved();
             if good || Instant::now() > deadline {
                 return verdict;
@@ -124,7 +140,7 @@ impl Played {
         }
     }
 
-    fn compare(&self, first: &Refresh, last: &Refresh) -> Verdict {
+    fn compare(&self, first: &Refresh, last: &Refresh, source: &str) -> Verdict {
         let mut details = String::new();
         for Owner { name, counts } in &self.owners {
             let (truth, got) = (self.truth_of(counts), last.named(name));
@@ -135,12 +151,13 @@ impl Played {
             // theirs, also that of the row's own peer; what has no name is the row's, unless it was
             // there before.
             let named: Bytes = self.owners.iter().map(|owner| last.named(&owner.name)).sum();
-            let (before, after) = (first.unattributed(), last.unattributed());
-            let since = Bytes::new(
-                after.received.saturating_sub(before.received),
-                after.sent.saturating_sub(before.sent),
-            );
-            named + since
+            let nameless = |refresh: &Refresh| {
+                // A socket's counters are there for the new namespaces' kernels, too, which announce
+                // themselves to their neighbours; the row's truth has only what passes through.
+                let kernel = if source == "ebpf" { refresh.reason("(kernel)") } else { NONE };
+                grown(kernel, refresh.unattributed())
+            };
+            named + grown(nameless(first), nameless(last))
         } else {
             last.lines.iter().map(|line| line.bytes).sum()
         };
