@@ -1,4 +1,4 @@
-//! Starts and commands the processes of `tests/workloads/workload.py` and `short.c`.
+//! Starts and commands the processes of `tests/workloads/workload.py`, and of `short.c` and `calls.c`.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -34,6 +34,17 @@ pub(crate) fn udplite_is_missing() -> bool {
         skip("this kernel has no UDP-Lite");
     }
     missing
+}
+
+/// Old kernels don't have io_uring, or not for making sockets; others have it turned off.
+pub(crate) fn io_uring_is_missing() -> bool {
+    let mut probe = Command::new(short());
+    probe.args(["probe", "ring", "host=127.0.0.1", "direct"]);
+    let result = probe.stdin(Stdio::null()).output().unwrap();
+    if !result.status.success() {
+        skip(&format!("no io_uring: {}", String::from_utf8_lossy(&result.stderr).trim()));
+    }
+    !result.status.success()
 }
 
 /// A workload process and its children, killed when dropped.
@@ -195,22 +206,33 @@ impl Drop for Workload {
     }
 }
 
-/// `short.c`, compiled once.
+const SOURCES: [(&str, &str); 3] = [
+    ("short.h", include_str!("../workloads/short.h")),
+    ("short.c", include_str!("../workloads/short.c")),
+    ("calls.c", include_str!("../workloads/calls.c")),
+];
+
+/// These, compiled once.
 fn short() -> &'static Path {
     static SHORT: OnceLock<PathBuf> = OnceLock::new();
     SHORT.get_or_init(|| {
         // Test processes may run side by side: each makes its own, and the last one stays.
         let short = Path::new(env!("CARGO_TARGET_TMPDIR")).join("short");
-        let [source, made] =
-            ["c", "made"].map(|end| short.with_extension(format!("{}.{end}", process::id())));
-        fs::write(&source, include_str!("../workloads/short.c")).unwrap();
+        let own = short.with_extension(process::id().to_string());
+        fs::create_dir_all(&own).unwrap();
+        let made = own.join("short");
+        for (name, text) in SOURCES {
+            fs::write(own.join(name), text).unwrap();
+        }
         // Static: a process that is to live a millisecond has no time to look for libraries.
         let mut cc = Command::new("cc");
-        cc.args(["-O2", "-Wall", "-Wextra", "-static", "-pthread", "-o"]).args([&made, &source]);
-        let result = cc.output().unwrap_or_else(|error| panic!("{cc:?}: {error}"));
+        cc.args(["-O2", "-Wall", "-Wextra", "-static", "-pthread", "-o", "short"]);
+        cc.args(SOURCES.map(|(name, _)| name).iter().filter(|name| name.ends_with(".c")));
+        let result =
+            cc.current_dir(&own).output().unwrap_or_else(|error| panic!("{cc:?}: {error}"));
         assert!(result.status.success(), "{cc:?}\n{}", String::from_utf8_lossy(&result.stderr));
-        fs::remove_file(source).unwrap();
         fs::rename(made, &short).unwrap();
+        fs::remove_dir_all(own).unwrap();
         short
     })
 }

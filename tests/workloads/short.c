@@ -12,12 +12,14 @@
  *     spawn   host= port= count= rate= live= child=              many processes, one connection each
  *     once    host= port= live=                                  one of those: what spawn executes
  *     hog                                                        takes a core
+ *     mmsg, ring                                                 calls.c
  *
  * think= is how many microseconds a server takes to answer, live= how many one has after the start of its main(). What a process lives from
  * exec to exit the spawner sees, and says: `LIVED MEDIAN LEAST GREATEST`, in microseconds.
  * The workers of a server called `...parent` are called `...worker`, in place. */
 
-#define _GNU_SOURCE
+#include "short.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
@@ -40,16 +42,17 @@ enum { LIFE = 60, BLOCK = 1 << 16, WORKERS = 64, MOST = 10000 };
 
 static char **options;
 static char *name;
-static long request, reply, think;
+static long think;
+long request, reply;
 
-static void fail(const char *what)
+void fail(const char *what)
 {
     fprintf(stderr, "%s: %s: %s\n", name, what, strerror(errno));
     _exit(1);
 }
 
 /* One write each, so that lines of several processes stay whole. */
-static void say(const char *format, ...)
+void say(const char *format, ...)
 {
     char line[200];
     va_list values;
@@ -61,7 +64,7 @@ static void say(const char *format, ...)
 }
 
 /* The value of an option; "" for one without; NULL if it isn't there. */
-static char *option(const char *key)
+char *option(const char *key)
 {
     size_t length = strlen(key);
     for (char **word = options; *word; word++)
@@ -70,27 +73,27 @@ static char *option(const char *key)
     return NULL;
 }
 
-static long number(const char *key, long otherwise)
+long number(const char *key, long otherwise)
 {
     char *value = option(key);
     return value ? atol(value) : otherwise;
 }
 
-static int64_t now(void)
+int64_t now(void)
 {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     return time.tv_sec * 1000000000LL + time.tv_nsec;
 }
 
-static void sleep_until(int64_t when)
+void sleep_until(int64_t when)
 {
     struct timespec time = { when / 1000000000, when % 1000000000 };
     while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &time, NULL) == EINTR) {}
 }
 
 /* A line of stdin; 0 at its end. */
-static int commanded(void)
+int commanded(void)
 {
     char byte;
     while (read(0, &byte, 1) == 1)
@@ -99,7 +102,7 @@ static int commanded(void)
     return 0;
 }
 
-static socklen_t address(const char *host, int port, struct sockaddr_storage *to)
+socklen_t address(const char *host, int port, struct sockaddr_storage *to)
 {
     memset(to, 0, sizeof *to);
     struct sockaddr_in *four = (void *)to;
@@ -375,6 +378,10 @@ int main(int argc, char **argv)
         churn();
     else if (!strcmp(role, "spawn"))
         spawn(argv);
+    else if (!strcmp(role, "mmsg"))
+        mmsg();
+    else if (!strcmp(role, "ring"))
+        ring();
     else if (!strcmp(role, "hog"))
         for (say("READY\n"); ;) {}
     return 0;

@@ -91,7 +91,48 @@ def due(total, seconds, start):
     return min(total, -(-total // CHUNKS) * step)
 
 
-def exchange(sock, send, receive, seconds):
+def send(sock, size):
+    return sock.send(BLOCK[:size], socket.MSG_DONTWAIT)
+
+
+def receive(sock, size):
+    return len(sock.recv(size))
+
+
+def stored():
+    """A file to send from."""
+    file = os.memfd_create("block")
+    os.write(file, BLOCK)
+    return file
+
+
+def by_sendfile():
+    file = stored()
+    return lambda sock, size: os.sendfile(sock.fileno(), file, 0, min(size, len(BLOCK))), receive
+
+
+def by_splice():
+    """Through pipes, which take as much as a block."""
+    file, nowhere = stored(), os.open(os.devnull, os.O_WRONLY)
+    here, there = os.pipe()
+
+    def through(source, to, size, **offset):
+        size = os.splice(source, there, min(size, len(BLOCK)), **offset)
+        left = size
+        while left > 0:
+            left -= os.splice(here, to, left)
+        return size
+
+    return (
+        lambda sock, size: through(file, sock.fileno(), size, offset_src=0),
+        lambda sock, size: through(sock.fileno(), nowhere, size),
+    )
+
+
+WAYS = {None: lambda: (send, receive), "sendfile": by_sendfile, "splice": by_splice}
+
+
+def exchange(sock, send, receive, seconds, way=WAYS[None]()):
     """Sends and receives that many bytes at once, the sending spread over `seconds`."""
     sent = received = 0
     start = time.monotonic()
@@ -101,12 +142,12 @@ def exchange(sock, send, receive, seconds):
             [sock] if received < receive else [], [sock] if sent < now_due else [], [], 0.01
         )
         if readable:
-            part = sock.recv(min(receive - received, len(BLOCK)))
+            part = way[1](sock, min(receive - received, len(BLOCK)))
             if not part:
                 raise EOFError("the other side closed early")
-            received += len(part)
+            received += part
         if writable:
-            sent += sock.send(BLOCK[: now_due - sent], socket.MSG_DONTWAIT)
+            sent += way[0](sock, now_due - sent)
 
 
 def receive_exactly(sock, size):
@@ -219,11 +260,12 @@ def connect(options):
 
 
 def tcp_client(name, options):
-    """up=, down= bytes, spread over seconds=; from port local=. pass=close|keep: a child, forked before the socket
+    """up=, down= bytes, spread over seconds=, by=sendfile|splice; from port local=. pass=close|keep: a child, forked before the socket
     exists, gets it over a unix socket and uses it; this process closes or keeps its copy."""
     up, down = int(options.get("up", 0)), int(options.get("down", 0))
     seconds = float(options.get("seconds", 0))
     passing = options.get("pass")
+    way = WAYS[options.get("by")]()
     if passing:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         if fork(name, 0) != 0:
@@ -246,7 +288,7 @@ def tcp_client(name, options):
     while (command := commands.read()) != "quit":
         if command == "go":
             sock.sendall(HEADER.pack(up, down, seconds))
-            exchange(sock, up, down + 1, seconds)
+            exchange(sock, up, down + 1, seconds, way)
             sent += HEADER.size + up
             received += down + 1
             say("DONE", sent, received)
@@ -278,11 +320,20 @@ def tcp_churn(name, options):
 
 
 def datagram_socket(host, options):
-    return socket.socket(
-        family(host),
-        socket.SOCK_DGRAM,
-        socket.IPPROTO_UDPLITE if "lite" in options else socket.IPPROTO_UDP,
-    )
+    """UDP; lite: UDP-Lite; raw=N: a raw socket of protocol N, which has no ports."""
+    kind, protocol = socket.SOCK_DGRAM, socket.IPPROTO_UDP
+    if "lite" in options:
+        protocol = socket.IPPROTO_UDPLITE
+    elif "raw" in options:
+        kind, protocol = socket.SOCK_RAW, int(options["raw"])
+    sock = socket.socket(family(host), kind, protocol)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+    return sock
+
+
+def payload(data, host, options):
+    """How much of a datagram that is: a raw socket of IPv4 receives the header as well."""
+    return len(data) - (20 if "raw" in options and family(host) == socket.AF_INET else 0)
 
 
 def udp_server(name, options):
@@ -312,7 +363,7 @@ def udp_server(name, options):
                 say("DONE", sent, received)
                 continue
             data, address = ready.recvfrom(len(BLOCK))
-            received += len(data)
+            received += payload(data, host, options)
             if connect:
                 ready.connect(address)
                 connect = False
@@ -350,7 +401,7 @@ def udp_client(name, options):
                     sent += sock.sendto(BLOCK[:size], (host, address[1] + index % ports))
                 if reply:
                     sock.settimeout(5)
-                    received += len(sock.recv(len(BLOCK)))
+                    received += payload(sock.recv(len(BLOCK)), host, options)
             assert (sent, received) == (goal_sent, goal_received)
             say("DONE", sent, received)
         elif command == "close":
@@ -360,20 +411,29 @@ def udp_client(name, options):
 
 
 def ping(name, options):
-    """count= ICMP echo requests with size= bytes of data, each answered by the other kernel."""
-    size, count = int(options["size"]), int(options["count"])
-    sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
-    sock.connect((options["host"], 0))
+    """count= ICMP echo requests with size= bytes of data, each answered by the other kernel, through a raw
+    socket, or dgram: through a ping socket."""
+    host, size, count = options["host"], int(options["size"]), int(options["count"])
+    six, raw = family(host) == socket.AF_INET6, "dgram" not in options
+    protocol = socket.IPPROTO_ICMPV6 if six else socket.IPPROTO_ICMP
+    sock = socket.socket(family(host), socket.SOCK_RAW if raw else socket.SOCK_DGRAM, protocol)
+    if six and raw:
+        # Nothing but replies (129): else it would get what neighbours say to each other.
+        ignored = ((1 << 256) - 1) ^ (1 << 129)
+        sock.setsockopt(protocol, 1, ignored.to_bytes(32, "little"))
+    sock.connect((host, 0))
     sock.settimeout(5)
     say("READY")
     sent = received = 0
     while commands.read() != "quit":
         for index in range(count):
-            header = struct.pack("!BBHHH", 8, 0, 0, os.getpid() & 0xFFFF, index)
-            packet = header + bytes(size)
-            words = sum(struct.unpack(f"!{len(packet) // 2}H", packet))
-            words = (words & 0xFFFF) + (words >> 16)
-            packet = packet[:2] + struct.pack("!H", ~words & 0xFFFF) + packet[4:]
+            kind, number = 128 if six else 8, os.getpid() & 0xFFFF
+            packet = struct.pack("!BBHHH", kind, 0, 0, number, index & 0xFFFF) + bytes(size)
+            # The kernel itself puts the sum in everywhere else.
+            if raw and not six:
+                words = sum(struct.unpack(f"!{len(packet) // 2}H", packet))
+                words = (words & 0xFFFF) + (words >> 16)
+                packet = packet[:2] + struct.pack("!H", ~words & 0xFFFF) + packet[4:]
             sent += sock.send(packet)
             received += len(sock.recv(len(BLOCK)))
         say("DONE", sent, received)

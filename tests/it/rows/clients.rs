@@ -19,6 +19,7 @@ pub(super) const ROWS: &[Row] = &[
     Row::new("churn_quick", "the same, answered at once", |stage| churn(stage, "")).delicate(),
     Row::new("resets", "short connections that end by reset", resets).delicate(),
     Row::new("burst", "a burst of 200 connections", burst).delicate(),
+    Row::new("rush", "5,000 connections as fast as one process can", rush).delicate(),
     Row::new("reuse_reset", "one tuple again and again, reset", reuse_reset).delicate(),
     Row::new("reuse_close", "one tuple again and again, closed", reuse_close).delicate(),
     Row::new("processes_5ms", "processes that live 5 ms, 100/s", |stage| processes(stage, 5000, 0))
@@ -35,17 +36,17 @@ pub(super) const ROWS: &[Row] = &[
 pub(super) const LONG: &str = "up=3000000 down=2000000 seconds=4";
 
 /// Counts a client of the peer's port 9000, whose name is `client`.
-fn count(stage: &mut Stage<'_>, protocol: &str) {
+pub(super) fn count(stage: &mut Stage<'_>, protocol: &str) {
     stage.count(&[Count::client("client", protocol, 9000)]);
     stage.owns("client", ["client"]);
 }
 
-fn server(stage: &mut Stage<'_>, role: &str) {
+pub(super) fn server(stage: &mut Stage<'_>, role: &str) {
     let net = stage.net;
     stage.keep(Workload::start(net, &net.peer, "far", &format!("{role} port=9000")));
 }
 
-fn client(net: &Net, role: &str) -> Workload {
+pub(super) fn client(net: &Net, role: &str) -> Workload {
     Workload::start(net, &net.watched, "client", role)
 }
 
@@ -84,9 +85,9 @@ fn flush(stage: &mut Stage<'_>) {
 }
 
 /// A request and its answer.
-const SHORT: &str = "request=500 reply=8000";
+pub(super) const SHORT: &str = "request=500 reply=8000";
 /// A server that takes half a millisecond: without, a connection lives for 150 microseconds.
-const THINKING: &str = " think=500";
+pub(super) const THINKING: &str = " think=500";
 
 fn churn(stage: &mut Stage<'_>, server: &str) {
     count(stage, "tcp");
@@ -114,6 +115,16 @@ fn burst(stage: &mut Stage<'_>) {
     stage.serve_at_peer(&format!("mode=thread {SHORT}"));
     stage.begin();
     let mut client = stage.short_client("client", "churn", &format!("count=200 parallel {SHORT}"));
+    client.go();
+    stage.keep(client);
+}
+
+fn rush(stage: &mut Stage<'_>) {
+    count(stage, "tcp");
+    stage.serve_at_peer(&format!("mode=loop {SHORT}"));
+    stage.begin();
+    let options = format!("count={} {SHORT}", stage.sized(5000, 1000));
+    let mut client = stage.short_client("client", "churn", &options);
     client.go();
     stage.keep(client);
 }

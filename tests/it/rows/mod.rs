@@ -5,8 +5,10 @@
 //! A row sets its stage in namespaces of its own, lets the program under measure begin, and plays.
 //! What it says afterwards is whose the bytes of which counter were.
 
+mod calls;
 mod clients;
 mod containers;
+mod protocols;
 mod servers;
 pub(crate) mod verdict;
 
@@ -19,7 +21,8 @@ use crate::truth::{Bytes, Count, Truth};
 use crate::workload::Workload;
 
 /// All rows, in the order of the table.
-pub(crate) const ROWS: [&[Row]; 3] = [clients::ROWS, servers::ROWS, containers::ROWS];
+pub(crate) const ROWS: [&[Row]; 5] =
+    [clients::ROWS, calls::ROWS, servers::ROWS, protocols::ROWS, containers::ROWS];
 
 /// One workload.
 pub(crate) struct Row {
@@ -35,12 +38,23 @@ pub(crate) struct Row {
     header: u64,
     /// Seconds between two refreshes.
     interval: &'static str,
+    /// Whether this kernel lacks what the row is about.
+    missing: fn() -> bool,
     play: fn(&mut Stage<'_>),
 }
 
 impl Row {
     const fn new(name: &'static str, title: &'static str, play: fn(&mut Stage<'_>)) -> Row {
-        Row { name, title, delicate: false, elsewhere: false, header: 20, interval: "1", play }
+        Row {
+            name,
+            title,
+            delicate: false,
+            elsewhere: false,
+            header: 20,
+            interval: "1",
+            missing: || false,
+            play,
+        }
     }
 
     const fn ipv6(self) -> Row {
@@ -59,9 +73,16 @@ impl Row {
         Row { interval, ..self }
     }
 
+    const fn unless(self, missing: fn() -> bool) -> Row {
+        Row { missing, ..self }
+    }
+
     /// Sets the stage, calls `begin` for the program to be started and ready, and plays. `None`
     /// where there can't be such a stage.
     pub(crate) fn play(&self, size: Size, mut begin: impl FnMut(&Net)) -> Option<Played> {
+        if (self.missing)() {
+            return None;
+        }
         let net = if self.elsewhere || self.delicate { Net::alone() } else { Net::new() }?;
         let mut stage = Stage {
             net: &net,

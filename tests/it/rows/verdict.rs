@@ -20,7 +20,10 @@ pub(crate) struct Share {
 
 impl Share {
     fn of(got: Bytes, truth: Bytes) -> Share {
-        let percent = |got: u64, truth: u64| 100.0 * got as f64 / truth as f64;
+        let percent = |got: u64, truth: u64| match (got, truth) {
+            (0, 0) => 100.0,
+            _ => 100.0 * got as f64 / truth as f64,
+        };
         Share {
             received: percent(got.received, truth.received),
             sent: percent(got.sent, truth.sent),
@@ -174,6 +177,8 @@ fn shares_are_percent_and_floors_hold_both_ways() {
     assert_eq!(shown(10_000, 500).to_string(), "100");
     assert_eq!(shown(9_990, 500).to_string(), "99.9 / 100");
     assert_eq!(shown(10_010, 0).to_string(), "100.1 / 0");
+    assert_eq!(Share::of(Bytes::new(0, 1), Bytes::new(0, 1)).to_string(), "100");
+    assert!(!Share::of(Bytes::new(1, 1), Bytes::new(0, 1)).holds(99.9));
     assert!(shown(9_990, 500).holds(99.9));
     assert!(!shown(9_989, 500).holds(99.9));
     assert!(!shown(10_011, 500).holds(99.9));
