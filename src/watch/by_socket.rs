@@ -129,8 +129,9 @@ impl Watch {
             self.list_sockets(&mut looked)?;
             by_socket.listed.clear();
             for readers in &self.places {
-                let sockets = readers.table.iter().map(|socket| (socket.cookie, socket.inode));
-                by_socket.listed.extend(sockets);
+                // Those out of the text of `/proc/net` have no cookie.
+                let sockets = readers.table.iter().filter(|socket| socket.cookie != 0);
+                by_socket.listed.extend(sockets.map(|socket| (socket.cookie, socket.inode)));
             }
         }
         let inodes = self.places.iter().flat_map(|readers| readers.table.inodes());
