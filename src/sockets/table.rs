@@ -101,6 +101,13 @@ impl SocketTable {
         if protocol == Protocol::TCP || protocol == Protocol::SCTP {
             return None; // a listening socket carries no bytes
         }
+        if protocol.is_icmp() {
+            // Where a flow has the type of its message a connected ping socket has nothing.
+            let destination = Endpoint::new(tuple.destination.address, 0);
+            if let Some(&first) = self.connected.get(&Tuple { destination, ..*tuple }) {
+                return Some(Match { table: self, first, takes_v4: false });
+            }
+        }
         if protocol.is_datagram() || protocol.is_icmp() {
             // A ping socket is bound to its echo identifier as a UDP socket is to its port.
             if let Some(found) = self.find_bound(protocol, source) {
@@ -267,7 +274,9 @@ mod tests {
         let ping = socket(1, tuple(Protocol::ICMP, "0.0.0.0:77", "0.0.0.0:0"));
         let raw = socket(2, tuple(Protocol::ICMP, "0.0.0.0:0", "0.0.0.0:0"));
         let other = socket(3, tuple(Protocol::GRE, "0.0.0.0:0", "10.0.0.9:0"));
-        let table = table([ping, raw, other]);
+        let connected = socket(4, tuple(Protocol::ICMP, "10.0.0.1:76", "10.0.0.9:0"));
+        let table = table([ping, raw, other, connected]);
+        assert_eq!(found(&table, tuple(Protocol::ICMP, "10.0.0.1:76", "10.0.0.9:2048")), [4]);
         assert_eq!(found(&table, tuple(Protocol::ICMP, "10.0.0.1:77", "10.0.0.9:2048")), [1]);
         assert_eq!(found(&table, tuple(Protocol::ICMP, "10.0.0.1:78", "10.0.0.9:2048")), [2]);
         assert_eq!(found(&table, tuple(Protocol::GRE, "10.0.0.1:0", "10.0.0.9:0")), [3]);
