@@ -89,8 +89,9 @@ impl Namespace {
     }
 
     pub(crate) fn address(&self, link: &str, address: &str) {
-        // Without nodad an IPv6 address is not usable for its first second.
-        let flags = if address.contains(':') { " nodad" } else { "" };
+        // Without nodad an IPv6 address is not usable for its first second; without brd an IPv4 address
+        // has no broadcast address, which every other tool gives it.
+        let flags = if address.contains(':') { " nodad" } else { " brd +" };
         self.run(&format!("ip address add {address} dev {link}{flags}"));
         self.run(&format!("ip link set {link} up"));
     }
