@@ -123,6 +123,9 @@ mod conntrack {
 mod ebpf {
     use super::LASTING;
 
+    /// Where the last two packets of a connection may find no socket any more.
+    const CLOSING: f64 = 99.0;
+
     floors! { "ebpf" but []:
         tcp: LASTING,
         tcp6: LASTING,
@@ -148,10 +151,10 @@ mod ebpf {
         forking: LASTING,
         preforked: LASTING,
         reuseport: LASTING,
-        threaded_short: LASTING,
-        forking_short: LASTING,
-        preforked_short: LASTING,
-        reuseport_short: LASTING,
+        threaded_short: CLOSING,
+        forking_short: CLOSING,
+        preforked_short: CLOSING,
+        reuseport_short: CLOSING,
         mapped: LASTING,
         port_range: LASTING,
         redirected: LASTING,
@@ -173,7 +176,7 @@ mod ebpf {
         container_client: LASTING,
         container_tracks: LASTING,
         container_server: LASTING,
-        container_server_short: LASTING,
+        container_server_short: CLOSING,
         container_brief: LASTING,
     }
 }

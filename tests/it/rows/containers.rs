@@ -27,7 +27,8 @@ pub(super) const ROWS: &[Row] = &[
     Row::new("container_server_short", "the same, short connections, 100/s", |stage| {
         server(stage, true);
     })
-    .elsewhere(),
+    .elsewhere()
+    .closes_first(),
     Row::new("container_brief", "container that is gone before the next refresh", brief)
         .elsewhere()
         .every("5"),

@@ -34,6 +34,8 @@ pub(crate) struct Row {
     pub(crate) delicate: bool,
     /// Whether some process under measure is in another network namespace than the program.
     elsewhere: bool,
+    /// Whether the process under measure closes its connections first, and so has the TIME_WAIT.
+    closes_first: bool,
     /// The length of an IP header.
     header: u64,
     /// Seconds between two refreshes.
@@ -50,6 +52,7 @@ impl Row {
             title,
             delicate: false,
             elsewhere: false,
+            closes_first: false,
             header: 20,
             interval: "1",
             missing: || false,
@@ -67,6 +70,10 @@ impl Row {
 
     const fn elsewhere(self) -> Row {
         Row { elsewhere: true, ..self }
+    }
+
+    const fn closes_first(self) -> Row {
+        Row { closes_first: true, ..self }
     }
 
     const fn every(self, interval: &'static str) -> Row {
@@ -97,8 +104,18 @@ impl Row {
         let counters = stage.truth.expect("a row counts");
         let (truth, packets) = (counters.settled(), counters.packets());
         let Stage { owners, kept, note, .. } = stage;
-        let Row { elsewhere, header, .. } = *self;
-        Some(Played { truth, packets, owners, note, elsewhere, header, _kept: kept, _net: net })
+        let Row { elsewhere, closes_first, header, .. } = *self;
+        Some(Played {
+            truth,
+            packets,
+            owners,
+            note,
+            elsewhere,
+            closes_first,
+            header,
+            _kept: kept,
+            _net: net,
+        })
     }
 
     /// Starts `runmonitor` as it is to be run for this row, its first refresh done.
@@ -196,6 +213,7 @@ pub(crate) struct Played {
     /// Something to be said of this time.
     pub(crate) note: Option<String>,
     elsewhere: bool,
+    closes_first: bool,
     header: u64,
     _kept: Vec<Box<dyn Any>>,
     _net: Net,

@@ -22,20 +22,24 @@ pub(super) const ROWS: &[Row] = &[
     Row::new("threaded_short", "threaded server, short connections, 100/s", |stage| {
         short(stage, "server", "server", "thread");
     })
-    .delicate(),
+    .delicate()
+    .closes_first(),
     // Its children have the name of their parent, as most have.
     Row::new("forking_short", "forking server, short connections, 100/s", |stage| {
         short(stage, "server", "server", "fork");
     })
-    .delicate(),
+    .delicate()
+    .closes_first(),
     Row::new("preforked_short", "pre-forked server, short connections, 100/s", |stage| {
         short(stage, "srv-parent", "srv-worker", "prefork");
     })
-    .delicate(),
+    .delicate()
+    .closes_first(),
     Row::new("reuseport_short", "SO_REUSEPORT workers, short connections, 100/s", |stage| {
         short(stage, "srv-parent", "srv-worker", "reuseport");
     })
-    .delicate(),
+    .delicate()
+    .closes_first(),
     Row::new("mapped", "server on ::, IPv4 client", mapped),
     Row::new("port_range", "UDP server on 50 ports", port_range),
     Row::new("redirected", "redirected server", redirected),
