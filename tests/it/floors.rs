@@ -126,6 +126,10 @@ mod ebpf {
     /// Where the last two packets of a connection may find no socket any more.
     const CLOSING: f64 = 99.0;
 
+    /// Of processes that may be gone before anybody could read their command line: their bytes are
+    /// exact, but may stand under their short name.
+    const BRIEF: f64 = 99.0;
+
     floors! { "ebpf" but []:
         tcp: LASTING,
         tcp6: LASTING,
@@ -140,8 +144,8 @@ mod ebpf {
         reuse_reset: LASTING,
         reuse_close: LASTING,
         processes_5ms: LASTING,
-        processes_1ms: LASTING,
-        processes_1ms_busy: LASTING,
+        processes_1ms: BRIEF,
+        processes_1ms_busy: BRIEF,
         sendfile: LASTING,
         splice: LASTING,
         mmsg: LASTING,
