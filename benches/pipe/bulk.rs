@@ -31,7 +31,7 @@ pub(crate) static GROUP: Group = Group {
 fn serve(stage: &Stage) -> anyhow::Result<Option<Server>> {
     let mut command = Command::new("iperf3");
     command.args(["-s", "-4", "-p", &BULK.to_string()]);
-    Server::start(&mut command, stage, BULK).map(Some)
+    Server::start(&mut command, &stage.directory, None, BULK).map(Some)
 }
 
 fn measure(forwarder: &Forwarder, effort: Effort) -> anyhow::Result<Vec<Figure>> {

@@ -36,10 +36,13 @@ mod peers;
 mod relay;
 mod requests;
 mod rounds;
+#[path = "../common/server.rs"]
 mod server;
 mod stage;
 mod table;
 mod usage;
+#[path = "../common/web.rs"]
+mod web;
 
 use std::process::ExitCode;
 

@@ -121,7 +121,7 @@ impl Forwarder {
             return Ok(Forwarder { port: remote, forks, server: None });
         };
         let mut command = command(&Route { stage, port, remote })?;
-        let server = Some(Server::start(&mut command, stage, port)?);
+        let server = Some(Server::start(&mut command, &stage.directory, None, port)?);
         Ok(Forwarder { port, forks, server })
     }
 

@@ -6,9 +6,10 @@ use anyhow::ensure;
 
 use crate::common::summary;
 use crate::options::Options;
+use crate::peers::OURS;
 use crate::scene::{Generator, Progress, Scene, Side};
 use crate::table::{print, spread};
-use crate::watcher::{NOBODY, OURS, Output, Peer, Watcher};
+use crate::watcher::{NOBODY, Output, Peer, Watcher};
 
 /// Connections per second.
 pub(crate) const RATE: f64 = 2000.0;

@@ -11,8 +11,9 @@ use crate::found::found;
 use crate::iperf3::received;
 use crate::joined::{Joined, THERE};
 use crate::options::Options;
+use crate::peers::OURS;
 use crate::table::{print, spread};
-use crate::watcher::{NOBODY, OURS, Peer};
+use crate::watcher::{NOBODY, Peer};
 
 const SECONDS: u64 = 10;
 /// 10 Gbit/s, and whatever goes.

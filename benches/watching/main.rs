@@ -32,14 +32,25 @@ mod members;
 mod memory;
 mod options;
 mod pace;
+mod peers;
 mod scene;
+#[path = "../common/seen.rs"]
 mod seen;
+#[path = "../common/setting.rs"]
+mod setting;
+#[path = "../common/table.rs"]
 mod table;
 #[path = "../common/talking.rs"]
 mod talking;
 #[path = "../common/tracked.rs"]
 mod tracked;
+// Here the ends are measured without the kernel's threads.
+#[allow(dead_code)]
+#[path = "../common/usage.rs"]
 mod usage;
+// Here nobody waits for a refresh.
+#[allow(dead_code)]
+#[path = "../common/watcher.rs"]
 mod watcher;
 
 use std::process::ExitCode;
@@ -52,7 +63,7 @@ fn main() -> anyhow::Result<ExitCode> {
     match words[..] {
         ["janitor", name, maximum] => tracked::janitor(name, maximum)?,
         ["prepare"] => tracked::prepare()?,
-        ["set", path, value] => scene::set_here(path, value)?,
+        ["set", path, value] => setting::set_here(path, value)?,
         ["server"] => ends::serve(false)?,
         ["forked"] => ends::serve(true)?,
         ["worker", _] => ends::work()?,

@@ -8,11 +8,12 @@ use anyhow::ensure;
 use crate::births::RATE;
 use crate::found::found;
 use crate::options::Options;
+use crate::peers::OURS;
 use crate::scene::{self, Scene, Side};
 use crate::seen::Seen;
 use crate::table::print;
 use crate::usage::Memory;
-use crate::watcher::{NOBODY, OURS, Peer};
+use crate::watcher::{NOBODY, Peer};
 
 /// Processes per second.
 const PROCESS_RATE: f64 = 500.0;

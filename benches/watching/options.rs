@@ -2,8 +2,9 @@
 
 use anyhow::{Context, bail, ensure};
 
+use crate::peers::PEERS;
 use crate::scene::Side;
-use crate::watcher::{PEERS, Peer};
+use crate::watcher::Peer;
 
 /// There is nothing new to see when conntrack has begun to forget, after two minutes.
 const SECONDS: u64 = 145;

@@ -1,14 +1,14 @@
 //! Where short connections are made and answered, and what there is of them.
 
-use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
-use crate::common::{inside, output, run, this_program};
+use crate::common::{inside, output, run};
 use crate::ends::{ADDRESS_COUNT, NETWORK, ip};
 use crate::joined::{HERE, Joined, LINK, THERE};
+use crate::setting::set;
 use crate::talking::Talking;
 use crate::tracked::Namespace;
 use crate::usage;
@@ -114,15 +114,6 @@ impl Generator {
     pub(crate) fn until(&self, elapsed: Duration) {
         std::thread::sleep((self.begin + elapsed).saturating_duration_since(Instant::now()));
     }
-}
-
-fn set(namespace: &Namespace, path: &str, value: &str) -> anyhow::Result<()> {
-    run(inside(&namespace.path, &this_program()?).args(["set", path, value]))
-}
-
-/// Sets the namespace in which it runs.
-pub(crate) fn set_here(path: &str, value: &str) -> anyhow::Result<()> {
-    fs::write(path, value).with_context(|| path.to_owned())
 }
 
 /// Compiles `brief.c`, and returns the program's path.

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, waitpgid};
 
-use crate::common::output;
-use crate::stage::Stage;
+use crate::common::{inside, output};
 
 /// Nothing here takes longer than this unless something is wrong.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
@@ -24,9 +23,15 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts it, and returns as soon as it listens on `port`.
-    pub(crate) fn start(command: &mut Command, stage: &Stage, port: u16) -> anyhow::Result<Server> {
-        let said = stage.directory.join(format!("said-{port}"));
+    /// Starts it, and returns as soon as it listens on `port`, in a namespace that is not this
+    /// program's own if there is one. What goes wrong is written to a file in `directory`.
+    pub(crate) fn start(
+        command: &mut Command,
+        directory: &Path,
+        namespace: Option<&str>,
+        port: u16,
+    ) -> anyhow::Result<Server> {
+        let said = directory.join(format!("said-{port}"));
         let child = command
             .process_group(0)
             .stdin(Stdio::null())
@@ -36,7 +41,7 @@ impl Server {
             .with_context(|| format!("{command:?} can't be run"))?;
         let mut server = Server { child, said };
         let begin = Instant::now();
-        while !listens(port)? {
+        while !listens(namespace, port)? {
             let ended = server.child.try_wait()?;
             if ended.is_some() || begin.elapsed() > PATIENCE {
                 bail!("{command:?} doesn't listen: {ended:?}: {}", server.last_words());
@@ -75,12 +80,16 @@ impl Drop for Server {
     }
 }
 
-/// Whether somebody in this namespace listens there. Asked of the kernel, since a server would
-/// notice a connection.
-fn listens(port: u16) -> anyhow::Result<bool> {
+/// Whether somebody in a namespace listens there. Asked of the kernel, since a server would notice a
+/// connection.
+fn listens(namespace: Option<&str>, port: u16) -> anyhow::Result<bool> {
+    const TABLE: &str = "/proc/self/net/tcp";
     const LISTEN: &str = "0A";
     let end = format!(":{port:04X}");
-    let table = fs::read_to_string("/proc/self/net/tcp")?;
+    let table = match namespace {
+        Some(namespace) => output(inside(namespace, "cat").arg(TABLE))?,
+        None => fs::read_to_string(TABLE)?,
+    };
     Ok(table.lines().any(|line| {
         let mut fields = line.split_whitespace().skip(1);
         let local = fields.next().is_some_and(|local| local.ends_with(&end));

@@ -26,6 +26,17 @@ pub(crate) fn cpu_of_group(group: u32) -> anyhow::Result<f64> {
     Ok(seconds(members.iter().map(|(_, ticks)| ticks).sum()))
 }
 
+/// The same of the threads in which the kernel handles packets when there are too many to do it at once.
+pub(crate) fn cpu_of_softirqs() -> anyhow::Result<f64> {
+    const KERNEL: i32 = 0;
+    let is_one = |pid: &i32| {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm"));
+        name.is_ok_and(|name| name.starts_with("ksoftirqd/"))
+    };
+    let threads = members(KERNEL)?;
+    Ok(seconds(threads.iter().filter(|(pid, _)| is_one(pid)).map(|(_, ticks)| ticks).sum()))
+}
+
 /// Memory of a process in megabytes (10⁶ bytes): resident now, of which anonymous, and at the most.
 #[derive(Clone, Copy)]
 pub(crate) struct Memory {

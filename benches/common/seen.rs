@@ -1,7 +1,8 @@
 //! What a program shows, as far as it says whether it knows whose the bytes are.
 
-/// What those who send and receive here are called: the roles, `brief.c`'s program, and iperf3.
-const NAMES: [&str; 3] = ["watching-", "brief", "iperf3"];
+/// What those who send and receive here are called: the benches' roles, `brief.c`'s program, and
+/// programs of the system's.
+const NAMES: [&str; 6] = ["watching-", "overhead-", "brief", "iperf3", "wrk", "nginx"];
 
 /// Sums over all that was shown: bytes, or bytes per second; the ratio is what counts.
 #[derive(Clone, Copy, Default)]

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{JoinHandle, spawn};
 use std::time::Duration;
 
@@ -20,28 +20,20 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A program that watches, or none.
 pub(crate) struct Peer {
     pub(crate) name: &'static str,
-    program: Option<&'static str>,
-    arguments: &'static str,
+    pub(crate) program: Option<&'static str>,
+    pub(crate) arguments: &'static str,
 }
 
-pub(crate) const OURS: &str = "runmonitor";
-pub(crate) const NOBODY: &str = "unwatched";
+pub(crate) const RUNMONITOR: &str = env!("CARGO_BIN_EXE_runmonitor");
 
-pub(crate) static PEERS: [Peer; 4] = [
-    Peer {
-        name: OURS,
-        program: Some(env!("CARGO_BIN_EXE_runmonitor")),
-        arguments: "--source conntrack --unattributed",
-    },
-    Peer { name: "nethogs", program: Some("nethogs"), arguments: "-t" },
+pub(crate) const BANDWHICH: Peer = Peer {
+    name: "bandwhich",
+    program: Some("bandwhich"),
     // Names would be asked for over the network.
-    Peer {
-        name: "bandwhich",
-        program: Some("bandwhich"),
-        arguments: "--raw --processes --no-resolve",
-    },
-    Peer { name: NOBODY, program: None, arguments: "" },
-];
+    arguments: "--raw --processes --no-resolve",
+};
+pub(crate) const UNWATCHED: Peer = Peer { name: NOBODY, program: None, arguments: "" };
+pub(crate) const NOBODY: &str = "unwatched";
 
 impl Peer {
     pub(crate) fn is_there(&self) -> bool {
@@ -49,7 +41,7 @@ impl Peer {
     }
 
     pub(crate) fn is_ours(&self) -> bool {
-        self.name == OURS
+        self.program == Some(RUNMONITOR)
     }
 
     /// How it is called, but for where it is.
@@ -78,13 +70,14 @@ impl Peer {
             .spawn()
             .with_context(|| format!("{program} can't be run"))?;
         let (said, wrong) = child.stdout.take().zip(child.stderr.take()).context("no pipes")?;
-        let (begun, begin) = channel();
+        // One word is enough for all that is printed before somebody listens.
+        let (printed, prints) = sync_channel(1);
         let said = spawn(move || {
             let (mut said, mut line, mut seen) =
                 (BufReader::new(said), Vec::new(), Seen::default());
             // Command lines may hold anything.
             while said.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
-                let _ = begun.send(());
+                let _ = printed.try_send(());
                 seen.add(&String::from_utf8_lossy(&line));
                 line.clear();
             }
@@ -95,8 +88,9 @@ impl Peer {
             let _ = wrong.read_to_end(&mut all);
             String::from_utf8_lossy(&all).lines().map(str::to_owned).collect()
         });
-        let mut watcher = Watcher(Some(Process { child, said, wrong }));
-        if let Err(error) = begin.recv_timeout(PATIENCE) {
+        let begun = prints.recv_timeout(PATIENCE);
+        let mut watcher = Watcher(Some(Process { child, said, wrong, prints }));
+        if let Err(error) = begun {
             bail!("{}: {error}: {}", self.name, watcher.end().wrong.join("; "));
         }
         Ok(watcher)
@@ -110,6 +104,7 @@ struct Process {
     child: Child,
     said: JoinHandle<Seen>,
     wrong: JoinHandle<Vec<String>>,
+    prints: Receiver<()>,
 }
 
 /// What a program has printed.
@@ -131,9 +126,16 @@ impl Watcher {
         self.0.as_ref().map_or(Ok(nothing), |process| Memory::of(process.child.id()))
     }
 
+    /// Until it prints something from now on.
+    pub(crate) fn wait_until_it_prints(&self) -> anyhow::Result<()> {
+        let Some(Process { prints, .. }) = &self.0 else { return Ok(()) };
+        while prints.try_recv().is_ok() {}
+        Ok(prints.recv_timeout(PATIENCE)?)
+    }
+
     /// Ends it.
     pub(crate) fn end(&mut self) -> Output {
-        let Some(Process { mut child, said, wrong }) = self.0.take() else {
+        let Some(Process { mut child, said, wrong, .. }) = self.0.take() else {
             return Output::default();
         };
         let _ = child.kill();
