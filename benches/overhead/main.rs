@@ -1,0 +1,116 @@
+//! What watching costs those who are watched, and what it takes itself when much goes on, beside other
+//! programs and nobody, in the same run: `cargo bench --bench overhead`, as root.
+//!
+//! ```text
+//!   bench ──┬── janitor × 2        delete the namespaces when the bench is gone, however it went
+//!           ├── iperf3 × 2         throughput: as many bytes as go through one connection
+//!           ├── packets            small packets, which it sends to itself
+//!           ├── nginx, wrk         requests: a connection for each
+//!           ├── holder × 8         sockets: have 100,000 of them
+//!           ├── reader             reads the counters of these, and does nothing else
+//!           └── a program that watches, one at a time
+//! ```
+//!
+//! Each of these is this very program, started again with a role for its first argument, or a
+//! program of the system's. Figures of different runs can't be compared on a machine that does other
+//! things too. So the contestants take turns, every round begins with another one, and nobody watches
+//! before and after each of them: every figure stands beside the median of all that is unwatched in the
+//! same run, and beside the mean of what came right before and after.
+//!
+//! Over `veth` the ends live in a namespace each, with a link between them as the kernel makes it; over
+//! `loopback` both live in one. One namespace is watched, and connections are tracked there, whoever
+//! watches: what that costs is in none of the ratios. What counts in the kernel counts for all
+//! namespaces, and so at both ends, which elsewhere are on two hosts: it is charged twice.
+//!
+//! After `--`: what to measure (throughput, packets, requests, sockets), where (veth, loopback), whom
+//! (names of contestants), `--seconds S` for each figure, `--rounds N`, and `--sockets N`.
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../common/found.rs"]
+mod found;
+mod holders;
+#[path = "../common/iperf3.rs"]
+mod iperf3;
+#[path = "../common/joined.rs"]
+mod joined;
+#[path = "../common/members.rs"]
+mod members;
+mod options;
+mod packets;
+mod peers;
+mod reading;
+mod requests;
+mod rounds;
+mod scene;
+#[path = "../common/seen.rs"]
+mod seen;
+#[path = "../common/server.rs"]
+mod server;
+#[path = "../common/setting.rs"]
+mod setting;
+mod sockets;
+#[path = "../common/table.rs"]
+mod table;
+#[path = "../common/talking.rs"]
+mod talking;
+mod throughput;
+#[path = "../common/tracked.rs"]
+mod tracked;
+// Of memory only the peak is of interest here.
+#[allow(dead_code)]
+#[path = "../common/usage.rs"]
+mod usage;
+#[path = "../common/watcher.rs"]
+mod watcher;
+#[path = "../common/web.rs"]
+mod web;
+
+use std::process::ExitCode;
+
+use options::{Options, Part};
+
+fn main() -> anyhow::Result<ExitCode> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words[..] {
+        ["janitor", name, maximum] => tracked::janitor(name, maximum)?,
+        ["prepare"] => tracked::prepare()?,
+        ["set", path, value] => setting::set_here(path, value)?,
+        ["packets", seconds, ref there @ ..] => {
+            packets::send(seconds.parse()?, there.first().copied())?;
+        }
+        ["holder", first, count] => holders::hold(first.parse()?, count.parse()?)?,
+        ["reader"] => reading::read()?,
+        _ => return bench(&words),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn bench(words: &[&str]) -> anyhow::Result<ExitCode> {
+    let mut options = Options::parse(words)?;
+    if !options.asked {
+        println!("overhead: only measured by `cargo bench --bench overhead`");
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !rustix::process::geteuid().is_root() {
+        println!("overhead: NOT MEASURED: it makes network namespaces, which takes root");
+        return Ok(ExitCode::SUCCESS);
+    }
+    options.peers.retain(|peer| {
+        if !peer.is_there() {
+            println!("LEFT OUT: {}: it is not installed", peer.name);
+        }
+        peer.is_there()
+    });
+    for peer in &options.peers {
+        println!("measured: {}", peer.called()?);
+    }
+    for part in &options.parts {
+        match part {
+            Part::Load(load) => rounds::compare(load, &options)?,
+            Part::Sockets => sockets::compare(&options)?,
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
