@@ -226,14 +226,16 @@ impl SocketAttribution {
 
     /// Whether a socket that has had no traffic for so many observations may have been so for long
     /// enough: then its [origin](SocketAttribution::is_done) is worth a look.
-    pub const fn may_be_done(idle: u32) -> bool {
-        idle == IDLE_ENDED || (idle > 0 && idle.is_multiple_of(IDLE_CLOSED))
+    pub const fn may_be_done(idle: u32, crowded: bool) -> bool {
+        idle >= IDLE_ENDED && (crowded || idle == IDLE_ENDED || idle.is_multiple_of(IDLE_CLOSED))
     }
 
-    /// Whether a socket that has had no traffic for so many observations does without its slot.
-    pub const fn is_done(idle: u32, origin: &Origin) -> bool {
+    /// Whether a socket that has had no traffic for so many observations does without its slot; where
+    /// it is `crowded`, with others waiting for one, that is soon.
+    pub const fn is_done(idle: u32, origin: &Origin, crowded: bool) -> bool {
         let patience = match (origin.released, origin.ended) {
             (_, true) => IDLE_ENDED,
+            _ if crowded => IDLE_ENDED,
             (true, false) => IDLE_CLOSED,
             (false, false) => IDLE,
         };

@@ -26,6 +26,11 @@ const LIST_ROUND: u32 = 16;
 /// For how many looks it is remembered of whom a process was a copy.
 const COPIES: u32 = 8;
 
+/// For how many sockets with traffic it is asked at every look who holds them, each of which takes a
+/// link to be read; beyond that they are asked for in turn, each at every eighth look.
+const CONFIRMED: u32 = 4096;
+const CONFIRM_ROUND: u32 = 8;
+
 /// A clock tick of the kernel's, in nanoseconds (`USER_HZ`).
 const TICK: u64 = 10_000_000;
 
@@ -81,6 +86,18 @@ impl BySocket {
         self.passing = Passing::open(self.choice, proc);
     }
 
+    /// Whether the holder of a socket is to be found that was not listed yet.
+    fn has_new(&self, counted: &[(ebpf::Counted, bool)]) -> bool {
+        counted.iter().any(|(socket, last)| {
+            !last
+                && self.attribution.is_new(socket)
+                && self.reader.origin(socket.slot).is_some_and(|origin| {
+                    let elsewhere = ![0, self.reader.netns()].contains(&origin.netns);
+                    !origin.released && !(elsewhere && self.choice == NetnsChoice::Own)
+                })
+        })
+    }
+
     /// Hears of new processes.
     pub(super) fn hear(
         &mut self,
@@ -124,8 +141,7 @@ impl Watch {
         by_socket.reader.read(|socket, last| counted.push((socket, last)));
 
         by_socket.attribution.begin();
-        let new = counted.iter().any(|(socket, _)| by_socket.attribution.is_new(socket));
-        if new || self.looks % LIST_ROUND == 1 {
+        if by_socket.has_new(&counted) || self.looks % LIST_ROUND == 1 {
             self.list_sockets(&mut looked)?;
             by_socket.listed.clear();
             for readers in &self.places {
@@ -188,6 +204,9 @@ impl Watch {
         let BySocket { reader, attribution, choice, listed, numbers, copies, kernel, .. } =
             by_socket;
         let mut makers = Makers { owners, witnessed, numbers, copies, looks: *looks };
+        // Whoever is silent can get a slot again: others need one now.
+        let crowded = counted.len() > reader.capacity() / 4 * 3;
+        let mut confirmed = 0;
         let (only, netns) = (*choice == NetnsChoice::Own, reader.netns());
         for (socket, last) in counted {
             let (mut shares, mut of_pipe) = (Vec::new(), false);
@@ -207,8 +226,17 @@ impl Watch {
                     }
                     of_pipe = is_of_pipe(origin, pipes);
                     let inode = remembered.inode.or(known.copied().flatten());
-                    let holder = inode.filter(|_| !origin.released);
-                    let holder = holder.map(|inode| makers.owners.owner(inode));
+                    let is_turn = (makers.looks + socket.slot).is_multiple_of(CONFIRM_ROUND);
+                    let holder = match (remembered.held, inode.filter(|_| !origin.released)) {
+                        (Some(held), _) if confirmed >= CONFIRMED && !is_turn => {
+                            Some(Ownership::Process(held))
+                        }
+                        (_, Some(inode)) => {
+                            confirmed += 1;
+                            Some(makers.owners.owner(inode))
+                        }
+                        (_, None) => None,
+                    };
                     let maker = origin.maker.map(|maker| makers.find(&maker, origin.made / TICK));
                     let closer = origin.closer.map(|closer| makers.find(&closer, NOW));
                     let evidence = Evidence { holder, maker, closer };
@@ -231,10 +259,10 @@ impl Watch {
                 makers.credit(ledger, &share);
             }
             let is_done = || {
-                SocketAttribution::may_be_done(idle)
+                SocketAttribution::may_be_done(idle, crowded)
                     && reader
                         .origin(socket.slot)
-                        .is_some_and(|origin| SocketAttribution::is_done(idle, &origin))
+                        .is_some_and(|origin| SocketAttribution::is_done(idle, &origin, crowded))
             };
             if last {
                 attribution.forget(socket.slot);

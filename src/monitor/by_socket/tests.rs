@@ -147,9 +147,11 @@ fn a_socket_that_is_done_does_without_its_slot() {
     let closed = Origin { released: true, ..MADE };
     let ended = Origin { ended: true, ..closed };
     for (origin, patience) in [(ended, IDLE_ENDED), (closed, IDLE_CLOSED), (MADE, IDLE)] {
-        assert!(!SocketAttribution::is_done(patience - 1, &origin));
-        assert!(SocketAttribution::is_done(patience, &origin));
-        assert!(SocketAttribution::may_be_done(patience));
+        assert!(!SocketAttribution::is_done(patience - 1, &origin, false));
+        assert!(SocketAttribution::is_done(patience, &origin, false));
+        assert!(SocketAttribution::may_be_done(patience, false));
+        assert!(SocketAttribution::is_done(IDLE_ENDED, &origin, true));
+        assert!(SocketAttribution::may_be_done(IDLE_ENDED + 1, true));
     }
 }
 
