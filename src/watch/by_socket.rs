@@ -48,8 +48,9 @@ pub(super) struct BySocket {
     passing: Option<Passing>,
     /// What sockets of the kernel's own have counted, and such as nobody has accepted yet.
     kernel: Traffic,
-    /// All sockets by their cookies, as they were listed last.
-    listed: Map<u64, Option<Inode>>,
+    /// All sockets by their cookies, as they were listed last and before that: one that has ended since is
+    /// in the earlier list alone.
+    listed: [Map<u64, Option<Inode>>; 2],
     /// The process that had a number last, of those that the witness has seen.
     numbers: Map<u32, ProcessId>,
     /// Of whom a process is a copy, and the look at which that was told.
@@ -70,7 +71,7 @@ impl BySocket {
             lookback,
             passing: None,
             kernel: Traffic::ZERO,
-            listed: Map::default(),
+            listed: Default::default(),
             numbers: Map::default(),
             copies: Map::default(),
             labels: Vec::new(),
@@ -143,11 +144,13 @@ impl Watch {
         by_socket.attribution.begin();
         if by_socket.has_new(&counted) || self.looks % LIST_ROUND == 1 {
             self.list_sockets(&mut looked)?;
-            by_socket.listed.clear();
+            let [listed, before] = &mut by_socket.listed;
+            std::mem::swap(listed, before);
+            listed.clear();
             for readers in &self.places {
                 // Those out of the text of `/proc/net` have no cookie.
                 let sockets = readers.table.iter().filter(|socket| socket.cookie != 0);
-                by_socket.listed.extend(sockets.map(|socket| (socket.cookie, socket.inode)));
+                listed.extend(sockets.map(|socket| (socket.cookie, socket.inode)));
             }
         }
         let inodes = self.places.iter().flat_map(|readers| readers.table.inodes());
@@ -215,10 +218,15 @@ impl Watch {
                 last,
                 || reader.origin(socket.slot),
                 |origin, remembered| {
-                    let known = listed.get(&socket.cookie);
-                    // One of before the start is this namespace's if it is listed here.
+                    let find = |cookie| listed.iter().find_map(|listed| listed.get(&cookie));
+                    let known = find(socket.cookie);
+                    // One of before the start is this namespace's if it is or was listed here.
                     let is_here = match origin.netns {
-                        0 => known.is_some() || listed.contains_key(&origin.listener),
+                        0 => {
+                            remembered.inode.is_some()
+                                || known.is_some()
+                                || find(origin.listener).is_some()
+                        }
                         of => of == netns,
                     };
                     if only && !is_here {

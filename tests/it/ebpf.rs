@@ -88,6 +88,50 @@ fn without_conntrack_the_past_is_what_the_sockets_tell() {
     }
 }
 
+/// One that ends is in no list of sockets any more by the time its last bytes are read.
+#[test]
+fn a_socket_of_before_the_start_is_counted_to_its_end() {
+    let Some(net) = Net::new() else { return };
+    let truth = Truth::start(&net.watched, &[Count::client("client", "udp", 9000)]);
+    let _server = Workload::start(&net, &net.peer, "server", "udp-server port=9000 reply=400");
+    let role = format!("udp-client host={PEER4} port=9000 count=200 size=1000 reply=400");
+    let mut clients = [(); 2].map(|()| Workload::start(&net, &net.watched, "client", &role));
+    // Long enough for all of it to be between two looks.
+    let args = ["--source", "ebpf", "--unattributed", "--interval", "2"];
+    let mut running = Running::start(inside(&net.watched, &args));
+    running.refreshes(1);
+    // One is known when it ends, the other one isn't.
+    clients[0].go();
+    running.settled();
+    for client in &mut clients {
+        client.go();
+        client.close();
+    }
+    // A new socket lets all be listed.
+    let _new = exchange(&net, "another");
+    let truth = truth.settled()["client"];
+    running.expect_share("client", truth);
+    running.stop();
+}
+
+/// The text in which the kernel lists raw sockets has no cookies, by which it could be told which they are.
+#[test]
+fn with_a_raw_socket_here_others_are_not_taken_for_being_here() {
+    let Some(net) = Net::new() else { return };
+    let role = format!("ping host={PEER4} size=100 count=1");
+    let mut ping = Workload::start(&net, &net.watched, "ping", &role);
+    let _server = Workload::start(&net, &net.peer, "foreign", "udp-server port=9000 reply=400");
+    let role = "udp-client host=127.0.0.1 port=9000 count=200 size=1000 reply=400";
+    let mut client = Workload::start(&net, &net.peer, "foreign", role);
+    let mut running = watch(&net, "ebpf", &["--unattributed"]);
+    ping.go();
+    client.go();
+    let refresh = running.settled();
+    let foreign = refresh.named("foreign") + refresh.reason("(kernel)");
+    running.expect("bytes of another namespace", foreign, Bytes::default());
+    running.stop();
+}
+
 /// `script` in namespaces of its own beside the network's, with the program as `$0`.
 fn unshared(net: &Net, unshare: &[&str], script: &str) -> Command {
     let mut command = net.watched.command("unshare");
