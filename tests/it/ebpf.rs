@@ -79,7 +79,10 @@ fn without_conntrack_the_past_is_what_the_sockets_tell() {
     let _server = Workload::start(&net, &net.peer, "server", "tcp-server port=9000");
     let role = format!("tcp-client host={PEER4} port=9000 up=50000 down=20000");
     let mut client = Workload::start(&net, &net.watched, "client", &role);
+    let truth = Truth::start(&net.watched, &[Count::client("client", "tcp", 9000)]);
     let payload = client.go();
+    // A delayed acknowledgement would come after the start, and be counted.
+    truth.settled();
     for (args, expected) in [(&[][..], payload), (&["--no-lookback"], Bytes::default())] {
         let args = [&["--source", "ebpf", "--count", "2", "--interval", "0.2"], args].concat();
         let finished = Running::start(inside(&net.watched, &args)).finish();
