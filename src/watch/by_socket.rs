@@ -94,7 +94,7 @@ impl BySocket {
                 && self.attribution.is_new(socket)
                 && self.reader.origin(socket.slot).is_some_and(|origin| {
                     let elsewhere = ![0, self.reader.netns()].contains(&origin.netns);
-                    !origin.released && !(elsewhere && self.choice == NetnsChoice::Own)
+                    !(origin.released || elsewhere && self.choice == NetnsChoice::Own)
                 })
         })
     }
