@@ -36,7 +36,7 @@ use slots::{Slot, Totals};
 static OBJECT: &[u8] = include_bytes_aligned!("program/sockets.bpf.o");
 
 /// How many sockets with traffic there is room for: twice as many as the host has open files when it is
-/// opened, within these bounds. Each takes 136 bytes of the kernel's memory.
+/// opened, within these bounds. Each takes 200 bytes of the kernel's memory.
 pub const SLOTS: std::ops::RangeInclusive<u32> = 1 << 16..=1 << 20;
 
 /// With how little it is content where memory is short.
@@ -221,7 +221,7 @@ impl Reader {
         }
         let used = self.totals.first().map_or(0, |totals| totals.used.load(Relaxed)) as usize;
         for (slot, counted) in (0..).zip(self.slots.iter().take(used)) {
-            let cookie = counted.cookie.load(Acquire);
+            let cookie = counted.cookie().load(Acquire);
             if cookie != 0 {
                 each(Counted { slot, cookie, bytes: counted.bytes() }, false);
             }
@@ -237,7 +237,7 @@ impl Reader {
     /// comes with the next reading.
     pub fn take_back(&mut self, slot: u32) {
         if let Some(taken) = self.slots.get(slot as usize) {
-            let cookie = taken.cookie.swap(0, Relaxed);
+            let cookie = taken.cookie().swap(0, Relaxed);
             if cookie != 0 {
                 self.leaving.push((slot, cookie));
             }

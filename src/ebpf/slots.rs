@@ -9,28 +9,45 @@ use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 use crate::flow::Protocol;
 use crate::traffic::Traffic;
 
-/// `struct slot`: the bytes of one socket.
+/// `struct slot`: the bytes of one socket, line of the cache by line.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub(super) struct Slot {
+    socket: Identity,
+    sender: Sent,
+    receiver: Received,
+}
+
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
-pub(super) struct Slot {
-    pub(super) cookie: AtomicU64,
-    sent: [AtomicU64; 2],
-    received: [AtomicU64; 2],
+struct Identity {
+    cookie: AtomicU64,
     made: AtomicU64,
     netns: AtomicU64,
+    listener: AtomicU64,
     maker: AtomicU32,
     closer: AtomicU32,
     flags: AtomicU32,
     local_port: AtomicU16,
     remote_port: AtomicU16,
     protocol: AtomicU32,
-    unused: AtomicU32,
-    listener: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+struct Sent {
+    bytes: [AtomicU64; 2],
     maker_name: [AtomicU64; 2],
     closer_name: [AtomicU64; 2],
 }
 
-const _: () = assert!(size_of::<Slot>() == 128);
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+struct Received {
+    bytes: [AtomicU64; 2],
+}
+
+const _: () = assert!(size_of::<Slot>() == 192);
 
 const ACCEPTED: u32 = 1;
 const RELEASED: u32 = 2;
@@ -134,8 +151,12 @@ pub struct Origin {
 }
 
 impl Slot {
+    pub(super) fn cookie(&self) -> &AtomicU64 {
+        &self.socket.cookie
+    }
+
     pub(super) fn bytes(&self) -> Bytes {
-        Bytes::read(&self.sent, &self.received)
+        Bytes::read(&self.sender.bytes, &self.receiver.bytes)
     }
 
     pub(super) fn origin(&self) -> Origin {
@@ -147,19 +168,23 @@ impl Slot {
             }
             (pid != 0).then_some(Passing { pid, name: bytes })
         };
-        let flags = self.flags.load(Relaxed);
+        let socket = &self.socket;
+        let flags = socket.flags.load(Relaxed);
         Origin {
-            maker: passing(&self.maker, &self.maker_name),
-            made: self.made.load(Relaxed),
-            closer: passing(&self.closer, &self.closer_name),
+            maker: passing(&socket.maker, &self.sender.maker_name),
+            made: socket.made.load(Relaxed),
+            closer: passing(&socket.closer, &self.sender.closer_name),
             accepted: flags & ACCEPTED != 0,
-            listener: self.listener.load(Relaxed),
+            listener: socket.listener.load(Relaxed),
             released: flags & RELEASED != 0,
             ended: flags & ENDED != 0,
             listening: flags & LISTENING != 0,
-            netns: self.netns.load(Relaxed),
-            ports: [self.local_port.load(Relaxed), u16::from_be(self.remote_port.load(Relaxed))],
-            protocol: Protocol(self.protocol.load(Relaxed) as u8),
+            netns: socket.netns.load(Relaxed),
+            ports: [
+                socket.local_port.load(Relaxed),
+                u16::from_be(socket.remote_port.load(Relaxed)),
+            ],
+            protocol: Protocol(socket.protocol.load(Relaxed) as u8),
         }
     }
 }

@@ -57,24 +57,28 @@ static long (*const bpf_skb_load_bytes)(void *skb, __u32 offset, void *to, __u32
 // What left or will leave the host, and what stays on its loopback device.
 enum { REMOTE, LOCAL, PLACES };
 
-// One socket's bytes. User space reads this layout: src/ebpf/slots.rs.
+#define LINE 64
+#define OWN_LINE __attribute__((aligned(LINE)))
+
+// One socket's bytes. User space reads this layout: src/ebpf/slots.rs. What one processor counts that
+// sends and another that receives is in lines of the cache apart from each other, and from what both
+// only read.
 struct slot {
-	__u64 cookie; // 0: free
-	__u64 sent[PLACES];
-	__u64 received[PLACES];
+	__u64 cookie OWN_LINE; // 0: free
 	__u64 made; // when the socket was made, or its listening socket: nanoseconds since boot
 	__u64 netns; // the cookie of its network namespace; 0 for a socket older than this program
+	__u64 listener; // the cookie of the socket at which it was accepted
 	__u32 maker; // the process that made it; 0 for a socket older than this program
 	__u32 closer; // the process that let go of it last
 	__u32 flags;
 	__u16 local_port;
 	__u16 remote_port;
 	__u32 protocol;
-	__u32 unused;
-	__u64 listener; // the cookie of the socket at which it was accepted
+	__u64 sent[PLACES] OWN_LINE;
 	char maker_name[NAME];
 	char closer_name[NAME];
-} __attribute__((aligned(64))); // two processors shall not wait for each other
+	__u64 received[PLACES] OWN_LINE;
+};
 
 // What a socket carries with it.
 struct origin {
