@@ -19,6 +19,7 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::time::Duration;
 
 use aya::maps::{Map, MapData, SkStorage};
 use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError};
@@ -41,6 +42,9 @@ pub const SLOTS: std::ops::RangeInclusive<u32> = 1 << 16..=1 << 20;
 
 /// With how little it is content where memory is short.
 const FEWEST_SLOTS: u32 = 1 << 12;
+
+/// How long it takes until maps that were given up are freed.
+const FREED: Duration = Duration::from_millis(50);
 
 /// The length of `struct origin` and where its maker and its network namespace are.
 const ORIGIN: usize = 80;
@@ -143,6 +147,8 @@ impl Reader {
             match Reader::load(&root, capacity) {
                 Err((_, Some(Errno::NOMEM | Errno::TOOBIG))) if capacity > FEWEST_SLOTS => {
                     capacity /= 2;
+                    // The kernel frees what it could not fill a moment later.
+                    std::thread::sleep(FREED);
                 }
                 loaded => return loaded.map_err(|(error, _)| error),
             }

@@ -46,8 +46,8 @@ pub(super) struct BySocket {
     lookback: bool,
     /// What passes through this host without a socket, if it is asked for.
     passing: Option<Passing>,
-    /// What sockets of the kernel's own have counted, and such as nobody has accepted yet.
-    kernel: Traffic,
+    /// What the kernel's own sockets have counted of pings.
+    pings: Traffic,
     /// All sockets by their cookies, as they were listed last and before that: one that has ended since is
     /// in the earlier list alone.
     listed: [Map<u64, Option<Inode>>; 2],
@@ -70,7 +70,7 @@ impl BySocket {
             choice,
             lookback,
             passing: None,
-            kernel: Traffic::ZERO,
+            pings: Traffic::ZERO,
             listed: Default::default(),
             numbers: Map::default(),
             copies: Map::default(),
@@ -164,7 +164,7 @@ impl Watch {
         let overflow = reader.without_slot() != ebpf::Bytes::default();
         looked.overflow = overflow.then(|| reader.capacity());
         if let Some(passing) = &mut by_socket.passing
-            && passing.look(by_socket.kernel, ledger).is_err()
+            && passing.look(by_socket.pings, ledger).is_err()
         {
             by_socket.passing = None;
         }
@@ -204,7 +204,7 @@ impl Watch {
         ledger: &mut Ledger,
     ) {
         let Watch { owners, witnessed, own, pipes, looks, .. } = self;
-        let BySocket { reader, attribution, choice, listed, numbers, copies, kernel, .. } =
+        let BySocket { reader, attribution, choice, listed, numbers, copies, pings, .. } =
             by_socket;
         let mut makers = Makers { owners, witnessed, numbers, copies, looks: *looks };
         // Whoever is silent can get a slot again: others need one now.
@@ -212,7 +212,7 @@ impl Watch {
         let mut confirmed = 0;
         let (only, netns) = (*choice == NetnsChoice::Own, reader.netns());
         for (socket, last) in counted {
-            let (mut shares, mut of_pipe) = (Vec::new(), false);
+            let (mut shares, mut of_pipe, mut of_pings) = (Vec::new(), false, false);
             let idle = attribution.socket(
                 &socket,
                 last,
@@ -233,6 +233,7 @@ impl Watch {
                         return None;
                     }
                     of_pipe = is_of_pipe(origin, pipes);
+                    of_pings = origin.protocol.is_icmp();
                     let inode = remembered.inode.or(known.copied().flatten());
                     let is_turn = (makers.looks + socket.slot).is_multiple_of(CONFIRM_ROUND);
                     let holder = match (remembered.held, inode.filter(|_| !origin.released)) {
@@ -255,11 +256,8 @@ impl Watch {
                 |share| shares.push(share),
             );
             for mut share in shares {
-                if share.to == Err(Reason::Kernel) {
-                    *kernel += share.traffic;
-                }
-                if share.from == Some(Reason::Kernel) {
-                    *kernel -= share.traffic - share.recent;
+                if of_pings && share.to == Err(Reason::Kernel) {
+                    *pings += share.traffic;
                 }
                 if of_pipe && own.is_some_and(|own| share.to == Ok(own)) {
                     share.to = Err(Reason::OwnPipe);

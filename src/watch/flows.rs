@@ -32,9 +32,12 @@ impl Watch {
         let described = seen.described.into_iter();
         self.witnessed.extend(described.map(|(id, described)| (id, (described, looks))));
         self.forget_witnessed();
-        let Watch { attribution, owners, witnessed, own, pipes, .. } = self;
+        let Watch { attribution, owners, witnessed, own, pipes, socketless, .. } = self;
         attribution.testify(seen.testimonies, |flow, share| {
             let share = without_own_pipes(flow, share, *own, pipes);
+            if *socketless && !has_no_socket(flow, &share) {
+                return;
+            }
             ledger.credit(&share, || described_or_unknown(&share, owners, witnessed));
         });
     }
@@ -52,7 +55,8 @@ impl Watch {
         looked: &mut Looked,
     ) -> Result<(), WatchError> {
         let announced = self.witness.as_ref().is_some_and(Witness::listens);
-        let Watch { places, owners, attribution, own, pipes, witnessed, proc, .. } = self;
+        let Watch { places, owners, attribution, own, pipes, witnessed, proc, socketless, .. } =
+            self;
         let (mut readings, mut neighbours) = (Vec::new(), Neighbours::default());
         for readers in places.iter_mut() {
             let (reading, key, table, local) = readers.split();
@@ -85,6 +89,9 @@ impl Watch {
                 let owners = owners.into_inner();
                 for share in shares.into_iter().flatten() {
                     let share = without_own_pipes(flow, share, *own, pipes);
+                    if *socketless && !has_no_socket(flow, &share) {
+                        continue;
+                    }
                     ledger.credit(&share, || described_or_unknown(&share, owners, witnessed));
                 }
             };
@@ -173,6 +180,15 @@ fn without_own_pipes(
 ) -> Share {
     let is_own = own.is_some_and(|own| share.to == Ok(own)) && is_of_pipe(flow, pipes);
     if is_own { Share { to: Err(Reason::OwnPipe), ..share } } else { share }
+}
+
+/// Whether no socket at all had these bytes. Other kernel's traffic than pings is a socket's.
+fn has_no_socket(flow: &Flow, share: &Share) -> bool {
+    match share.to {
+        Err(Reason::Forwarded) => true,
+        Err(Reason::Kernel) => flow.original.protocol.is_icmp(),
+        _ => false,
+    }
 }
 
 /// Whether a flow of this process is one of its pipes'. A connection to something else of its own,

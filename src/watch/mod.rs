@@ -119,6 +119,8 @@ pub struct Watch {
     /// Processes that hold a listening socket together with others.
     acceptors: Vec<u32>,
     looks: u32,
+    /// Whether only what has no socket is accounted: what passes through, and pings that are answered.
+    socketless: bool,
     /// This process, and the ports of its pipes.
     own: Option<ProcessId>,
     pipes: HashSet<u16>,
@@ -156,6 +158,7 @@ impl Watch {
             unlisted: Vec::new(),
             acceptors: Vec::new(),
             looks: 0,
+            socketless: false,
             pipes: HashSet::new(),
             proc: proc.to_owned(),
         })

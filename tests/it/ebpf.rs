@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::net::UdpSocket;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use aya::programs::{loaded_links, loaded_programs};
@@ -252,4 +252,49 @@ fn a_slot_can_be_taken_back_at_any_time() {
         // What was taken back before this round has been read for the last time by now.
         assert_eq!(total, (round - 1) * 528);
     }
+}
+
+/// A memory cgroup, removed when dropped.
+struct Memory(PathBuf);
+
+impl Memory {
+    /// One of so many bytes; `None` where there is no such controller.
+    fn new(bytes: u64) -> Option<Memory> {
+        let name = format!("bwmon-it-{}", std::process::id());
+        for (root, limit) in
+            [("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")]
+        {
+            let group = Memory(Path::new(root).join(&name));
+            let made = std::fs::create_dir(&group.0);
+            if made.is_ok() && std::fs::write(group.0.join(limit), bytes.to_string()).is_ok() {
+                return Some(group);
+            }
+        }
+        None
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn where_memory_is_short_it_makes_less_room_or_says_so() {
+    let Some(net) = Net::new() else { return };
+    let Some(group) = Memory::new(24 << 20) else {
+        crate::netns::skip("there is no memory controller");
+        return;
+    };
+    let script = format!("echo $$ > {}/cgroup.procs; exec \"$0\" --check", group.0.display());
+    let mut command = net.watched.command("sh");
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_runmonitor")]);
+    let finished = Running::start(command).finish();
+    finished.expect_status(0);
+    let text = String::from_utf8_lossy(&finished.stdout).into_owned();
+    let ebpf = text.lines().find(|line| line.starts_with("ebpf: ")).unwrap_or_default();
+    let room = ebpf.split(' ').filter_map(|word| word.parse::<u32>().ok()).next();
+    let less = room.is_some_and(|room| room < 65_536) || ebpf.contains("Cannot allocate memory");
+    finished.expect("whether there is less room, or none", less, true);
 }

@@ -49,21 +49,21 @@ impl Passing {
         let counts = conntrack::state::read(proc).accounting == Some(true);
         let watch = Watch::open(Source::Conntrack, choice, false, proc);
         watch.ok().filter(|_| counts).map(|watch| Passing {
-            watch: Box::new(watch),
+            watch: Box::new(Watch { socketless: true, ..watch }),
             ledger: Ledger::new(Options::default()),
             forwarded: Extra::default(),
             kernel: Extra::default(),
         })
     }
 
-    /// Accounts what is new since the last look: what passed through, and what the kernel received and
-    /// answered itself beyond the bytes of its own sockets, `kernel`.
-    pub(super) fn look(&mut self, kernel: Traffic, ledger: &mut Ledger) -> Result<(), WatchError> {
+    /// Accounts what is new since the last look: what passed through, and the pings that the kernel has
+    /// received and answered, but for what its own sockets have counted of them, `pings`.
+    pub(super) fn look(&mut self, pings: Traffic, ledger: &mut Ledger) -> Result<(), WatchError> {
         self.watch.look(&mut self.ledger)?;
         for (reason, account) in self.ledger.unattributed_lines() {
             let new = match reason {
                 Reason::Forwarded => self.forwarded.grow(account.total, Traffic::ZERO),
-                Reason::Kernel => self.kernel.grow(account.total, kernel),
+                Reason::Kernel => self.kernel.grow(account.total, pings),
                 _ => continue,
             };
             if !new.is_zero() {
