@@ -143,7 +143,7 @@ mod ebpf {
         rush: LASTING,
         reuse_reset: LASTING,
         reuse_close: LASTING,
-        processes_5ms: LASTING,
+        processes_5ms: 95.0,
         processes_1ms: BRIEF,
         processes_1ms_busy: BRIEF,
         sendfile: LASTING,
