@@ -19,6 +19,8 @@ mod contestant;
 #[path = "../common/joined.rs"]
 mod joined;
 mod measure;
+#[path = "../common/measured.rs"]
+mod measured;
 mod rules;
 mod scene;
 #[path = "../common/talking.rs"]
@@ -53,12 +55,7 @@ fn bench(words: &[&str]) -> anyhow::Result<ExitCode> {
     if let Some(other) = words.iter().find(|word| **word != "--bench") {
         bail!("there is nothing to choose, such as {other:?}");
     }
-    if words.is_empty() {
-        println!("aggregate: only measured by `cargo bench --bench aggregate`");
-        return Ok(ExitCode::SUCCESS);
-    }
-    if !rustix::process::geteuid().is_root() {
-        println!("aggregate: NOT MEASURED: it makes network namespaces, which takes root");
+    if !measured::is_measured("aggregate", !words.is_empty()) {
         return Ok(ExitCode::SUCCESS);
     }
     let mut scene = Scene::new(rules::COMMAND_LINES)?;

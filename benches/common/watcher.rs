@@ -150,3 +150,17 @@ impl Drop for Watcher {
         self.end();
     }
 }
+
+/// Leaves out the programs that are not installed, and says which are and what they are called with.
+pub(crate) fn keep_those_there(peers: &mut Vec<&'static Peer>) -> anyhow::Result<()> {
+    peers.retain(|peer| {
+        if !peer.is_there() {
+            println!("LEFT OUT: {}: it is not installed", peer.name);
+        }
+        peer.is_there()
+    });
+    for peer in peers {
+        println!("measured: {}", peer.called()?);
+    }
+    Ok(())
+}

@@ -25,6 +25,8 @@
 //! After `--`: what to measure (throughput, packets, requests, sockets), where (veth, loopback), whom
 //! (names of contestants), `--seconds S` for each figure, `--rounds N`, and `--sockets N`.
 
+#[path = "../common/choice.rs"]
+mod choice;
 #[path = "../common/mod.rs"]
 mod common;
 #[path = "../common/found.rs"]
@@ -34,6 +36,8 @@ mod holders;
 mod iperf3;
 #[path = "../common/joined.rs"]
 mod joined;
+#[path = "../common/measured.rs"]
+mod measured;
 #[path = "../common/members.rs"]
 mod members;
 mod options;
@@ -89,23 +93,10 @@ fn main() -> anyhow::Result<ExitCode> {
 
 fn bench(words: &[&str]) -> anyhow::Result<ExitCode> {
     let mut options = Options::parse(words)?;
-    if !options.asked {
-        println!("overhead: only measured by `cargo bench --bench overhead`");
+    if !measured::is_measured("overhead", options.asked) {
         return Ok(ExitCode::SUCCESS);
     }
-    if !rustix::process::geteuid().is_root() {
-        println!("overhead: NOT MEASURED: it makes network namespaces, which takes root");
-        return Ok(ExitCode::SUCCESS);
-    }
-    options.peers.retain(|peer| {
-        if !peer.is_there() {
-            println!("LEFT OUT: {}: it is not installed", peer.name);
-        }
-        peer.is_there()
-    });
-    for peer in &options.peers {
-        println!("measured: {}", peer.called()?);
-    }
+    watcher::keep_those_there(&mut options.peers)?;
     for part in &options.parts {
         match part {
             Part::Load(load) => rounds::compare(load, &options)?,

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, bail, ensure};
 
+use crate::choice::{named, names};
 use crate::peers::PEERS;
 use crate::rounds::Load;
 use crate::scene::Place;
@@ -88,14 +89,10 @@ impl Options {
     }
 }
 
-fn named<T: Copy>(all: &[(&str, T)], name: &str) -> Option<T> {
-    all.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
-}
-
 fn known() -> String {
-    let mut names: Vec<&str> = PARTS.iter().map(|(name, _)| *name).collect();
-    names.extend(PLACES.iter().map(|(name, _)| *name));
-    names.extend(PEERS.iter().map(|peer| peer.name));
-    names.extend(["--seconds S", "--rounds N", "--sockets N"]);
-    names.join(", ")
+    let mut known: Vec<&str> = names(&PARTS).collect();
+    known.extend(names(&PLACES));
+    known.extend(PEERS.iter().map(|peer| peer.name));
+    known.extend(["--seconds S", "--rounds N", "--sockets N"]);
+    known.join(", ")
 }

@@ -20,6 +20,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/measured.rs"]
+mod measured;
 
 mod bulk;
 mod figures;
@@ -62,11 +64,7 @@ fn main() -> anyhow::Result<ExitCode> {
 
 fn bench(words: &[&str]) -> anyhow::Result<ExitCode> {
     let options = Options::parse(words)?;
-    if !options.asked {
-        println!("pipe: only measured by `cargo bench --bench pipe`");
-    } else if !rustix::process::geteuid().is_root() {
-        println!("pipe: NOT MEASURED: it makes a network namespace, which takes root");
-    } else {
+    if measured::is_measured("pipe", options.asked) {
         return stage::run_inside(words);
     }
     Ok(ExitCode::SUCCESS)

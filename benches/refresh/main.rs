@@ -15,6 +15,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod measure;
+#[path = "../common/measured.rs"]
+mod measured;
 mod scene;
 #[path = "../common/tracked.rs"]
 mod tracked;
@@ -65,12 +67,7 @@ fn bench(words: &[&str]) -> anyhow::Result<ExitCode> {
             other => bail!("{other:?} is none of: small, large, --hold"),
         }
     }
-    if !asked {
-        println!("refresh: only measured by `cargo bench --bench refresh`");
-        return Ok(ExitCode::SUCCESS);
-    }
-    if !rustix::process::geteuid().is_root() {
-        println!("refresh: NOT MEASURED: it makes a network namespace, which takes root");
+    if !measured::is_measured("refresh", asked) {
         return Ok(ExitCode::SUCCESS);
     }
     for (name, size, rounds) in SIZES {

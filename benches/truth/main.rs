@@ -16,6 +16,8 @@
 // The tests' harness, of which some is the tests' alone.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code)]
 
+#[path = "../common/measured.rs"]
+mod measured;
 #[path = "../../tests/it/netns.rs"]
 mod netns;
 mod peers;
@@ -65,12 +67,7 @@ const PROGRAMS: [(&str, &str, Program); 5] = [
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    if !words.iter().any(|word| word == "--bench") {
-        println!("truth: only measured by `cargo bench --bench truth`");
-        return;
-    }
-    if !rustix::process::geteuid().is_root() {
-        println!("truth: NOT MEASURED: it makes network namespaces, which takes root");
+    if !measured::is_measured("truth", words.iter().any(|word| word == "--bench")) {
         return;
     }
     let is_program = |word: &str| PROGRAMS.iter().any(|(name, ..)| *name == word);

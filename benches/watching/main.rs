@@ -18,6 +18,8 @@
 
 mod births;
 mod bulk;
+#[path = "../common/choice.rs"]
+mod choice;
 #[path = "../common/mod.rs"]
 mod common;
 mod ends;
@@ -27,6 +29,8 @@ mod found;
 mod iperf3;
 #[path = "../common/joined.rs"]
 mod joined;
+#[path = "../common/measured.rs"]
+mod measured;
 #[path = "../common/members.rs"]
 mod members;
 mod memory;
@@ -76,23 +80,10 @@ fn main() -> anyhow::Result<ExitCode> {
 
 fn bench(words: &[&str]) -> anyhow::Result<ExitCode> {
     let mut options = Options::parse(words)?;
-    if !options.asked {
-        println!("watching: only measured by `cargo bench --bench watching`");
+    if !measured::is_measured("watching", options.asked) {
         return Ok(ExitCode::SUCCESS);
     }
-    if !rustix::process::geteuid().is_root() {
-        println!("watching: NOT MEASURED: it makes network namespaces, which takes root");
-        return Ok(ExitCode::SUCCESS);
-    }
-    options.peers.retain(|peer| {
-        if !peer.is_there() {
-            println!("LEFT OUT: {}: it is not installed", peer.name);
-        }
-        peer.is_there()
-    });
-    for peer in &options.peers {
-        println!("measured: {}", peer.called()?);
-    }
+    watcher::keep_those_there(&mut options.peers)?;
     for part in &options.parts {
         match part {
             Part::Births => births::compare(&options)?,

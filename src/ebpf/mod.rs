@@ -14,6 +14,7 @@ mod mapping;
 mod slots;
 
 use std::error::Error;
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -27,7 +28,6 @@ use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType};
 use rustix::process::{Resource, Rlimit, setrlimit};
-use thiserror::Error;
 
 use mapping::Mapping;
 pub use slots::{Bytes, Origin, Passing};
@@ -55,17 +55,24 @@ const ORIGIN_MAKER: usize = 32;
 const MEND_PERMISSION: &str = "run it as root (CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN)";
 
 /// Why sockets can't be counted here.
-#[derive(Debug, Error)]
-#[error("{why}{to_mend}{mend}", to_mend = if *permission { "; to mend it: " } else { "" },
-    mend = if *permission { MEND_PERMISSION } else { "" })]
+#[derive(Debug)]
 pub struct OpenError {
     why: String,
-    permission: bool,
+    mend: Option<&'static str>,
+}
+
+impl Error for OpenError {}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)?;
+        self.mend.map_or(Ok(()), |mend| write!(f, "; to mend it: {mend}"))
+    }
 }
 
 impl OpenError {
     fn new(why: impl Into<String>) -> OpenError {
-        OpenError { why: why.into(), permission: false }
+        OpenError { why: why.into(), mend: None }
     }
 
     /// From what the loader says: the innermost error is the kernel's.
@@ -74,7 +81,7 @@ impl OpenError {
             Some(errno) => OpenError {
                 why: format!("{what}: {}", io::Error::from(errno)),
                 // The verifier says EACCES, also of what takes CAP_PERFMON.
-                permission: matches!(errno, Errno::PERM | Errno::ACCESS),
+                mend: matches!(errno, Errno::PERM | Errno::ACCESS).then_some(MEND_PERMISSION),
             },
             None => OpenError::new(format!("{what}: {error}")),
         }
@@ -87,7 +94,7 @@ impl OpenError {
 
     /// What would mend it, where more privileges would.
     pub fn mend(&self) -> Option<&'static str> {
-        self.permission.then_some(MEND_PERMISSION)
+        self.mend
     }
 }
 

@@ -187,11 +187,8 @@ impl Watch {
         let Some(witness) = &self.witness else { return };
         let seen = witness.take();
         looked.refused = witness.refused();
-        let looks = self.looks;
-        by_socket.hear(seen.described.keys().copied(), seen.copies, looks);
-        let described = seen.described.into_iter();
-        self.witnessed.extend(described.map(|(id, described)| (id, (described, looks))));
-        self.forget_witnessed();
+        by_socket.hear(seen.described.keys().copied(), seen.copies, self.looks);
+        self.remember_witnessed(seen.described);
         let witnessed = &self.witnessed;
         by_socket.numbers.retain(|_, id| witnessed.contains_key(id));
     }
@@ -221,15 +218,12 @@ impl Watch {
                     let find = |cookie| listed.iter().find_map(|listed| listed.get(&cookie));
                     let known = find(socket.cookie);
                     // One of before the start is this namespace's if it is or was listed here.
-                    let is_here = match origin.netns {
-                        0 => {
-                            remembered.inode.is_some()
-                                || known.is_some()
-                                || find(origin.listener).is_some()
-                        }
-                        of => of == netns,
+                    let was_listed = || {
+                        remembered.inode.is_some()
+                            || known.is_some()
+                            || find(origin.listener).is_some()
                     };
-                    if only && !is_here {
+                    if only && origin.netns != netns && !(origin.netns == 0 && was_listed()) {
                         return None;
                     }
                     of_pipe = is_of_pipe(origin, pipes);

@@ -28,10 +28,7 @@ impl Watch {
         if seen.lost > 0 {
             self.places.iter_mut().for_each(|readers| readers.pace.doubt());
         }
-        let looks = self.looks;
-        let described = seen.described.into_iter();
-        self.witnessed.extend(described.map(|(id, described)| (id, (described, looks))));
-        self.forget_witnessed();
+        self.remember_witnessed(seen.described);
         let Watch { attribution, owners, witnessed, own, pipes, socketless, .. } = self;
         attribution.testify(seen.testimonies, |flow, share| {
             let share = without_own_pipes(flow, share, *own, pipes);
@@ -42,9 +39,12 @@ impl Watch {
         });
     }
 
-    /// Forgets the processes that the witness has not seen for a while.
-    pub(super) fn forget_witnessed(&mut self) {
+    /// Remembers the processes that the witness has seen, and forgets those that it has not seen for a
+    /// while.
+    pub(super) fn remember_witnessed(&mut self, described: Map<ProcessId, Described>) {
         let looks = self.looks;
+        let described = described.into_iter();
+        self.witnessed.extend(described.map(|(id, described)| (id, (described, looks))));
         self.witnessed.retain(|_, (_, seen)| looks - *seen < WITNESSED);
     }
 
@@ -156,19 +156,26 @@ impl Watch {
     }
 }
 
+/// What a process is called, as it is now or as the witness has seen it.
+pub(super) fn described(
+    process: ProcessId,
+    owners: &mut Owners,
+    witnessed: &Map<ProcessId, (Described, u32)>,
+) -> Option<Described> {
+    // Its sockets have been too short-lived for a look, perhaps.
+    owners.refresh(process);
+    let witnessed = || witnessed.get(&process).map(|(described, _)| described);
+    owners.described(process).or_else(witnessed).cloned()
+}
+
 /// What a share's process is called.
 pub(super) fn described_or_unknown(
     share: &Share,
     owners: &mut Owners,
     witnessed: &Map<ProcessId, (Described, u32)>,
 ) -> Described {
-    let described = share.to.ok().and_then(|process| {
-        // Its sockets have been too short-lived for a look, perhaps.
-        owners.refresh(process);
-        let witnessed = || witnessed.get(&process).map(|(described, _)| described);
-        owners.described(process).or_else(witnessed).cloned()
-    });
-    described.unwrap_or_else(unknown)
+    let process = share.to.ok();
+    process.and_then(|process| described(process, owners, witnessed)).unwrap_or_else(unknown)
 }
 
 /// What this process's own pipes carry is no process's.

@@ -49,7 +49,7 @@ pub enum WatchError {
     #[error("the addresses of this host can't be listed: {0}")]
     Addresses(NetlinkError),
     /// Sockets can't be counted in the kernel.
-    #[error("source ebpf: {error}", error = .0)]
+    #[error("source ebpf: {0}")]
     Ebpf(ebpf::OpenError),
     /// There is no procfs.
     #[error("{path}: {errno} (mount it: mount -t proc proc {path})")]

@@ -26,12 +26,9 @@ impl Makers<'_> {
         if !self.witnessed.contains_key(&id) {
             let parent = self.copies.get(&passing.pid).map(|(parent, _)| *parent);
             let parent = parent.and_then(|parent| self.known(parent, at));
-            let described = parent.and_then(|parent| {
-                self.owners.refresh(parent);
-                let witnessed = || self.witnessed.get(&parent).map(|(described, _)| described);
-                self.owners.described(parent).or_else(witnessed).cloned()
-            });
-            let described = described.unwrap_or_else(|| called(passing));
+            let described = parent
+                .and_then(|parent| flows::described(parent, self.owners, self.witnessed))
+                .unwrap_or_else(|| called(passing));
             self.witnessed.insert(id, (described, self.looks));
         }
         id

@@ -15,14 +15,14 @@ pub(super) struct Passing {
     watch: Box<Watch>,
     ledger: Ledger,
     forwarded: Extra,
-    kernel: Extra,
+    pings: Extra,
 }
 
 /// What connection tracking knows beyond what was counted at sockets.
 #[derive(Debug, Default)]
 struct Extra {
-    /// What it said at the look before. A connection that nobody has accepted yet is nobody's for a
-    /// moment: only what stays is.
+    /// What it said at the look before. What is nobody's at first may be somebody's a moment later: only
+    /// what stays counts.
     before: Traffic,
     credited: Traffic,
 }
@@ -52,7 +52,7 @@ impl Passing {
             watch: Box::new(Watch { socketless: true, ..watch }),
             ledger: Ledger::new(Options::default()),
             forwarded: Extra::default(),
-            kernel: Extra::default(),
+            pings: Extra::default(),
         })
     }
 
@@ -63,7 +63,7 @@ impl Passing {
         for (reason, account) in self.ledger.unattributed_lines() {
             let new = match reason {
                 Reason::Forwarded => self.forwarded.grow(account.total, Traffic::ZERO),
-                Reason::Kernel => self.kernel.grow(account.total, pings),
+                Reason::Kernel => self.pings.grow(account.total, pings),
                 _ => continue,
             };
             if !new.is_zero() {
@@ -87,7 +87,7 @@ mod tests {
         let mut grow = |total: u64, counted: u64| {
             extra.grow(Traffic::new(total, total), Traffic::new(counted, 0))
         };
-        // A connection that is accepted a moment later.
+        // Somebody's, a moment later.
         assert_eq!(grow(100, 0), Traffic::ZERO);
         assert_eq!(grow(0, 0), Traffic::ZERO);
         assert_eq!(grow(500, 0), Traffic::ZERO);

@@ -5,12 +5,13 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
+use super::closeness::{CLOSELY, Closeness};
 use super::ears::Ears;
 use super::pursuit::{Pursuit, Wanted};
 use super::urgency::Urgency;
@@ -55,34 +56,6 @@ pub(super) struct Worker {
     lost: u64,
 }
 
-/// For how long connections that are about to be accepted are asked for without a pause, at once and
-/// as a share of all time. Longer, and it keeps from the processor who is to accept it.
-const CLOSELY: Duration = Duration::from_micros(20);
-const CLOSELY_SHARE: f64 = 0.05;
-const CLOSELY_SAVED: Duration = Duration::from_millis(20);
-
-/// How much time there is for asking without a pause.
-#[derive(Debug)]
-struct Closeness {
-    left: f64,
-    at: Instant,
-}
-
-impl Closeness {
-    fn refill(&mut self, now: Instant) {
-        let passed = now.saturating_duration_since(self.at).as_secs_f64();
-        self.left = (self.left + passed * CLOSELY_SHARE).min(CLOSELY_SAVED.as_secs_f64());
-        self.at = now;
-    }
-
-    /// Takes the time since it was asked last; false where there is none left.
-    fn spend(&mut self, now: Instant) -> bool {
-        self.left -= now.saturating_duration_since(self.at).as_secs_f64();
-        self.at = now;
-        self.left > 0.0
-    }
-}
-
 /// What the kernel says of the end of a flow.
 enum Answer {
     /// This process has it.
@@ -109,7 +82,7 @@ impl Worker {
             events,
             seeker,
             pursuit: Pursuit::default(),
-            closeness: Closeness { left: 0.0, at: Instant::now() },
+            closeness: Closeness::begin(Instant::now()),
             listeners: Map::default(),
             parents: HashSet::new(),
             inhabitants: Map::default(),
