@@ -17,6 +17,7 @@ fn hold(source: &str, name: &str, floor: f64) {
     let played = row.play(Size::Small, |net| running = Some(row.monitor(net, source)));
     let (Some(played), Some(mut running)) = (played, running) else { return };
     let verdict = played.judge(&mut running, floor, source, PATIENCE);
+    println!("{source} {name}: {} %, floor {floor} %", verdict.worst);
     if !(verdict.worst.holds(floor) && verdict.is_conserved()) {
         running.fail(&format!(
             "{}: at least {floor} % and at most 100.1 %, each way\n  got       {} %, together {} %{}\n  \

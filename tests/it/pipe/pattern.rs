@@ -5,6 +5,8 @@ use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::rig::read_some;
+
 /// One step of SplitMix64: every input has an output of its own that looks like chance.
 fn mix(value: u64) -> u64 {
     let mut z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -61,12 +63,12 @@ impl Pattern {
 
     /// Reads and checks until the stream ends; how many bytes that were, and whether its end was
     /// the ordinary one.
-    pub(super) fn read(self, mut from: &TcpStream, chance: &mut Chance) -> (u64, io::Result<()>) {
+    pub(super) fn read(self, from: &TcpStream, chance: &mut Chance) -> (u64, io::Result<()>) {
         let mut offset = 0;
         let mut buffer = vec![0; 100_000];
         loop {
             let most = 1 + chance.below(buffer.len() as u64) as usize;
-            match from.read(&mut buffer[..most]) {
+            match read_some(from, &mut buffer[..most]) {
                 Ok(0) => return (offset, Ok(())),
                 Ok(length) => {
                     self.check(offset, &buffer[..length]);

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use bwmon::pipe::{Config, ConnectError, End, Event, Pipe, Resolve};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::AsFd;
+use rustix::io::retry_on_intr;
 use rustix::net::sockopt::set_socket_linger;
 
 /// How long anything may take that should take no time. Generous: the machine may be busy.
@@ -33,7 +34,17 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 pub(crate) fn ready(socket: impl AsFd, flags: PollFlags, within: Duration) -> bool {
     let mut fds = [PollFd::new(&socket, flags)];
     let time = Timespec::try_from(within).unwrap();
-    poll(&mut fds, Some(&time)).is_ok_and(|count| count > 0)
+    retry_on_intr(|| poll(&mut fds, Some(&time))).is_ok_and(|count| count > 0)
+}
+
+/// Reads once. A machine that is stopped for a moment interrupts whoever waits with a timeout.
+pub(crate) fn read_some(mut from: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match from.read(buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
 }
 
 /// A socket of the test never waits for ever.
@@ -57,10 +68,10 @@ pub(crate) fn reset(stream: TcpStream) {
 }
 
 /// Fails unless the stream comes to its end by a reset, after any bytes.
-pub(crate) fn expect_reset(mut stream: &TcpStream) {
+pub(crate) fn expect_reset(stream: &TcpStream) {
     let mut buffer = [0; 4096];
     loop {
-        match stream.read(&mut buffer) {
+        match read_some(stream, &mut buffer) {
             Ok(0) => panic!("an ordinary end, no reset"),
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::ConnectionReset => return,
@@ -70,8 +81,9 @@ pub(crate) fn expect_reset(mut stream: &TcpStream) {
 }
 
 /// Fails unless the ordinary end comes next.
-pub(crate) fn expect_end(mut stream: &TcpStream) {
-    let got = stream.read(&mut [0; 16]).unwrap_or_else(|error| panic!("no ordinary end: {error}"));
+pub(crate) fn expect_end(stream: &TcpStream) {
+    let got = read_some(stream, &mut [0; 16]);
+    let got = got.unwrap_or_else(|error| panic!("no ordinary end: {error}"));
     assert_eq!(got, 0, "bytes instead of the end");
 }
 

@@ -1,7 +1,7 @@
 //! Random schedules: two ends do what they like in any order, and a model knows what each of them
 //! must have seen.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::net::{Shutdown, TcpStream};
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::thread;
@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use rustix::event::PollFlags;
 
 use super::pattern::Pattern;
-use super::rig::{Failure, PATIENCE, Rig, ready, reset};
+use super::rig::{Failure, PATIENCE, Rig, read_some, ready, reset};
 
 /// What one end does. Nothing of it waits.
 #[derive(Clone, Copy, Debug)]
@@ -84,11 +84,11 @@ impl Model {
 
     /// Reads once, and compares with what the other end wrote; whether anything came.
     fn read(&mut self, most: usize, from: Pattern) -> bool {
-        let Some(mut socket) = self.socket.as_ref().filter(|_| self.seen.is_none()) else {
+        let Some(socket) = self.socket.as_ref().filter(|_| self.seen.is_none()) else {
             return false;
         };
         let mut buffer = vec![0; most];
-        match socket.read(&mut buffer) {
+        match read_some(socket, &mut buffer) {
             Ok(0) => self.seen = Some(Seen::End),
             Ok(length) => {
                 from.check(self.read, &buffer[..length]);

@@ -1,6 +1,5 @@
 //! The limit of bytes per second.
 
-use std::io::Read;
 use std::net::TcpStream;
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -8,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::pattern::{Chance, Pattern, send};
-use super::rig::{Rig, eventually};
+use super::rig::{Rig, eventually, read_some};
 
 const RATE: u64 = 400_000;
 const LIMIT: Option<NonZeroU64> = NonZeroU64::new(RATE);
@@ -17,11 +16,11 @@ const SIZE: u64 = 8_000_000;
 const CONNECTIONS: u64 = 4;
 
 /// Reads all, counting as it goes.
-fn receive(mut from: &TcpStream, pattern: Pattern, count: &AtomicU64) {
+fn receive(from: &TcpStream, pattern: Pattern, count: &AtomicU64) {
     let mut buffer = vec![0; 64 << 10];
     let mut offset = 0;
     loop {
-        let length = from.read(&mut buffer).unwrap();
+        let length = read_some(from, &mut buffer).unwrap();
         if length == 0 {
             assert_eq!(offset, SIZE, "bytes were lost");
             return;

@@ -1,12 +1,12 @@
 //! The program `runpipe`: a process of its own, between clients and a remote that are the test's.
 
 use std::fs;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use crate::pipe::rig::{LOCAL, MOMENT, Remote, connect, eventually};
+use crate::pipe::rig::{LOCAL, MOMENT, Remote, connect, eventually, read_some};
 use crate::run::Running;
 
 mod crowd;
@@ -120,10 +120,10 @@ impl Piped {
 }
 
 /// How the stream ends, after any bytes: `None` by an ordinary end.
-pub(crate) fn last_error(mut stream: &TcpStream) -> Option<ErrorKind> {
+pub(crate) fn last_error(stream: &TcpStream) -> Option<ErrorKind> {
     let mut buffer = [0; 4096];
     loop {
-        match stream.read(&mut buffer) {
+        match read_some(stream, &mut buffer) {
             Ok(0) => return None,
             Ok(_) => {}
             Err(error) => return Some(error.kind()),
