@@ -147,7 +147,7 @@ fn measure(row: &Row, program: Program) -> Cell {
     let mut running = None;
     let played = row.play(Size::Full, |net| running = Some(row.monitor(net, source)));
     let (Some(played), Some(mut running)) = (played, running) else { return Cell::default() };
-    let verdict = played.judge(&mut running, 100.0, source, PATIENCE);
+    let verdict = played.judge(&mut running, 100.0.into(), source, PATIENCE);
     running.stop();
     let conserved = if verdict.is_conserved() {
         "exactly".to_owned()

@@ -108,7 +108,8 @@ fn title(side: Side) -> &'static str {
     match side {
         Side::Client => "the client is watched",
         Side::Server => "the server is watched",
-        Side::Forked => "a server of four workers is watched",
+        Side::Workers => "a server of four workers is watched",
+        Side::Numbered => "a server of four workers with names of their own is watched",
     }
 }
 

@@ -72,18 +72,29 @@ pub(crate) fn start_processes(rate: f64, program: &str) -> anyhow::Result<()> {
     })
 }
 
-/// Answers connections: the threads of one process, or processes that share the listening socket.
-pub(crate) fn serve(forked: bool) -> anyhow::Result<()> {
+/// Who answers: the threads of one process, or processes that share the listening socket, which are
+/// called the same or not.
+pub(crate) enum Serving {
+    Threads,
+    Workers,
+    Numbered,
+}
+
+/// Answers connections.
+pub(crate) fn serve(serving: Serving) -> anyhow::Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT))?;
     let mut workers = Vec::new();
     for number in 0..ACCEPTORS {
-        if forked {
-            let number = number.to_string();
-            workers.push(Worker::spawn(&["worker", &number], listener.try_clone()?.into())?);
-        } else {
-            let listener = listener.try_clone()?;
-            spawn(move || answer(&listener));
-        }
+        let listener = listener.try_clone()?;
+        let name = match serving {
+            Serving::Threads => {
+                spawn(move || answer(&listener));
+                continue;
+            }
+            Serving::Workers => String::from("-"),
+            Serving::Numbered => number.to_string(),
+        };
+        workers.push(Worker::spawn(&["worker", &name], listener.into())?);
     }
     say(READY)?;
     until_closed()?;

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!   bench ──┬── janitor × 2          delete the namespaces when the bench is gone, however it went
-//!           ├── server               answers; `forked` does it with four workers
+//!           ├── server               answers, with threads or with four workers that are called the
+//!           │                        same (workers) or each its own way (numbered)
 //!           ├── connect              makes 2,000 connections a second, or
 //!           │   processes ── brief   starts 500 processes a second, a connection each
 //!           └── a program that watches, one at a time
@@ -14,7 +15,7 @@
 //! program of the system's.
 //!
 //! After `--`: what to measure (births, bulk, memory), at which end births are watched (client,
-//! server, forked), whom (names of contestants), `--seconds S` of births, and `--rounds N` of bulk.
+//! server, workers, numbered), whom (names of contestants), `--seconds S` of births, and `--rounds N` of bulk.
 
 mod births;
 mod bulk;
@@ -59,6 +60,7 @@ mod watcher;
 
 use std::process::ExitCode;
 
+use ends::Serving;
 use options::{Options, Part};
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -68,8 +70,9 @@ fn main() -> anyhow::Result<ExitCode> {
         ["janitor", name, maximum] => tracked::janitor(name, maximum)?,
         ["prepare"] => tracked::prepare()?,
         ["set", path, value] => setting::set_here(path, value)?,
-        ["server"] => ends::serve(false)?,
-        ["forked"] => ends::serve(true)?,
+        ["server"] => ends::serve(Serving::Threads)?,
+        ["workers"] => ends::serve(Serving::Workers)?,
+        ["numbered"] => ends::serve(Serving::Numbered)?,
         ["worker", _] => ends::work()?,
         ["connect", rate] => ends::connect(rate.parse()?)?,
         ["processes", rate, program] => ends::start_processes(rate.parse()?, program)?,

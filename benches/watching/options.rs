@@ -13,8 +13,12 @@ const ROUNDS: usize = 5;
 
 const PARTS: [(&str, Part); 3] =
     [("births", Part::Births), ("bulk", Part::Bulk), ("memory", Part::Memory)];
-const SIDES: [(&str, Side); 3] =
-    [("client", Side::Client), ("server", Side::Server), ("forked", Side::Forked)];
+const SIDES: [(&str, Side); 4] = [
+    ("client", Side::Client),
+    ("server", Side::Server),
+    ("workers", Side::Workers),
+    ("numbered", Side::Numbered),
+];
 
 /// What to measure.
 #[derive(Clone, Copy)]

@@ -25,8 +25,10 @@ const LINGERING: (&str, &str) = ("/proc/sys/net/ipv4/tcp_max_tw_buckets", "26214
 pub(crate) enum Side {
     Client,
     Server,
-    /// The server's, and it is several processes.
-    Forked,
+    /// The server's, and it is several processes that are called the same.
+    Workers,
+    /// The same, and each has a name of its own.
+    Numbered,
 }
 
 /// Two namespaces, the watched one and the other, with a server.
@@ -42,7 +44,7 @@ impl Scene {
         let joined = Joined::new(ENTRIES)?;
         let (client, server, gateway) = match side {
             Side::Client => (&joined.here, &joined.there, THERE),
-            Side::Server | Side::Forked => (&joined.there, &joined.here, HERE),
+            Side::Server | Side::Workers | Side::Numbered => (&joined.there, &joined.here, HERE),
         };
         set(server, LINGERING.0, LINGERING.1)?;
         for number in 0..ADDRESS_COUNT {
@@ -51,7 +53,11 @@ impl Scene {
         }
         let route = ["route", "add", NETWORK, "via", &gateway.to_string()];
         run(inside(&client.path, "ip").args(route))?;
-        let role = if side == Side::Forked { "forked" } else { "server" };
+        let role = match side {
+            Side::Client | Side::Server => "server",
+            Side::Workers => "workers",
+            Side::Numbered => "numbered",
+        };
         let mut server = Talking::spawn(&[role], &server.path)?;
         server.wait_until_ready()?;
         Ok(Scene { server, joined, side })
@@ -81,7 +87,7 @@ impl Scene {
     pub(crate) fn generate(&self, role: &[&str]) -> anyhow::Result<Generator> {
         let client = match self.side {
             Side::Client => &self.joined.here,
-            Side::Server | Side::Forked => &self.joined.there,
+            Side::Server | Side::Workers | Side::Numbered => &self.joined.there,
         };
         let mut talking = Talking::spawn(role, &client.path)?;
         talking.wait_until_ready()?;

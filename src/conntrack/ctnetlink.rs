@@ -6,6 +6,7 @@
 //! zeroes the counters would take them away from every other reader.
 
 mod births;
+mod handshakes;
 mod reader;
 
 use thiserror::Error;

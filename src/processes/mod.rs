@@ -9,7 +9,7 @@ mod seeker;
 
 pub use describe::{COMMAND_LINE_MAX, command_line};
 pub use label::LabelBy;
-pub use owners::{Owners, Ownership};
+pub use owners::{Acceptors, Owners, Ownership};
 pub use seeker::{Found, Seeker};
 
 use crate::traffic::Name;

@@ -19,6 +19,10 @@ use crate::netns::NetnsId;
 use crate::sockets::Inode;
 use crate::traffic::Name;
 
+mod acceptors;
+
+pub use acceptors::Acceptors;
+
 type Map<K, V> = HashMap<K, V, RandomState>;
 type Set<K> = HashSet<K, RandomState>;
 
@@ -129,6 +133,8 @@ pub struct Owners {
     unheld: Set<Inode>,
     /// Whether the search for a socket that was let go has been made at this look.
     searched: bool,
+    /// Those that have run since their run times were noted, as far as they were asked at this look.
+    ran: Set<ProcessId>,
     denied: usize,
     failed: Option<Errno>,
     labels: Labels,
@@ -153,6 +159,7 @@ impl Owners {
             unknown: Map::default(),
             unheld: Set::default(),
             searched: false,
+            ran: Set::default(),
             denied: 0,
             failed: None,
             labels: Labels::default(),
@@ -168,6 +175,7 @@ impl Owners {
     pub fn look(&mut self, sockets: impl IntoIterator<Item = Inode>) -> Result<Look, Errno> {
         self.look += 1;
         self.searched = false;
+        self.ran.clear();
         self.failed = None;
         self.list()?;
         let ended = std::mem::take(&mut self.ended);
@@ -232,62 +240,6 @@ impl Owners {
         } else {
             Ownership::Nobody
         }
-    }
-
-    /// The only process that holds `inode`, if there is but one and nobody's descriptors are hidden.
-    /// As it was at the beginning of this look: nobody is asked again.
-    pub fn sole(&self, inode: Inode) -> Option<ProcessId> {
-        if self.denied > 0 || !self.whole {
-            return None;
-        }
-        let holders = self.holders.get(&inode)?;
-        let pid = holders.first()?.pid;
-        let sole = holders.iter().all(|holder| holder.pid == pid);
-        self.processes.get(&pid).filter(|_| sole).map(|known| known.id)
-    }
-
-    /// Who has accepted a connection at one of these listening sockets since the look before: the
-    /// only process that can have. Where several can, and they are called the same, it is the
-    /// youngest of them: the line is the same.
-    ///
-    /// Whoever holds a listening socket and has not run since can't have accepted: a parent that has
-    /// forked its workers only holds it.
-    pub fn acceptor(&mut self, listeners: impl Iterator<Item = Inode>) -> Option<ProcessId> {
-        if self.denied > 0 || !self.whole {
-            return None;
-        }
-        let mut pids: Vec<u32> = listeners.flat_map(|inode| self.holders(inode)).collect();
-        pids.sort_unstable();
-        pids.dedup();
-        if pids.len() > 1 {
-            pids.retain(|pid| self.may_have_run(*pid));
-        }
-        let ids: Vec<ProcessId> = pids.into_iter().filter_map(|pid| self.describe(pid)).collect();
-        let mut called = ids.iter().map(|id| self.described(*id));
-        let first = called.next()?;
-        let same = called.all(|described| described == first);
-        ids.into_iter().max().filter(|_| same)
-    }
-
-    /// Takes note of which of these processes have run. To be called at the beginning of a look: a
-    /// connection that is new at the look after it began later.
-    pub fn note_run_times(&mut self, pids: &[u32]) {
-        for pid in pids {
-            let run_time = self.proc.run_time(*pid);
-            if let Some(known) = self.processes.get_mut(pid) {
-                known.run_times = [known.run_times[1], run_time];
-            }
-        }
-    }
-
-    fn may_have_run(&self, pid: u32) -> bool {
-        let before = self.processes.get(&pid).and_then(|known| known.run_times[0]);
-        before.is_none() || self.proc.run_time(pid) != before
-    }
-
-    /// The numbers of all processes that hold `inode`, as [`Owners::sole`].
-    pub fn holders(&self, inode: Inode) -> impl Iterator<Item = u32> {
-        self.holders.get(&inode).into_iter().flatten().map(|holder| holder.pid)
     }
 
     /// The process that has this number since `started_by` at the latest (clock ticks since boot), as

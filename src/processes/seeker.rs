@@ -58,10 +58,17 @@ impl Known {
     /// Whether the socket is where the last one was, or behind it: a new one gets the lowest
     /// descriptor that is free.
     fn has_at_hand(&mut self, inode: Inode) -> bool {
-        let mut nearby = [self.last, self.last.saturating_add(1)].into_iter();
-        let at = nearby.find(|at| self.descriptors.socket(*at) == Some(inode.0));
-        self.last = at.unwrap_or(self.last);
-        at.is_some()
+        self.has_behind(0, inode) || self.has_behind(1, inode)
+    }
+
+    /// Whether the socket is so far behind the last one.
+    fn has_behind(&mut self, distance: u32, inode: Inode) -> bool {
+        let at = self.last.saturating_add(distance);
+        let has = self.descriptors.socket(at) == Some(inode.0);
+        if has {
+            self.last = at;
+        }
+        has
     }
 
     fn found(&self) -> Found {
@@ -93,8 +100,11 @@ pub struct Seeker {
     labels: Labels,
     /// The last one first.
     acquaintances: VecDeque<Known>,
-    /// Those that accept connections at a socket that several of them hold.
+    /// Those that may accept connections at a socket that several of them hold. Those that have come
+    /// first, and among them the one that has waited longest: the kernel wakes them in turn.
     acceptors: Vec<Known>,
+    /// How many of them have accepted any.
+    accepting: usize,
     /// The youngest first.
     young: VecDeque<Young>,
     /// Those of which nothing was read yet.
@@ -123,6 +133,7 @@ impl Seeker {
             labels: Labels::default(),
             acquaintances: VecDeque::new(),
             acceptors: Vec::new(),
+            accepting: 0,
             young: VecDeque::new(),
             unread: Vec::new(),
             only: None,
@@ -149,7 +160,7 @@ impl Seeker {
     /// These processes accept connections at sockets that several of them hold: which of them has one
     /// will be asked soon.
     pub fn expect(&mut self, acceptors: &[u32]) {
-        self.acceptors.retain(|known| acceptors.contains(&known.id.pid));
+        self.keep_acceptors(|pid| acceptors.contains(&pid));
         for &pid in acceptors.iter().take(ACCEPTORS) {
             if !self.acceptors.iter().any(|known| known.id.pid == pid)
                 && let Some(known) = self.know(pid, None)
@@ -208,18 +219,43 @@ impl Seeker {
 
     fn forget(&mut self, pid: u32) {
         self.acquaintances.retain(|known| known.id.pid != pid);
-        self.acceptors.retain(|known| known.id.pid != pid);
+        self.keep_acceptors(|acceptor| acceptor != pid);
         self.young.retain(|young| young.pid != pid);
+    }
+
+    fn keep_acceptors(&mut self, kept: impl Fn(u32) -> bool) {
+        let accepting = self.acceptors.iter().take(self.accepting);
+        self.accepting = accepting.filter(|known| kept(known.id.pid)).count();
+        self.acceptors.retain(|known| kept(known.id.pid));
     }
 
     fn parent(&self, pid: u32) -> u32 {
         self.young.iter().find(|young| young.pid == pid).map_or(0, |young| young.parent)
     }
 
+    /// Whether a process may have run since it had run for so long, in nanoseconds.
+    pub fn may_have_run(&self, pid: u32, run_time: u64) -> bool {
+        self.proc.run_time(pid) != Some(run_time)
+    }
+
+    /// Whether processes that were [expected](Seeker::expect) have accepted connections.
+    pub fn accepts_together(&self) -> bool {
+        self.accepting > 0
+    }
+
     /// Which of the processes that were [expected](Seeker::expect) holds the socket `inode`.
     pub fn find_acceptor(&mut self, inode: Inode) -> Option<Found> {
-        let at = self.acceptors.iter_mut().position(|known| known.has_at_hand(inode))?;
-        self.acceptors.get(at).map(Known::found)
+        // Where its last one was with all of them, before behind that: it may be closed in a moment.
+        let mut at = None;
+        for distance in [0, 1] {
+            let has = |known: &mut Known| known.has_behind(distance, inode);
+            at = at.or_else(|| self.acceptors.iter_mut().position(has));
+        }
+        let known = self.acceptors.remove(at?);
+        self.accepting = if at? < self.accepting { self.accepting } else { self.accepting + 1 };
+        let found = known.found();
+        self.acceptors.insert(self.accepting - 1, known);
+        Some(found)
     }
 
     /// Looks where the two likeliest processes have their next sockets, before it is known which socket

@@ -337,14 +337,15 @@ impl Watch {
         let sockets = self.places.iter().flat_map(|readers| readers.table.iter());
         let mut listeners = Listeners::default();
         for inode in sockets.filter(|s| s.state == State::LISTEN).filter_map(|s| s.inode) {
-            match self.owners.sole(inode) {
-                Some(process) => drop(listeners.sole.insert(inode, process)),
-                None => listeners.acceptors.extend(self.owners.holders(inode)),
+            let acceptors = self.owners.acceptors(inode);
+            if acceptors.as_ref().is_none_or(|acceptors| acceptors.holders() > 1) {
+                listeners.together.extend(self.owners.holders(inode));
             }
+            listeners.alike.extend(acceptors.map(|acceptors| (inode, acceptors)));
         }
-        listeners.acceptors.sort_unstable();
-        listeners.acceptors.dedup();
-        self.acceptors.clone_from(&listeners.acceptors);
+        listeners.together.sort_unstable();
+        listeners.together.dedup();
+        self.acceptors.clone_from(&listeners.together);
         witness.know_listeners(listeners);
     }
 }

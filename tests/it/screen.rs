@@ -51,7 +51,8 @@ impl Refresh {
         self.lines.iter().any(|line| line.command.contains(part))
     }
 
-    fn starting_with(&self, beginning: &str) -> Bytes {
+    /// The bytes on the only line that begins so.
+    pub(crate) fn starting_with(&self, beginning: &str) -> Bytes {
         let mut found = self.lines.iter().filter(|line| line.command.starts_with(beginning));
         let bytes = found.next().map_or_else(Bytes::default, |line| line.bytes);
         assert!(found.next().is_none(), "two lines begin {beginning:?}: {:#?}", self.lines);

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
+use super::handshakes::keep_to_handshakes;
 use super::{NEW, NEW_GROUP, UPDATE_GROUP, decode, is_established};
 use crate::flow::Flow;
 use crate::netlink::{Netlink, NetlinkError, Subsystem};
@@ -30,7 +31,10 @@ impl Births {
     /// # Errors
     /// As [`Births::listen`].
     pub fn listen_to_handshakes(&mut self) -> std::io::Result<()> {
-        self.updates = Some(Netlink::listen(Subsystem::Netfilter, UPDATE_GROUP)?);
+        let updates = Netlink::listen(Subsystem::Netfilter, UPDATE_GROUP)?;
+        // Without the filter there is only more to read.
+        let _ = keep_to_handshakes(&updates);
+        self.updates = Some(updates);
         Ok(())
     }
 

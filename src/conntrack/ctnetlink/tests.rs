@@ -106,7 +106,7 @@ fn any_flow() -> impl Strategy<Value = Flow> {
 /// One entry as Linux 6.18 dumps it, taken with `strace -e trace=recvmsg -x conntrack -L`
 /// while a `curl` from 10.77.0.1 fetched from 10.77.0.2 port 80 with accounting on.
 #[rustfmt::skip]
-const TCP_ENTRY: &[u8] = &[
+pub(super) const TCP_ENTRY: &[u8] = &[
     2, 0, 0, 0,                                     // nfgenmsg: AF_INET, version 0, id 0
     0x34, 0, 0x01, 0x80,                            // CTA_TUPLE_ORIG | NESTED
       0x14, 0, 0x01, 0x80,                          //   CTA_TUPLE_IP | NESTED
@@ -168,7 +168,7 @@ fn a_message_without_its_tuples_is_an_error() {
 }
 
 /// `TCP_ENTRY` with its connection in this state, as `tcp_to_nlattr` writes it.
-fn in_state(state: u8) -> Vec<u8> {
+pub(super) fn in_state(state: u8) -> Vec<u8> {
     let tcp = [
         attribute(CTA_PROTOINFO_TCP_STATE, &[state]),
         attribute(2, &[7]),    // CTA_PROTOINFO_TCP_WSCALE_ORIGINAL
@@ -185,10 +185,13 @@ fn a_connection_is_closed_when_nothing_but_its_end_is_to_come() {
     let closed: Vec<u8> =
         (0..=9).filter(|state| decode(&in_state(*state)).unwrap().closed).collect();
     assert_eq!(closed, [7, 8]); // TIME_WAIT and CLOSE
-    // CTA_PROTOINFO_SCTP, whose states are others.
+    assert!(!decode(&sctp_entry()).unwrap().closed);
+}
+
+/// One with CTA_PROTOINFO_SCTP, whose states are others.
+pub(super) fn sctp_entry() -> Vec<u8> {
     let sctp = nested(3, &[attribute(1, &[7])]);
-    let entry = [TCP_ENTRY.to_vec(), nested(CTA_PROTOINFO, &[sctp])].concat();
-    assert!(!decode(&entry).unwrap().closed);
+    [TCP_ENTRY.to_vec(), nested(CTA_PROTOINFO, &[sctp])].concat()
 }
 
 #[test]

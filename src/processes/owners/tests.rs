@@ -241,6 +241,9 @@ fn who_holds_a_listening_socket_alone_accepts_there() {
     let _second = setup.listener.try_clone().unwrap();
     setup.look_until(|setup| setup.holders() == [std::process::id()]);
     assert_eq!(setup.sole(), own);
+    let acceptors = setup.owners.acceptors(setup.inode).unwrap();
+    assert_eq!((Some(acceptors.process.pid), acceptors.holders()), (own, 1));
+    assert_eq!(setup.owners.acceptors(Inode(0)), None);
     assert_eq!((setup.owners.sole(Inode(0)), setup.owners.acceptor([].into_iter())), (None, None));
 }
 
@@ -252,6 +255,7 @@ fn a_child_that_has_inherited_a_listening_socket_may_accept_too() {
     setup.look_until(|setup| setup.holders().contains(&child));
     assert_eq!(setup.sole(), None);
     assert_eq!(setup.acceptor(), None, "they are called differently, and both may have run");
+    assert_eq!(setup.owners.acceptors(setup.inode), None);
     heir.end();
     setup.look_until(|setup| (setup.sole(), setup.acceptor()) == (Some(own), Some(own)));
 }
@@ -301,6 +305,10 @@ fn who_has_not_run_has_accepted_nothing() {
         setup.owners.note_run_times(&holders);
         setup.acceptor() == Some(busy)
     });
+    let acceptors = setup.owners.acceptors(setup.inode).unwrap();
+    assert_eq!((acceptors.process.pid, &acceptors.alike[..]), (busy, &[busy][..]));
+    let run_times = setup.owners.processes[&parent].run_times;
+    assert_eq!(acceptors.resting, [(parent, run_times[0].unwrap())]);
     assert_eq!(setup.sole(), None);
     setup.owners.note_run_times(&[0, u32::MAX]); // there are none
 }
@@ -318,6 +326,31 @@ fn of_several_that_are_called_the_same_it_is_the_youngest() {
             && named.iter().flatten().all(|name| name.starts_with(b"sleep"))
     });
     assert_eq!((setup.acceptor(), setup.sole()), (Some(second), None));
+    let acceptors = setup.owners.acceptors(setup.inode).unwrap();
+    assert_eq!((acceptors.process.pid, acceptors.holders()), (second, 2));
+    assert!(acceptors.resting.is_empty(), "whoever runs, the name is the same");
+}
+
+/// What is about to end has given its command line back before its descriptors.
+#[test]
+fn one_that_is_about_to_end_is_called_as_its_program_is() {
+    let mut setup = Setup::new();
+    let heirs = [setup.heir(), setup.heir()];
+    let [first, second] = heirs.each_ref().map(|heir| heir.0.id());
+    setup.leave_to_heirs();
+    setup.look_until(|setup| setup.acceptor() == Some(second));
+    let end = |setup: &mut Setup, pid: u32, comm: &[u8]| {
+        setup.owners.describe(pid);
+        let known = setup.owners.processes.get_mut(&pid).unwrap();
+        known.described.command_line = describe::command_line(&[], comm);
+    };
+    end(&mut setup, second, b"sleep");
+    assert_eq!(setup.acceptor(), Some(first));
+    end(&mut setup, second, b"wake");
+    assert_eq!(setup.acceptor(), None, "it was another program");
+    end(&mut setup, second, b"sleep");
+    end(&mut setup, first, b"sleep");
+    assert_eq!(setup.acceptor(), Some(second), "both are about to end");
 }
 
 #[test]

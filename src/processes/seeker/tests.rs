@@ -106,3 +106,40 @@ fn processes_of_other_namespaces_are_left_alone_where_only_one_matters() {
         assert_eq!(seeker.young.len(), kept);
     }
 }
+
+#[test]
+fn of_those_that_accept_together_who_has_waited_longest_is_asked_first() {
+    let sockets = [socket(), socket()];
+    let mut children = sockets.each_ref().map(|(listener, ..)| {
+        let listener = std::os::fd::OwnedFd::from(listener.try_clone().unwrap());
+        std::process::Command::new("sleep").arg("60").stdin(listener).spawn().unwrap()
+    });
+    let [first, second] = children.each_ref().map(|child| child.id());
+    let mut seeker = seeker();
+    seeker.expect(&[first, second]);
+    // Their standard input.
+    seeker.acceptors.iter_mut().for_each(|known| known.last = 0);
+    let order = |seeker: &Seeker| -> Vec<u32> {
+        seeker.acceptors.iter().map(|known| known.id.pid).collect()
+    };
+    assert!(!seeker.accepts_together());
+    let [of_first, of_second] = sockets.each_ref().map(|(_, inode, _)| *inode);
+    for (inode, pid, then) in [
+        (of_second, second, [second, first]),
+        (of_first, first, [second, first]),
+        (of_second, second, [first, second]),
+    ] {
+        assert_eq!(seeker.find_acceptor(inode).unwrap().process.pid, pid);
+        assert_eq!(order(&seeker), then);
+    }
+    assert!(seeker.find_acceptor(Inode(0)).is_none());
+    assert_eq!((order(&seeker), seeker.accepting), (vec![first, second], 2));
+    seeker.notice(Event::Exit { pid: second });
+    assert_eq!((order(&seeker), seeker.accepting), (vec![first], 1));
+    seeker.expect(&[]);
+    assert!(order(&seeker).is_empty() && !seeker.accepts_together());
+    for child in &mut children {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}

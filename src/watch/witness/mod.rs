@@ -26,7 +26,7 @@ use super::Source;
 use super::readers::Readers;
 use crate::monitor::Testimony;
 use crate::netns::{self, NetnsChoice, NetnsId, NetnsKey};
-use crate::processes::{Described, LabelBy, ProcessId};
+use crate::processes::{Acceptors, Described, LabelBy, ProcessId};
 use crate::sockets::Inode;
 
 use ears::Ears;
@@ -131,10 +131,10 @@ impl Shared {
 /// Who accepts TCP connections.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Listeners {
-    /// The listening sockets that one process alone holds: who accepts there needs no asking.
-    pub(super) sole: Map<Inode, ProcessId>,
-    /// The processes that hold the others.
-    pub(super) acceptors: Vec<u32>,
+    /// The listening sockets at which it is known who accepts, without asking.
+    pub(super) alike: Map<Inode, Acceptors>,
+    /// The processes that hold a listening socket together with others.
+    pub(super) together: Vec<u32>,
 }
 
 /// What was seen since it was asked last.

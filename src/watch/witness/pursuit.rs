@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 
-use crate::flow::{Flow, Tuple};
+use crate::flow::{Flow, Protocol, Tuple};
 use crate::netns::NetnsKey;
 
 /// How many are pursued. Beyond that the next look has to do.
@@ -40,6 +40,16 @@ pub(super) struct Wanted {
 impl Wanted {
     pub(super) fn new(netns: NetnsKey, flow: Flow, side: usize, at: NetnsKey) -> Wanted {
         Wanted { netns, flow, side, at, tries: 0, waits: false }
+    }
+
+    /// Whether it is the end that accepts a connection.
+    pub(super) fn is_server(&self) -> bool {
+        self.side == 1 && self.flow.original.protocol == Protocol::TCP
+    }
+
+    /// How often it was asked for again.
+    pub(super) fn tries(&self) -> u32 {
+        self.tries
     }
 
     /// The tuple out of its end.
@@ -127,7 +137,7 @@ impl Pursuit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::{Address, CountedAt, Endpoint, Protocol, Status};
+    use crate::flow::{Address, CountedAt, Endpoint, Status};
 
     fn wanted(port: u16) -> Wanted {
         let source = Endpoint::new(Address::from_v4([10, 0, 0, 1]), port);

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
@@ -20,7 +20,7 @@ use crate::flow::{Flow, Protocol, Tuple};
 use crate::monitor::{Seen, Testimony};
 use crate::netns::{self, NetnsChoice, NetnsId, NetnsKey};
 use crate::processes::events::{Event, Events};
-use crate::processes::{Found, ProcessId, Seeker};
+use crate::processes::{Acceptors, Found, Seeker};
 use crate::sockets::{Finder, Inode, Socket, State};
 use crate::watch::Source;
 
@@ -30,6 +30,12 @@ const NAMESPACES_TRIED: usize = 16;
 /// What wakes the thread beside the namespaces, which do so by their keys.
 const BELL: u64 = u64::MAX;
 const PROCESSES: u64 = u64::MAX - 1;
+
+/// How often it is asked whether those who only hold a listening socket have run.
+const REST: Duration = Duration::from_millis(5);
+
+/// How often a server's socket is asked for before everybody is.
+const FEW: u32 = 3;
 
 /// How many things to wake up for are told at once.
 const WOKEN: usize = 64;
@@ -44,7 +50,9 @@ pub(super) struct Worker {
     seeker: Seeker,
     pursuit: Pursuit,
     closeness: Closeness,
-    listeners: Map<Inode, ProcessId>,
+    /// Where it is known who accepts, and when it was asked last whether the others still rest.
+    listeners: Map<Inode, Acceptors>,
+    rested: Instant,
     /// Processes that have had children since the thread began: they may hand on what they accept.
     parents: HashSet<u32>,
     inhabitants: Map<u32, NetnsKey>,
@@ -84,6 +92,7 @@ impl Worker {
             pursuit: Pursuit::default(),
             closeness: Closeness::begin(Instant::now()),
             listeners: Map::default(),
+            rested: Instant::now(),
             parents: HashSet::new(),
             inhabitants: Map::default(),
             testimonies: Vec::new(),
@@ -147,8 +156,8 @@ impl Worker {
                 Command::Listen(ears) => self.lost += u64::from(self.listen(*ears).is_err()),
                 Command::Leave(key) => self.leave(key),
                 Command::Listeners(listeners) => {
-                    self.seeker.expect(&listeners.acceptors);
-                    self.listeners = listeners.sole;
+                    self.seeker.expect(&listeners.together);
+                    self.listeners = listeners.alike;
                 }
                 Command::Inhabitants(listed) => {
                     if self.events.is_none() {
@@ -339,8 +348,7 @@ impl Worker {
     }
 
     fn pursue(&mut self, wanted: Wanted, now: Instant) {
-        let server = wanted.side == 1 && wanted.flow.original.protocol == Protocol::TCP;
-        if !server {
+        if !wanted.is_server() {
             return self.pursuit.again(wanted, now);
         }
         // The table that has the flow is the one that tells.
@@ -395,7 +403,7 @@ impl Worker {
     /// Asks for all, and again and again for connections that are about to be accepted: a quick server
     /// has closed one fifty microseconds later.
     fn ask_closely(&mut self, wanted: &[Wanted]) -> Vec<Answer> {
-        let mut answers = self.ask(wanted);
+        let mut answers = self.ask(wanted, true);
         let start = Instant::now();
         self.closeness.refill(start);
         loop {
@@ -406,14 +414,16 @@ impl Worker {
                 return answers;
             }
             let again: Vec<Wanted> = places.iter().map(|place| wanted[*place]).collect();
-            for (place, answer) in places.into_iter().zip(self.ask(&again)) {
+            for (place, answer) in places.into_iter().zip(self.ask(&again, false)) {
                 answers[place] = answer;
             }
         }
     }
 
-    /// Asks for the sockets of all, and for their processes; the answers in their order.
-    fn ask(&mut self, wanted: &[Wanted]) -> Vec<Answer> {
+    /// Asks for the sockets of all, and for their processes; the answers in their order. Whether those
+    /// that are not accepted yet are also asked for the socket that listens for them is said by
+    /// `listeners`.
+    fn ask(&mut self, wanted: &[Wanted], listeners: bool) -> Vec<Answer> {
         let mut answers: Vec<Answer> = wanted.iter().map(|_| Answer::Gone).collect();
         let mut order: Vec<usize> = (0..wanted.len()).collect();
         order.sort_by_key(|place| wanted[*place].at);
@@ -423,70 +433,78 @@ impl Worker {
             let netns = ears.id;
             let tuples: Vec<Tuple> = group.iter().map(|place| wanted[*place].tuple()).collect();
             let mut sockets: Vec<Option<Socket>> = vec![None; tuples.len()];
-            self.seeker.glance();
+            // Who accepts together is looked at one by one afterwards.
+            if listeners || !self.seeker.accepts_together() {
+                self.seeker.glance();
+            }
             let asked = ears.finder.find(&tuples, |place, socket| sockets[place] = socket);
             self.lost += u64::from(asked.is_err());
-            let listening = self.ask_for_listeners(at, &tuples, &sockets);
-            for ((place, socket), listening) in group.iter().zip(sockets).zip(listening) {
-                let socket = listening.or(socket);
+            if listeners {
+                self.ask_for_listeners(at, &tuples, &mut sockets);
+            }
+            for (place, socket) in group.iter().zip(sockets) {
                 answers[*place] = self.judge(&wanted[*place], socket, netns);
             }
         }
         answers
     }
 
-    /// For each connection that nobody has accepted yet, the socket that listens for it, if one process
-    /// alone accepts there: then it need not be waited for.
+    /// Puts into the place of each socket that nobody has accepted yet the one that listens for it, if
+    /// it is known who accepts there: then it need not be waited for.
     fn ask_for_listeners(
         &mut self,
         at: NetnsKey,
         tuples: &[Tuple],
-        sockets: &[Option<Socket>],
-    ) -> Vec<Option<Socket>> {
-        let mut listening = vec![None; tuples.len()];
+        sockets: &mut [Option<Socket>],
+    ) {
         let unaccepted = |place: &usize| {
             tuples[*place].protocol == Protocol::TCP
                 && sockets[*place].is_some_and(|s| s.inode.is_none() && s.state.is_before_accept())
         };
         let places: Vec<usize> = (0..tuples.len()).filter(unaccepted).collect();
         let questions: Vec<Tuple> = places.iter().map(|place| tuples[*place]).collect();
-        for (place, listener) in places.into_iter().zip(self.sole_listeners(at, &questions)) {
-            listening[place] = listener;
+        for (place, listener) in places.into_iter().zip(self.known_listeners(at, &questions)) {
+            sockets[place] = listener.or(sockets[place]);
         }
-        listening
     }
 
-    /// The sockets that listen where connections begin, and at which one process alone accepts that
-    /// has no children to whom it would hand on what it accepts.
-    fn sole_listeners(&mut self, at: NetnsKey, tuples: &[Tuple]) -> Vec<Option<Socket>> {
+    /// The sockets that listen where connections begin, and at which it is known who accepts.
+    fn known_listeners(&mut self, at: NetnsKey, tuples: &[Tuple]) -> Vec<Option<Socket>> {
         let mut found = vec![None; tuples.len()];
         let Some(ears) = self.ears.iter_mut().find(|ears| ears.key == at) else { return found };
         if tuples.is_empty() || self.listeners.is_empty() || self.events.is_none() {
             return found;
         }
+        let now = Instant::now();
+        if now - self.rested >= REST {
+            self.rested = now;
+            let seeker = &self.seeker;
+            let rests = |(pid, run_time): &(u32, u64)| !seeker.may_have_run(*pid, *run_time);
+            self.listeners.retain(|_, acceptors| acceptors.resting.iter().all(rests));
+        }
         let questions: Vec<Tuple> = tuples.iter().map(|tuple| tuple.from_anyone()).collect();
         let (listeners, parents) = (&self.listeners, &self.parents);
         let asked = ears.finder.find(&questions, |place, socket| {
-            let sole = |s: &Socket| {
-                let process = s.inode.and_then(|inode| listeners.get(&inode));
-                process.is_some_and(|process| !parents.contains(&process.pid))
+            let known = |s: &Socket| {
+                let acceptors = s.inode.and_then(|inode| listeners.get(&inode));
+                acceptors.is_some_and(|acceptors| !have_children(acceptors, parents))
             };
-            found[place] = socket.filter(|s| s.state == State::LISTEN && sole(s));
+            found[place] = socket.filter(|s| s.state == State::LISTEN && known(s));
         });
         self.lost += u64::from(asked.is_err());
         found
     }
 
     fn judge(&mut self, wanted: &Wanted, socket: Option<Socket>, netns: Option<NetnsId>) -> Answer {
-        let server = wanted.side == 1 && wanted.flow.original.protocol == Protocol::TCP;
+        let server = wanted.is_server();
         let Some(socket) = socket else {
             return if server { Answer::Pending } else { Answer::Gone };
         };
         if socket.state == State::LISTEN {
             // The one that was chosen, where no connection is known yet, or any more.
             let listener = socket.inode.and_then(|inode| self.listeners.get(&inode));
-            return match listener {
-                Some(process) => Answer::Held(Seen { process: *process, netns: wanted.at }),
+            return match listener.filter(|known| !have_children(known, &self.parents)) {
+                Some(known) => Answer::Held(Seen { process: known.process, netns: wanted.at }),
                 None if server => Answer::Pending,
                 None => Answer::Gone,
             };
@@ -502,7 +520,7 @@ impl Worker {
         if found.is_none() && server {
             found = self.seeker.find_acceptor(inode);
             if found.is_none()
-                && let Some(listener) = self.sole_listeners(wanted.at, &[wanted.tuple()])[0]
+                && let Some(listener) = self.known_listeners(wanted.at, &[wanted.tuple()])[0]
             {
                 return self.judge(wanted, Some(listener), netns);
             }
@@ -512,12 +530,17 @@ impl Worker {
             if !self.is_there(wanted, inode) {
                 return Answer::Gone;
             }
+            // A socket that is accepted is there a moment before its descriptor is.
+            found = if server { self.seeker.find_acceptor(inode) } else { None };
+        }
+        if found.is_none() {
             // It may be a process that has just begun.
             self.processes();
-            let near = self.seeker.find_near(inode);
-            let far =
-                |seeker: &mut Seeker| seeker.find_far(inode, socket.uid, netns, Instant::now());
-            found = near.or_else(|| far(&mut self.seeker));
+            found = self.seeker.find_near(inode);
+            // Everybody is asked for a server's only where a moment has not mended it.
+            if found.is_none() && (!server || wanted.tries() >= FEW) {
+                found = self.seeker.find_far(inode, socket.uid, netns, Instant::now());
+            }
         }
         match found {
             Some(found) => {
@@ -560,6 +583,11 @@ impl Worker {
             self.shared.answered.notify_all();
         }
     }
+}
+
+/// Whether any of these has had children, to whom it may hand on what it accepts.
+fn have_children(acceptors: &Acceptors, parents: &HashSet<u32>) -> bool {
+    acceptors.alike.iter().any(|pid| parents.contains(pid))
 }
 
 /// The kernel announces processes in its first network namespace alone. Which that is it doesn't tell:

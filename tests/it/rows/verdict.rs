@@ -66,6 +66,9 @@ pub(crate) struct Verdict {
     pub(crate) worst: Share,
     /// Of all bytes, those with their owner.
     pub(crate) right: Share,
+    /// As `worst`, with what stands under the owner's short name: of a process that was gone before
+    /// anybody could read its command line that is what a program in the kernel knows.
+    pub(crate) by_process: Share,
     /// All lines together; what they would be if no byte were lost or told twice.
     pub(crate) sum: Bytes,
     pub(crate) expected: Bytes,
@@ -75,7 +78,29 @@ pub(crate) struct Verdict {
     pub(crate) details: String,
 }
 
+/// What a program has to show, in percent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Floor {
+    /// Under the owner's name.
+    pub(crate) named: f64,
+    /// Under the owner's name or its short one.
+    pub(crate) by_process: f64,
+}
+
+impl From<f64> for Floor {
+    fn from(percent: f64) -> Floor {
+        Floor { named: percent, by_process: percent }
+    }
+}
+
 impl Verdict {
+    /// Whether a floor holds and no byte is missing or told twice.
+    pub(crate) fn holds(&self, floor: Floor) -> bool {
+        self.worst.holds(floor.named)
+            && self.by_process.holds(floor.by_process)
+            && self.is_conserved()
+    }
+
     pub(crate) fn is_conserved(&self) -> bool {
         let missing = grown(self.sum, self.expected);
         let bare = missing.received == missing.sent && missing.sent.is_multiple_of(BARE);
@@ -132,7 +157,7 @@ impl Played {
     pub(crate) fn judge(
         &self,
         running: &mut Running,
-        floor: f64,
+        floor: Floor,
         source: &str,
         patience: Duration,
     ) -> Verdict {
@@ -143,8 +168,7 @@ impl Played {
             let so_far = running.refreshes(0).len();
             let last = running.refreshes(so_far + 1).swap_remove(so_far);
             let verdict = self.compare(&first, &last, source);
-            let good = verdict.worst.holds(floor) && verdict.is_conserved();
-            if good || Instant::now() > deadline {
+            if verdict.holds(floor) || Instant::now() > deadline {
                 return verdict;
             }
         }
@@ -173,11 +197,13 @@ impl Played {
         };
         let expected = self.truth.values().copied().sum();
         let worst = self.worst(|name| last.named(name));
+        let by_process =
+            self.worst(|name| last.named(name) + last.starting_with(&format!("[{name}]")));
         let right = self.right(|bytes, _, _| bytes, |name| last.named(name));
         // The other side's FIN may come after its acknowledgement of ours. By then the kernel has put a
         // small entry into the place of the socket: neither that FIN nor its answer is a socket's.
         let lacks_ends = self.closes_first && source == "ebpf";
-        Verdict { worst, right, sum, expected, lacks_ends, details }
+        Verdict { worst, right, by_process, sum, expected, lacks_ends, details }
     }
 }
 

@@ -1,0 +1,100 @@
+//! Which changes of flows are worth to be told.
+//!
+//! A connection's entry changes half a dozen times between its beginning and its end, and each change
+//! that is announced wakes whoever listens. So the kernel is given a filter (classic BPF,
+//! `Documentation/networking/filter.rst`) that lets handshakes pass which are done, and nothing else.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use socket2::{SockFilter, SockRef};
+
+use super::{
+    CTA_PROTOINFO, CTA_PROTOINFO_TCP, CTA_PROTOINFO_TCP_STATE, NFGENMSG, TCP_CONNTRACK_ESTABLISHED,
+};
+
+/// The lengths of `struct nlmsghdr` and `struct nlattr` (`include/uapi/linux/netlink.h`).
+const NLMSGHDR: u32 = 16;
+const NLATTR: u32 = 4;
+
+/// Loads the offset of an attribute, or 0: the one of the type in X that is the first from the offset
+/// in A on, and the one that is in the attribute at that offset (`SKF_AD_OFF` with `SKF_AD_NLATTR`
+/// and `SKF_AD_NLATTR_NEST`, `include/uapi/linux/filter.h`).
+const NEXT: SockFilter = SockFilter::new(LD_ABS, 0, 0, SKF_AD_OFF + 12);
+const NESTED: SockFilter = SockFilter::new(LD_ABS, 0, 0, SKF_AD_OFF + 16);
+const SKF_AD_OFF: u32 = 0u32.wrapping_sub(0x1000);
+
+// Instructions (`include/uapi/linux/bpf_common.h`).
+const LD_IMM: u16 = 0x00;
+const LDX_IMM: u16 = 0x01;
+const LD_ABS: u16 = 0x20;
+const LDB_IND: u16 = 0x50;
+const JEQ: u16 = 0x15;
+const RET: u16 = 0x06;
+const TAX: u16 = 0x07;
+
+const fn load(to: u16, value: u32) -> SockFilter {
+    SockFilter::new(to, 0, 0, value)
+}
+
+/// Goes on where A is `value`, and else skips so many instructions.
+const fn if_equal(value: u32, or_skip: u8) -> SockFilter {
+    SockFilter::new(JEQ, 0, or_skip, value)
+}
+
+/// Skips so many instructions where A is 0.
+const fn unless_zero(or_skip: u8) -> SockFilter {
+    SockFilter::new(JEQ, or_skip, 0, 0)
+}
+
+/// Lets nothing pass on this socket but messages of TCP connections whose handshake is done.
+///
+/// # Errors
+/// What setsockopt(2) says.
+pub(super) fn keep_to_handshakes(socket: impl AsFd) -> io::Result<()> {
+    SockRef::from(&socket).attach_filter(&[
+        load(LD_IMM, NLMSGHDR + NFGENMSG.len() as u32),
+        load(LDX_IMM, CTA_PROTOINFO as u32),
+        NEXT,
+        unless_zero(10),
+        load(LDX_IMM, CTA_PROTOINFO_TCP as u32),
+        NESTED,
+        unless_zero(7),
+        load(LDX_IMM, CTA_PROTOINFO_TCP_STATE as u32),
+        NESTED,
+        unless_zero(4),
+        SockFilter::new(TAX, 0, 0, 0),
+        load(LDB_IND, NLATTR),
+        if_equal(TCP_CONNTRACK_ESTABLISHED as u32, 1),
+        load(RET, u32::MAX),
+        load(RET, 0),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+
+    use super::super::tests::{TCP_ENTRY, in_state, sctp_entry};
+    use super::*;
+
+    /// Any socket can have the filter.
+    #[test]
+    fn only_handshakes_that_are_done_pass() {
+        let (kernel, listener) = UnixDatagram::pair().unwrap();
+        keep_to_handshakes(&listener).unwrap();
+        let message = |body: &[u8]| [&[0; NLMSGHDR as usize], body].concat();
+        let mut sent: Vec<Vec<u8>> = (0..=9).map(|state| message(&in_state(state))).collect();
+        sent.extend([message(TCP_ENTRY), message(&sctp_entry()), message(&[]), vec![0; 3]]);
+        for message in &sent {
+            kernel.send(message).unwrap();
+        }
+        listener.set_nonblocking(true).unwrap();
+        let mut passed = Vec::new();
+        let mut buffer = [0; 4096];
+        while let Ok(length @ 1..) = listener.recv(&mut buffer) {
+            passed.push(buffer[..length].to_vec());
+        }
+        assert_eq!(passed, [message(&in_state(TCP_CONNTRACK_ESTABLISHED))]);
+    }
+}

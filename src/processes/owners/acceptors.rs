@@ -1,0 +1,136 @@
+//! Who accepts connections at a listening socket.
+
+use super::{Owners, describe};
+use crate::processes::ProcessId;
+use crate::sockets::Inode;
+
+/// Who accepts at a listening socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acceptors {
+    /// The process to name, as in [`Owners::acceptor`].
+    pub process: ProcessId,
+    /// All that are called as it is.
+    pub alike: Vec<u32>,
+    /// Those that are not, and for how long each has run when it was noted last (in nanoseconds): as
+    /// long as that is so, it has accepted nothing.
+    pub resting: Vec<(u32, u64)>,
+}
+
+impl Acceptors {
+    /// How many processes hold the socket.
+    pub fn holders(&self) -> usize {
+        self.alike.len() + self.resting.len()
+    }
+}
+
+impl Owners {
+    /// The only process that holds `inode`, if there is but one and nobody's descriptors are hidden.
+    /// As it was at the beginning of this look: nobody is asked again.
+    pub fn sole(&self, inode: Inode) -> Option<ProcessId> {
+        if self.denied > 0 || !self.whole {
+            return None;
+        }
+        let holders = self.holders.get(&inode)?;
+        let pid = holders.first()?.pid;
+        let sole = holders.iter().all(|holder| holder.pid == pid);
+        self.processes.get(&pid).filter(|_| sole).map(|known| known.id)
+    }
+
+    /// Who has accepted a connection at one of these listening sockets since the look before: the
+    /// only process that can have. Where several can, and they are called the same, it is the
+    /// youngest of them: the line is the same.
+    ///
+    /// Whoever holds a listening socket and has not run since can't have accepted: a parent that has
+    /// forked its workers only holds it.
+    pub fn acceptor(&mut self, listeners: impl Iterator<Item = Inode>) -> Option<ProcessId> {
+        if self.denied > 0 || !self.whole {
+            return None;
+        }
+        let mut pids: Vec<u32> = listeners.flat_map(|inode| self.holders(inode)).collect();
+        pids.sort_unstable();
+        pids.dedup();
+        let ids = pids.into_iter().filter_map(|pid| self.describe(pid)).collect();
+        let ids = self.without_endings(ids);
+        if self.are_called_the_same(&ids) {
+            return ids.into_iter().max();
+        }
+        // Those that are known to have run first: if they differ, nobody else needs to be asked.
+        let (ran, resting) = ids.into_iter().partition(|id| self.ran.contains(id));
+        let (mut ran, resting): (Vec<ProcessId>, Vec<ProcessId>) = (ran, resting);
+        if ran.len() > 1 && !self.are_called_the_same(&ran) {
+            return None;
+        }
+        for id in resting {
+            if self.may_have_run(id.pid) {
+                self.ran.insert(id);
+                ran.push(id);
+            }
+        }
+        ran.iter().copied().max().filter(|_| self.are_called_the_same(&ran))
+    }
+
+    /// Without those that are about to end and have no command line any more, if they were the same
+    /// program as one of the others: of a server that forks there is always one that has just ended.
+    fn without_endings(&self, ids: Vec<ProcessId>) -> Vec<ProcessId> {
+        let line = |id: &ProcessId| self.described(*id).map(|known| &*known.command_line);
+        let ending = |id: &ProcessId| line(id).is_some_and(|line| line.starts_with(b"["));
+        let (mut ending, mut living): (Vec<_>, Vec<_>) = ids.into_iter().partition(ending);
+        if !ending.is_empty() {
+            let names = living.iter().filter_map(|id| self.proc.stat(id.pid).ok());
+            let names: Vec<_> = names.map(|(_, comm)| describe::command_line(&[], &comm)).collect();
+            ending.retain(|id| !names.iter().any(|name| line(id) == Some(&**name)));
+            living.append(&mut ending);
+        }
+        living
+    }
+
+    /// Whether all of these have one name.
+    fn are_called_the_same(&self, ids: &[ProcessId]) -> bool {
+        let mut called = ids.iter().filter_map(|id| self.described(*id));
+        let first = called.next();
+        called.all(|described| Some(described) == first)
+    }
+
+    /// Who accepts at this listening socket: whoever is alone to hold it, or those that hold it and have
+    /// run since the look before, if they are all called the same.
+    pub fn acceptors(&mut self, inode: Inode) -> Option<Acceptors> {
+        if let Some(process) = self.sole(inode) {
+            return Some(Acceptors { process, alike: vec![process.pid], resting: Vec::new() });
+        }
+        let process = self.acceptor(std::iter::once(inode))?;
+        let (mut alike, mut resting) = (Vec::new(), Vec::new());
+        let mut pids: Vec<u32> = self.holders(inode).collect();
+        pids.sort_unstable();
+        pids.dedup();
+        for pid in pids {
+            let known = self.processes.get(&pid)?;
+            if self.described(known.id) == self.described(process) {
+                alike.push(pid);
+            } else {
+                resting.push((pid, known.run_times[0]?));
+            }
+        }
+        Some(Acceptors { process, alike, resting })
+    }
+
+    /// Takes note of which of these processes have run. To be called at the beginning of a look: a
+    /// connection that is new at the look after it began later.
+    pub fn note_run_times(&mut self, pids: &[u32]) {
+        for pid in pids {
+            let run_time = self.proc.run_time(*pid);
+            if let Some(known) = self.processes.get_mut(pid) {
+                known.run_times = [known.run_times[1], run_time];
+            }
+        }
+    }
+
+    fn may_have_run(&self, pid: u32) -> bool {
+        let before = self.processes.get(&pid).and_then(|known| known.run_times[0]);
+        before.is_none() || self.proc.run_time(pid) != before
+    }
+
+    /// The numbers of all processes that hold `inode`, as [`Owners::sole`].
+    pub fn holders(&self, inode: Inode) -> impl Iterator<Item = u32> {
+        self.holders.get(&inode).into_iter().flatten().map(|holder| holder.pid)
+    }
+}
