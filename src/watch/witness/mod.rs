@@ -4,6 +4,7 @@
 //! own is told of every new flow at once, asks for the socket at each end that is on this host, and
 //! for the process that holds it. It keeps nothing of a flow: what it saw is handed to the next look.
 
+mod accepting;
 mod closeness;
 mod ears;
 mod pursuit;

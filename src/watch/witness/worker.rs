@@ -5,12 +5,13 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
+use super::accepting::Accepting;
 use super::closeness::{CLOSELY, Closeness};
 use super::ears::Ears;
 use super::pursuit::{Pursuit, Wanted};
@@ -20,7 +21,7 @@ use crate::flow::{Flow, Protocol, Tuple};
 use crate::monitor::{Seen, Testimony};
 use crate::netns::{self, NetnsChoice, NetnsId, NetnsKey};
 use crate::processes::events::{Event, Events};
-use crate::processes::{Acceptors, Found, Seeker};
+use crate::processes::{Found, Seeker};
 use crate::sockets::{Finder, Inode, Socket, State};
 use crate::watch::Source;
 
@@ -30,9 +31,6 @@ const NAMESPACES_TRIED: usize = 16;
 /// What wakes the thread beside the namespaces, which do so by their keys.
 const BELL: u64 = u64::MAX;
 const PROCESSES: u64 = u64::MAX - 1;
-
-/// How often it is asked whether those who only hold a listening socket have run.
-const REST: Duration = Duration::from_millis(5);
 
 /// How often a server's socket is asked for before everybody is.
 const FEW: u32 = 3;
@@ -50,11 +48,7 @@ pub(super) struct Worker {
     seeker: Seeker,
     pursuit: Pursuit,
     closeness: Closeness,
-    /// Where it is known who accepts, and when it was asked last whether the others still rest.
-    listeners: Map<Inode, Acceptors>,
-    rested: Instant,
-    /// Processes that have had children since the thread began: they may hand on what they accept.
-    parents: HashSet<u32>,
+    accepting: Accepting,
     inhabitants: Map<u32, NetnsKey>,
     /// What is handed over at the end of a turn.
     testimonies: Vec<Testimony>,
@@ -91,9 +85,7 @@ impl Worker {
             seeker,
             pursuit: Pursuit::default(),
             closeness: Closeness::begin(Instant::now()),
-            listeners: Map::default(),
-            rested: Instant::now(),
-            parents: HashSet::new(),
+            accepting: Accepting::begin(Instant::now()),
             inhabitants: Map::default(),
             testimonies: Vec::new(),
             found: Vec::new(),
@@ -157,7 +149,7 @@ impl Worker {
                 Command::Leave(key) => self.leave(key),
                 Command::Listeners(listeners) => {
                     self.seeker.expect(&listeners.together);
-                    self.listeners = listeners.alike;
+                    self.accepting.know(listeners.alike);
                 }
                 Command::Inhabitants(listed) => {
                     if self.events.is_none() {
@@ -228,14 +220,14 @@ impl Worker {
     fn processes(&mut self) {
         let Some(events) = &mut self.events else { return };
         let (seeker, inhabitants) = (&mut self.seeker, &mut self.inhabitants);
-        let (parents, copies) = (&mut self.parents, &mut self.copies);
+        let (accepting, copies) = (&mut self.accepting, &mut self.copies);
         let by_number = self.shared.source == Source::Ebpf;
         let mut left = Vec::new();
         let drained = events.drain(|event| {
             seeker.notice(event);
             match event {
                 Event::Fork { parent, pid } => {
-                    parents.insert(parent);
+                    accepting.had_child(parent);
                     copies.extend(by_number.then_some((pid, Some(parent))));
                     if let Some(key) = inhabitants.get(&parent).copied() {
                         inhabitants.insert(pid, key);
@@ -243,7 +235,7 @@ impl Worker {
                 }
                 Event::Exec { pid } => copies.extend(by_number.then_some((pid, None))),
                 Event::Exit { pid } => {
-                    parents.remove(&pid);
+                    accepting.ended(pid);
                     left.extend(inhabitants.remove(&pid));
                 }
             }
@@ -472,24 +464,18 @@ impl Worker {
     fn known_listeners(&mut self, at: NetnsKey, tuples: &[Tuple]) -> Vec<Option<Socket>> {
         let mut found = vec![None; tuples.len()];
         let Some(ears) = self.ears.iter_mut().find(|ears| ears.key == at) else { return found };
-        if tuples.is_empty() || self.listeners.is_empty() || self.events.is_none() {
+        // Without announcements nobody knows who has children.
+        let accepting = &mut self.accepting;
+        if tuples.is_empty()
+            || self.events.is_none()
+            || !accepting.is_known_anywhere(&self.seeker, Instant::now())
+        {
             return found;
         }
-        let now = Instant::now();
-        if now - self.rested >= REST {
-            self.rested = now;
-            let seeker = &self.seeker;
-            let rests = |(pid, run_time): &(u32, u64)| !seeker.may_have_run(*pid, *run_time);
-            self.listeners.retain(|_, acceptors| acceptors.resting.iter().all(rests));
-        }
         let questions: Vec<Tuple> = tuples.iter().map(|tuple| tuple.from_anyone()).collect();
-        let (listeners, parents) = (&self.listeners, &self.parents);
         let asked = ears.finder.find(&questions, |place, socket| {
-            let known = |s: &Socket| {
-                let acceptors = s.inode.and_then(|inode| listeners.get(&inode));
-                acceptors.is_some_and(|acceptors| !have_children(acceptors, parents))
-            };
-            found[place] = socket.filter(|s| s.state == State::LISTEN && known(s));
+            let listens = |s: &Socket| s.state == State::LISTEN && accepting.at(s.inode).is_some();
+            found[place] = socket.filter(listens);
         });
         self.lost += u64::from(asked.is_err());
         found
@@ -502,9 +488,8 @@ impl Worker {
         };
         if socket.state == State::LISTEN {
             // The one that was chosen, where no connection is known yet, or any more.
-            let listener = socket.inode.and_then(|inode| self.listeners.get(&inode));
-            return match listener.filter(|known| !have_children(known, &self.parents)) {
-                Some(known) => Answer::Held(Seen { process: known.process, netns: wanted.at }),
+            return match self.accepting.at(socket.inode) {
+                Some(process) => Answer::Held(Seen { process, netns: wanted.at }),
                 None if server => Answer::Pending,
                 None => Answer::Gone,
             };
@@ -583,11 +568,6 @@ impl Worker {
             self.shared.answered.notify_all();
         }
     }
-}
-
-/// Whether any of these has had children, to whom it may hand on what it accepts.
-fn have_children(acceptors: &Acceptors, parents: &HashSet<u32>) -> bool {
-    acceptors.alike.iter().any(|pid| parents.contains(pid))
 }
 
 /// The kernel announces processes in its first network namespace alone. Which that is it doesn't tell:
