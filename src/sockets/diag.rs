@@ -12,6 +12,8 @@ use crate::netlink::wire::Attributes;
 
 /// `SOCK_DIAG_BY_FAMILY`
 pub const SOCK_DIAG_BY_FAMILY: u16 = 20;
+/// `TCPDIAG_GETSOCK`: the older request, of all address families at once.
+pub const TCPDIAG_GETSOCK: u16 = 18;
 /// `SKNLGRP_INET_TCP_DESTROY` (1) and `SKNLGRP_INET6_TCP_DESTROY` (3), as the bit mask of a bind:
 /// the groups that announce the end of every TCP socket (`include/uapi/linux/sock_diag.h`).
 pub const TCP_DESTROY_GROUPS: u32 = 0b0101;
@@ -25,6 +27,8 @@ const INET_DIAG_SKV6ONLY: u16 = 11;
 
 /// The length of `struct inet_diag_msg`.
 const MESSAGE: usize = 72;
+
+const LISTED_STATES: u32 = !(1 << State::TIME_WAIT.0);
 
 /// The address family of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,10 +48,23 @@ pub fn request(family: Family, protocol: Protocol, counters: bool) -> [u8; 56] {
         Family::V6 => AF_INET6,
     };
     body[1] = protocol.0;
-    body[2] = if counters { 1 << (INET_DIAG_INFO - 1) } else { 0 };
-    let states: u32 = !(1 << State::TIME_WAIT.0);
-    body[4..8].copy_from_slice(&states.to_ne_bytes());
+    body[2] = extensions(counters);
+    body[4..8].copy_from_slice(&LISTED_STATES.to_ne_bytes());
     body
+}
+
+/// The same for TCP in both families (`struct inet_diag_req`, with [`TCPDIAG_GETSOCK`]): the kernel walks
+/// once through its table, where most of what a dump costs is the connections in TIME_WAIT that it
+/// leaves out.
+pub fn tcp_request(counters: bool) -> [u8; 60] {
+    let mut body = [0; 60];
+    body[3] = extensions(counters);
+    body[52..56].copy_from_slice(&LISTED_STATES.to_ne_bytes());
+    body
+}
+
+const fn extensions(counters: bool) -> u8 {
+    if counters { 1 << (INET_DIAG_INFO - 1) } else { 0 }
 }
 
 /// The body of a question for the socket at the end of a flow that sends along `tuple`: the very one

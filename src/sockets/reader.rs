@@ -130,23 +130,30 @@ fn dump(
     table: &mut SocketTable,
     listing: &mut Listing,
 ) -> Result<(), NetlinkError> {
-    for family in [Family::V4, Family::V6] {
-        let request = diag::request(family, protocol, counters && protocol == Protocol::TCP);
+    let counters = counters && protocol == Protocol::TCP;
+    let mut list = |kind: u16, request: &[u8]| -> Result<(), NetlinkError> {
         let mut found: Vec<Socket> = Vec::new();
         let mut malformed = 0;
         let outcome = until_complete(|| {
             found.clear();
             malformed = 0;
-            netlink.dump(diag::SOCK_DIAG_BY_FAMILY, &request, |message| {
-                match diag::decode(protocol, message.body) {
-                    Ok(socket) => found.push(socket),
-                    Err(_) => malformed += 1,
-                }
+            netlink.dump(kind, request, |message| match diag::decode(protocol, message.body) {
+                Ok(socket) => found.push(socket),
+                Err(_) => malformed += 1,
             })
         })?;
         listing.malformed += malformed;
         listing.interrupted += u64::from(outcome == Dump::Interrupted);
         found.drain(..).for_each(|socket| table.insert(socket));
+        Ok(())
+    };
+    if protocol == Protocol::TCP
+        && list(diag::TCPDIAG_GETSOCK, &diag::tcp_request(counters)).is_ok()
+    {
+        return Ok(());
+    }
+    for family in [Family::V4, Family::V6] {
+        list(diag::SOCK_DIAG_BY_FAMILY, &diag::request(family, protocol, counters))?;
     }
     Ok(())
 }
@@ -167,6 +174,19 @@ mod tests {
         let ours = table.iter().find(|s| s.tuple.source.port == port && s.state == State::LISTEN);
         assert!(ours.is_some_and(|s| s.inode.is_some()), "port {port} is not among {table:?}");
         listing
+    }
+
+    /// By the request for both families.
+    #[test]
+    fn sock_diag_lists_the_tcp_sockets_of_either_family_once() {
+        let listeners = ["127.0.0.1:0", "[::1]:0"].map(|at| TcpListener::bind(at).unwrap());
+        let mut table = SocketTable::default();
+        Reader::open(Path::new("/proc")).read(false, &mut table).unwrap();
+        for listener in listeners {
+            let port = listener.local_addr().unwrap().port();
+            let of_port = table.iter().filter(|s| s.tuple.protocol == Protocol::TCP);
+            assert_eq!(of_port.filter(|s| s.tuple.source.port == port).count(), 1, "{listener:?}");
+        }
     }
 
     #[test]

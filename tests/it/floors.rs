@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::rows::verdict::Floor;
-use crate::rows::{ROWS, Size};
+use crate::rows::{ROWS, Row, Size};
 
 /// How long the figures may take to come right. The longest interval between refreshes is 5 s.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -14,12 +14,22 @@ const LASTING: f64 = 99.9;
 
 fn hold(source: &str, name: &str, floor: Floor) {
     let row = ROWS.iter().copied().flatten().find(|row| row.name == name).unwrap();
+    for last in [!row.loses, true] {
+        if holds(source, row, floor, last) {
+            return;
+        }
+    }
+}
+
+/// Plays a row; fails if the floor doesn't hold and this was the `last` time.
+fn holds(source: &str, row: &Row, floor: Floor, last: bool) -> bool {
     let mut running = None;
     let played = row.play(Size::Small, |net| running = Some(row.monitor(net, source)));
-    let (Some(played), Some(mut running)) = (played, running) else { return };
+    let (Some(played), Some(mut running)) = (played, running) else { return true };
     let verdict = played.judge(&mut running, floor, source, PATIENCE);
-    println!("{source} {name}: {} %, floor {} %", verdict.worst, floor.named);
-    if !verdict.holds(floor) {
+    println!("{source} {}: {} %, floor {} %", row.name, verdict.worst, floor.named);
+    let holds = verdict.holds(floor);
+    if !holds && last {
         running.fail(&format!(
             "{}: at least {} % by name, {} % by process, and at most 100.1 %, each way\n  \
              got       {} %, {} %, together {} %{}\n  all lines {}, of {}\n  {}",
@@ -36,6 +46,7 @@ fn hold(source: &str, name: &str, floor: Floor) {
         ));
     }
     running.stop();
+    holds
 }
 
 /// The tests of one source, and that it has one for every row but those that it can't see.

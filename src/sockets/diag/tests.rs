@@ -111,6 +111,16 @@ fn the_request_is_the_other_encoders() {
     assert_eq!(request(Family::V4, Protocol::UDP, true).as_slice(), other);
 }
 
+/// `struct inet_diag_req`: what the newer request says of extensions and states, elsewhere.
+#[test]
+fn the_request_for_both_families_says_the_same() {
+    let newer = request(Family::V4, Protocol::TCP, true);
+    let older = tcp_request(true);
+    assert_eq!((older[3], &older[52..56]), (newer[2], &newer[4..8]));
+    assert_eq!(older.iter().filter(|byte| **byte != 0).count(), 5);
+    assert_eq!(tcp_request(false)[3], 0);
+}
+
 proptest! {
     #[test]
     fn another_decoder_sees_the_same_socket(

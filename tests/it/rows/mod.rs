@@ -40,6 +40,8 @@ pub(crate) struct Row {
     header: u64,
     /// Seconds between two refreshes.
     interval: &'static str,
+    /// Whether it may be played once more: where the kernel itself loses a packet now and then.
+    pub(crate) loses: bool,
     /// Whether this kernel lacks what the row is about.
     missing: fn() -> bool,
     play: fn(&mut Stage<'_>),
@@ -55,6 +57,7 @@ impl Row {
             closes_first: false,
             header: 20,
             interval: "1",
+            loses: false,
             missing: || false,
             play,
         }
@@ -78,6 +81,10 @@ impl Row {
 
     const fn every(self, interval: &'static str) -> Row {
         Row { interval, ..self }
+    }
+
+    const fn loses(self) -> Row {
+        Row { loses: true, ..self }
     }
 
     const fn unless(self, missing: fn() -> bool) -> Row {
