@@ -38,7 +38,7 @@ static OBJECT: &[u8] = include_bytes_aligned!("program/sockets.bpf.o");
 
 /// How many sockets with traffic there is room for: twice as many as the host has open files when it is
 /// opened, within these bounds. Each takes 200 bytes of the kernel's memory.
-pub const SLOTS: std::ops::RangeInclusive<u32> = 1 << 16..=1 << 20;
+pub const SLOTS: std::ops::RangeInclusive<u32> = 1 << 17..=1 << 20;
 
 /// With how little it is content where memory is short.
 const FEWEST_SLOTS: u32 = 1 << 12;
@@ -335,8 +335,8 @@ mod tests {
     fn there_is_room_for_twice_the_open_files_within_bounds() {
         assert_eq!(open_files("2112\t0\t9223372036854775807\n"), 2112);
         assert_eq!(open_files("nonsense"), 0);
-        assert_eq!(slots_for(0), 65_536);
-        assert_eq!(slots_for(40_000), 131_072);
+        assert_eq!(slots_for(0), 131_072);
+        assert_eq!(slots_for(80_000), 262_144);
         assert_eq!(slots_for(u32::MAX), 1_048_576);
         for files in [1, 32_769, 100_000, 300_000] {
             assert!(slots_for(files).is_power_of_two());

@@ -227,13 +227,14 @@ impl SocketAttribution {
     /// Whether a socket that has had no traffic for so many observations may have been so for long
     /// enough: then its [origin](SocketAttribution::is_done) is worth a look.
     pub const fn may_be_done(idle: u32, crowded: bool) -> bool {
-        idle >= IDLE_ENDED && (crowded || idle == IDLE_ENDED || idle.is_multiple_of(IDLE_CLOSED))
+        crowded || idle == IDLE_ENDED || idle >= IDLE_CLOSED && idle.is_multiple_of(IDLE_CLOSED)
     }
 
     /// Whether a socket that has had no traffic for so many observations does without its slot; where
-    /// it is `crowded`, with others waiting for one, that is soon.
+    /// it is `crowded`, with others waiting for one, that is soon, and at once where it was let go of.
     pub const fn is_done(idle: u32, origin: &Origin, crowded: bool) -> bool {
         let patience = match (origin.released, origin.ended) {
+            (true, _) if crowded => 0,
             (_, true) => IDLE_ENDED,
             _ if crowded => IDLE_ENDED,
             (true, false) => IDLE_CLOSED,

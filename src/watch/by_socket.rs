@@ -205,7 +205,7 @@ impl Watch {
             by_socket;
         let mut makers = Makers { owners, witnessed, numbers, copies, looks: *looks };
         // Whoever is silent can get a slot again: others need one now.
-        let crowded = counted.len() > reader.capacity() / 4 * 3;
+        let crowded = counted.len() > reader.capacity() / 2;
         let mut confirmed = 0;
         let (only, netns) = (*choice == NetnsChoice::Own, reader.netns());
         for (socket, last) in counted {

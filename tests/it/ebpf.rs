@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use aya::programs::{loaded_links, loaded_programs};
+use bwmon::ebpf::SLOTS;
 use rustix::process::Signal;
 
 use crate::netns::{Net, PEER4, Setup};
@@ -295,6 +296,7 @@ fn where_memory_is_short_it_makes_less_room_or_says_so() {
     let text = String::from_utf8_lossy(&finished.stdout).into_owned();
     let ebpf = text.lines().find(|line| line.starts_with("ebpf: ")).unwrap_or_default();
     let room = ebpf.split(' ').filter_map(|word| word.parse::<u32>().ok()).next();
-    let less = room.is_some_and(|room| room < 65_536) || ebpf.contains("Cannot allocate memory");
+    let less =
+        room.is_some_and(|room| room < *SLOTS.start()) || ebpf.contains("Cannot allocate memory");
     finished.expect("whether there is less room, or none", less, true);
 }

@@ -152,7 +152,9 @@ fn a_socket_that_is_done_does_without_its_slot() {
         assert!(SocketAttribution::may_be_done(patience, false));
         assert!(SocketAttribution::is_done(IDLE_ENDED, &origin, true));
         assert!(SocketAttribution::may_be_done(IDLE_ENDED + 1, true));
+        assert_eq!(SocketAttribution::is_done(0, &origin, true), origin.released);
     }
+    assert!(SocketAttribution::may_be_done(0, true) && !SocketAttribution::may_be_done(0, false));
 }
 
 proptest! {
