@@ -127,6 +127,8 @@ pub struct Reader {
     /// Slots that were taken from their sockets since the last reading, and whose they were. A packet that
     /// was being counted at that moment is counted by now.
     leaving: Vec<(u32, u64)>,
+    /// Slots that were read for the last time.
+    left: Vec<u32>,
     netns: u64,
     /// Its programs are attached for as long as it is there.
     _programs: Ebpf,
@@ -208,6 +210,7 @@ impl Reader {
             returns: mapping(&programs, "returns", length).map_err(mapped)?,
             totals: mapping(&programs, "shared", 1).map_err(mapped)?,
             leaving: Vec::new(),
+            left: Vec::new(),
             netns,
             _programs: programs,
         })
@@ -223,14 +226,15 @@ impl Reader {
         self.slots.len()
     }
 
-    /// Hands on the bytes of every socket that has any, and whether these are its last in this slot.
+    /// Hands on the bytes of every socket that has any, and whether these are its last in this slot: the
+    /// [origin](Reader::origin) of that one is known until [`Reader::give_back`].
     pub fn read(&mut self, mut each: impl FnMut(Counted, bool)) {
-        let leaving: Vec<_> = self.leaving.drain(..).collect();
-        for (slot, cookie) in leaving {
+        self.give_back();
+        for (slot, cookie) in self.leaving.drain(..) {
             if let Some(left) = self.slots.get(slot as usize) {
                 each(Counted { slot, cookie, bytes: left.bytes() }, true);
             }
-            self.give_back(slot);
+            self.left.push(slot);
         }
         let used = self.totals.first().map_or(0, |totals| totals.used.load(Relaxed)) as usize;
         for (slot, counted) in (0..).zip(self.slots.iter().take(used)) {
@@ -257,14 +261,16 @@ impl Reader {
         }
     }
 
-    /// Lets another socket have a slot.
-    fn give_back(&self, slot: u32) {
+    /// Lets other sockets have the slots that were read for the last time. The next reading does so, too.
+    pub fn give_back(&mut self) {
         let Some(totals) = self.totals.first() else { return };
-        let turn = totals.returned.load(Relaxed);
-        if let Some(place) = self.returns.get(turn as usize & (self.returns.len() - 1)) {
-            place.store(slot.into(), Relaxed);
-            // Only now may it be read.
-            totals.returned.store(turn + 1, Release);
+        for slot in self.left.drain(..) {
+            let turn = totals.returned.load(Relaxed);
+            if let Some(place) = self.returns.get(turn as usize & (self.returns.len() - 1)) {
+                place.store(slot.into(), Relaxed);
+                // Only now may it be read.
+                totals.returned.store(turn + 1, Release);
+            }
         }
     }
 

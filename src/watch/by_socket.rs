@@ -160,6 +160,7 @@ impl Watch {
         self.hear_of_processes(by_socket, &mut looked);
         looked.flows += counted.len() as u64;
         self.account(by_socket, counted, ledger);
+        by_socket.reader.give_back();
         let reader = &by_socket.reader;
         let overflow = reader.without_slot() != ebpf::Bytes::default();
         looked.overflow = overflow.then(|| reader.capacity());

@@ -191,6 +191,8 @@ static __attribute__((always_inline)) int take_slot(__u32 *taken)
 		again = 1;
 	} else if (allocator->fresh < capacity) {
 		fresh = allocator->fresh++;
+		// Here, or a smaller one might come later: what is beyond isn't read.
+		all->used = fresh + 1;
 	} else {
 		found = 0;
 	}
@@ -198,9 +200,6 @@ static __attribute__((always_inline)) int take_slot(__u32 *taken)
 	if (!found)
 		return 0;
 	if (!again) {
-		// A smaller one that comes later is corrected by the next.
-		if (fresh + 1 > all->used)
-			all->used = fresh + 1;
 		*taken = fresh;
 		return 1;
 	}
