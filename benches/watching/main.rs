@@ -15,7 +15,8 @@
 //! program of the system's.
 //!
 //! After `--`: what to measure (births, bulk, memory), at which end births are watched (client,
-//! server, workers, numbered), whom (names of contestants), `--seconds S` of births, and `--rounds N` of bulk.
+//! server, workers, numbered), whom (names of contestants), `--seconds S` of births, and `--rounds N`
+//! of bulk.
 
 mod births;
 mod bulk;

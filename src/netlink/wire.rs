@@ -18,7 +18,8 @@ pub const NLM_F_DUMP_INTR: u16 = 0x10;
 /// `NLM_F_ROOT | NLM_F_MATCH`
 pub const NLM_F_DUMP: u16 = 0x300;
 
-const HEADER: usize = 16;
+/// The length of `struct nlmsghdr`.
+pub const HEADER: usize = 16;
 /// `NLA_F_NESTED`: the attribute holds attributes.
 pub const NESTED: u16 = 0x8000;
 /// The attribute type without the `NESTED` and `NET_BYTEORDER` flags.

@@ -151,6 +151,11 @@ impl Proc {
         std::str::from_utf8(first).ok()?.parse().ok()
     }
 
+    /// Whether a process may have run since it had run for so long.
+    pub(super) fn may_have_run(&self, pid: u32, run_time: u64) -> bool {
+        self.run_time(pid) != Some(run_time)
+    }
+
     /// The user to whom a process's directory belongs: the effective one, nearly always.
     pub(super) fn directory_user(&self, pid: u32) -> Option<u32> {
         Some(statat(&self.root, format!("{pid}"), AtFlags::empty()).ok()?.st_uid)

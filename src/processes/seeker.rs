@@ -235,7 +235,7 @@ impl Seeker {
 
     /// Whether a process may have run since it had run for so long, in nanoseconds.
     pub fn may_have_run(&self, pid: u32, run_time: u64) -> bool {
-        self.proc.run_time(pid) != Some(run_time)
+        self.proc.may_have_run(pid, run_time)
     }
 
     /// Whether processes that were [expected](Seeker::expect) have accepted connections.
@@ -246,13 +246,12 @@ impl Seeker {
     /// Which of the processes that were [expected](Seeker::expect) holds the socket `inode`.
     pub fn find_acceptor(&mut self, inode: Inode) -> Option<Found> {
         // Where its last one was with all of them, before behind that: it may be closed in a moment.
-        let mut at = None;
-        for distance in [0, 1] {
-            let has = |known: &mut Known| known.has_behind(distance, inode);
-            at = at.or_else(|| self.acceptors.iter_mut().position(has));
-        }
-        let known = self.acceptors.remove(at?);
-        self.accepting = if at? < self.accepting { self.accepting } else { self.accepting + 1 };
+        let acceptors = &mut self.acceptors;
+        let at = [0, 1].into_iter().find_map(|distance| {
+            acceptors.iter_mut().position(|known| known.has_behind(distance, inode))
+        })?;
+        let known = self.acceptors.remove(at);
+        self.accepting += usize::from(at >= self.accepting);
         let found = known.found();
         self.acceptors.insert(self.accepting - 1, known);
         Some(found)

@@ -145,7 +145,7 @@ mod ebpf {
 
     /// Of processes that may be gone before anybody could read their command line: their bytes may
     /// stand under their short name.
-    const BRIEF: Floor = Floor { named: 95.0, by_process: LASTING };
+    const BRIEF: Floor = Floor { named: 99.0, by_process: LASTING };
 
     floors! { "ebpf" but []:
         tcp: LASTING,

@@ -12,9 +12,9 @@ use socket2::{SockFilter, SockRef};
 use super::{
     CTA_PROTOINFO, CTA_PROTOINFO_TCP, CTA_PROTOINFO_TCP_STATE, NFGENMSG, TCP_CONNTRACK_ESTABLISHED,
 };
+use crate::netlink::wire::HEADER;
 
-/// The lengths of `struct nlmsghdr` and `struct nlattr` (`include/uapi/linux/netlink.h`).
-const NLMSGHDR: u32 = 16;
+/// The length of `struct nlattr` (`include/uapi/linux/netlink.h`).
 const NLATTR: u32 = 4;
 
 /// Loads the offset of an attribute, or 0: the one of the type in X that is the first from the offset
@@ -53,7 +53,7 @@ const fn unless_zero(or_skip: u8) -> SockFilter {
 /// What setsockopt(2) says.
 pub(super) fn keep_to_handshakes(socket: impl AsFd) -> io::Result<()> {
     SockRef::from(&socket).attach_filter(&[
-        load(LD_IMM, NLMSGHDR + NFGENMSG.len() as u32),
+        load(LD_IMM, (HEADER + NFGENMSG.len()) as u32),
         load(LDX_IMM, CTA_PROTOINFO as u32),
         NEXT,
         unless_zero(10),
@@ -83,7 +83,7 @@ mod tests {
     fn only_handshakes_that_are_done_pass() {
         let (kernel, listener) = UnixDatagram::pair().unwrap();
         keep_to_handshakes(&listener).unwrap();
-        let message = |body: &[u8]| [&[0; NLMSGHDR as usize], body].concat();
+        let message = |body: &[u8]| [&[0; HEADER], body].concat();
         let mut sent: Vec<Vec<u8>> = (0..=9).map(|state| message(&in_state(state))).collect();
         sent.extend([message(TCP_ENTRY), message(&sctp_entry()), message(&[]), vec![0; 3]]);
         for message in &sent {

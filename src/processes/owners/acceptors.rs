@@ -46,18 +46,16 @@ impl Owners {
         if self.denied > 0 || !self.whole {
             return None;
         }
-        let mut pids: Vec<u32> = listeners.flat_map(|inode| self.holders(inode)).collect();
-        pids.sort_unstable();
-        pids.dedup();
-        let ids = pids.into_iter().filter_map(|pid| self.describe(pid)).collect();
+        let pids = self.holders_of(listeners).into_iter();
+        let ids = pids.filter_map(|pid| self.describe(pid)).collect();
         let ids = self.without_endings(ids);
         if self.are_called_the_same(&ids) {
             return ids.into_iter().max();
         }
         // Those that are known to have run first: if they differ, nobody else needs to be asked.
-        let (ran, resting) = ids.into_iter().partition(|id| self.ran.contains(id));
-        let (mut ran, resting): (Vec<ProcessId>, Vec<ProcessId>) = (ran, resting);
-        if ran.len() > 1 && !self.are_called_the_same(&ran) {
+        let (mut ran, resting): (Vec<_>, Vec<_>) =
+            ids.into_iter().partition(|id| self.ran.contains(id));
+        if !self.are_called_the_same(&ran) {
             return None;
         }
         for id in resting {
@@ -99,10 +97,7 @@ impl Owners {
         }
         let process = self.acceptor(std::iter::once(inode))?;
         let (mut alike, mut resting) = (Vec::new(), Vec::new());
-        let mut pids: Vec<u32> = self.holders(inode).collect();
-        pids.sort_unstable();
-        pids.dedup();
-        for pid in pids {
+        for pid in self.holders_of(std::iter::once(inode)) {
             let known = self.processes.get(&pid)?;
             if self.described(known.id) == self.described(process) {
                 alike.push(pid);
@@ -126,7 +121,15 @@ impl Owners {
 
     fn may_have_run(&self, pid: u32) -> bool {
         let before = self.processes.get(&pid).and_then(|known| known.run_times[0]);
-        before.is_none() || self.proc.run_time(pid) != before
+        before.is_none_or(|before| self.proc.may_have_run(pid, before))
+    }
+
+    /// Each process that holds any of these once.
+    fn holders_of(&self, inodes: impl Iterator<Item = Inode>) -> Vec<u32> {
+        let mut pids: Vec<u32> = inodes.flat_map(|inode| self.holders(inode)).collect();
+        pids.sort_unstable();
+        pids.dedup();
+        pids
     }
 
     /// The numbers of all processes that hold `inode`, as [`Owners::sole`].

@@ -94,6 +94,19 @@ impl Setup {
         self.listener = TcpListener::bind("127.0.0.1:0").unwrap();
     }
 
+    /// Leaves the socket to two that are called the same, and their numbers.
+    fn leave_to_two(&mut self) -> ([Heir; 2], [u32; 2]) {
+        let heirs = [self.heir(), self.heir()];
+        let pids = heirs.each_ref().map(|heir| heir.0.id());
+        self.leave_to_heirs();
+        self.look_until(|setup| {
+            // Until they have called exec they are called as this test is.
+            let named = pids.map(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).ok());
+            setup.holders() == pids && named.iter().flatten().all(|name| name.starts_with(b"sleep"))
+        });
+        (heirs, pids)
+    }
+
     /// Looks until this is so.
     fn look_until(&mut self, mut so: impl FnMut(&mut Setup) -> bool) {
         let start = Instant::now();
@@ -316,15 +329,7 @@ fn who_has_not_run_has_accepted_nothing() {
 #[test]
 fn of_several_that_are_called_the_same_it_is_the_youngest() {
     let mut setup = Setup::new();
-    let heirs = [setup.heir(), setup.heir()];
-    let [first, second] = heirs.each_ref().map(|heir| heir.0.id());
-    setup.leave_to_heirs();
-    setup.look_until(|setup| {
-        // Until they have called exec they are called as this test is.
-        let named = [first, second].map(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).ok());
-        setup.holders() == [first, second]
-            && named.iter().flatten().all(|name| name.starts_with(b"sleep"))
-    });
+    let (_heirs, [_, second]) = setup.leave_to_two();
     assert_eq!((setup.acceptor(), setup.sole()), (Some(second), None));
     let acceptors = setup.owners.acceptors(setup.inode).unwrap();
     assert_eq!((acceptors.process.pid, acceptors.holders()), (second, 2));
@@ -335,10 +340,7 @@ fn of_several_that_are_called_the_same_it_is_the_youngest() {
 #[test]
 fn one_that_is_about_to_end_is_called_as_its_program_is() {
     let mut setup = Setup::new();
-    let heirs = [setup.heir(), setup.heir()];
-    let [first, second] = heirs.each_ref().map(|heir| heir.0.id());
-    setup.leave_to_heirs();
-    setup.look_until(|setup| setup.acceptor() == Some(second));
+    let (_heirs, [first, second]) = setup.leave_to_two();
     let end = |setup: &mut Setup, pid: u32, comm: &[u8]| {
         setup.owners.describe(pid);
         let known = setup.owners.processes.get_mut(&pid).unwrap();
