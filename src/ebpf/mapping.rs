@@ -64,6 +64,6 @@ unsafe impl<T: Shared + Sync> Sync for Mapping<T> {}
 // SAFETY: see their definitions.
 unsafe impl Shared for super::slots::Slot {}
 // SAFETY: see its definition.
+unsafe impl Shared for super::slots::Bucket {}
+// SAFETY: see its definition.
 unsafe impl Shared for super::slots::Totals {}
-// SAFETY: an atomic integer itself.
-unsafe impl Shared for std::sync::atomic::AtomicU64 {}

@@ -13,31 +13,34 @@ mod cgroup;
 mod mapping;
 mod slots;
 
+use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
 use std::fs::File;
+use std::hash::BuildHasher;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::Duration;
 
-use aya::maps::{Map, MapData, SkStorage};
+use aya::maps::Map;
 use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
+use foldhash::fast::RandomState;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use mapping::Mapping;
+use slots::{Bucket, FREE, LEAVING, Slot, Totals, WAYS};
 pub use slots::{Bytes, Origin, Passing};
-use slots::{Slot, Totals};
 
 /// The compiled program, beside its source, so that building the library takes no compiler for it.
 static OBJECT: &[u8] = include_bytes_aligned!("program/sockets.bpf.o");
 
 /// How many sockets with traffic there is room for: twice as many as the host has open files when it is
-/// opened, within these bounds. Each takes 200 bytes of the kernel's memory.
+/// opened, within these bounds. Each takes 136 bytes of the kernel's memory.
 pub const SLOTS: std::ops::RangeInclusive<u32> = 1 << 17..=1 << 20;
 
 /// With how little it is content where memory is short.
@@ -46,10 +49,8 @@ const FEWEST_SLOTS: u32 = 1 << 12;
 /// How long it takes until maps that were given up are freed.
 const FREED: Duration = Duration::from_millis(50);
 
-/// The length of `struct origin` and where its maker and its network namespace are.
-const ORIGIN: usize = 80;
-const ORIGIN_NETNS: usize = 16;
-const ORIGIN_MAKER: usize = 32;
+/// For how many sockets that have lost their slots it is remembered at least what was known of them.
+const GONE: usize = 1 << 14;
 
 /// What would allow it.
 const MEND_PERMISSION: &str = "run it as root (CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN)";
@@ -118,17 +119,28 @@ pub struct Counted {
     pub bytes: Bytes,
 }
 
+impl Counted {
+    /// Whether it has sent or received any.
+    pub fn has_bytes(&self) -> bool {
+        self.bytes != Bytes::default()
+    }
+}
+
 /// Counts the bytes of all sockets, from the moment that it is opened.
 #[derive(Debug)]
 pub struct Reader {
+    /// In the order of their ways, and in each way of the buckets.
     slots: Mapping<Slot>,
-    returns: Mapping<AtomicU64>,
+    buckets: Mapping<Bucket>,
     totals: Mapping<Totals>,
     /// Slots that were taken from their sockets since the last reading, and whose they were. A packet that
     /// was being counted at that moment is counted by now.
     leaving: Vec<(u32, u64)>,
     /// Slots that were read for the last time.
     left: Vec<u32>,
+    /// What was known of sockets that have lost their slots and may need another one: the kernel keeps
+    /// nothing of it. The later ones, and those before.
+    gone: [HashMap<u64, Origin, RandomState>; 2],
     netns: u64,
     /// Its programs are attached for as long as it is there.
     _programs: Ebpf,
@@ -143,8 +155,8 @@ impl Reader {
         Reader::with_room(proc, capacity(proc))
     }
 
-    /// The same with room for so many sockets with traffic, a power of two; for fewer where memory is
-    /// short.
+    /// The same with room for so many sockets, a power of two and 8 at the least; for fewer where memory
+    /// is short.
     ///
     /// # Errors
     /// As above.
@@ -168,10 +180,13 @@ impl Reader {
         let failed = |what: &str, error: &(dyn Error + 'static)| {
             (OpenError::from_loader(what, error), errno(error))
         };
+        let buckets = capacity / WAYS as u32;
+        let seed = std::hash::RandomState::new().hash_one(capacity);
         let mut programs = EbpfLoader::new()
-            .override_global("capacity", &capacity, true)
+            .override_global("bucket_count", &buckets, true)
+            .override_global("seed", &seed, true)
             .map_max_entries("slots", capacity)
-            .map_max_entries("returns", capacity)
+            .map_max_entries("buckets", buckets)
             .load(OBJECT)
             .map_err(|error| failed("the kernel refuses eBPF maps", &error))?;
         let refused = |error: ProgramError| failed("the kernel refuses eBPF programs", &error);
@@ -203,17 +218,42 @@ impl Reader {
         let mapped = |errno: Errno| {
             (OpenError::new(format!("the counters can't be mapped: {errno}")), Some(errno))
         };
-        let length = capacity as usize;
-        let netns = made_here(&mut programs).map_err(|error| (error, None))?;
-        Ok(Reader {
-            slots: mapping(&programs, "slots", length).map_err(mapped)?,
-            returns: mapping(&programs, "returns", length).map_err(mapped)?,
+        let mut reader = Reader {
+            slots: mapping(&programs, "slots", capacity as usize).map_err(mapped)?,
+            buckets: mapping(&programs, "buckets", buckets as usize).map_err(mapped)?,
             totals: mapping(&programs, "shared", 1).map_err(mapped)?,
             leaving: Vec::new(),
             left: Vec::new(),
-            netns,
+            gone: Default::default(),
+            netns: 0,
             _programs: programs,
-        })
+        };
+        reader.netns = reader.made_here().map_err(|error| (error, None))?;
+        Ok(reader)
+    }
+
+    /// Makes a socket and sees whether the programs have seen it: in the PID namespace of which the
+    /// numbers are, too. Returns the cookie of its network namespace.
+    fn made_here(&self) -> Result<u64, OpenError> {
+        // Not bound to an address: the loopback device may be down.
+        let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None);
+        let socket =
+            socket.map_err(|errno| OpenError::new(format!("no socket can be made: {errno}")))?;
+        let cookie = rustix::net::sockopt::socket_cookie(&socket);
+        let cookie =
+            cookie.map_err(|errno| OpenError::new(format!("a socket has no cookie: {errno}")))?;
+        let mut cookies = self.cookies();
+        let origin = cookies.find_map(|(slot, of)| (of == cookie).then(|| self.slot(slot)));
+        let origin = origin.flatten().map(Slot::origin);
+        let origin = origin
+            .ok_or_else(|| OpenError::new("sockets are made without the programs seeing it"))?;
+        if origin.maker.map(|maker| maker.pid) != Some(std::process::id()) {
+            return Err(OpenError::new(
+                "this is not the host's PID namespace, whose numbers eBPF tells (for a container: \
+                 --pid=host)",
+            ));
+        }
+        Ok(origin.netns)
     }
 
     /// The cookie of the network namespace in which it was opened.
@@ -226,50 +266,85 @@ impl Reader {
         self.slots.len()
     }
 
-    /// Hands on the bytes of every socket that has any, and whether these are its last in this slot: the
+    /// Every slot that a socket has, and its cookie.
+    fn cookies(&self) -> impl Iterator<Item = (u32, u64)> {
+        let buckets = self.buckets.len();
+        self.buckets.iter().enumerate().flat_map(move |(at, bucket)| {
+            let cookies = bucket.cookies.iter().map(|cookie| cookie.load(Acquire)).enumerate();
+            let taken = cookies.filter(|(_, cookie)| ![FREE, LEAVING].contains(cookie));
+            taken.map(move |(way, cookie)| ((way * buckets + at) as u32, cookie))
+        })
+    }
+
+    fn slot(&self, slot: u32) -> Option<&Slot> {
+        self.slots.get(slot as usize)
+    }
+
+    /// Where it stands whose a slot is.
+    fn owner(&self, slot: u32) -> Option<&AtomicU64> {
+        let (slot, buckets) = (slot as usize, self.buckets.len());
+        self.buckets.get(slot % buckets)?.cookies.get(slot / buckets)
+    }
+
+    /// Hands on the bytes of every socket, and whether these are its last in this slot: the
     /// [origin](Reader::origin) of that one is known until [`Reader::give_back`].
     pub fn read(&mut self, mut each: impl FnMut(Counted, bool)) {
         self.give_back();
-        for (slot, cookie) in self.leaving.drain(..) {
-            if let Some(left) = self.slots.get(slot as usize) {
+        for (slot, cookie) in std::mem::take(&mut self.leaving) {
+            if let Some(left) = self.slot(slot) {
                 each(Counted { slot, cookie, bytes: left.bytes() }, true);
             }
             self.left.push(slot);
         }
-        let used = self.totals.first().map_or(0, |totals| totals.used.load(Relaxed)) as usize;
-        for (slot, counted) in (0..).zip(self.slots.iter().take(used)) {
-            let cookie = counted.cookie().load(Acquire);
-            if cookie != 0 {
+        for (slot, cookie) in self.cookies() {
+            // One that is being filled at this moment comes with the next reading.
+            if let Some(counted) = self.slot(slot).filter(|counted| counted.is_filled()) {
                 each(Counted { slot, cookie, bytes: counted.bytes() }, false);
             }
         }
     }
 
-    /// What is known of the socket that has a slot, beside its bytes.
-    pub fn origin(&self, slot: u32) -> Option<Origin> {
-        self.slots.get(slot as usize).map(Slot::origin)
+    /// What is known of a socket that was read, beside its bytes.
+    pub fn origin(&self, of: &Counted) -> Option<Origin> {
+        let now = self.slot(of.slot)?.origin();
+        // Of one that was made in this slot it stands there.
+        if now.maker.is_some() && !now.accepted {
+            return Some(now);
+        }
+        let known = |cookie| self.gone.iter().find_map(|gone| gone.get(&cookie));
+        Some(match (known(of.cookie), now.maker) {
+            (Some(before), _) => now.after(before),
+            (None, None) => known(now.listener).map_or(now, |listener| now.accepted_at(listener)),
+            (None, Some(_)) => now,
+        })
     }
 
-    /// Takes a slot from its socket, which gets another one if it needs it. What was counted until then
-    /// comes with the next reading.
-    pub fn take_back(&mut self, slot: u32) {
-        if let Some(taken) = self.slots.get(slot as usize) {
-            let cookie = taken.cookie().swap(0, Relaxed);
-            if cookie != 0 {
-                self.leaving.push((slot, cookie));
+    /// Takes a slot from the socket that was read in it, which gets another one if it needs it: then its
+    /// `origin` is still known. What was counted until then comes with the next reading.
+    pub fn take_back(&mut self, from: &Counted, origin: &Origin) {
+        let Counted { slot, cookie, .. } = *from;
+        let Some(owner) = self.owner(slot) else { return };
+        if owner.compare_exchange(cookie, LEAVING, Relaxed, Relaxed).is_err() {
+            return;
+        }
+        self.leaving.push((slot, cookie));
+        if !origin.ended {
+            let [later, before] = &mut self.gone;
+            if later.len() >= GONE {
+                std::mem::swap(later, before);
+                later.clear();
             }
+            later.insert(cookie, *origin);
         }
     }
 
     /// Lets other sockets have the slots that were read for the last time. The next reading does so, too.
     pub fn give_back(&mut self) {
-        let Some(totals) = self.totals.first() else { return };
-        for slot in self.left.drain(..) {
-            let turn = totals.returned.load(Relaxed);
-            if let Some(place) = self.returns.get(turn as usize & (self.returns.len() - 1)) {
-                place.store(slot.into(), Relaxed);
-                // Only now may it be read.
-                totals.returned.store(turn + 1, Release);
+        for slot in std::mem::take(&mut self.left) {
+            if let (Some(left), Some(owner)) = (self.slot(slot), self.owner(slot)) {
+                left.clear();
+                // Only now may it be written to.
+                owner.store(FREE, Release);
             }
         }
     }
@@ -289,32 +364,6 @@ fn mapping<T: mapping::Shared>(
         Some(Map::Array(map)) => Mapping::of(std::os::fd::AsFd::as_fd(map.fd()), length),
         _ => Err(Errno::NOENT),
     }
-}
-
-/// Makes a socket and sees whether the programs have seen it: in the PID namespace of which the numbers
-/// are, too. Returns the cookie of its network namespace.
-fn made_here(programs: &mut Ebpf) -> Result<u64, OpenError> {
-    let origins = programs.take_map("origins").ok_or_else(|| OpenError::new("no storage"))?;
-    let origins: SkStorage<MapData, [u8; ORIGIN]> = SkStorage::try_from(origins)
-        .map_err(|error| OpenError::from_loader("a socket's storage can't be read", &error))?;
-    // Not bound to an address: the loopback device may be down.
-    let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None);
-    let socket =
-        socket.map_err(|errno| OpenError::new(format!("no socket can be made: {errno}")))?;
-    let origin = origins.get(&socket, 0);
-    let unseen = |_| OpenError::new("sockets are made without the programs seeing it");
-    let origin = origin.map_err(unseen)?;
-    let netns = origin.get(ORIGIN_NETNS..).and_then(|rest| rest.first_chunk());
-    let netns = netns.map_or(0, |netns| u64::from_ne_bytes(*netns));
-    let maker = origin.get(ORIGIN_MAKER..).and_then(|rest| rest.first_chunk());
-    let maker = maker.map(|maker| u32::from_ne_bytes(*maker));
-    if maker != Some(std::process::id()) {
-        return Err(OpenError::new(
-            "this is not the host's PID namespace, whose numbers eBPF tells (for a container: \
-             --pid=host)",
-        ));
-    }
-    Ok(netns)
 }
 
 /// How many slots are made. Each socket of a process is an open file, in whatever namespace it is.

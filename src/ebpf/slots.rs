@@ -4,24 +4,39 @@
 //! by itself; two of them may be a packet apart.
 
 use std::ops::{Add, Sub};
-use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed};
 
 use crate::flow::Protocol;
 use crate::traffic::Traffic;
+
+/// How many slots share a bucket (`WAYS`).
+pub(super) const WAYS: usize = 8;
+
+/// `struct bucket`: whose slots are.
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+pub(super) struct Bucket {
+    /// The cookies of the sockets; [`FREE`] and [`LEAVING`] are none.
+    pub(super) cookies: [AtomicU64; WAYS],
+}
+
+/// The kernel may give this slot to a socket.
+pub(super) const FREE: u64 = 0;
+/// The slot was taken from its socket, and isn't free yet.
+pub(super) const LEAVING: u64 = u64::MAX;
 
 /// `struct slot`: the bytes of one socket, line of the cache by line.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub(super) struct Slot {
-    socket: Identity,
-    sender: Sent,
-    receiver: Received,
+    sender: Sender,
+    receiver: Receiver,
 }
 
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
-struct Identity {
-    cookie: AtomicU64,
+struct Sender {
+    sent: [AtomicU64; 2],
     made: AtomicU64,
     netns: AtomicU64,
     listener: AtomicU64,
@@ -31,37 +46,30 @@ struct Identity {
     local_port: AtomicU16,
     remote_port: AtomicU16,
     protocol: AtomicU32,
+    begun: AtomicU32,
 }
 
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
-struct Sent {
-    bytes: [AtomicU64; 2],
+struct Receiver {
+    received: [AtomicU64; 2],
     maker_name: [AtomicU64; 2],
     closer_name: [AtomicU64; 2],
+    has_received: AtomicU32,
 }
 
-#[derive(Debug, Default)]
-#[repr(C, align(64))]
-struct Received {
-    bytes: [AtomicU64; 2],
-}
-
-const _: () = assert!(size_of::<Slot>() == 192);
+const _: () = assert!(size_of::<Slot>() == 128 && size_of::<Bucket>() == 64);
 
 const ACCEPTED: u32 = 1;
 const RELEASED: u32 = 2;
 const ENDED: u32 = 4;
 const LISTENING: u32 = 8;
+const FILLED: u32 = 16;
 
 /// `struct shared`: what is counted of all sockets together.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub(super) struct Totals {
-    /// How many slots were given back.
-    pub(super) returned: AtomicU64,
-    /// How many slots were ever used.
-    pub(super) used: AtomicU64,
     sent: [AtomicU64; 2],
     received: [AtomicU64; 2],
     without: AtomicU64,
@@ -150,13 +158,52 @@ pub struct Origin {
     pub protocol: Protocol,
 }
 
+impl Origin {
+    /// What is known of a socket in its new slot, of which this was known `before`, in another one.
+    pub(super) fn after(self, before: &Origin) -> Origin {
+        Origin {
+            closer: self.closer.or(before.closer),
+            released: self.released || before.released,
+            ended: self.ended || before.ended,
+            listening: self.listening || before.listening,
+            ports: if self.ports == [0; 2] { before.ports } else { self.ports },
+            protocol: self.protocol,
+            ..*before
+        }
+    }
+
+    /// What is known of a socket that was accepted at this one.
+    pub(super) fn accepted_at(self, listener: &Origin) -> Origin {
+        let Origin { maker, made, netns, .. } = *listener;
+        Origin { maker, made, netns, ..self }
+    }
+}
+
 impl Slot {
-    pub(super) fn cookie(&self) -> &AtomicU64 {
-        &self.socket.cookie
+    /// Whether what stands beside the bytes was written.
+    pub(super) fn is_filled(&self) -> bool {
+        self.sender.flags.load(Acquire) & FILLED != 0
+    }
+
+    /// Makes it a slot without a socket.
+    pub(super) fn clear(&self) {
+        let Slot { sender, receiver } = self;
+        sender.flags.store(0, Relaxed);
+        let words = [&sender.sent, &receiver.received, &receiver.maker_name, &receiver.closer_name];
+        let words = words.into_iter().flatten();
+        for word in words.chain([&sender.made, &sender.netns, &sender.listener]) {
+            word.store(0, Relaxed);
+        }
+        let words = [&sender.maker, &sender.closer, &sender.protocol, &sender.begun];
+        for word in words.into_iter().chain([&receiver.has_received]) {
+            word.store(0, Relaxed);
+        }
+        sender.local_port.store(0, Relaxed);
+        sender.remote_port.store(0, Relaxed);
     }
 
     pub(super) fn bytes(&self) -> Bytes {
-        Bytes::read(&self.sender.bytes, &self.receiver.bytes)
+        Bytes::read(&self.sender.sent, &self.receiver.received)
     }
 
     pub(super) fn origin(&self) -> Origin {
@@ -168,23 +215,23 @@ impl Slot {
             }
             (pid != 0).then_some(Passing { pid, name: bytes })
         };
-        let socket = &self.socket;
-        let flags = socket.flags.load(Relaxed);
+        let Slot { sender, receiver } = self;
+        let flags = sender.flags.load(Acquire);
         Origin {
-            maker: passing(&socket.maker, &self.sender.maker_name),
-            made: socket.made.load(Relaxed),
-            closer: passing(&socket.closer, &self.sender.closer_name),
+            maker: passing(&sender.maker, &receiver.maker_name),
+            made: sender.made.load(Relaxed),
+            closer: passing(&sender.closer, &receiver.closer_name),
             accepted: flags & ACCEPTED != 0,
-            listener: socket.listener.load(Relaxed),
+            listener: sender.listener.load(Relaxed),
             released: flags & RELEASED != 0,
             ended: flags & ENDED != 0,
             listening: flags & LISTENING != 0,
-            netns: socket.netns.load(Relaxed),
+            netns: sender.netns.load(Relaxed),
             ports: [
-                socket.local_port.load(Relaxed),
-                u16::from_be(socket.remote_port.load(Relaxed)),
+                sender.local_port.load(Relaxed),
+                u16::from_be(sender.remote_port.load(Relaxed)),
             ],
-            protocol: Protocol(socket.protocol.load(Relaxed) as u8),
+            protocol: Protocol(sender.protocol.load(Relaxed) as u8),
         }
     }
 }

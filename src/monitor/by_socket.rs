@@ -16,7 +16,7 @@ use crate::traffic::Traffic;
 
 /// For how many observations a socket without traffic keeps its slot: one that is open, one that is
 /// closed (the kernel may still send what is left), and one of which nothing more comes. It gets
-/// another slot if it needs it.
+/// another slot if it needs it; one that accepts connections keeps its own.
 const IDLE: u32 = 600;
 const IDLE_CLOSED: u32 = 30;
 const IDLE_ENDED: u32 = 2;
@@ -77,12 +77,13 @@ struct Known {
     owner: Option<ProcessId>,
     /// Why what has come so far is nobody's, and how much that is.
     waiting: Option<(Reason, Bytes)>,
-    born: u32,
+    /// The first observation that showed bytes.
+    begun: u32,
     idle: u32,
 }
 
 impl Known {
-    fn new(cookie: u64, born: u32) -> Known {
+    fn new(cookie: u64, begun: u32) -> Known {
         Known {
             cookie,
             last: Bytes::default(),
@@ -90,7 +91,7 @@ impl Known {
             remembered: Remembered::default(),
             owner: None,
             waiting: None,
-            born,
+            begun,
             idle: 0,
         }
     }
@@ -148,9 +149,10 @@ impl SocketAttribution {
     /// Whether it takes a list of all sockets to say whose this one is.
     pub fn is_new(&self, counted: &Counted) -> bool {
         let known = self.known.get(counted.slot as usize).and_then(Option::as_ref);
-        known.filter(|known| known.cookie == counted.cookie).is_none_or(|known| {
-            known.remembered.inode.is_none() && self.observation - known.born < YOUNG
-        })
+        counted.has_bytes()
+            && known.filter(|known| known.cookie == counted.cookie).is_none_or(|known| {
+                known.remembered.inode.is_none() && self.observation - known.begun < YOUNG
+            })
     }
 
     /// Takes the bytes of one socket and hands the shares of those that are new to `each`. `origin` and
@@ -174,6 +176,9 @@ impl SocketAttribution {
             Some(known) if known.cookie == counted.cookie => known,
             _ => entry.insert(Known::new(counted.cookie, self.observation)),
         };
+        if !counted.has_bytes() {
+            known.begun = self.observation + 1;
+        }
         known.idle = if counted.bytes == known.before { known.idle + 1 } else { 0 };
         let settled = known.waiting.is_none() && known.before == known.last;
         if known.idle > 0 && settled {
@@ -233,6 +238,10 @@ impl SocketAttribution {
     /// Whether a socket that has had no traffic for so many observations does without its slot; where
     /// it is `crowded`, with others waiting for one, that is soon, and at once where it was let go of.
     pub const fn is_done(idle: u32, origin: &Origin, crowded: bool) -> bool {
+        // What it has counted of connections goes over to them from where it was counted.
+        if origin.listening && !origin.released {
+            return false;
+        }
         let patience = match (origin.released, origin.ended) {
             (true, _) if crowded => 0,
             (_, true) => IDLE_ENDED,

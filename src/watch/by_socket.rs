@@ -3,6 +3,7 @@
 mod makers;
 mod passing;
 
+use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::path::Path;
 
@@ -92,7 +93,7 @@ impl BySocket {
         counted.iter().any(|(socket, last)| {
             !last
                 && self.attribution.is_new(socket)
-                && self.reader.origin(socket.slot).is_some_and(|origin| {
+                && self.reader.origin(socket).is_some_and(|origin| {
                     let elsewhere = ![0, self.reader.netns()].contains(&origin.netns);
                     !(origin.released || elsewhere && self.choice == NetnsChoice::Own)
                 })
@@ -158,7 +159,8 @@ impl Watch {
         looked.denied = processes.denied;
         looked.failed = processes.failed;
         self.hear_of_processes(by_socket, &mut looked);
-        looked.flows += counted.len() as u64;
+        let has_bytes = |(socket, _): &&(ebpf::Counted, bool)| socket.has_bytes();
+        looked.flows += counted.iter().filter(has_bytes).count() as u64;
         self.account(by_socket, counted, ledger);
         by_socket.reader.give_back();
         let reader = &by_socket.reader;
@@ -211,10 +213,12 @@ impl Watch {
         let (only, netns) = (*choice == NetnsChoice::Own, reader.netns());
         for (socket, last) in counted {
             let (mut shares, mut of_pipe, mut of_pings) = (Vec::new(), false, false);
+            let origin = OnceCell::new();
+            let origin = || *origin.get_or_init(|| reader.origin(&socket));
             let idle = attribution.socket(
                 &socket,
                 last,
-                || reader.origin(socket.slot),
+                origin,
                 |origin, remembered| {
                     let find = |cookie| listed.iter().find_map(|listed| listed.get(&cookie));
                     let known = find(socket.cookie);
@@ -259,16 +263,13 @@ impl Watch {
                 }
                 makers.credit(ledger, &share);
             }
-            let is_done = || {
-                SocketAttribution::may_be_done(idle, crowded)
-                    && reader
-                        .origin(socket.slot)
-                        .is_some_and(|origin| SocketAttribution::is_done(idle, &origin, crowded))
-            };
             if last {
                 attribution.forget(socket.slot);
-            } else if is_done() {
-                reader.take_back(socket.slot);
+            } else if SocketAttribution::may_be_done(idle, crowded)
+                && let Some(origin) = origin()
+                && SocketAttribution::is_done(idle, &origin, crowded)
+            {
+                reader.take_back(&socket, &origin);
             }
         }
         attribution.without_slot(reader.without_slot(), |share| makers.credit(ledger, &share));

@@ -208,7 +208,7 @@ fn it_goes_on_when_cgroup2_is_mounted_elsewhere_meanwhile() {
 #[test]
 fn when_there_is_no_room_for_a_socket_its_bytes_are_counted_together() {
     let Some(_net) = Net::new() else { return };
-    let mut reader = bwmon::ebpf::Reader::with_room(Path::new("/proc"), 4).unwrap();
+    let mut reader = bwmon::ebpf::Reader::with_room(Path::new("/proc"), 8).unwrap();
     let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
     let senders: Vec<UdpSocket> =
         (0..40).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
@@ -219,11 +219,11 @@ fn when_there_is_no_room_for_a_socket_its_bytes_are_counted_together() {
     reader.read(|counted, _| apart += counted.bytes.local.sent);
     let together = reader.without_slot().local.sent;
     // Others on this host have traffic, too.
-    assert!(together >= 36 * 1028, "{together} bytes together");
+    assert!(together >= 32 * 1028, "{together} bytes together");
     assert!(apart + together >= 40 * 1028, "{apart} bytes apart, {together} together");
     let mut places = HashSet::new();
     reader.read(|counted, _| places.extend([counted.slot]));
-    assert!(places.len() <= 4, "{places:?}");
+    assert!(places.len() <= 8, "{places:?}");
 }
 
 /// Slots are taken back and used again without a byte being lost.
@@ -239,7 +239,7 @@ fn a_slot_can_be_taken_back_at_any_time() {
         let mut mine = Vec::new();
         reader.read(|counted, last| mine.push((counted, last)));
         mine.retain(|(counted, _)| {
-            let origin = reader.origin(counted.slot).unwrap();
+            let origin = reader.origin(counted).unwrap();
             let port = sender.local_addr().unwrap().port();
             origin.maker.is_some_and(|maker| maker.pid == own) && origin.ports[0] == port
         });
@@ -247,7 +247,7 @@ fn a_slot_can_be_taken_back_at_any_time() {
             if last {
                 total += counted.bytes.local.sent;
             } else {
-                reader.take_back(counted.slot);
+                reader.take_back(&counted, &reader.origin(&counted).unwrap());
             }
         }
         // What was taken back before this round has been read for the last time by now.

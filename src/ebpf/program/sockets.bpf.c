@@ -2,11 +2,11 @@
 //
 // Counts the IP bytes of every socket, and remembers who made it.
 //
-// Each socket with traffic has a slot, in an array that user space maps into its memory: a packet
-// costs a few loads and an addition, and a read no call at all. Which slot it is stands in the socket's
-// own storage, beside its maker; both are inherited by the sockets that it accepts. A slot names its
-// socket by the cookie, which the kernel never uses again. Where it names another one, or none, the
-// socket takes a new slot: so user space may take any slot back at any time, and nothing is lost by it.
+// Each socket has a slot, in an array that user space maps into its memory: a packet costs a few loads and
+// an addition, and a read no call at all. Which slot it is says the socket's cookie, which the kernel never
+// uses again: it stands in one of two buckets, in the way that is the slot's. The kernel's side claims
+// slots that are free; user space takes them back, whenever it likes, and clears them before they are free
+// again. A socket that has lost its slot gets another one with its next packet, so nothing is lost by it.
 //
 // Only headers of the kernel's user-space interface, and only what Linux 5.10 has.
 
@@ -29,10 +29,6 @@ static long (*const bpf_spin_unlock)(struct bpf_spin_lock *lock) = (void *)BPF_F
 static struct bpf_sock *(*const bpf_sk_fullsock)(struct bpf_sock *sk) = (void *)BPF_FUNC_sk_fullsock;
 static void *(*const bpf_sk_storage_get)(void *map, void *sk, void *value, __u64 flags) =
 	(void *)BPF_FUNC_sk_storage_get;
-
-static long (*const bpf_map_update_elem)(void *map, const void *key, const void *value, __u64 flags) =
-	(void *)BPF_FUNC_map_update_elem;
-static long (*const bpf_map_delete_elem)(void *map, const void *key) = (void *)BPF_FUNC_map_delete_elem;
 static long (*const bpf_skb_load_bytes)(void *skb, __u32 offset, void *to, __u32 length) =
 	(void *)BPF_FUNC_skb_load_bytes;
 
@@ -41,6 +37,11 @@ static long (*const bpf_skb_load_bytes)(void *skb, __u32 offset, void *to, __u32
 #define TCP_CLOSE 7
 #define TCP_LISTEN 10
 #define LOOPBACK_IFINDEX 1
+
+#define INLINE static __attribute__((always_inline))
+
+// Keeps the compiler from moving what is written before it to behind what is written after it.
+#define BARRIER() asm volatile("" ::: "memory")
 
 // Keeps the compiler from joining the ends of two branches, and their loads: the verifier wants each
 // load to be of one field.
@@ -53,6 +54,7 @@ static long (*const bpf_skb_load_bytes)(void *skb, __u32 offset, void *to, __u32
 #define RELEASED 2u // no descriptor refers to it any more
 #define ENDED 4u    // and it will send and receive nothing more
 #define LISTENING 8u // it accepts connections
+#define FILLED 16u // what stands beside the bytes is written
 
 // What left or will leave the host, and what stays on its loopback device.
 enum { REMOTE, LOCAL, PLACES };
@@ -61,10 +63,9 @@ enum { REMOTE, LOCAL, PLACES };
 #define OWN_LINE __attribute__((aligned(LINE)))
 
 // One socket's bytes. User space reads this layout: src/ebpf/slots.rs. What one processor counts that
-// sends and another that receives is in lines of the cache apart from each other, and from what both
-// only read.
+// sends and another that receives is in lines of the cache apart from each other.
 struct slot {
-	__u64 cookie OWN_LINE; // 0: free
+	__u64 sent[PLACES] OWN_LINE;
 	__u64 made; // when the socket was made, or its listening socket: nanoseconds since boot
 	__u64 netns; // the cookie of its network namespace; 0 for a socket older than this program
 	__u64 listener; // the cookie of the socket at which it was accepted
@@ -74,39 +75,52 @@ struct slot {
 	__u16 local_port;
 	__u16 remote_port;
 	__u32 protocol;
-	__u64 sent[PLACES] OWN_LINE;
+	__u32 begun; // a packet was seen
+	__u64 received[PLACES] OWN_LINE;
 	char maker_name[NAME];
 	char closer_name[NAME];
-	__u64 received[PLACES] OWN_LINE;
+	__u32 has_received; // a packet was seen that it received
 };
 
-// What a socket carries with it.
-struct origin {
-	__u64 cookie; // of the socket that it was written for
+// Whose slots are: cookies, 0 where a slot is free. One line of the cache.
+#define WAYS 8
+struct bucket {
+	__u64 cookies[WAYS] OWN_LINE;
+};
+
+// What a listening socket carries with it, and what the sockets that it accepts get from it.
+struct listener {
+	__u64 cookie;
 	__u64 made;
 	__u64 netns;
-	__u64 listener;
 	__u32 maker;
-	__u32 closer;
-	__u32 flags;
-	__u32 slot;
+	__u32 unused;
 	char maker_name[NAME];
-	char closer_name[NAME];
 };
 
-// Bytes of sockets for which there was no slot, and how far slots were used. User space reads this.
+// Bytes of sockets for which there was no slot. User space reads this.
 struct shared {
-	__u64 returned; // slots given back: written by user space
-	__u64 used;     // slots that were ever used
 	__u64 sent[PLACES];
 	__u64 received[PLACES];
 	__u64 without; // packets without a slot
 };
 
-struct allocator {
+struct claiming {
 	struct bpf_spin_lock lock;
-	__u32 fresh; // the next slot that was never used
-	__u32 taken; // how many of those given back were taken again
+};
+
+// A connection that its listening socket has to answer for until it is a socket of its own.
+struct handshake {
+	__u64 tag; // of the listening socket's cookie and the connection's addresses; 0: none
+	__u32 sent;
+	__u32 received; // and ON_LOOPBACK
+};
+#define ON_LOOPBACK (1u << 31)
+
+// One line of the cache.
+#define HANDSHAKE_WAYS 4
+struct handshakes {
+	struct handshake ways[HANDSHAKE_WAYS] OWN_LINE;
 };
 
 struct {
@@ -117,14 +131,13 @@ struct {
 	__type(value, struct slot);
 } slots SEC(".maps");
 
-// The slots given back, in a ring.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1024); // as many as there are slots
+	__uint(max_entries, 128); // as many as make a way for each slot
 	__type(key, __u32);
-	__type(value, __u64);
-} returns SEC(".maps");
+	__type(value, struct bucket);
+} buckets SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -138,242 +151,305 @@ struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct allocator);
-} allocators SEC(".maps");
+	__type(value, struct claiming);
+} claiming SEC(".maps");
+
+// Where one is forgotten before its connection is accepted, its bytes stay the listening socket's.
+#define HANDSHAKE_SETS 4096
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, HANDSHAKE_SETS);
+	__type(key, __u32);
+	__type(value, struct handshakes);
+} handshakes SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
 	__type(key, int);
-	__type(value, struct origin);
-} origins SEC(".maps");
+	__type(value, struct listener);
+} listeners SEC(".maps");
 
-// A connection that its listening socket has to answer for until it is a socket of its own.
-struct handshake_key {
-	__u64 listener;
-	__u32 local[4]; // an IPv4 address in its IPv4-mapped form
-	__u32 remote[4];
-	__u16 local_port; // in network byte order
-	__u16 remote_port;
-	__u32 unused;
-};
+// How many buckets there are: a power of two. Slots are in the order of their ways.
+const volatile __u32 bucket_count = 128;
+// Nobody outside is to choose two connections of one tag.
+const volatile __u64 seed = 0;
 
-struct handshake {
-	__u64 sent;
-	__u64 received;
-};
-
-// Where one is forgotten before its connection is accepted, its bytes stay the listening socket's.
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 16384);
-	__type(key, struct handshake_key);
-	__type(value, struct handshake);
-} handshakes SEC(".maps");
-
-// How many slots there are: a power of two.
-const volatile __u32 capacity = 1024;
-
-static __attribute__((always_inline)) int take_slot(__u32 *taken)
+// Cookies are given out in order: sockets made one after the other are in lines of the cache one after
+// the other, and fill the buckets evenly.
+INLINE __u32 first_bucket(__u64 cookie)
 {
-	__u32 zero = 0;
-	struct allocator *allocator = bpf_map_lookup_elem(&allocators, &zero);
-	struct shared *all = bpf_map_lookup_elem(&shared, &zero);
-	if (!allocator || !all)
-		return 0;
-	__u32 returned = (__u32)*(volatile __u64 *)&all->returned;
-	__u32 turn = 0, fresh = 0;
-	int again = 0, found = 1;
-	bpf_spin_lock(&allocator->lock);
-	// Those never used come last, so that no more memory is touched than is needed.
-	if (allocator->taken != returned) {
-		turn = allocator->taken++;
-		again = 1;
-	} else if (allocator->fresh < capacity) {
-		fresh = allocator->fresh++;
-		// Here, or a smaller one might come later: what is beyond isn't read.
-		all->used = fresh + 1;
-	} else {
-		found = 0;
-	}
-	bpf_spin_unlock(&allocator->lock);
-	if (!found)
-		return 0;
-	if (!again) {
-		*taken = fresh;
-		return 1;
-	}
-	// It was written before it was counted, and is not written again before it is given back again.
-	__u32 place = turn & (capacity - 1);
-	__u64 *slot = bpf_map_lookup_elem(&returns, &place);
-	if (!slot)
-		return 0;
-	*taken = (__u32)*slot;
-	return 1;
+	return (__u32)cookie & (bucket_count - 1);
 }
 
-static __attribute__((always_inline)) void copy_name(char *to, const char *from)
+// Where that one is full.
+INLINE __u32 second_bucket(__u64 cookie)
+{
+	return (__u32)(cookie * 0xd6e8feb86659fd93ull >> 40) & (bucket_count - 1);
+}
+
+#define IF_HERE(way)                                                \
+	if (*(volatile __u64 *)&bucket->cookies[way] == cookie) \
+		return way;
+
+// In which way a cookie is; -1 if it is in none.
+INLINE int way_of(struct bucket *bucket, __u64 cookie)
+{
+	IF_HERE(0) IF_HERE(1) IF_HERE(2) IF_HERE(3) IF_HERE(4) IF_HERE(5) IF_HERE(6) IF_HERE(7)
+	return -1;
+}
+
+INLINE struct slot *slot_at(__u32 bucket, int way)
+{
+	__u32 index = (__u32)way * bucket_count + bucket;
+	return bpf_map_lookup_elem(&slots, &index);
+}
+
+// The slot of a socket that has one.
+INLINE struct slot *find_slot(__u64 cookie)
+{
+	__u32 at = first_bucket(cookie);
+	struct bucket *bucket = bpf_map_lookup_elem(&buckets, &at);
+	if (!bucket)
+		return 0;
+	int way = way_of(bucket, cookie);
+	if (way < 0) {
+		at = second_bucket(cookie);
+		bucket = bpf_map_lookup_elem(&buckets, &at);
+		if (!bucket)
+			return 0;
+		way = way_of(bucket, cookie);
+		if (way < 0)
+			return 0;
+	}
+	return slot_at(at, way);
+}
+
+// A slot for a socket that has none: `own` says whether nobody else has got it one in the meantime. User
+// space has cleared it.
+INLINE struct slot *claim_slot(__u64 cookie, int *own)
+{
+	__u32 zero = 0, first_at = first_bucket(cookie), second_at = second_bucket(cookie);
+	struct claiming *all = bpf_map_lookup_elem(&claiming, &zero);
+	struct bucket *first = bpf_map_lookup_elem(&buckets, &first_at);
+	struct bucket *second = bpf_map_lookup_elem(&buckets, &second_at);
+	if (!all || !first || !second)
+		return 0;
+	__u32 at = first_at;
+	*own = 0;
+	bpf_spin_lock(&all->lock);
+	int way = way_of(first, cookie);
+	if (way < 0) {
+		at = second_at;
+		way = way_of(second, cookie);
+	}
+	if (way < 0) {
+		at = first_at;
+		way = way_of(first, 0);
+		if (way >= 0) {
+			*(volatile __u64 *)&first->cookies[way & (WAYS - 1)] = cookie;
+			*own = 1;
+		}
+	}
+	if (way < 0) {
+		at = second_at;
+		way = way_of(second, 0);
+		if (way >= 0) {
+			*(volatile __u64 *)&second->cookies[way & (WAYS - 1)] = cookie;
+			*own = 1;
+		}
+	}
+	bpf_spin_unlock(&all->lock);
+	if (way < 0)
+		return 0;
+	return slot_at(at, way);
+}
+
+INLINE void copy_name(char *to, const char *from)
 {
 	((__u64 *)to)[0] = ((const __u64 *)from)[0];
 	((__u64 *)to)[1] = ((const __u64 *)from)[1];
 }
 
-static __attribute__((always_inline)) void map_ipv4(__u32 *address, __u32 v4)
+INLINE __u64 mix(__u64 tag, __u64 with)
 {
-	address[0] = address[1] = 0;
-	address[2] = __builtin_bswap32(0xffff);
-	address[3] = v4;
+	tag = (tag ^ with) * 0x9e3779b97f4a7c15ull;
+	return tag ^ tag >> 32;
 }
 
-// Remembers a packet of a handshake. One whose TCP header is behind IPv6 extension headers is left out.
-static __attribute__((always_inline)) void note_handshake(struct __sk_buff *skb, __u64 listener, __u64 bytes,
-							  int out)
+INLINE struct handshakes *handshakes_at(__u64 tag)
 {
-	struct handshake_key key = {.listener = listener};
-	__u8 first = 0;
-	__u16 ports[2];
-	__u32 at, source[4], destination[4];
-	if (bpf_skb_load_bytes(skb, 0, &first, sizeof(first)))
-		return;
-	if (first >> 4 == 4) {
-		__u32 ends[2];
-		if (bpf_skb_load_bytes(skb, 12, ends, sizeof(ends)))
-			return;
-		map_ipv4(source, ends[0]);
-		map_ipv4(destination, ends[1]);
-		at = (first & 15) * 4;
-	} else {
-		__u8 next = 0;
-		if (bpf_skb_load_bytes(skb, 6, &next, sizeof(next)) || next != IPPROTO_TCP ||
-		    bpf_skb_load_bytes(skb, 8, source, sizeof(source)) ||
-		    bpf_skb_load_bytes(skb, 24, destination, sizeof(destination)))
-			return;
-		at = 40;
-	}
-	if (bpf_skb_load_bytes(skb, at, ports, sizeof(ports)))
-		return;
-	__builtin_memcpy(key.local, out ? source : destination, sizeof(key.local));
-	__builtin_memcpy(key.remote, out ? destination : source, sizeof(key.remote));
-	key.local_port = ports[!out];
-	key.remote_port = ports[out];
-	struct handshake *known = bpf_map_lookup_elem(&handshakes, &key);
-	if (known) {
-		__sync_fetch_and_add(out ? &known->sent : &known->received, bytes);
-		return;
-	}
-	struct handshake begun = {.sent = out ? bytes : 0, .received = out ? 0 : bytes};
-	bpf_map_update_elem(&handshakes, &key, &begun, BPF_ANY);
+	__u32 at = (__u32)(tag >> 40) & (HANDSHAKE_SETS - 1);
+	return bpf_map_lookup_elem(&handshakes, &at);
 }
 
-// Gives a new connection's slot what its listening socket has answered for.
-static __attribute__((always_inline)) void take_over(struct slot *slot, struct slot *listener, __u64 cookie,
-						     struct bpf_sock *sk, int local)
-{
-	struct handshake_key key = {.listener = cookie};
-	if (sk->family == AF_INET) {
-		map_ipv4(key.local, sk->src_ip4);
-		map_ipv4(key.remote, sk->dst_ip4);
-		APART(4);
-	} else {
-		key.local[0] = sk->src_ip6[0];
-		key.local[1] = sk->src_ip6[1];
-		key.local[2] = sk->src_ip6[2];
-		key.local[3] = sk->src_ip6[3];
-		key.remote[0] = sk->dst_ip6[0];
-		key.remote[1] = sk->dst_ip6[1];
-		key.remote[2] = sk->dst_ip6[2];
-		key.remote[3] = sk->dst_ip6[3];
-		APART(6);
-	}
-	key.local_port = __builtin_bswap16((__u16)sk->src_port);
-	key.remote_port = (__u16)sk->dst_port;
-	struct handshake *known = bpf_map_lookup_elem(&handshakes, &key);
-	if (!known)
-		return;
-	__u64 sent = known->sent, received = known->received;
-	bpf_map_delete_elem(&handshakes, &key);
-	__sync_fetch_and_add(&listener->sent[local], -sent);
-	__sync_fetch_and_add(&listener->received[local], -received);
-	slot->sent[local] = sent;
-	slot->received[local] = received;
-}
+#define IF_TAGGED(way)                 \
+	if (set->ways[way].tag == tag) \
+		return &set->ways[way];
 
-// What a socket got from its listening socket is made its own.
-static __attribute__((always_inline)) void adopt(struct origin *origin, __u64 cookie)
+INLINE struct handshake *handshake_of(struct handshakes *set, __u64 tag)
 {
-	if (origin->cookie == cookie)
-		return;
-	if (origin->cookie) {
-		origin->flags = ACCEPTED;
-		origin->listener = origin->cookie;
-	}
-	origin->closer = 0;
-	origin->cookie = cookie;
-}
-
-static __attribute__((always_inline)) struct slot *slot_of(struct origin *origin, __u64 cookie)
-{
-	__u32 index = origin->slot;
-	struct slot *slot = bpf_map_lookup_elem(&slots, &index);
-	if (slot && *(volatile __u64 *)&slot->cookie == cookie)
-		return slot;
+	IF_TAGGED(0) IF_TAGGED(1) IF_TAGGED(2) IF_TAGGED(3)
 	return 0;
 }
 
-// A slot for a socket that has none.
-static __attribute__((always_inline)) struct slot *begin(struct origin *origin, __u64 cookie,
-							 struct bpf_sock *sk, int local)
+// Remembers a packet of a handshake. One whose TCP header is behind IPv6 extension headers is left out.
+INLINE void note_handshake(struct __sk_buff *skb, __u64 listener, __u32 bytes, int out, int local)
 {
-	__u32 index;
-	if (!take_slot(&index))
-		return 0;
-	struct slot *slot = bpf_map_lookup_elem(&slots, &index);
-	if (!slot)
-		return 0;
-	slot->sent[REMOTE] = slot->sent[LOCAL] = 0;
-	slot->received[REMOTE] = slot->received[LOCAL] = 0;
-	if (origin->cookie && origin->cookie != cookie) {
-		struct slot *listener = slot_of(origin, origin->cookie);
-		if (listener)
-			take_over(slot, listener, origin->cookie, sk, local);
+	// An IPv4 header and a TCP header are so long, and an IPv6 header.
+	__u32 header[10], ports;
+	if (bpf_skb_load_bytes(skb, 0, header, sizeof(header)))
+		return;
+	__u8 first = *(__u8 *)header;
+	__u64 tag = mix(seed, listener);
+	if (first >> 4 == 4) {
+		tag = mix(mix(tag, header[out ? 3 : 4]), header[out ? 4 : 3]);
+		if (bpf_skb_load_bytes(skb, (first & 15) * 4, &ports, sizeof(ports)))
+			return;
+	} else {
+		if (((__u8 *)header)[6] != IPPROTO_TCP || bpf_skb_load_bytes(skb, 40, &ports, sizeof(ports)))
+			return;
+		for (int word = 2; word < 6; word++)
+			tag = mix(mix(tag, header[out ? word : word + 4]), header[out ? word + 4 : word]);
 	}
-	adopt(origin, cookie);
-	slot->made = origin->made;
-	slot->netns = origin->netns;
-	slot->maker = origin->maker;
-	slot->closer = origin->closer;
-	slot->flags = origin->flags;
-	slot->listener = origin->listener;
-	slot->local_port = (__u16)sk->src_port;
-	slot->remote_port = (__u16)sk->dst_port;
-	slot->protocol = sk->protocol;
-	copy_name(slot->maker_name, origin->maker_name);
-	copy_name(slot->closer_name, origin->closer_name);
-	asm volatile("" ::: "memory");
-	*(volatile __u64 *)&slot->cookie = cookie;
-	origin->slot = index;
+	// As they stand in the packet: that of this host first.
+	tag = mix(tag, out ? ports : ports << 16 | ports >> 16);
+	struct handshakes *set = handshakes_at(tag);
+	if (!set)
+		return;
+	struct handshake *known = handshake_of(set, tag);
+	if (!known) {
+		known = handshake_of(set, 0);
+		if (!known)
+			known = &set->ways[tag & (HANDSHAKE_WAYS - 1)];
+		known->sent = 0;
+		known->received = local ? ON_LOOPBACK : 0;
+		known->tag = tag;
+	}
+	__sync_fetch_and_add(out ? &known->sent : &known->received, bytes);
+}
+
+// Gives a new connection's slot what its listening socket has answered for.
+INLINE void take_over(struct slot *slot, __u64 listener, struct bpf_sock *sk)
+{
+	__u64 tag = mix(seed, listener);
+	if (sk->family == AF_INET) {
+		tag = mix(mix(tag, sk->src_ip4), sk->dst_ip4);
+		APART(4);
+	} else {
+		__u32 mapped = __builtin_bswap32(0xffff);
+		// The packets of an IPv4-mapped address are those of IPv4.
+		if (!sk->src_ip6[0] && !sk->src_ip6[1] && sk->src_ip6[2] == mapped) {
+			tag = mix(mix(tag, sk->src_ip6[3]), sk->dst_ip6[3]);
+			APART(64);
+		} else {
+			tag = mix(mix(tag, sk->src_ip6[0]), sk->dst_ip6[0]);
+			tag = mix(mix(tag, sk->src_ip6[1]), sk->dst_ip6[1]);
+			tag = mix(mix(tag, sk->src_ip6[2]), sk->dst_ip6[2]);
+			tag = mix(mix(tag, sk->src_ip6[3]), sk->dst_ip6[3]);
+			APART(6);
+		}
+	}
+	__u32 local_port = __builtin_bswap16((__u16)sk->src_port), remote_port = (__u16)sk->dst_port;
+	tag = mix(tag, remote_port << 16 | local_port);
+	struct handshakes *set = handshakes_at(tag);
+	if (!set)
+		return;
+	struct handshake *known = handshake_of(set, tag);
+	if (!known)
+		return;
+	__u64 sent = known->sent, received = known->received & ~ON_LOOPBACK;
+	int local = !!(known->received & ON_LOOPBACK);
+	known->tag = 0;
+	struct slot *from = find_slot(listener);
+	// It may have another slot by now.
+	if (!from || from->sent[local] < sent || from->received[local] < received)
+		return;
+	__sync_fetch_and_add(&from->sent[local], -sent);
+	__sync_fetch_and_add(&from->received[local], -received);
+	__sync_fetch_and_add(&slot->sent[local], sent);
+	__sync_fetch_and_add(&slot->received[local], received);
+}
+
+// A slot for a socket of which nothing is known here but what its listening socket has left it, if it was
+// accepted. User space may know more: whose the slots were that it took back.
+INLINE struct slot *begin(struct bpf_sock *sk, __u32 protocol, __u64 cookie)
+{
+	int own = 0;
+	struct slot *slot = claim_slot(cookie, &own);
+	if (!slot || !own)
+		return slot;
+	__u32 flags = FILLED;
+	struct listener *left = bpf_sk_storage_get(&listeners, sk, 0, 0);
+	if (left) {
+		__u64 listener = left->cookie;
+		slot->made = left->made;
+		slot->netns = left->netns;
+		slot->maker = left->maker;
+		copy_name(slot->maker_name, left->maker_name);
+		if (listener != cookie) {
+			flags |= ACCEPTED;
+			slot->listener = listener;
+		}
+	}
+	slot->protocol = protocol;
+	BARRIER();
+	*(volatile __u32 *)&slot->flags = flags;
 	return slot;
 }
 
-static __attribute__((always_inline)) void count(struct __sk_buff *skb, int out)
+// The first packet since it has this slot: now it has its ports, or never.
+INLINE void first_packet(struct slot *slot, struct bpf_sock *sk)
+{
+	__u32 zero = 0, flags = *(volatile __u32 *)&slot->flags;
+	struct claiming *all = bpf_map_lookup_elem(&claiming, &zero);
+	// Where another processor is filling it, there will be a next packet.
+	if (!all || !(flags & FILLED))
+		return;
+	bpf_spin_lock(&all->lock);
+	int first = !slot->begun;
+	slot->begun = 1;
+	bpf_spin_unlock(&all->lock);
+	if (!first || !(sk = bpf_sk_fullsock(sk)))
+		return;
+	slot->local_port = (__u16)sk->src_port;
+	slot->remote_port = (__u16)sk->dst_port;
+	if (flags & ACCEPTED)
+		take_over(slot, slot->listener, sk);
+}
+
+// A socket is found to accept connections: they are to know who made it.
+INLINE void listen(struct slot *slot, __u64 cookie, struct bpf_sock *sk)
+{
+	struct listener *listener = bpf_sk_storage_get(&listeners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!listener)
+		return;
+	// Of one that has got another slot it is known.
+	if (!listener->cookie) {
+		listener->made = slot->made;
+		listener->netns = slot->netns;
+		listener->maker = slot->maker;
+		copy_name(listener->maker_name, slot->maker_name);
+		listener->cookie = cookie;
+	}
+	slot->flags |= LISTENING;
+}
+
+INLINE void count(struct __sk_buff *skb, int out)
 {
 	struct bpf_sock *sk = skb->sk;
-	if (!sk)
-		return;
-	sk = bpf_sk_fullsock(sk);
 	if (!sk)
 		return;
 	__u64 bytes = skb->len;
 	// The loopback device has this number in every network namespace.
 	int local = skb->ifindex == LOOPBACK_IFINDEX;
 	__u64 cookie = bpf_get_socket_cookie(skb);
-	struct origin *origin = bpf_sk_storage_get(&origins, sk, 0, 0);
-	struct slot *slot = origin ? slot_of(origin, cookie) : 0;
+	struct slot *slot = find_slot(cookie);
 	if (!slot) {
-		if (!origin)
-			origin = bpf_sk_storage_get(&origins, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-		if (origin)
-			slot = begin(origin, cookie, sk, local);
+		struct bpf_sock *full = bpf_sk_fullsock(sk);
+		if (!full)
+			return;
+		slot = begin(full, full->protocol, cookie);
 	}
 	if (!slot) {
 		__u32 zero = 0;
@@ -384,11 +460,24 @@ static __attribute__((always_inline)) void count(struct __sk_buff *skb, int out)
 		__sync_fetch_and_add(&all->without, 1);
 		return;
 	}
-	__sync_fetch_and_add(out ? &slot->sent[local] : &slot->received[local], bytes);
-	if (sk->state == TCP_LISTEN && sk->protocol == IPPROTO_TCP) {
-		if (!(slot->flags & LISTENING))
-			slot->flags |= LISTENING;
-		note_handshake(skb, cookie, bytes, out);
+	if (out) {
+		if (!slot->begun)
+			first_packet(slot, sk);
+		__sync_fetch_and_add(&slot->sent[local], bytes);
+	} else {
+		if (!slot->has_received) {
+			first_packet(slot, sk);
+			slot->has_received = slot->begun;
+		}
+		__sync_fetch_and_add(&slot->received[local], bytes);
+	}
+	if (sk->state == TCP_LISTEN && slot->protocol == IPPROTO_TCP) {
+		if (!(slot->flags & LISTENING)) {
+			struct bpf_sock *full = bpf_sk_fullsock(sk);
+			if (full)
+				listen(slot, cookie, full);
+		}
+		note_handshake(skb, cookie, (__u32)bytes, out, local);
 	}
 }
 
@@ -409,14 +498,16 @@ int egress(struct __sk_buff *skb)
 SEC("cgroup/sock_create")
 int create(struct bpf_sock *sk)
 {
-	struct origin *origin = bpf_sk_storage_get(&origins, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (origin) {
-		origin->cookie = bpf_get_socket_cookie(sk);
-		origin->made = bpf_ktime_get_boot_ns();
-		origin->netns = bpf_get_netns_cookie(sk);
-		origin->maker = bpf_get_current_pid_tgid() >> 32;
-		origin->slot = capacity;
-		bpf_get_current_comm(origin->maker_name, NAME);
+	int own = 0;
+	struct slot *slot = claim_slot(bpf_get_socket_cookie(sk), &own);
+	if (slot) {
+		slot->made = bpf_ktime_get_boot_ns();
+		slot->netns = bpf_get_netns_cookie(sk);
+		slot->maker = bpf_get_current_pid_tgid() >> 32;
+		slot->protocol = sk->protocol;
+		bpf_get_current_comm(slot->maker_name, NAME);
+		BARRIER();
+		*(volatile __u32 *)&slot->flags = FILLED;
 	}
 	return 1;
 }
@@ -424,25 +515,18 @@ int create(struct bpf_sock *sk)
 SEC("cgroup/sock_release")
 int release(struct bpf_sock *sk)
 {
-	struct origin *origin = bpf_sk_storage_get(&origins, sk, 0, 0);
-	if (!origin)
-		return 1;
 	__u64 cookie = bpf_get_socket_cookie(sk);
-	struct slot *slot = slot_of(origin, cookie);
-	__u32 flags = RELEASED;
-	if (sk->protocol != IPPROTO_TCP || sk->state == TCP_CLOSE || sk->state == TCP_LISTEN)
-		flags |= ENDED;
-	adopt(origin, cookie);
-	flags |= origin->flags;
-	origin->flags = flags;
-	origin->closer = bpf_get_current_pid_tgid() >> 32;
-	bpf_get_current_comm(origin->closer_name, NAME);
-	if (slot) {
-		slot->closer = origin->closer;
-		copy_name(slot->closer_name, origin->closer_name);
-		asm volatile("" ::: "memory");
-		*(volatile __u32 *)&slot->flags = flags;
-	}
+	int ended = sk->protocol != IPPROTO_TCP || sk->state == TCP_CLOSE || sk->state == TCP_LISTEN;
+	struct slot *slot = find_slot(cookie);
+	// One that was silent for long, or since it was accepted: it will say that it ends.
+	if (!slot && !ended)
+		slot = begin(sk, IPPROTO_TCP, cookie);
+	if (!slot)
+		return 1;
+	slot->closer = bpf_get_current_pid_tgid() >> 32;
+	bpf_get_current_comm(slot->closer_name, NAME);
+	BARRIER();
+	*(volatile __u32 *)&slot->flags = slot->flags | RELEASED | (ended ? ENDED : 0);
 	return 1;
 }
 
