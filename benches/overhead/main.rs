@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!   bench ──┬── janitor × 2        delete the namespaces when the bench is gone, however it went
+//!           ├── connections        short ones, to itself, with and without programs in the kernel
 //!           ├── iperf3 × 2         throughput: as many bytes as go through one connection
 //!           ├── packets            small packets, which it sends to itself
 //!           ├── nginx, wrk         requests: a connection for each
@@ -22,16 +23,21 @@
 //! watches: what that costs is in none of the ratios. What counts in the kernel counts for all
 //! namespaces, and so at both ends, which elsewhere are on two hosts: it is charged twice.
 //!
-//! After `--`: what to measure (throughput, packets, requests, sockets), where (veth, loopback), whom
-//! (names of contestants), `--seconds S` for each figure, `--rounds N`, and `--sockets N`.
+//! One contestant does nothing: `hooks` has programs at the hooks in the kernel that return at once, which
+//! clang-14 makes of `hooks.bpf.c`. Nobody who counts there can cost less.
+//!
+//! After `--`: what to measure (connections, throughput, packets, requests, sockets), where (veth,
+//! loopback), whom (names of contestants), `--seconds S` for each figure, `--rounds N`, and `--sockets N`.
 
 #[path = "../common/choice.rs"]
 mod choice;
 #[path = "../common/mod.rs"]
 mod common;
+mod connections;
 #[path = "../common/found.rs"]
 mod found;
 mod holders;
+mod hooks;
 #[path = "../common/iperf3.rs"]
 mod iperf3;
 #[path = "../common/joined.rs"]
@@ -85,6 +91,8 @@ fn main() -> anyhow::Result<ExitCode> {
             packets::send(seconds.parse()?, there.first().copied())?;
         }
         ["holder", first, count] => holders::hold(first.parse()?, count.parse()?)?,
+        ["hooks", ..] => hooks::hold()?,
+        ["connections", rounds] => connections::connect(rounds.parse()?)?,
         ["reader"] => reading::read()?,
         _ => return bench(&words),
     }
@@ -100,6 +108,7 @@ fn bench(words: &[&str]) -> anyhow::Result<ExitCode> {
     for part in &options.parts {
         match part {
             Part::Load(load) => rounds::compare(load, &options)?,
+            Part::Connections => connections::compare(&options)?,
             Part::Sockets => sockets::compare(&options)?,
         }
     }

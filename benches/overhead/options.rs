@@ -3,7 +3,7 @@
 use anyhow::{Context, bail, ensure};
 
 use crate::choice::{named, names};
-use crate::peers::PEERS;
+use crate::peers::{PEERS, hooks};
 use crate::rounds::Load;
 use crate::scene::Place;
 use crate::watcher::Peer;
@@ -13,7 +13,8 @@ const SECONDS: u64 = 5;
 const ROUNDS: usize = 9;
 const SOCKETS: usize = 100_000;
 
-static PARTS: [(&str, Part); 4] = [
+static PARTS: [(&str, Part); 5] = [
+    ("connections", Part::Connections),
     ("throughput", Part::Load(&throughput::LOAD)),
     ("packets", Part::Load(&packets::LOAD)),
     ("requests", Part::Load(&requests::LOAD)),
@@ -24,6 +25,7 @@ const PLACES: [(&str, Place); 2] = [("veth", Place::Veth), ("loopback", Place::L
 /// What to measure.
 #[derive(Clone, Copy)]
 pub(crate) enum Part {
+    Connections,
     Load(&'static Load),
     Sockets,
 }
@@ -52,6 +54,7 @@ impl Options {
             rounds: ROUNDS,
             sockets: SOCKETS,
         };
+        let peers: Vec<&'static Peer> = PEERS.iter().chain([hooks()?]).collect();
         let mut words = words.iter();
         while let Some(word) = words.next() {
             let mut value = || words.next().with_context(|| format!("{word} needs a value"));
@@ -64,9 +67,9 @@ impl Options {
                     let before = options.chosen();
                     options.parts.extend(named(&PARTS, name));
                     options.places.extend(named(&PLACES, name));
-                    options.peers.extend(PEERS.iter().filter(|peer| peer.name == name));
+                    options.peers.extend(peers.iter().filter(|peer| peer.name == name));
                     if options.chosen() == before {
-                        bail!("{name:?} is none of: {}", known());
+                        bail!("{name:?} is none of: {}", known(&peers));
                     }
                 }
             }
@@ -79,7 +82,7 @@ impl Options {
             options.places.extend(PLACES.map(|(_, place)| place));
         }
         if options.peers.is_empty() {
-            options.peers.extend(&PEERS);
+            options.peers.extend(peers);
         }
         Ok(options)
     }
@@ -89,10 +92,10 @@ impl Options {
     }
 }
 
-fn known() -> String {
+fn known(peers: &[&Peer]) -> String {
     let mut known: Vec<&str> = names(&PARTS).collect();
     known.extend(names(&PLACES));
-    known.extend(PEERS.iter().map(|peer| peer.name));
+    known.extend(peers.iter().map(|peer| peer.name));
     known.extend(["--seconds S", "--rounds N", "--sockets N"]);
     known.join(", ")
 }

@@ -311,12 +311,8 @@ impl Reader {
         if now.maker.is_some() && !now.accepted {
             return Some(now);
         }
-        let known = |cookie| self.gone.iter().find_map(|gone| gone.get(&cookie));
-        Some(match (known(of.cookie), now.maker) {
-            (Some(before), _) => now.after(before),
-            (None, None) => known(now.listener).map_or(now, |listener| now.accepted_at(listener)),
-            (None, Some(_)) => now,
-        })
+        let before = self.gone.iter().find_map(|gone| gone.get(&of.cookie));
+        Some(before.map_or(now, |before| now.after(before)))
     }
 
     /// Takes a slot from the socket that was read in it, which gets another one if it needs it: then its

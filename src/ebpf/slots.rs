@@ -171,12 +171,6 @@ impl Origin {
             ..*before
         }
     }
-
-    /// What is known of a socket that was accepted at this one.
-    pub(super) fn accepted_at(self, listener: &Origin) -> Origin {
-        let Origin { maker, made, netns, .. } = *listener;
-        Origin { maker, made, netns, ..self }
-    }
 }
 
 impl Slot {

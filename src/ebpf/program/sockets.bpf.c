@@ -27,8 +27,6 @@ static __u64 (*const bpf_ktime_get_boot_ns)(void) = (void *)BPF_FUNC_ktime_get_b
 static long (*const bpf_spin_lock)(struct bpf_spin_lock *lock) = (void *)BPF_FUNC_spin_lock;
 static long (*const bpf_spin_unlock)(struct bpf_spin_lock *lock) = (void *)BPF_FUNC_spin_unlock;
 static struct bpf_sock *(*const bpf_sk_fullsock)(struct bpf_sock *sk) = (void *)BPF_FUNC_sk_fullsock;
-static void *(*const bpf_sk_storage_get)(void *map, void *sk, void *value, __u64 flags) =
-	(void *)BPF_FUNC_sk_storage_get;
 static long (*const bpf_skb_load_bytes)(void *skb, __u32 offset, void *to, __u32 length) =
 	(void *)BPF_FUNC_skb_load_bytes;
 
@@ -88,16 +86,6 @@ struct bucket {
 	__u64 cookies[WAYS] OWN_LINE;
 };
 
-// What a listening socket carries with it, and what the sockets that it accepts get from it.
-struct listener {
-	__u64 cookie;
-	__u64 made;
-	__u64 netns;
-	__u32 maker;
-	__u32 unused;
-	char maker_name[NAME];
-};
-
 // Bytes of sockets for which there was no slot. User space reads this.
 struct shared {
 	__u64 sent[PLACES];
@@ -111,14 +99,18 @@ struct claiming {
 
 // A connection that its listening socket has to answer for until it is a socket of its own.
 struct handshake {
-	__u64 tag; // of the listening socket's cookie and the connection's addresses; 0: none
+	__u64 tag; // of the connection's addresses; 0: none
+	__u64 listener; // the cookie of the listening socket, or SEVERAL
 	__u32 sent;
-	__u32 received; // and ON_LOOPBACK
+	__u32 received;
+	__u64 local;
 };
-#define ON_LOOPBACK (1u << 31)
+
+// In two network namespaces at a time there are connections with the same addresses.
+#define SEVERAL (~0ull)
 
 // One line of the cache.
-#define HANDSHAKE_WAYS 4
+#define HANDSHAKE_WAYS 2
 struct handshakes {
 	struct handshake ways[HANDSHAKE_WAYS] OWN_LINE;
 };
@@ -155,20 +147,13 @@ struct {
 } claiming SEC(".maps");
 
 // Where one is forgotten before its connection is accepted, its bytes stay the listening socket's.
-#define HANDSHAKE_SETS 4096
+#define HANDSHAKE_SETS 8192
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, HANDSHAKE_SETS);
 	__type(key, __u32);
 	__type(value, struct handshakes);
 } handshakes SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
-	__type(key, int);
-	__type(value, struct listener);
-} listeners SEC(".maps");
 
 // How many buckets there are: a power of two. Slots are in the order of their ways.
 const volatile __u32 bucket_count = 128;
@@ -289,7 +274,7 @@ INLINE struct handshakes *handshakes_at(__u64 tag)
 
 INLINE struct handshake *handshake_of(struct handshakes *set, __u64 tag)
 {
-	IF_TAGGED(0) IF_TAGGED(1) IF_TAGGED(2) IF_TAGGED(3)
+	IF_TAGGED(0) IF_TAGGED(1)
 	return 0;
 }
 
@@ -301,7 +286,7 @@ INLINE void note_handshake(struct __sk_buff *skb, __u64 listener, __u32 bytes, i
 	if (bpf_skb_load_bytes(skb, 0, header, sizeof(header)))
 		return;
 	__u8 first = *(__u8 *)header;
-	__u64 tag = mix(seed, listener);
+	__u64 tag = seed;
 	if (first >> 4 == 4) {
 		tag = mix(mix(tag, header[out ? 3 : 4]), header[out ? 4 : 3]);
 		if (bpf_skb_load_bytes(skb, (first & 15) * 4, &ports, sizeof(ports)))
@@ -322,17 +307,20 @@ INLINE void note_handshake(struct __sk_buff *skb, __u64 listener, __u32 bytes, i
 		known = handshake_of(set, 0);
 		if (!known)
 			known = &set->ways[tag & (HANDSHAKE_WAYS - 1)];
-		known->sent = 0;
-		known->received = local ? ON_LOOPBACK : 0;
+		known->sent = known->received = 0;
+		known->local = local;
+		known->listener = listener;
 		known->tag = tag;
+	} else if (known->listener != listener) {
+		known->listener = SEVERAL;
 	}
 	__sync_fetch_and_add(out ? &known->sent : &known->received, bytes);
 }
 
-// Gives a new connection's slot what its listening socket has answered for.
-INLINE void take_over(struct slot *slot, __u64 listener, struct bpf_sock *sk)
+// The handshake of a connection, if its listening socket has answered for it until now.
+INLINE struct handshake *find_handshake(struct bpf_sock *sk)
 {
-	__u64 tag = mix(seed, listener);
+	__u64 tag = seed;
 	if (sk->family == AF_INET) {
 		tag = mix(mix(tag, sk->src_ip4), sk->dst_ip4);
 		APART(4);
@@ -353,58 +341,40 @@ INLINE void take_over(struct slot *slot, __u64 listener, struct bpf_sock *sk)
 	__u32 local_port = __builtin_bswap16((__u16)sk->src_port), remote_port = (__u16)sk->dst_port;
 	tag = mix(tag, remote_port << 16 | local_port);
 	struct handshakes *set = handshakes_at(tag);
-	if (!set)
-		return;
-	struct handshake *known = handshake_of(set, tag);
-	if (!known)
-		return;
-	__u64 sent = known->sent, received = known->received & ~ON_LOOPBACK;
-	int local = !!(known->received & ON_LOOPBACK);
-	known->tag = 0;
-	struct slot *from = find_slot(listener);
+	return set ? handshake_of(set, tag) : 0;
+}
+
+// What a new connection has from its listening socket: who made it, and the bytes of its handshake, for
+// which that one has answered.
+INLINE __u32 inherit(struct slot *slot, struct handshake *handshake)
+{
+	__u64 cookie = handshake->listener, sent = handshake->sent, received = handshake->received;
+	int local = !!handshake->local;
+	handshake->tag = 0;
+	struct slot *listener = cookie == SEVERAL ? 0 : find_slot(cookie);
+	if (!listener)
+		return 0;
+	slot->listener = cookie;
+	slot->made = listener->made;
+	slot->netns = listener->netns;
+	slot->maker = listener->maker;
+	copy_name(slot->maker_name, listener->maker_name);
 	// It may have another slot by now.
-	if (!from || from->sent[local] < sent || from->received[local] < received)
-		return;
-	__sync_fetch_and_add(&from->sent[local], -sent);
-	__sync_fetch_and_add(&from->received[local], -received);
+	if (listener->sent[local] < sent || listener->received[local] < received)
+		return ACCEPTED;
+	__sync_fetch_and_add(&listener->sent[local], -sent);
+	__sync_fetch_and_add(&listener->received[local], -received);
 	__sync_fetch_and_add(&slot->sent[local], sent);
 	__sync_fetch_and_add(&slot->received[local], received);
+	return ACCEPTED;
 }
 
-// A slot for a socket of which nothing is known here but what its listening socket has left it, if it was
-// accepted. User space may know more: whose the slots were that it took back.
-INLINE struct slot *begin(struct bpf_sock *sk, __u32 protocol, __u64 cookie)
-{
-	int own = 0;
-	struct slot *slot = claim_slot(cookie, &own);
-	if (!slot || !own)
-		return slot;
-	__u32 flags = FILLED;
-	struct listener *left = bpf_sk_storage_get(&listeners, sk, 0, 0);
-	if (left) {
-		__u64 listener = left->cookie;
-		slot->made = left->made;
-		slot->netns = left->netns;
-		slot->maker = left->maker;
-		copy_name(slot->maker_name, left->maker_name);
-		if (listener != cookie) {
-			flags |= ACCEPTED;
-			slot->listener = listener;
-		}
-	}
-	slot->protocol = protocol;
-	BARRIER();
-	*(volatile __u32 *)&slot->flags = flags;
-	return slot;
-}
-
-// The first packet since it has this slot: now it has its ports, or never.
+// The first packet since a socket has this slot: now it has its ports, or never.
 INLINE void first_packet(struct slot *slot, struct bpf_sock *sk)
 {
 	__u32 zero = 0, flags = *(volatile __u32 *)&slot->flags;
 	struct claiming *all = bpf_map_lookup_elem(&claiming, &zero);
-	// Where another processor is filling it, there will be a next packet.
-	if (!all || !(flags & FILLED))
+	if (!all)
 		return;
 	bpf_spin_lock(&all->lock);
 	int first = !slot->begun;
@@ -414,25 +384,15 @@ INLINE void first_packet(struct slot *slot, struct bpf_sock *sk)
 		return;
 	slot->local_port = (__u16)sk->src_port;
 	slot->remote_port = (__u16)sk->dst_port;
-	if (flags & ACCEPTED)
-		take_over(slot, slot->listener, sk);
-}
-
-// A socket is found to accept connections: they are to know who made it.
-INLINE void listen(struct slot *slot, __u64 cookie, struct bpf_sock *sk)
-{
-	struct listener *listener = bpf_sk_storage_get(&listeners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!listener)
-		return;
-	// Of one that has got another slot it is known.
-	if (!listener->cookie) {
-		listener->made = slot->made;
-		listener->netns = slot->netns;
-		listener->maker = slot->maker;
-		copy_name(listener->maker_name, slot->maker_name);
-		listener->cookie = cookie;
+	slot->protocol = sk->protocol;
+	// Who made it, and where, is known of one that was seen being made.
+	if (!slot->netns && sk->protocol == IPPROTO_TCP) {
+		struct handshake *handshake = find_handshake(sk);
+		if (handshake)
+			flags |= inherit(slot, handshake);
 	}
-	slot->flags |= LISTENING;
+	BARRIER();
+	*(volatile __u32 *)&slot->flags = *(volatile __u32 *)&slot->flags | flags | FILLED;
 }
 
 INLINE void count(struct __sk_buff *skb, int out)
@@ -445,11 +405,11 @@ INLINE void count(struct __sk_buff *skb, int out)
 	int local = skb->ifindex == LOOPBACK_IFINDEX;
 	__u64 cookie = bpf_get_socket_cookie(skb);
 	struct slot *slot = find_slot(cookie);
+	int own;
 	if (!slot) {
-		struct bpf_sock *full = bpf_sk_fullsock(sk);
-		if (!full)
-			return;
-		slot = begin(full, full->protocol, cookie);
+		// It was accepted, or is older than this program. User space may know more: whose the slots were
+		// that it took back.
+		slot = claim_slot(cookie, &own);
 	}
 	if (!slot) {
 		__u32 zero = 0;
@@ -467,16 +427,13 @@ INLINE void count(struct __sk_buff *skb, int out)
 	} else {
 		if (!slot->has_received) {
 			first_packet(slot, sk);
-			slot->has_received = slot->begun;
+			slot->has_received = 1;
 		}
 		__sync_fetch_and_add(&slot->received[local], bytes);
 	}
 	if (sk->state == TCP_LISTEN && slot->protocol == IPPROTO_TCP) {
-		if (!(slot->flags & LISTENING)) {
-			struct bpf_sock *full = bpf_sk_fullsock(sk);
-			if (full)
-				listen(slot, cookie, full);
-		}
+		if (!(slot->flags & LISTENING))
+			slot->flags |= LISTENING;
 		note_handshake(skb, cookie, (__u32)bytes, out, local);
 	}
 }
@@ -518,15 +475,19 @@ int release(struct bpf_sock *sk)
 	__u64 cookie = bpf_get_socket_cookie(sk);
 	int ended = sk->protocol != IPPROTO_TCP || sk->state == TCP_CLOSE || sk->state == TCP_LISTEN;
 	struct slot *slot = find_slot(cookie);
+	__u32 flags = RELEASED | (ended ? ENDED : 0);
+	int own;
 	// One that was silent for long, or since it was accepted: it will say that it ends.
-	if (!slot && !ended)
-		slot = begin(sk, IPPROTO_TCP, cookie);
+	if (!slot && !ended) {
+		slot = claim_slot(cookie, &own);
+		flags |= FILLED;
+	}
 	if (!slot)
 		return 1;
 	slot->closer = bpf_get_current_pid_tgid() >> 32;
 	bpf_get_current_comm(slot->closer_name, NAME);
 	BARRIER();
-	*(volatile __u32 *)&slot->flags = slot->flags | RELEASED | (ended ? ENDED : 0);
+	*(volatile __u32 *)&slot->flags = slot->flags | flags;
 	return 1;
 }
 
