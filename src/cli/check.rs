@@ -79,7 +79,7 @@ fn check_ebpf(proc: &Path) -> Finding {
     match ebpf::Reader::open(proc) {
         Ok(reader) => {
             let room = reader.capacity();
-            let what = format!("every socket's bytes are counted, of {room} with traffic at once");
+            let what = format!("every socket's bytes are counted, of {room} at once");
             Finding::new("ebpf", true, what, None)
         }
         Err(error) => Finding::new("ebpf", false, error.why().to_owned(), error.mend()),

@@ -39,7 +39,7 @@ pub use slots::{Bytes, Origin, Passing};
 /// The compiled program, beside its source, so that building the library takes no compiler for it.
 static OBJECT: &[u8] = include_bytes_aligned!("program/sockets.bpf.o");
 
-/// How many sockets with traffic there is room for: twice as many as the host has open files when it is
+/// How many sockets there is room for: twice as many as the host has open files when it is
 /// opened, within these bounds. Each takes 136 bytes of the kernel's memory.
 pub const SLOTS: std::ops::RangeInclusive<u32> = 1 << 17..=1 << 20;
 
@@ -155,12 +155,13 @@ impl Reader {
         Reader::with_room(proc, capacity(proc))
     }
 
-    /// The same with room for so many sockets, a power of two and 8 at the least; for fewer where memory
-    /// is short.
+    /// The same with room for so many sockets, rounded up to a power of two, 8 at the least; for fewer
+    /// where memory is short.
     ///
     /// # Errors
     /// As above.
-    pub fn with_room(proc: &Path, mut capacity: u32) -> Result<Reader, OpenError> {
+    pub fn with_room(proc: &Path, capacity: u32) -> Result<Reader, OpenError> {
+        let mut capacity = capacity.clamp(WAYS as u32, *SLOTS.end()).next_power_of_two();
         let root = cgroup::root(proc).map_err(OpenError::new)?;
         // Kernels before 5.11 count a map's memory as locked; later ones ask the memory cgroup.
         let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
@@ -261,7 +262,7 @@ impl Reader {
         self.netns
     }
 
-    /// How many sockets with traffic there is room for.
+    /// How many sockets there is room for.
     pub fn capacity(&self) -> usize {
         self.slots.len()
     }

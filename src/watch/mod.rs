@@ -95,7 +95,7 @@ pub struct Looked {
     pub refused: usize,
     /// Whether a table changed so fast that it could not be read as a whole.
     pub incomplete: bool,
-    /// How many sockets with traffic there is room for, where there were more.
+    /// How many sockets there is room for, where there were more.
     pub overflow: Option<usize>,
 }
 

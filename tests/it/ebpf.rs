@@ -1,8 +1,9 @@
 //! What is special to the source that counts in the kernel: that nothing of it stays behind, that several
 //! get along, and what it says where it can't be had.
 
+mod reader;
+
 use std::collections::HashSet;
-use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -202,57 +203,6 @@ fn it_goes_on_when_cgroup2_is_mounted_elsewhere_meanwhile() {
     let _kept = exchange(&net, "client");
     running.expect_share("client", truth.settled()["client"]);
     running.signal(Signal::INT);
-}
-
-/// What doesn't find room is counted all the same, if not apart.
-#[test]
-fn when_there_is_no_room_for_a_socket_its_bytes_are_counted_together() {
-    let Some(_net) = Net::new() else { return };
-    let mut reader = bwmon::ebpf::Reader::with_room(Path::new("/proc"), 8).unwrap();
-    let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let senders: Vec<UdpSocket> =
-        (0..40).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
-    for sender in &senders {
-        sender.send_to(&[0; 1000], receiver.local_addr().unwrap()).unwrap();
-    }
-    let mut apart = 0;
-    reader.read(|counted, _| apart += counted.bytes.local.sent);
-    let together = reader.without_slot().local.sent;
-    // Others on this host have traffic, too.
-    assert!(together >= 32 * 1028, "{together} bytes together");
-    assert!(apart + together >= 40 * 1028, "{apart} bytes apart, {together} together");
-    let mut places = HashSet::new();
-    reader.read(|counted, _| places.extend([counted.slot]));
-    assert!(places.len() <= 8, "{places:?}");
-}
-
-/// Slots are taken back and used again without a byte being lost.
-#[test]
-fn a_slot_can_be_taken_back_at_any_time() {
-    let Some(_net) = Net::new() else { return };
-    let mut reader = bwmon::ebpf::Reader::with_room(Path::new("/proc"), 1 << 12).unwrap();
-    let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let (own, mut total) = (std::process::id(), 0);
-    for round in 1..=200u64 {
-        sender.send_to(&[0; 500], receiver.local_addr().unwrap()).unwrap();
-        let mut mine = Vec::new();
-        reader.read(|counted, last| mine.push((counted, last)));
-        mine.retain(|(counted, _)| {
-            let origin = reader.origin(counted).unwrap();
-            let port = sender.local_addr().unwrap().port();
-            origin.maker.is_some_and(|maker| maker.pid == own) && origin.ports[0] == port
-        });
-        for (counted, last) in mine {
-            if last {
-                total += counted.bytes.local.sent;
-            } else {
-                reader.take_back(&counted, &reader.origin(&counted).unwrap());
-            }
-        }
-        // What was taken back before this round has been read for the last time by now.
-        assert_eq!(total, (round - 1) * 528);
-    }
 }
 
 /// A memory cgroup, removed when dropped.

@@ -146,7 +146,7 @@ struct {
 	__type(value, struct claiming);
 } claiming SEC(".maps");
 
-// Where one is forgotten before its connection is accepted, its bytes stay the listening socket's.
+// Where one is forgotten before its connection has a slot, its bytes stay the listening socket's.
 #define HANDSHAKE_SETS 8192
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -210,9 +210,8 @@ INLINE struct slot *find_slot(__u64 cookie)
 	return slot_at(at, way);
 }
 
-// A slot for a socket that has none: `own` says whether nobody else has got it one in the meantime. User
-// space has cleared it.
-INLINE struct slot *claim_slot(__u64 cookie, int *own)
+// A slot for a socket that has none, or got one in the meantime. User space has cleared it.
+INLINE struct slot *claim_slot(__u64 cookie)
 {
 	__u32 zero = 0, first_at = first_bucket(cookie), second_at = second_bucket(cookie);
 	struct claiming *all = bpf_map_lookup_elem(&claiming, &zero);
@@ -221,7 +220,6 @@ INLINE struct slot *claim_slot(__u64 cookie, int *own)
 	if (!all || !first || !second)
 		return 0;
 	__u32 at = first_at;
-	*own = 0;
 	bpf_spin_lock(&all->lock);
 	int way = way_of(first, cookie);
 	if (way < 0) {
@@ -231,18 +229,14 @@ INLINE struct slot *claim_slot(__u64 cookie, int *own)
 	if (way < 0) {
 		at = first_at;
 		way = way_of(first, 0);
-		if (way >= 0) {
+		if (way >= 0)
 			*(volatile __u64 *)&first->cookies[way & (WAYS - 1)] = cookie;
-			*own = 1;
-		}
 	}
 	if (way < 0) {
 		at = second_at;
 		way = way_of(second, 0);
-		if (way >= 0) {
+		if (way >= 0)
 			*(volatile __u64 *)&second->cookies[way & (WAYS - 1)] = cookie;
-			*own = 1;
-		}
 	}
 	bpf_spin_unlock(&all->lock);
 	if (way < 0)
@@ -405,11 +399,10 @@ INLINE void count(struct __sk_buff *skb, int out)
 	int local = skb->ifindex == LOOPBACK_IFINDEX;
 	__u64 cookie = bpf_get_socket_cookie(skb);
 	struct slot *slot = find_slot(cookie);
-	int own;
 	if (!slot) {
 		// It was accepted, or is older than this program. User space may know more: whose the slots were
 		// that it took back.
-		slot = claim_slot(cookie, &own);
+		slot = claim_slot(cookie);
 	}
 	if (!slot) {
 		__u32 zero = 0;
@@ -455,8 +448,7 @@ int egress(struct __sk_buff *skb)
 SEC("cgroup/sock_create")
 int create(struct bpf_sock *sk)
 {
-	int own = 0;
-	struct slot *slot = claim_slot(bpf_get_socket_cookie(sk), &own);
+	struct slot *slot = claim_slot(bpf_get_socket_cookie(sk));
 	if (slot) {
 		slot->made = bpf_ktime_get_boot_ns();
 		slot->netns = bpf_get_netns_cookie(sk);
@@ -476,10 +468,9 @@ int release(struct bpf_sock *sk)
 	int ended = sk->protocol != IPPROTO_TCP || sk->state == TCP_CLOSE || sk->state == TCP_LISTEN;
 	struct slot *slot = find_slot(cookie);
 	__u32 flags = RELEASED | (ended ? ENDED : 0);
-	int own;
 	// One that was silent for long, or since it was accepted: it will say that it ends.
 	if (!slot && !ended) {
-		slot = claim_slot(cookie, &own);
+		slot = claim_slot(cookie);
 		flags |= FILLED;
 	}
 	if (!slot)
