@@ -52,8 +52,10 @@ impl Hooks {
                 _ => CgroupSkbAttachType::Egress,
             };
             match program {
-                Program::CgroupSkb(program) => drop(program.attach(&root, direction, mode)?),
-                Program::CgroupSock(program) => drop(program.attach(&root, mode)?),
+                Program::CgroupSkb(program) => {
+                    program.attach(&root, direction, mode).map(|_| ())?
+                }
+                Program::CgroupSock(program) => program.attach(&root, mode).map(|_| ())?,
                 _ => bail!("a program of another type"),
             }
         }

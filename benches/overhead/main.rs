@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   bench ──┬── janitor × 2        delete the namespaces when the bench is gone, however it went
-//!           ├── connections        short ones, to itself, with and without programs in the kernel
+//!           ├── paired             connections to itself, with and without programs in the kernel
 //!           ├── iperf3 × 2         throughput: as many bytes as go through one connection
 //!           ├── packets            small packets, which it sends to itself
 //!           ├── nginx, wrk         requests: a connection for each
@@ -26,14 +26,13 @@
 //! One contestant does nothing: `hooks` has programs at the hooks in the kernel that return at once, which
 //! clang-14 makes of `hooks.bpf.c`. Nobody who counts there can cost less.
 //!
-//! After `--`: what to measure (connections, throughput, packets, requests, sockets), where (veth,
-//! loopback), whom (names of contestants), `--seconds S` for each figure, `--rounds N`, and `--sockets N`.
+//! After `--`: what to measure (connections, pieces, throughput, packets, requests, sockets),
+//! where (veth, loopback), whom (names of contestants), `--seconds S` for each figure, `--rounds N`, and `--sockets N`.
 
 #[path = "../common/choice.rs"]
 mod choice;
 #[path = "../common/mod.rs"]
 mod common;
-mod connections;
 #[path = "../common/found.rs"]
 mod found;
 mod holders;
@@ -48,6 +47,7 @@ mod measured;
 mod members;
 mod options;
 mod packets;
+mod paired;
 mod peers;
 mod reading;
 mod requests;
@@ -92,7 +92,7 @@ fn main() -> anyhow::Result<ExitCode> {
         }
         ["holder", first, count] => holders::hold(first.parse()?, count.parse()?)?,
         ["hooks", ..] => hooks::hold()?,
-        ["connections", rounds] => connections::connect(rounds.parse()?)?,
+        ["paired", work, rounds] => paired::measure(work, rounds.parse()?)?,
         ["reader"] => reading::read()?,
         _ => return bench(&words),
     }
@@ -108,7 +108,7 @@ fn bench(words: &[&str]) -> anyhow::Result<ExitCode> {
     for part in &options.parts {
         match part {
             Part::Load(load) => rounds::compare(load, &options)?,
-            Part::Connections => connections::compare(&options)?,
+            Part::Paired(work) => paired::compare(work, &options)?,
             Part::Sockets => sockets::compare(&options)?,
         }
     }

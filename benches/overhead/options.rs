@@ -3,6 +3,7 @@
 use anyhow::{Context, bail, ensure};
 
 use crate::choice::{named, names};
+use crate::paired::{self, Work};
 use crate::peers::{PEERS, hooks};
 use crate::rounds::Load;
 use crate::scene::Place;
@@ -13,8 +14,9 @@ const SECONDS: u64 = 5;
 const ROUNDS: usize = 9;
 const SOCKETS: usize = 100_000;
 
-static PARTS: [(&str, Part); 5] = [
-    ("connections", Part::Connections),
+static PARTS: [(&str, Part); 6] = [
+    (paired::CONNECTIONS.name, Part::Paired(&paired::CONNECTIONS)),
+    (paired::PIECES.name, Part::Paired(&paired::PIECES)),
     ("throughput", Part::Load(&throughput::LOAD)),
     ("packets", Part::Load(&packets::LOAD)),
     ("requests", Part::Load(&requests::LOAD)),
@@ -25,7 +27,7 @@ const PLACES: [(&str, Place); 2] = [("veth", Place::Veth), ("loopback", Place::L
 /// What to measure.
 #[derive(Clone, Copy)]
 pub(crate) enum Part {
-    Connections,
+    Paired(&'static Work),
     Load(&'static Load),
     Sockets,
 }

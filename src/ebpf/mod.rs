@@ -138,8 +138,8 @@ pub struct Reader {
     leaving: Vec<(u32, u64)>,
     /// Slots that were read for the last time.
     left: Vec<u32>,
-    /// What was known of sockets that have lost their slots and may need another one: the kernel keeps
-    /// nothing of it. The later ones, and those before.
+    /// What was known of sockets that have lost their slots and may need another one: the kernel keeps no
+    /// more of it than whose listening socket accepted it. The later ones, and those before.
     gone: [HashMap<u64, Origin, RandomState>; 2],
     netns: u64,
     /// Its programs are attached for as long as it is there.

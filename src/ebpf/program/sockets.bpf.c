@@ -27,6 +27,8 @@ static __u64 (*const bpf_ktime_get_boot_ns)(void) = (void *)BPF_FUNC_ktime_get_b
 static long (*const bpf_spin_lock)(struct bpf_spin_lock *lock) = (void *)BPF_FUNC_spin_lock;
 static long (*const bpf_spin_unlock)(struct bpf_spin_lock *lock) = (void *)BPF_FUNC_spin_unlock;
 static struct bpf_sock *(*const bpf_sk_fullsock)(struct bpf_sock *sk) = (void *)BPF_FUNC_sk_fullsock;
+static void *(*const bpf_sk_storage_get)(void *map, void *sk, void *value, __u64 flags) =
+	(void *)BPF_FUNC_sk_storage_get;
 static long (*const bpf_skb_load_bytes)(void *skb, __u32 offset, void *to, __u32 length) =
 	(void *)BPF_FUNC_skb_load_bytes;
 
@@ -86,6 +88,16 @@ struct bucket {
 	__u64 cookies[WAYS] OWN_LINE;
 };
 
+// What a listening socket carries with it, and what the sockets that it accepts get from it.
+struct listener {
+	__u64 cookie;
+	__u64 made;
+	__u64 netns;
+	__u32 maker;
+	__u32 unused;
+	char maker_name[NAME];
+};
+
 // Bytes of sockets for which there was no slot. User space reads this.
 struct shared {
 	__u64 sent[PLACES];
@@ -99,18 +111,14 @@ struct claiming {
 
 // A connection that its listening socket has to answer for until it is a socket of its own.
 struct handshake {
-	__u64 tag; // of the connection's addresses; 0: none
-	__u64 listener; // the cookie of the listening socket, or SEVERAL
+	__u64 tag; // of the listening socket's cookie and the connection's addresses; 0: none
 	__u32 sent;
-	__u32 received;
-	__u64 local;
+	__u32 received; // and ON_LOOPBACK
 };
-
-// In two network namespaces at a time there are connections with the same addresses.
-#define SEVERAL (~0ull)
+#define ON_LOOPBACK (1u << 31)
 
 // One line of the cache.
-#define HANDSHAKE_WAYS 2
+#define HANDSHAKE_WAYS 4
 struct handshakes {
 	struct handshake ways[HANDSHAKE_WAYS] OWN_LINE;
 };
@@ -146,14 +154,21 @@ struct {
 	__type(value, struct claiming);
 } claiming SEC(".maps");
 
-// Where one is forgotten before its connection has a slot, its bytes stay the listening socket's.
-#define HANDSHAKE_SETS 8192
+// Where one is forgotten before its connection is accepted, its bytes stay the listening socket's.
+#define HANDSHAKE_SETS 4096
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, HANDSHAKE_SETS);
 	__type(key, __u32);
 	__type(value, struct handshakes);
 } handshakes SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
+	__type(key, int);
+	__type(value, struct listener);
+} listeners SEC(".maps");
 
 // How many buckets there are: a power of two. Slots are in the order of their ways.
 const volatile __u32 bucket_count = 128;
@@ -210,8 +225,9 @@ INLINE struct slot *find_slot(__u64 cookie)
 	return slot_at(at, way);
 }
 
-// A slot for a socket that has none, or got one in the meantime. User space has cleared it.
-INLINE struct slot *claim_slot(__u64 cookie)
+// A slot for a socket that has none: `own` says whether nobody else has got it one in the meantime. User
+// space has cleared it.
+INLINE struct slot *claim_slot(__u64 cookie, int *own)
 {
 	__u32 zero = 0, first_at = first_bucket(cookie), second_at = second_bucket(cookie);
 	struct claiming *all = bpf_map_lookup_elem(&claiming, &zero);
@@ -220,6 +236,7 @@ INLINE struct slot *claim_slot(__u64 cookie)
 	if (!all || !first || !second)
 		return 0;
 	__u32 at = first_at;
+	*own = 0;
 	bpf_spin_lock(&all->lock);
 	int way = way_of(first, cookie);
 	if (way < 0) {
@@ -229,14 +246,18 @@ INLINE struct slot *claim_slot(__u64 cookie)
 	if (way < 0) {
 		at = first_at;
 		way = way_of(first, 0);
-		if (way >= 0)
+		if (way >= 0) {
 			*(volatile __u64 *)&first->cookies[way & (WAYS - 1)] = cookie;
+			*own = 1;
+		}
 	}
 	if (way < 0) {
 		at = second_at;
 		way = way_of(second, 0);
-		if (way >= 0)
+		if (way >= 0) {
 			*(volatile __u64 *)&second->cookies[way & (WAYS - 1)] = cookie;
+			*own = 1;
+		}
 	}
 	bpf_spin_unlock(&all->lock);
 	if (way < 0)
@@ -268,7 +289,7 @@ INLINE struct handshakes *handshakes_at(__u64 tag)
 
 INLINE struct handshake *handshake_of(struct handshakes *set, __u64 tag)
 {
-	IF_TAGGED(0) IF_TAGGED(1)
+	IF_TAGGED(0) IF_TAGGED(1) IF_TAGGED(2) IF_TAGGED(3)
 	return 0;
 }
 
@@ -280,7 +301,7 @@ INLINE void note_handshake(struct __sk_buff *skb, __u64 listener, __u32 bytes, i
 	if (bpf_skb_load_bytes(skb, 0, header, sizeof(header)))
 		return;
 	__u8 first = *(__u8 *)header;
-	__u64 tag = seed;
+	__u64 tag = mix(seed, listener);
 	if (first >> 4 == 4) {
 		tag = mix(mix(tag, header[out ? 3 : 4]), header[out ? 4 : 3]);
 		if (bpf_skb_load_bytes(skb, (first & 15) * 4, &ports, sizeof(ports)))
@@ -301,20 +322,17 @@ INLINE void note_handshake(struct __sk_buff *skb, __u64 listener, __u32 bytes, i
 		known = handshake_of(set, 0);
 		if (!known)
 			known = &set->ways[tag & (HANDSHAKE_WAYS - 1)];
-		known->sent = known->received = 0;
-		known->local = local;
-		known->listener = listener;
+		known->sent = 0;
+		known->received = local ? ON_LOOPBACK : 0;
 		known->tag = tag;
-	} else if (known->listener != listener) {
-		known->listener = SEVERAL;
 	}
 	__sync_fetch_and_add(out ? &known->sent : &known->received, bytes);
 }
 
-// The handshake of a connection, if its listening socket has answered for it until now.
-INLINE struct handshake *find_handshake(struct bpf_sock *sk)
+// Gives a new connection's slot what its listening socket has answered for.
+INLINE void take_over(struct slot *slot, __u64 listener, struct bpf_sock *sk)
 {
-	__u64 tag = seed;
+	__u64 tag = mix(seed, listener);
 	if (sk->family == AF_INET) {
 		tag = mix(mix(tag, sk->src_ip4), sk->dst_ip4);
 		APART(4);
@@ -335,40 +353,58 @@ INLINE struct handshake *find_handshake(struct bpf_sock *sk)
 	__u32 local_port = __builtin_bswap16((__u16)sk->src_port), remote_port = (__u16)sk->dst_port;
 	tag = mix(tag, remote_port << 16 | local_port);
 	struct handshakes *set = handshakes_at(tag);
-	return set ? handshake_of(set, tag) : 0;
-}
-
-// What a new connection has from its listening socket: who made it, and the bytes of its handshake, for
-// which that one has answered.
-INLINE __u32 inherit(struct slot *slot, struct handshake *handshake)
-{
-	__u64 cookie = handshake->listener, sent = handshake->sent, received = handshake->received;
-	int local = !!handshake->local;
-	handshake->tag = 0;
-	struct slot *listener = cookie == SEVERAL ? 0 : find_slot(cookie);
-	if (!listener)
-		return 0;
-	slot->listener = cookie;
-	slot->made = listener->made;
-	slot->netns = listener->netns;
-	slot->maker = listener->maker;
-	copy_name(slot->maker_name, listener->maker_name);
+	if (!set)
+		return;
+	struct handshake *known = handshake_of(set, tag);
+	if (!known)
+		return;
+	__u64 sent = known->sent, received = known->received & ~ON_LOOPBACK;
+	int local = !!(known->received & ON_LOOPBACK);
+	known->tag = 0;
+	struct slot *from = find_slot(listener);
 	// It may have another slot by now.
-	if (listener->sent[local] < sent || listener->received[local] < received)
-		return ACCEPTED;
-	__sync_fetch_and_add(&listener->sent[local], -sent);
-	__sync_fetch_and_add(&listener->received[local], -received);
+	if (!from || from->sent[local] < sent || from->received[local] < received)
+		return;
+	__sync_fetch_and_add(&from->sent[local], -sent);
+	__sync_fetch_and_add(&from->received[local], -received);
 	__sync_fetch_and_add(&slot->sent[local], sent);
 	__sync_fetch_and_add(&slot->received[local], received);
-	return ACCEPTED;
 }
 
-// The first packet since a socket has this slot: now it has its ports, or never.
+// A slot for a socket of which nothing is known here but what its listening socket has left it, if it was
+// accepted. User space may know more: whose the slots were that it took back.
+INLINE struct slot *begin(struct bpf_sock *sk, __u32 protocol, __u64 cookie)
+{
+	int own = 0;
+	struct slot *slot = claim_slot(cookie, &own);
+	if (!slot || !own)
+		return slot;
+	__u32 flags = FILLED;
+	struct listener *left = bpf_sk_storage_get(&listeners, sk, 0, 0);
+	if (left) {
+		__u64 listener = left->cookie;
+		slot->made = left->made;
+		slot->netns = left->netns;
+		slot->maker = left->maker;
+		copy_name(slot->maker_name, left->maker_name);
+		if (listener != cookie) {
+			flags |= ACCEPTED;
+			slot->listener = listener;
+		}
+	}
+	slot->protocol = protocol;
+	BARRIER();
+	*(volatile __u32 *)&slot->flags = flags;
+	return slot;
+}
+
+// The first packet since it has this slot: now it has its ports, or never.
 INLINE void first_packet(struct slot *slot, struct bpf_sock *sk)
 {
 	__u32 zero = 0, flags = *(volatile __u32 *)&slot->flags;
 	struct claiming *all = bpf_map_lookup_elem(&claiming, &zero);
-	if (!all)
+	// Where another processor is filling it, there will be a next packet.
+	if (!all || !(flags & FILLED))
 		return;
 	bpf_spin_lock(&all->lock);
 	int first = !slot->begun;
@@ -378,15 +414,25 @@ INLINE void first_packet(struct slot *slot, struct bpf_sock *sk)
 		return;
 	slot->local_port = (__u16)sk->src_port;
 	slot->remote_port = (__u16)sk->dst_port;
-	slot->protocol = sk->protocol;
-	// Who made it, and where, is known of one that was seen being made.
-	if (!slot->netns && sk->protocol == IPPROTO_TCP) {
-		struct handshake *handshake = find_handshake(sk);
-		if (handshake)
-			flags |= inherit(slot, handshake);
+	if (flags & ACCEPTED)
+		take_over(slot, slot->listener, sk);
+}
+
+// A socket is found to accept connections: they are to know who made it.
+INLINE void listen(struct slot *slot, __u64 cookie, struct bpf_sock *sk)
+{
+	struct listener *listener = bpf_sk_storage_get(&listeners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!listener)
+		return;
+	// Of one that has got another slot it is known.
+	if (!listener->cookie) {
+		listener->made = slot->made;
+		listener->netns = slot->netns;
+		listener->maker = slot->maker;
+		copy_name(listener->maker_name, slot->maker_name);
+		listener->cookie = cookie;
 	}
-	BARRIER();
-	*(volatile __u32 *)&slot->flags = *(volatile __u32 *)&slot->flags | flags | FILLED;
+	slot->flags |= LISTENING;
 }
 
 INLINE void count(struct __sk_buff *skb, int out)
@@ -400,9 +446,10 @@ INLINE void count(struct __sk_buff *skb, int out)
 	__u64 cookie = bpf_get_socket_cookie(skb);
 	struct slot *slot = find_slot(cookie);
 	if (!slot) {
-		// It was accepted, or is older than this program. User space may know more: whose the slots were
-		// that it took back.
-		slot = claim_slot(cookie);
+		struct bpf_sock *full = bpf_sk_fullsock(sk);
+		if (!full)
+			return;
+		slot = begin(full, full->protocol, cookie);
 	}
 	if (!slot) {
 		__u32 zero = 0;
@@ -420,13 +467,16 @@ INLINE void count(struct __sk_buff *skb, int out)
 	} else {
 		if (!slot->has_received) {
 			first_packet(slot, sk);
-			slot->has_received = 1;
+			slot->has_received = slot->begun;
 		}
 		__sync_fetch_and_add(&slot->received[local], bytes);
 	}
 	if (sk->state == TCP_LISTEN && slot->protocol == IPPROTO_TCP) {
-		if (!(slot->flags & LISTENING))
-			slot->flags |= LISTENING;
+		if (!(slot->flags & LISTENING)) {
+			struct bpf_sock *full = bpf_sk_fullsock(sk);
+			if (full)
+				listen(slot, cookie, full);
+		}
 		note_handshake(skb, cookie, (__u32)bytes, out, local);
 	}
 }
@@ -448,7 +498,8 @@ int egress(struct __sk_buff *skb)
 SEC("cgroup/sock_create")
 int create(struct bpf_sock *sk)
 {
-	struct slot *slot = claim_slot(bpf_get_socket_cookie(sk));
+	int own = 0;
+	struct slot *slot = claim_slot(bpf_get_socket_cookie(sk), &own);
 	if (slot) {
 		slot->made = bpf_ktime_get_boot_ns();
 		slot->netns = bpf_get_netns_cookie(sk);
@@ -467,18 +518,15 @@ int release(struct bpf_sock *sk)
 	__u64 cookie = bpf_get_socket_cookie(sk);
 	int ended = sk->protocol != IPPROTO_TCP || sk->state == TCP_CLOSE || sk->state == TCP_LISTEN;
 	struct slot *slot = find_slot(cookie);
-	__u32 flags = RELEASED | (ended ? ENDED : 0);
 	// One that was silent for long, or since it was accepted: it will say that it ends.
-	if (!slot && !ended) {
-		slot = claim_slot(cookie);
-		flags |= FILLED;
-	}
+	if (!slot && !ended)
+		slot = begin(sk, IPPROTO_TCP, cookie);
 	if (!slot)
 		return 1;
 	slot->closer = bpf_get_current_pid_tgid() >> 32;
 	bpf_get_current_comm(slot->closer_name, NAME);
 	BARRIER();
-	*(volatile __u32 *)&slot->flags = slot->flags | flags;
+	*(volatile __u32 *)&slot->flags = slot->flags | RELEASED | (ended ? ENDED : 0);
 	return 1;
 }
 

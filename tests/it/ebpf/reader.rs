@@ -17,22 +17,23 @@ use crate::netns::{Namespace, Net};
 #[test]
 fn when_there_is_no_room_for_a_socket_its_bytes_are_counted_together() {
     let Some(_net) = Net::new() else { return };
-    let mut reader = Reader::with_room(Path::new("/proc"), 8).unwrap();
+    // Others on this host have sockets, too: there may be no room for its own one.
+    let mut attempts = (0..100).map(|_| Reader::with_room(Path::new("/proc"), 64));
+    let mut reader = attempts.find_map(Result::ok).unwrap();
     let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
     let senders: Vec<UdpSocket> =
-        (0..40).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+        (0..200).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
     for sender in &senders {
         sender.send_to(&[0; 1000], receiver.local_addr().unwrap()).unwrap();
     }
     let mut apart = 0;
     reader.read(|counted, _| apart += counted.bytes.local.sent);
     let together = reader.without_slot().local.sent;
-    // Others on this host have traffic, too.
-    assert!(together >= 32 * 1028, "{together} bytes together");
-    assert!(apart + together >= 40 * 1028, "{apart} bytes apart, {together} together");
+    assert!(together >= 136 * 1028, "{together} bytes together");
+    assert!(apart + together >= 200 * 1028, "{apart} bytes apart, {together} together");
     let mut places = HashSet::new();
     reader.read(|counted, _| places.extend([counted.slot]));
-    assert!(places.len() <= 8, "{places:?}");
+    assert!(places.len() <= 64, "{places:?}");
 }
 
 /// Slots are taken back and used again without a byte being lost.
@@ -131,7 +132,6 @@ fn an_accepted_socket_has_its_handshake_and_its_listening_socket() {
     assert_eq!((of_listener.ports, of_server.ports), ([9010, 0], [9010, 9011]));
 }
 
-/// Which listening socket the first of two handshakes belongs to can't be known by their addresses.
 #[test]
 fn connections_of_the_same_addresses_in_two_namespaces_are_not_mixed_up() {
     let Some(net) = Net::new() else { return };
@@ -140,14 +140,15 @@ fn connections_of_the_same_addresses_in_two_namespaces_are_not_mixed_up() {
     for connection in &mut both {
         connection.exchange();
     }
-    for connection in both {
+    let listeners = both.map(|connection| {
         let [listener, client, server] = connection.counted(&mut reader);
-        let at_server = listener.bytes.local + server.bytes.local;
-        assert_eq!(at_server.sent, client.bytes.local.received);
-        assert_eq!(at_server.received, client.bytes.local.sent);
-        // The three packets of the handshake are the listening socket's.
-        assert!(listener.bytes.local.received > 0);
-        let origin = reader.origin(&server).unwrap();
-        assert_eq!((origin.accepted, origin.listener, origin.maker), (false, 0, None));
-    }
+        assert_eq!(listener.bytes, ebpf::Bytes::default());
+        assert_eq!(server.bytes.local.sent, client.bytes.local.received);
+        assert_eq!(server.bytes.local.received, client.bytes.local.sent);
+        let [of_listener, of_server] = [listener, server].map(|of| reader.origin(&of).unwrap());
+        assert_eq!(of_server.listener, listener.cookie);
+        assert_eq!(of_server.netns, of_listener.netns);
+        of_listener.netns
+    });
+    assert_ne!(listeners[0], listeners[1]);
 }

@@ -1,8 +1,7 @@
-//! What a short connection costs, to a fraction of a microsecond.
+//! What a short connection costs, and what much traffic through one costs, to a fraction of a microsecond.
 //!
-//! One thread has both ends: it connects to itself, sends a request and an answer, and closes. Nobody
-//! sleeps and is woken, and its CPU time is what the connection costs at both ends. Who counts comes and goes
-//! several times a second, so that what else the machine does falls on all alike.
+//! One thread has both ends, and nobody sleeps and is woken: its CPU time is what it costs at both ends. Who
+//! counts comes and goes several times a second, so that what else the machine does falls on all alike.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -20,8 +19,11 @@ use crate::packets::cpu;
 use crate::table::{print, spread};
 use crate::talking::say;
 
+/// Of a short connection, bytes.
 const REQUEST: usize = 100;
 const ANSWER: usize = 800;
+/// Of one that lasts, as many bytes at once as there certainly is room for.
+const PIECE: usize = 32 << 10;
 /// For how long each of them counts at a time, and how long it was so before that is measured.
 const TURN: Duration = Duration::from_millis(120);
 const WARM: Duration = Duration::from_millis(20);
@@ -46,15 +48,39 @@ const CONTESTANTS: [(&str, Contestant); 3] = [
     ("counting", Contestant::Counting),
 ];
 
-pub(crate) fn compare(options: &Options) -> anyhow::Result<()> {
+/// What is done again and again.
+#[derive(Clone, Copy)]
+pub(crate) struct Work {
+    /// As it is called on the command line.
+    pub(crate) name: &'static str,
+    title: &'static str,
+    unit: &'static str,
+    once: fn(&mut Ends) -> io::Result<()>,
+}
+
+pub(crate) static CONNECTIONS: Work = Work {
+    name: "connections",
+    title: "Short connections over loopback",
+    unit: "connection",
+    once: Ends::connection,
+};
+pub(crate) static PIECES: Work = Work {
+    name: "pieces",
+    title: "Pieces of 32 KiB through one connection over loopback",
+    unit: "piece",
+    once: Ends::piece,
+};
+
+pub(crate) fn compare(work: &Work, options: &Options) -> anyhow::Result<()> {
     let rounds = options.rounds * options.seconds as usize * ROUNDS;
     let title = format!(
-        "Short connections over loopback, {} ms in each of {rounds} interleaved rounds, middle half",
+        "{}, {} ms in each of {rounds} interleaved rounds, middle half",
+        work.title,
         TURN.as_millis()
     );
     eprintln!("{title}");
     let mut role = Command::new("unshare");
-    role.args(["--net", &this_program()?, "connections", &rounds.to_string()]);
+    role.args(["--net", &this_program()?, "paired", work.name, &rounds.to_string()]);
     let mut costs = CONTESTANTS.map(|_| Vec::new());
     for line in output(&mut role)?.lines() {
         for (costs, word) in costs.iter_mut().zip(line.split(' ')) {
@@ -72,8 +98,8 @@ pub(crate) fn compare(options: &Options) -> anyhow::Result<()> {
             spread(middle_half(pairs().map(|(cost, unwatched)| cost / unwatched)), 3),
         ]
     });
-    let headings =
-        ["CPU of both ends, µs / connection", "more than unwatched", "/ unwatched, same round"];
+    let cost = format!("CPU of both ends, µs / {}", work.unit);
+    let headings = [&cost, "more than unwatched", "/ unwatched, same round"];
     print(&title, &headings.map(str::to_owned), &rows.collect::<Vec<_>>());
     Ok(())
 }
@@ -86,9 +112,11 @@ fn middle_half(values: impl Iterator<Item = f64>) -> Vec<f64> {
     values.drain(quarter..values.len() - quarter).collect()
 }
 
-/// Says what a connection costs with each of them, a line for every round. The network namespace is its own.
-pub(crate) fn connect(rounds: usize) -> anyhow::Result<()> {
-    let ends = Ends::new()?;
+/// Says what it costs with each of them, a line for every round. The network namespace is its own.
+pub(crate) fn measure(name: &str, rounds: usize) -> anyhow::Result<()> {
+    let work = [&CONNECTIONS, &PIECES].into_iter().find(|work| work.name == name);
+    let once = work.with_context(|| name.to_owned())?.once;
+    let mut ends = Ends::new()?;
     let mut hooks = Hooks::load()?;
     for round in 0..rounds {
         let mut costs = CONTESTANTS.map(|_| 0.0);
@@ -96,16 +124,16 @@ pub(crate) fn connect(rounds: usize) -> anyhow::Result<()> {
             // Every round begins with another one.
             let number = (turn + round) % CONTESTANTS.len();
             costs[number] = match CONTESTANTS[number].1 {
-                Contestant::Nobody => ends.cost()?,
+                Contestant::Nobody => ends.cost(once)?,
                 Contestant::Hooks => {
                     hooks.attach()?;
-                    let cost = ends.cost();
+                    let cost = ends.cost(once);
                     hooks = Hooks::load()?;
                     cost?
                 }
                 Contestant::Counting => {
                     let reader = Reader::open(Path::new("/proc"))?;
-                    let cost = ends.cost()?;
+                    let cost = ends.cost(once)?;
                     ensure!(reader.without_slot() == Default::default(), "there was no room");
                     cost
                 }
@@ -116,36 +144,56 @@ pub(crate) fn connect(rounds: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-struct Ends(TcpListener);
+struct Ends {
+    listener: TcpListener,
+    /// A connection that lasts.
+    client: TcpStream,
+    server: TcpStream,
+    buffer: Vec<u8>,
+}
 
 impl Ends {
     fn new() -> anyhow::Result<Ends> {
         run(Command::new("ip").args(["link", "set", "lo", "up"]))?;
         std::fs::write(PORT_RANGE, PORTS).context(PORT_RANGE)?;
-        Ok(Ends(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?))
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let client = TcpStream::connect(listener.local_addr()?)?;
+        let (server, _) = listener.accept()?;
+        Ok(Ends { listener, client, server, buffer: vec![0; PIECE] })
     }
 
-    /// Microseconds of CPU time for a connection.
-    fn cost(&self) -> anyhow::Result<f64> {
-        self.connections(WARM)?;
+    /// Microseconds of CPU time that it takes once.
+    fn cost(&mut self, once: fn(&mut Ends) -> io::Result<()>) -> anyhow::Result<f64> {
+        self.count(once, WARM)?;
         let before = cpu()?;
-        let count = self.connections(TURN)?;
+        let count = self.count(once, TURN)?;
         Ok((cpu()? - before) * 1e6 / f64::from(count))
     }
 
-    fn connections(&self, time: Duration) -> io::Result<u32> {
-        let (address, begin, mut count) = (self.0.local_addr()?, Instant::now(), 0);
-        let mut buffer = [0; ANSWER];
+    fn count(&mut self, once: fn(&mut Ends) -> io::Result<()>, time: Duration) -> io::Result<u32> {
+        let (begin, mut count) = (Instant::now(), 0);
         while begin.elapsed() < time {
-            let mut client = TcpStream::connect(address)?;
-            let (mut server, _) = self.0.accept()?;
-            client.write_all(&[b'?'; REQUEST])?;
-            server.read_exact(&mut buffer[..REQUEST])?;
-            server.write_all(&[b'!'; ANSWER])?;
-            drop(server);
-            while client.read(&mut buffer)? > 0 {}
+            once(self)?;
             count += 1;
         }
         Ok(count)
+    }
+
+    /// Connects, sends a request and an answer, and closes.
+    fn connection(&mut self) -> io::Result<()> {
+        let mut client = TcpStream::connect(self.listener.local_addr()?)?;
+        let (mut server, _) = self.listener.accept()?;
+        client.write_all(&[b'?'; REQUEST])?;
+        server.read_exact(&mut self.buffer[..REQUEST])?;
+        server.write_all(&[b'!'; ANSWER])?;
+        drop(server);
+        while client.read(&mut self.buffer)? > 0 {}
+        Ok(())
+    }
+
+    /// Sends a piece.
+    fn piece(&mut self) -> io::Result<()> {
+        self.client.write_all(&self.buffer)?;
+        self.server.read_exact(&mut self.buffer)
     }
 }
