@@ -11,12 +11,11 @@ use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program};
 use crate::scene::directory;
 use crate::talking::{READY, say};
 
-/// Programs at the hooks, until they are dropped.
-pub(crate) struct Hooks(Ebpf);
+/// The programs, compiled.
+pub(crate) struct Hooks(Vec<u8>);
 
 impl Hooks {
-    /// Compiles and loads them.
-    pub(crate) fn load() -> anyhow::Result<Hooks> {
+    pub(crate) fn compile() -> anyhow::Result<Hooks> {
         let object = directory().join("hooks.o");
         let compiler = "clang-14";
         let mut command = Command::new(compiler);
@@ -28,45 +27,41 @@ impl Hooks {
         let source = include_bytes!("hooks.bpf.c");
         io::copy(&mut &source[..], &mut compiling.stdin.take().context("no pipe")?)?;
         ensure!(compiling.wait()?.success(), "{compiler} fails");
-        let mut programs = Ebpf::load(&fs::read(&object)?)?;
-        for (_, program) in programs.programs_mut() {
-            match program {
-                Program::CgroupSkb(program) => program.load()?,
-                Program::CgroupSock(program) => program.load()?,
-                _ => bail!("a program of another type"),
-            }
-        }
-        Ok(Hooks(programs))
+        Ok(Hooks(fs::read(&object)?))
     }
 
-    /// Attaches them to the root of the hierarchy of control groups.
-    pub(crate) fn attach(&mut self) -> anyhow::Result<()> {
+    /// Attaches them to the root of the hierarchy of control groups, until what it returns is dropped.
+    pub(crate) fn attach(&self) -> anyhow::Result<Ebpf> {
         let mounts = fs::read_to_string("/proc/self/mounts")?;
         let mut mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<&str>>());
         let mount = mounts.find(|mount| mount.get(2) == Some(&"cgroup2"));
         let root = mount.as_ref().and_then(|mount| mount.get(1)).context("no cgroup v2")?;
         let (root, mode) = (File::open(root)?, CgroupAttachMode::Single);
-        for (name, program) in self.0.programs_mut() {
+        let mut programs = Ebpf::load(&self.0)?;
+        for (name, program) in programs.programs_mut() {
             let direction = match name {
                 "ingress" => CgroupSkbAttachType::Ingress,
                 _ => CgroupSkbAttachType::Egress,
             };
             match program {
                 Program::CgroupSkb(program) => {
-                    program.attach(&root, direction, mode).map(|_| ())?
+                    program.load()?;
+                    program.attach(&root, direction, mode)?;
                 }
-                Program::CgroupSock(program) => program.attach(&root, mode).map(|_| ())?,
+                Program::CgroupSock(program) => {
+                    program.load()?;
+                    program.attach(&root, mode)?;
+                }
                 _ => bail!("a program of another type"),
             }
         }
-        Ok(())
+        Ok(programs)
     }
 }
 
 /// Has them attached, as if it were a program that watches, until it is killed.
 pub(crate) fn hold() -> anyhow::Result<()> {
-    let mut hooks = Hooks::load()?;
-    hooks.attach()?;
+    let _attached = Hooks::compile()?.attach()?;
     say(READY)?;
     loop {
         std::thread::park();
