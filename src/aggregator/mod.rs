@@ -84,6 +84,11 @@ impl Meter {
         self.watch.drain()
     }
 
+    /// Whether that is to be done although nothing is announced; see [`Watch::needs_glances`].
+    pub fn needs_glances(&self) -> bool {
+        self.watch.needs_glances()
+    }
+
     /// Reads the kernel once.
     ///
     /// # Errors

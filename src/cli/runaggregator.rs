@@ -270,6 +270,10 @@ impl Watching for Program<'_> {
         meters.fold(false, |look, meter| meter.drain() | look)
     }
 
+    fn needs_glances(&self) -> bool {
+        self.aggregator.meters().iter().any(|meter| meter.needs_glances())
+    }
+
     fn look(&mut self) -> anyhow::Result<()> {
         for meter in self.aggregator.meters_mut() {
             let looked = meter.look()?;

@@ -223,6 +223,10 @@ impl Watching for Monitor {
         self.watch.drain()
     }
 
+    fn needs_glances(&self) -> bool {
+        self.watch.needs_glances()
+    }
+
     fn look(&mut self) -> anyhow::Result<()> {
         let looked = self.watch.look(&mut self.ledger)?;
         self.notes.tell(&looked, self.watch.source());

@@ -16,6 +16,10 @@ const LOOK_AT_LEAST: Duration = Duration::from_secs(5);
 /// comes meanwhile.
 const BREATH: Duration = Duration::from_millis(50);
 
+/// How often to see whether it is time to look where nothing announces it: a busy host makes some thousand
+/// sockets meanwhile.
+const GLANCE: Duration = Duration::from_millis(250);
+
 /// How soon after a look another one is taken because something happened.
 const LOOK_AT_MOST: Duration = Duration::from_millis(200);
 
@@ -26,6 +30,9 @@ pub(super) trait Watching {
 
     /// Takes what was announced; whether it is such that it is time to look.
     fn drain(&mut self) -> bool;
+
+    /// Whether that may be so although nothing was announced.
+    fn needs_glances(&self) -> bool;
 
     /// Looks.
     fn look(&mut self) -> anyhow::Result<()>;
@@ -74,7 +81,10 @@ impl Vigil {
             // Between two pauses for breath whatever was announced is taken at once.
             let pausing = Instant::now() < self.listen;
             let events = if pausing { Vec::new() } else { watching.events() };
-            let until = if pausing { look.min(self.listen) } else { look };
+            let mut until = if pausing { look.min(self.listen) } else { look };
+            if watching.needs_glances() && !self.called {
+                until = until.min(Instant::now() + GLANCE);
+            }
             match signals.wait(until, &events).context("waiting failed")? {
                 Woken::Stop => return Ok(Due::Stop),
                 Woken::Reload => return Ok(Due::Reload),
@@ -83,7 +93,7 @@ impl Vigil {
                     self.called |= watching.drain();
                     self.listen = Instant::now() + BREATH;
                 }
-                Woken::Time if until < look => {}
+                Woken::Time if until < look => self.called |= watching.drain(),
                 Woken::Time => {
                     self.looked = Instant::now();
                     self.called = false;

@@ -10,10 +10,10 @@
 //! packet that the device or the kernel cuts into segments later counts once, with one header.
 
 mod cgroup;
+mod gone;
 mod mapping;
 mod slots;
 
-use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
 use std::fs::File;
@@ -27,11 +27,11 @@ use std::time::Duration;
 use aya::maps::Map;
 use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
-use foldhash::fast::RandomState;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
+use gone::Gone;
 use mapping::Mapping;
 use slots::{Bucket, FREE, LEAVING, Slot, Totals, WAYS};
 pub use slots::{Bytes, Origin, Passing};
@@ -46,11 +46,12 @@ pub const SLOTS: std::ops::RangeInclusive<u32> = 1 << 17..=1 << 20;
 /// With how little it is content where memory is short.
 const FEWEST_SLOTS: u32 = 1 << 12;
 
+/// Which part of the slots is given to sockets between two readings at the most, if it is for the reader:
+/// those that were taken back are free only after the next one.
+const FILLING: u64 = 4;
+
 /// How long it takes until maps that were given up are freed.
 const FREED: Duration = Duration::from_millis(50);
-
-/// For how many sockets that have lost their slots it is remembered at least what was known of them.
-const GONE: usize = 1 << 14;
 
 /// What would allow it.
 const MEND_PERMISSION: &str = "run it as root (CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN)";
@@ -133,14 +134,14 @@ pub struct Reader {
     slots: Mapping<Slot>,
     buckets: Mapping<Bucket>,
     totals: Mapping<Totals>,
-    /// Slots that were taken from their sockets since the last reading, and whose they were. A packet that
-    /// was being counted at that moment is counted by now.
-    leaving: Vec<(u32, u64)>,
+    /// What was read in slots that were taken from their sockets since the last reading. A packet that was
+    /// being counted at that moment is counted by now.
+    leaving: Vec<Counted>,
     /// Slots that were read for the last time.
     left: Vec<u32>,
-    /// What was known of sockets that have lost their slots and may need another one: the kernel keeps no
-    /// more of it than whose listening socket accepted it. The later ones, and those before.
-    gone: [HashMap<u64, Origin, RandomState>; 2],
+    gone: Gone,
+    /// How many slots had been given to sockets at the last reading.
+    claimed: u64,
     netns: u64,
     /// Its programs are attached for as long as it is there.
     _programs: Ebpf,
@@ -225,7 +226,8 @@ impl Reader {
             totals: mapping(&programs, "shared", 1).map_err(mapped)?,
             leaving: Vec::new(),
             left: Vec::new(),
-            gone: Default::default(),
+            gone: Gone::default(),
+            claimed: 0,
             netns: 0,
             _programs: programs,
         };
@@ -287,22 +289,36 @@ impl Reader {
         self.buckets.get(slot % buckets)?.cookies.get(slot / buckets)
     }
 
-    /// Hands on the bytes of every socket, and whether these are its last in this slot: the
-    /// [origin](Reader::origin) of that one is known until [`Reader::give_back`].
-    pub fn read(&mut self, mut each: impl FnMut(Counted, bool)) {
+    /// Hands on the bytes of every socket. Those that are its last in this slot come with what was read there
+    /// before: where that is more, the [origin](Reader::origin) is known until [`Reader::give_back`].
+    pub fn read(&mut self, mut each: impl FnMut(Counted, Option<Bytes>)) {
         self.give_back();
-        for (slot, cookie) in std::mem::take(&mut self.leaving) {
-            if let Some(left) = self.slot(slot) {
-                each(Counted { slot, cookie, bytes: left.bytes() }, true);
+        self.claimed = self.claimed_now();
+        for before in std::mem::take(&mut self.leaving) {
+            let Some(slot) = self.slot(before.slot) else { continue };
+            let last = Counted { bytes: slot.bytes(), ..before };
+            if last == before {
+                self.free(last.slot);
+            } else {
+                self.left.push(last.slot);
             }
-            self.left.push(slot);
+            each(last, Some(before.bytes));
         }
         for (slot, cookie) in self.cookies() {
             // One that is being filled at this moment comes with the next reading.
             if let Some(counted) = self.slot(slot).filter(|counted| counted.is_filled()) {
-                each(Counted { slot, cookie, bytes: counted.bytes() }, false);
+                each(Counted { slot, cookie, bytes: counted.bytes() }, None);
             }
         }
+    }
+
+    fn claimed_now(&self) -> u64 {
+        self.totals.first().map_or(0, Totals::claimed)
+    }
+
+    /// Whether so many sockets have got slots since the last reading that it is time for the next one.
+    pub fn is_filling(&self) -> bool {
+        self.claimed_now() - self.claimed > self.capacity() as u64 / FILLING
     }
 
     /// What is known of a socket that was read, beside its bytes.
@@ -312,37 +328,34 @@ impl Reader {
         if now.maker.is_some() && !now.accepted {
             return Some(now);
         }
-        let before = self.gone.iter().find_map(|gone| gone.get(&of.cookie));
-        Some(before.map_or(now, |before| now.after(before)))
+        Some(self.gone.get(of.cookie).map_or(now, |before| now.after(before)))
     }
 
     /// Takes a slot from the socket that was read in it, which gets another one if it needs it: then its
     /// `origin` is still known. What was counted until then comes with the next reading.
     pub fn take_back(&mut self, from: &Counted, origin: &Origin) {
-        let Counted { slot, cookie, .. } = *from;
-        let Some(owner) = self.owner(slot) else { return };
-        if owner.compare_exchange(cookie, LEAVING, Relaxed, Relaxed).is_err() {
-            return;
-        }
-        self.leaving.push((slot, cookie));
-        if !origin.ended {
-            let [later, before] = &mut self.gone;
-            if later.len() >= GONE {
-                std::mem::swap(later, before);
-                later.clear();
+        let Some(owner) = self.owner(from.slot) else { return };
+        if owner.compare_exchange(from.cookie, LEAVING, Relaxed, Relaxed).is_ok() {
+            self.leaving.push(*from);
+            if !origin.ended {
+                self.gone.insert(from.cookie, origin);
             }
-            later.insert(cookie, *origin);
+        }
+    }
+
+    /// Lets the kernel give a slot to another socket.
+    fn free(&self, slot: u32) {
+        if let (Some(left), Some(owner)) = (self.slot(slot), self.owner(slot)) {
+            left.clear();
+            // Only now may it be written to.
+            owner.store(FREE, Release);
         }
     }
 
     /// Lets other sockets have the slots that were read for the last time. The next reading does so, too.
     pub fn give_back(&mut self) {
         for slot in std::mem::take(&mut self.left) {
-            if let (Some(left), Some(owner)) = (self.slot(slot), self.owner(slot)) {
-                left.clear();
-                // Only now may it be written to.
-                owner.store(FREE, Release);
-            }
+            self.free(slot);
         }
     }
 

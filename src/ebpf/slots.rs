@@ -56,6 +56,7 @@ struct Receiver {
     maker_name: [AtomicU64; 2],
     closer_name: [AtomicU64; 2],
     has_received: AtomicU32,
+    end: AtomicU32,
 }
 
 const _: () = assert!(size_of::<Slot>() == 128 && size_of::<Bucket>() == 64);
@@ -73,6 +74,7 @@ pub(super) struct Totals {
     sent: [AtomicU64; 2],
     received: [AtomicU64; 2],
     without: AtomicU64,
+    claimed: AtomicU64,
 }
 
 /// Bytes by where they went.
@@ -145,7 +147,8 @@ pub struct Origin {
     pub listener: u64,
     /// Whether no descriptor refers to it any more.
     pub released: bool,
-    /// Whether it will send and receive nothing more.
+    /// Whether it will send and receive nothing more: it was closed before it was released, or the packet
+    /// that has told the other side of its end was acknowledged.
     pub ended: bool,
     /// Whether it accepts connections. What it has counted of one goes over to that one's own socket
     /// when there is one.
@@ -189,7 +192,7 @@ impl Slot {
             word.store(0, Relaxed);
         }
         let words = [&sender.maker, &sender.closer, &sender.protocol, &sender.begun];
-        for word in words.into_iter().chain([&receiver.has_received]) {
+        for word in words.into_iter().chain([&receiver.has_received, &receiver.end]) {
             word.store(0, Relaxed);
         }
         sender.local_port.store(0, Relaxed);
@@ -234,5 +237,10 @@ impl Totals {
     /// The bytes of sockets for which there was no slot.
     pub(super) fn without_slot(&self) -> Bytes {
         Bytes::read(&self.sent, &self.received)
+    }
+
+    /// How many slots were given to sockets so far.
+    pub(super) fn claimed(&self) -> u64 {
+        self.claimed.load(Relaxed)
     }
 }

@@ -4,6 +4,8 @@
 //! somebody else holds it: it was accepted, inherited or handed on. Who holds a socket is seen in `/proc`
 //! while it is open; of one that was closed before anybody looked, the process that closed it is known.
 
+mod memory;
+
 use std::collections::HashSet;
 
 use foldhash::fast::RandomState;
@@ -13,16 +15,39 @@ use crate::ebpf::{Bytes, Counted, Origin};
 use crate::processes::{Ownership, ProcessId};
 use crate::sockets::Inode;
 use crate::traffic::Traffic;
+use memory::Memory;
 
-/// For how many observations a socket without traffic keeps its slot: one that is open, one that is
-/// closed (the kernel may still send what is left), and one of which nothing more comes. It gets
-/// another slot if it needs it; one that accepts connections keeps its own.
+/// For how many observations a socket without traffic keeps its slot where there is room for others: one
+/// that is open, one that is closed (the kernel may still send what is left), and one of which nothing more
+/// comes. It gets another slot if it needs it; one that accepts connections keeps its own.
 const IDLE: u32 = 600;
 const IDLE_CLOSED: u32 = 30;
 const IDLE_ENDED: u32 = 2;
 
 /// For how many observations the holder of a socket is looked for although it has no traffic.
 const YOUNG: u32 = 3;
+
+/// How much room there is for sockets other than those that have a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// Whoever is silent can keep his slot for a while.
+    Ample,
+    /// Whoever was let go of does without it.
+    Short,
+    /// And whoever is silent.
+    Scarce,
+}
+
+impl Room {
+    /// With so many slots `taken` of `capacity`.
+    pub const fn beside(taken: usize, capacity: usize) -> Room {
+        match capacity / 8 {
+            eighth if taken > eighth * 4 => Room::Scarce,
+            eighth if taken > eighth => Room::Short,
+            _ => Room::Ample,
+        }
+    }
+}
 
 /// What there is to know of the processes at a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,43 +90,10 @@ pub fn whose(
     })
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Known {
-    cookie: u64,
-    /// What was accounted.
-    last: Bytes,
-    /// What was counted at the observation before.
-    before: Bytes,
-    remembered: Remembered,
-    /// To whom its last bytes were accounted.
-    owner: Option<ProcessId>,
-    /// Why what has come so far is nobody's, and how much that is.
-    waiting: Option<(Reason, Bytes)>,
-    /// The first observation that showed bytes.
-    begun: u32,
-    idle: u32,
-}
-
-impl Known {
-    fn new(cookie: u64, begun: u32) -> Known {
-        Known {
-            cookie,
-            last: Bytes::default(),
-            before: Bytes::default(),
-            remembered: Remembered::default(),
-            owner: None,
-            waiting: None,
-            begun,
-            idle: 0,
-        }
-    }
-}
-
 /// Remembers of every socket what it takes to subtract, and who held it.
 #[derive(Debug)]
 pub struct SocketAttribution {
-    /// By their slots.
-    known: Vec<Option<Known>>,
+    memory: Memory,
     observation: u32,
     /// The bytes of sockets without a slot.
     without: Bytes,
@@ -128,11 +120,28 @@ pub struct Remembered {
     pub held: Option<ProcessId>,
 }
 
+/// Who knows of processes, and keeps accounts.
+pub trait Judge {
+    /// What is known of a socket, if anything is. Asked only where bytes are new, or still have no process.
+    fn origin(&self, of: &Counted) -> Option<Origin>;
+
+    /// Whose it is; `None` if it is not to be accounted.
+    fn whose(
+        &mut self,
+        counted: &Counted,
+        origin: &Origin,
+        remembered: &Remembered,
+    ) -> Option<Verdict>;
+
+    /// Accounts a share of a socket's new bytes.
+    fn take(&mut self, origin: &Origin, share: Share);
+}
+
 impl SocketAttribution {
     /// Nothing was observed yet.
     pub fn new() -> SocketAttribution {
         SocketAttribution {
-            known: Vec::new(),
+            memory: Memory::default(),
             observation: 0,
             without: Bytes::default(),
             referenced: HashSet::default(),
@@ -148,44 +157,82 @@ impl SocketAttribution {
 
     /// Whether it takes a list of all sockets to say whose this one is.
     pub fn is_new(&self, counted: &Counted) -> bool {
-        let known = self.known.get(counted.slot as usize).and_then(Option::as_ref);
         counted.has_bytes()
-            && known.filter(|known| known.cookie == counted.cookie).is_none_or(|known| {
+            && self.memory.get(counted).is_none_or(|known| {
                 known.remembered.inode.is_none() && self.observation - known.begun < YOUNG
             })
     }
 
-    /// Takes the bytes of one socket and hands the shares of those that are new to `each`. `origin` and
-    /// `whose` are asked only where there are any, or some still have no process; `None` says that the
-    /// socket is not to be accounted. Returns for how many observations it had no traffic.
+    /// Takes the bytes of one socket. Returns its origin if it can do without its slot, seeing the `room` for
+    /// others.
     pub fn socket(
         &mut self,
         counted: &Counted,
-        last: bool,
-        origin: impl FnOnce() -> Option<Origin>,
-        whose: impl FnOnce(&Origin, &Remembered) -> Option<Verdict>,
-        mut each: impl FnMut(Share),
-    ) -> u32 {
-        let first = self.observation == 1;
-        let place = counted.slot as usize;
-        if self.known.len() <= place {
-            self.known.resize(place + 1, None);
+        room: Room,
+        judge: &mut impl Judge,
+    ) -> Option<Origin> {
+        // Most of those that come and go between two observations need not be remembered.
+        if room != Room::Ample && self.memory.get(counted).is_none() {
+            let origin = judge.origin(counted)?;
+            if origin.released && !origin.listening {
+                self.in_passing(counted, counted.bytes, &origin, judge);
+                return Some(origin);
+            }
         }
-        let Some(entry) = self.known.get_mut(place) else { return 0 };
-        let known = match entry {
-            Some(known) if known.cookie == counted.cookie => known,
-            _ => entry.insert(Known::new(counted.cookie, self.observation)),
-        };
+        let idle = self.remembered(counted, false, judge);
+        if !may_be_done(idle, room) {
+            return None;
+        }
+        judge.origin(counted).filter(|origin| is_done(idle, origin, room))
+    }
+
+    /// Takes the bytes that were the last in this slot, of which so many were taken `before`.
+    pub fn last(&mut self, counted: &Counted, before: Bytes, judge: &mut impl Judge) {
+        if self.memory.get(counted).is_some() {
+            self.remembered(counted, true, judge);
+            self.memory.forget(counted);
+        } else if let Some(origin) = judge.origin(counted) {
+            self.in_passing(counted, counted.bytes - before, &origin, judge);
+        }
+    }
+
+    /// Nothing was counted since the slot was taken back.
+    pub fn forget(&mut self, counted: &Counted) {
+        self.memory.forget(counted);
+    }
+
+    /// Takes new bytes of a socket of which nothing is remembered.
+    fn in_passing(
+        &mut self,
+        counted: &Counted,
+        new: Bytes,
+        origin: &Origin,
+        judge: &mut impl Judge,
+    ) {
+        if new == Bytes::default() {
+            return;
+        }
+        if let Some(Verdict { to, .. }) = judge.whose(counted, origin, &Remembered::default()) {
+            self.referenced.extend(to);
+            share_out(to, None, new, self.recent(new), |share| judge.take(origin, share));
+        }
+    }
+
+    /// Takes the bytes of a socket that is remembered from now on; returns for how many observations it had
+    /// no traffic.
+    fn remembered(&mut self, counted: &Counted, last: bool, judge: &mut impl Judge) -> u32 {
+        let known = self.memory.remember(counted, self.observation);
         if !counted.has_bytes() {
             known.begun = self.observation + 1;
         }
         known.idle = if counted.bytes == known.before { known.idle + 1 } else { 0 };
+        let idle = known.idle;
         let settled = known.waiting.is_none() && known.before == known.last;
-        if known.idle > 0 && settled {
+        if idle > 0 && settled {
             self.referenced.extend(known.owner);
-            return known.idle;
+            return idle;
         }
-        let Some(origin) = origin() else { return known.idle };
+        let Some(origin) = judge.origin(counted) else { return idle };
         // What a listening socket has counted of a connection goes over to that one's own socket: only
         // what stays is its own.
         let listening = origin.listening && !last;
@@ -195,10 +242,11 @@ impl SocketAttribution {
         known.last = known.last + new;
         if new == Bytes::default() && known.waiting.is_none() {
             self.referenced.extend(known.owner);
-            return known.idle;
+            return idle;
         }
-        let Some(Verdict { to, held, inode }) = whose(&origin, &known.remembered) else {
-            return known.idle;
+        let Some(Verdict { to, held, inode }) = judge.whose(counted, &origin, &known.remembered)
+        else {
+            return idle;
         };
         known.remembered.inode = inode.or(known.remembered.inode);
         if held {
@@ -210,14 +258,6 @@ impl SocketAttribution {
             (Ok(_), Some((reason, waiting))) => (Some(reason), new + waiting),
             _ => (None, new),
         };
-        let recent = if first { Bytes::default() } else { new };
-        for (traffic, recent, local) in
-            [(moved.remote, recent.remote, false), (moved.local, recent.local, true)]
-        {
-            if !traffic.is_zero() {
-                each(Share { to, traffic, recent, from, local });
-            }
-        }
         known.waiting = match (to, known.waiting) {
             (Err(reason), Some((before, waiting))) if reason == before => {
                 Some((reason, waiting + new))
@@ -226,37 +266,12 @@ impl SocketAttribution {
             (Err(reason), _) => Some((reason, new)),
             (Ok(_), _) => None,
         };
-        known.idle
+        share_out(to, from, moved, self.recent(new), |share| judge.take(&origin, share));
+        idle
     }
 
-    /// Whether a socket that has had no traffic for so many observations may have been so for long
-    /// enough: then its [origin](SocketAttribution::is_done) is worth a look.
-    pub const fn may_be_done(idle: u32, crowded: bool) -> bool {
-        crowded || idle == IDLE_ENDED || idle >= IDLE_CLOSED && idle.is_multiple_of(IDLE_CLOSED)
-    }
-
-    /// Whether a socket that has had no traffic for so many observations does without its slot; where
-    /// it is `crowded`, with others waiting for one, that is soon, and at once where it was let go of.
-    pub const fn is_done(idle: u32, origin: &Origin, crowded: bool) -> bool {
-        // What it has counted of connections goes over to them from where it was counted.
-        if origin.listening && !origin.released {
-            return false;
-        }
-        let patience = match (origin.released, origin.ended) {
-            (true, _) if crowded => 0,
-            (_, true) => IDLE_ENDED,
-            _ if crowded => IDLE_ENDED,
-            (true, false) => IDLE_CLOSED,
-            (false, false) => IDLE,
-        };
-        idle >= patience
-    }
-
-    /// Forgets a socket: these were its last bytes in this slot.
-    pub fn forget(&mut self, slot: u32) {
-        if let Some(known) = self.known.get_mut(slot as usize) {
-            *known = None;
-        }
+    fn recent(&self, new: Bytes) -> Bytes {
+        if self.observation == 1 { Bytes::default() } else { new }
     }
 
     /// Takes the bytes of the sockets for which there was no room.
@@ -276,6 +291,48 @@ impl SocketAttribution {
     pub fn referenced(&self) -> &HashSet<ProcessId, RandomState> {
         &self.referenced
     }
+}
+
+fn share_out(
+    to: Result<ProcessId, Reason>,
+    from: Option<Reason>,
+    moved: Bytes,
+    recent: Bytes,
+    mut each: impl FnMut(Share),
+) {
+    for (traffic, recent, local) in
+        [(moved.remote, recent.remote, false), (moved.local, recent.local, true)]
+    {
+        if !traffic.is_zero() {
+            each(Share { to, traffic, recent, from, local });
+        }
+    }
+}
+
+/// Whether a socket that has had no traffic for so many observations may have been so for long enough: then
+/// its origin is worth a look.
+const fn may_be_done(idle: u32, room: Room) -> bool {
+    match room {
+        Room::Ample => {
+            idle == IDLE_ENDED || idle >= IDLE_CLOSED && idle.is_multiple_of(IDLE_CLOSED)
+        }
+        Room::Short | Room::Scarce => true,
+    }
+}
+
+/// Whether such a socket does without its slot.
+const fn is_done(idle: u32, origin: &Origin, room: Room) -> bool {
+    // What it has counted of connections goes over to them from where it was counted.
+    if origin.listening && !origin.released {
+        return false;
+    }
+    let patience = match (room, origin.released, origin.ended) {
+        (Room::Short | Room::Scarce, true, _) => 0,
+        (_, _, true) | (Room::Scarce, ..) => IDLE_ENDED,
+        (_, true, false) => IDLE_CLOSED,
+        (_, false, false) => IDLE,
+    };
+    idle >= patience
 }
 
 impl Default for SocketAttribution {

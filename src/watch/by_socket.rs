@@ -1,42 +1,30 @@
 //! What a look accounts where the kernel counts socket by socket.
 
+mod court;
+mod listing;
 mod makers;
 mod passing;
 
-use std::cell::OnceCell;
-use std::collections::HashSet;
 use std::path::Path;
+use std::time::Instant;
 
 use super::{Looked, Map, Source, Watch, WatchError, no_proc};
 use crate::conntrack;
-use crate::ebpf::{self, Origin};
-use crate::flow::Protocol;
+use crate::ebpf;
 use crate::ledger::Ledger;
-use crate::monitor::{Evidence, Reason, SocketAttribution, Verdict, whose};
+use crate::monitor::{Room, SocketAttribution};
 use crate::netns::NetnsChoice;
-use crate::processes::{LabelBy, Ownership, ProcessId};
+use crate::processes::{LabelBy, ProcessId};
 use crate::sockets::Inode;
 use crate::traffic::Traffic;
 
+use court::Court;
+use listing::Listing;
 use makers::Makers;
 use passing::Passing;
 
-/// At every how many looks all sockets are listed although none seems to be new.
-const LIST_ROUND: u32 = 16;
-
 /// For how many looks it is remembered of whom a process was a copy.
 const COPIES: u32 = 8;
-
-/// For how many sockets with traffic it is asked at every look who holds them, each of which takes a
-/// link to be read; beyond that they are asked for in turn, each at every eighth look.
-const CONFIRMED: u32 = 4096;
-const CONFIRM_ROUND: u32 = 8;
-
-/// A clock tick of the kernel's, in nanoseconds (`USER_HZ`).
-const TICK: u64 = 10_000_000;
-
-/// Later than any process has started.
-const NOW: u64 = u64::MAX / TICK;
 
 /// Counters of sockets, and whose they were.
 #[derive(Debug)]
@@ -52,6 +40,7 @@ pub(super) struct BySocket {
     /// All sockets by their cookies, as they were listed last and before that: one that has ended since is
     /// in the earlier list alone.
     listed: [Map<u64, Option<Inode>>; 2],
+    listing: Listing,
     /// The process that had a number last, of those that the witness has seen.
     numbers: Map<u32, ProcessId>,
     /// Of whom a process is a copy, and the look at which that was told.
@@ -73,6 +62,7 @@ impl BySocket {
             passing: None,
             pings: Traffic::ZERO,
             listed: Default::default(),
+            listing: Listing::default(),
             numbers: Map::default(),
             copies: Map::default(),
             labels: Vec::new(),
@@ -88,11 +78,15 @@ impl BySocket {
         self.passing = Passing::open(self.choice, proc);
     }
 
+    /// Whether so much has come since the last look that it is time for the next one.
+    pub(super) fn is_filling(&self) -> bool {
+        self.reader.is_filling()
+    }
+
     /// Whether the holder of a socket is to be found that was not listed yet.
-    fn has_new(&self, counted: &[(ebpf::Counted, bool)]) -> bool {
-        counted.iter().any(|(socket, last)| {
-            !last
-                && self.attribution.is_new(socket)
+    fn has_new(&self, counted: &[ebpf::Counted]) -> bool {
+        counted.iter().any(|socket| {
+            self.attribution.is_new(socket)
                 && self.reader.origin(socket).is_some_and(|origin| {
                     let elsewhere = ![0, self.reader.netns()].contains(&origin.netns);
                     !(origin.released || elsewhere && self.choice == NetnsChoice::Own)
@@ -139,29 +133,36 @@ impl Watch {
             looked = self.look_back(by_socket, ledger)?;
         }
         self.open_places();
-        let mut counted = Vec::new();
-        by_socket.reader.read(|socket, last| counted.push((socket, last)));
-
-        by_socket.attribution.begin();
-        if by_socket.has_new(&counted) || self.looks % LIST_ROUND == 1 {
+        let BySocket { reader, attribution, .. } = &mut *by_socket;
+        let (mut counted, mut last) = (Vec::new(), Vec::new());
+        reader.read(|socket, before| match before {
+            None => counted.push(socket),
+            Some(before) if before == socket.bytes => attribution.forget(&socket),
+            Some(before) => last.push((socket, before)),
+        });
+        attribution.begin();
+        let has_new = by_socket.has_new(&counted);
+        if by_socket.listing.is_due(has_new, Instant::now()) {
+            let before = listing::cpu();
             self.list_sockets(&mut looked)?;
-            let [listed, before] = &mut by_socket.listed;
-            std::mem::swap(listed, before);
+            let [listed, before_that] = &mut by_socket.listed;
+            std::mem::swap(listed, before_that);
             listed.clear();
             for readers in &self.places {
                 // Those out of the text of `/proc/net` have no cookie.
                 let sockets = readers.table.iter().filter(|socket| socket.cookie != 0);
                 listed.extend(sockets.map(|socket| (socket.cookie, socket.inode)));
             }
+            by_socket.listing.took(listing::cpu().saturating_sub(before));
         }
         let inodes = self.places.iter().flat_map(|readers| readers.table.inodes());
         let processes = self.owners.look(inodes).map_err(|errno| no_proc(&self.proc, errno))?;
         looked.denied = processes.denied;
         looked.failed = processes.failed;
         self.hear_of_processes(by_socket, &mut looked);
-        let has_bytes = |(socket, _): &&(ebpf::Counted, bool)| socket.has_bytes();
-        looked.flows += counted.iter().filter(has_bytes).count() as u64;
-        self.account(by_socket, counted, ledger);
+        let with_bytes = counted.iter().filter(|socket| socket.has_bytes()).count();
+        looked.flows += (with_bytes + last.len()) as u64;
+        self.account(by_socket, &counted, &last, ledger);
         by_socket.reader.give_back();
         let reader = &by_socket.reader;
         let overflow = reader.without_slot() != ebpf::Bytes::default();
@@ -196,86 +197,32 @@ impl Watch {
         by_socket.numbers.retain(|_, id| witnessed.contains_key(id));
     }
 
-    /// Accounts the new bytes of every socket, and takes back the slots of those that are done.
+    /// Accounts the new bytes of every socket, and takes back the slots of those that are done. `last` are
+    /// the bytes of sockets that have lost theirs, with what was accounted before.
     fn account(
         &mut self,
         by_socket: &mut BySocket,
-        counted: Vec<(ebpf::Counted, bool)>,
+        counted: &[ebpf::Counted],
+        last: &[(ebpf::Counted, ebpf::Bytes)],
         ledger: &mut Ledger,
     ) {
         let Watch { owners, witnessed, own, pipes, looks, .. } = self;
         let BySocket { reader, attribution, choice, listed, numbers, copies, pings, .. } =
             by_socket;
-        let mut makers = Makers { owners, witnessed, numbers, copies, looks: *looks };
-        // Whoever is silent can get a slot again: others need one now.
-        let crowded = counted.len() > reader.capacity() / 2;
-        let mut confirmed = 0;
-        let (only, netns) = (*choice == NetnsChoice::Own, reader.netns());
-        for (socket, last) in counted {
-            let (mut shares, mut of_pipe, mut of_pings) = (Vec::new(), false, false);
-            let origin = OnceCell::new();
-            let origin = || *origin.get_or_init(|| reader.origin(&socket));
-            let idle = attribution.socket(
-                &socket,
-                last,
-                origin,
-                |origin, remembered| {
-                    let find = |cookie| listed.iter().find_map(|listed| listed.get(&cookie));
-                    let known = find(socket.cookie);
-                    // One of before the start is this namespace's if it is or was listed here.
-                    let was_listed = || {
-                        remembered.inode.is_some()
-                            || known.is_some()
-                            || find(origin.listener).is_some()
-                    };
-                    if only && origin.netns != netns && !(origin.netns == 0 && was_listed()) {
-                        return None;
-                    }
-                    of_pipe = is_of_pipe(origin, pipes);
-                    of_pings = origin.protocol.is_icmp();
-                    let inode = remembered.inode.or(known.copied().flatten());
-                    let is_turn = (makers.looks + socket.slot).is_multiple_of(CONFIRM_ROUND);
-                    let holder = match (remembered.held, inode.filter(|_| !origin.released)) {
-                        (Some(held), _) if confirmed >= CONFIRMED && !is_turn => {
-                            Some(Ownership::Process(held))
-                        }
-                        (_, Some(inode)) => {
-                            confirmed += 1;
-                            Some(makers.owners.owner(inode))
-                        }
-                        (_, None) => None,
-                    };
-                    let maker = origin.maker.map(|maker| makers.find(&maker, origin.made / TICK));
-                    let closer = origin.closer.map(|closer| makers.find(&closer, NOW));
-                    let evidence = Evidence { holder, maker, closer };
-                    let to = whose(origin, &evidence, remembered.held);
-                    let held = matches!(holder, Some(Ownership::Process(_)));
-                    Some(Verdict { to, held, inode })
-                },
-                |share| shares.push(share),
-            );
-            for mut share in shares {
-                if of_pings && share.to == Err(Reason::Kernel) {
-                    *pings += share.traffic;
-                }
-                if of_pipe && own.is_some_and(|own| share.to == Ok(own)) {
-                    share.to = Err(Reason::OwnPipe);
-                }
-                makers.credit(ledger, &share);
-            }
-            if last {
-                attribution.forget(socket.slot);
-            } else if SocketAttribution::may_be_done(idle, crowded)
-                && let Some(origin) = origin()
-                && SocketAttribution::is_done(idle, &origin, crowded)
-            {
-                reader.take_back(&socket, &origin);
+        let room = Room::beside(counted.len(), reader.capacity());
+        let only = (*choice == NetnsChoice::Own).then(|| reader.netns());
+        let makers = Makers { owners, witnessed, numbers, copies, looks: *looks };
+        let mut court =
+            Court { reader, makers, listed, only, own: *own, pipes, ledger, pings, confirmed: 0 };
+        for (socket, before) in last {
+            attribution.last(socket, *before, &mut court);
+        }
+        for socket in counted {
+            if let Some(origin) = attribution.socket(socket, room, &mut court) {
+                court.reader.take_back(socket, &origin);
             }
         }
+        let Court { reader, mut makers, ledger, .. } = court;
         attribution.without_slot(reader.without_slot(), |share| makers.credit(ledger, &share));
     }
-}
-
-fn is_of_pipe(origin: &Origin, ports: &HashSet<u16>) -> bool {
-    origin.protocol == Protocol::TCP && origin.ports.iter().any(|port| ports.contains(port))
 }

@@ -1,6 +1,7 @@
 //! What is special to the source that counts in the kernel: that nothing of it stays behind, that several
 //! get along, and what it says where it can't be had.
 
+mod ends;
 mod reader;
 
 use std::collections::HashSet;

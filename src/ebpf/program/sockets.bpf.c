@@ -34,8 +34,11 @@ static long (*const bpf_skb_load_bytes)(void *skb, __u32 offset, void *to, __u32
 
 #define AF_INET 2
 #define IPPROTO_TCP 6
+#define TCP_ESTABLISHED 1
 #define TCP_CLOSE 7
 #define TCP_LISTEN 10
+#define TCP_SEQUENCE 4
+#define TCP_FIN 1
 #define LOOPBACK_IFINDEX 1
 
 #define INLINE static __attribute__((always_inline))
@@ -55,6 +58,7 @@ static long (*const bpf_skb_load_bytes)(void *skb, __u32 offset, void *to, __u32
 #define ENDED 4u    // and it will send and receive nothing more
 #define LISTENING 8u // it accepts connections
 #define FILLED 16u // what stands beside the bytes is written
+#define FINISHED 32u // it was released, and has sent all that it had to send
 
 // What left or will leave the host, and what stays on its loopback device.
 enum { REMOTE, LOCAL, PLACES };
@@ -80,9 +84,11 @@ struct slot {
 	char maker_name[NAME];
 	char closer_name[NAME];
 	__u32 has_received; // a packet was seen that it received
+	__u32 end; // TCP's sequence number behind the last packet that it will send, once it is FINISHED
 };
 
-// Whose slots are: cookies, 0 where a slot is free. One line of the cache.
+// Whose slots are: cookies, 0 where a slot is free, and all ones where user space has taken it back and not
+// cleared it yet. One line of the cache.
 #define WAYS 8
 struct bucket {
 	__u64 cookies[WAYS] OWN_LINE;
@@ -98,11 +104,12 @@ struct listener {
 	char maker_name[NAME];
 };
 
-// Bytes of sockets for which there was no slot. User space reads this.
+// What is counted of all sockets together. User space reads this.
 struct shared {
-	__u64 sent[PLACES];
+	__u64 sent[PLACES]; // bytes of sockets for which there was no slot
 	__u64 received[PLACES];
 	__u64 without; // packets without a slot
+	__u64 claimed; // slots that were given to sockets so far
 };
 
 struct claiming {
@@ -233,7 +240,8 @@ INLINE struct slot *claim_slot(__u64 cookie, int *own)
 	struct claiming *all = bpf_map_lookup_elem(&claiming, &zero);
 	struct bucket *first = bpf_map_lookup_elem(&buckets, &first_at);
 	struct bucket *second = bpf_map_lookup_elem(&buckets, &second_at);
-	if (!all || !first || !second)
+	struct shared *counts = bpf_map_lookup_elem(&shared, &zero);
+	if (!all || !first || !second || !counts)
 		return 0;
 	__u32 at = first_at;
 	*own = 0;
@@ -259,6 +267,7 @@ INLINE struct slot *claim_slot(__u64 cookie, int *own)
 			*own = 1;
 		}
 	}
+	*(volatile __u64 *)&counts->claimed += *own;
 	bpf_spin_unlock(&all->lock);
 	if (way < 0)
 		return 0;
@@ -435,6 +444,41 @@ INLINE void listen(struct slot *slot, __u64 cookie, struct bpf_sock *sk)
 	slot->flags |= LISTENING;
 }
 
+// The part of a TCP header that tells how far the connection is.
+struct tcp_part {
+	__u32 sequence;
+	__u32 acknowledged;
+	__u8 length; // of the header: its upper four bits, in words
+	__u8 flags;
+	__u16 window;
+};
+
+// A connection whose socket was released is over when the packet is acknowledged that has told so: what
+// is left is the kernel's waiting, or an answer to the other side's last packet, at once. Its packets
+// come one after the other, so that nobody else writes these flags any more. One whose TCP header is behind
+// IPv6 extension headers is not seen to be over.
+INLINE void see_it_end(struct slot *slot, struct __sk_buff *skb, int out)
+{
+	__u32 flags = *(volatile __u32 *)&slot->flags;
+	struct tcp_part part;
+	__u8 first;
+	if (!(flags & RELEASED) || flags & ENDED || (!out && !(flags & FINISHED)))
+		return;
+	if (bpf_skb_load_bytes(skb, 0, &first, sizeof(first)))
+		return;
+	__u32 header = first >> 4 == 4 ? (first & 15) * 4 : 40;
+	if (bpf_skb_load_bytes(skb, header + TCP_SEQUENCE, &part, sizeof(part)))
+		return;
+	if (out && part.flags & TCP_FIN) {
+		__u32 payload = skb->len - header - (part.length >> 4) * 4;
+		slot->end = __builtin_bswap32(part.sequence) + payload + 1;
+		BARRIER();
+		*(volatile __u32 *)&slot->flags = flags | FINISHED;
+	}
+	if (!out && (__s32)(__builtin_bswap32(part.acknowledged) - slot->end) >= 0)
+		*(volatile __u32 *)&slot->flags = flags | ENDED;
+}
+
 INLINE void count(struct __sk_buff *skb, int out)
 {
 	struct bpf_sock *sk = skb->sk;
@@ -471,14 +515,19 @@ INLINE void count(struct __sk_buff *skb, int out)
 		}
 		__sync_fetch_and_add(&slot->received[local], bytes);
 	}
-	if (sk->state == TCP_LISTEN && slot->protocol == IPPROTO_TCP) {
-		if (!(slot->flags & LISTENING)) {
-			struct bpf_sock *full = bpf_sk_fullsock(sk);
-			if (full)
-				listen(slot, cookie, full);
-		}
-		note_handshake(skb, cookie, (__u32)bytes, out, local);
+	__u32 state = sk->state;
+	if (state == TCP_ESTABLISHED || slot->protocol != IPPROTO_TCP)
+		return;
+	if (state != TCP_LISTEN) {
+		see_it_end(slot, skb, out);
+		return;
 	}
+	if (!(slot->flags & LISTENING)) {
+		struct bpf_sock *full = bpf_sk_fullsock(sk);
+		if (full)
+			listen(slot, cookie, full);
+	}
+	note_handshake(skb, cookie, (__u32)bytes, out, local);
 }
 
 SEC("cgroup_skb/ingress")

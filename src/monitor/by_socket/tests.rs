@@ -30,6 +30,34 @@ fn counted(slot: u32, cookie: u64, bytes: Bytes) -> Counted {
     Counted { slot, cookie, bytes }
 }
 
+/// One who has decided, and keeps the shares.
+struct Decided {
+    origin: Origin,
+    verdict: Option<Verdict>,
+    shares: Vec<Share>,
+}
+
+impl Decided {
+    fn on(origin: Origin, to: Result<ProcessId, Reason>) -> Decided {
+        let verdict = Some(Verdict { to, held: false, inode: None });
+        Decided { origin, verdict, shares: Vec::new() }
+    }
+}
+
+impl Judge for Decided {
+    fn origin(&self, _: &Counted) -> Option<Origin> {
+        Some(self.origin)
+    }
+
+    fn whose(&mut self, _: &Counted, _: &Origin, _: &Remembered) -> Option<Verdict> {
+        self.verdict
+    }
+
+    fn take(&mut self, _: &Origin, share: Share) {
+        self.shares.push(share);
+    }
+}
+
 /// One observation of one socket, whose it is as decided.
 fn observe(
     attribution: &mut SocketAttribution,
@@ -38,10 +66,9 @@ fn observe(
     to: Result<ProcessId, Reason>,
 ) -> Vec<Share> {
     attribution.begin();
-    let mut shares = Vec::new();
-    let verdict = Verdict { to, held: false, inode: None };
-    attribution.socket(&counted, false, || Some(origin), |_, _| Some(verdict), |s| shares.push(s));
-    shares
+    let mut decided = Decided::on(origin, to);
+    attribution.socket(&counted, Room::Ample, &mut decided);
+    decided.shares
 }
 
 #[test]
@@ -137,9 +164,14 @@ fn a_listening_socket_keeps_of_a_handshake_only_what_stays() {
 #[test]
 fn what_is_not_to_be_accounted_is_not() {
     let mut attribution = SocketAttribution::new();
+    let mut nobody = Decided { verdict: None, ..Decided::on(MADE, Ok(MAKER)) };
     attribution.begin();
     let socket = counted(0, 7, remote(100, 10));
-    attribution.socket(&socket, false, || Some(MADE), |_, _| None, |share| panic!("{share:?}"));
+    assert_eq!(attribution.socket(&socket, Room::Ample, &mut nobody), None);
+    nobody.origin.released = true;
+    assert_eq!(attribution.socket(&socket, Room::Short, &mut nobody), Some(nobody.origin));
+    attribution.last(&counted(0, 7, remote(200, 10)), socket.bytes, &mut nobody);
+    assert_eq!(nobody.shares, []);
 }
 
 #[test]
@@ -147,14 +179,73 @@ fn a_socket_that_is_done_does_without_its_slot() {
     let closed = Origin { released: true, ..MADE };
     let ended = Origin { ended: true, ..closed };
     for (origin, patience) in [(ended, IDLE_ENDED), (closed, IDLE_CLOSED), (MADE, IDLE)] {
-        assert!(!SocketAttribution::is_done(patience - 1, &origin, false));
-        assert!(SocketAttribution::is_done(patience, &origin, false));
-        assert!(SocketAttribution::may_be_done(patience, false));
-        assert!(SocketAttribution::is_done(IDLE_ENDED, &origin, true));
-        assert!(SocketAttribution::may_be_done(IDLE_ENDED + 1, true));
-        assert_eq!(SocketAttribution::is_done(0, &origin, true), origin.released);
+        assert!(!is_done(patience - 1, &origin, Room::Ample));
+        assert!(is_done(patience, &origin, Room::Ample));
+        assert!(may_be_done(patience, Room::Ample));
+        assert_eq!(is_done(0, &origin, Room::Short), origin.released);
+        assert!(!is_done(IDLE_CLOSED, &MADE, Room::Short));
+        assert!(is_done(IDLE_ENDED, &origin, Room::Scarce));
+        assert_eq!(is_done(0, &origin, Room::Scarce), origin.released);
     }
-    assert!(SocketAttribution::may_be_done(0, true) && !SocketAttribution::may_be_done(0, false));
+    assert!(may_be_done(0, Room::Short) && may_be_done(0, Room::Scarce));
+    assert!(!may_be_done(0, Room::Ample));
+    let listening = Origin { listening: true, ..MADE };
+    assert!(!is_done(IDLE, &listening, Room::Scarce));
+    assert!(is_done(IDLE, &Origin { released: true, ..listening }, Room::Scarce));
+}
+
+#[test]
+fn room_is_short_when_an_eighth_is_taken_and_scarce_when_half_is() {
+    let rooms = [16_384, 16_385, 65_536, 65_537].map(|taken| Room::beside(taken, 131_072));
+    assert_eq!(rooms, [Room::Ample, Room::Short, Room::Short, Room::Scarce]);
+}
+
+/// Most sockets of a busy server are seen once, closed already, and once more when their slots are free.
+#[test]
+fn a_socket_that_has_come_and_gone_needs_not_be_remembered() {
+    let mut attribution = SocketAttribution::new();
+    attribution.begin();
+    let mut taken = Decided::on(Origin { released: true, ..MADE }, Ok(MAKER));
+    let [first, more] = [counted(3, 7, remote(100, 10)), counted(3, 7, remote(152, 62))];
+    assert!(attribution.socket(&first, Room::Short, &mut taken).is_some());
+    assert!(attribution.memory.get(&first).is_none());
+    assert!(attribution.referenced().contains(&MAKER));
+    attribution.begin();
+    attribution.last(&more, first.bytes, &mut taken);
+    let totals: Vec<Traffic> = taken.shares.iter().map(|share| share.traffic).collect();
+    assert_eq!(totals, [Traffic::new(100, 10), Traffic::new(52, 52)]);
+    // The first observation's are no rate, and what came later is.
+    let rates: Vec<Traffic> = taken.shares.iter().map(|share| share.recent).collect();
+    assert_eq!(rates, [Traffic::ZERO, Traffic::new(52, 52)]);
+}
+
+#[test]
+fn what_is_remembered_of_a_socket_goes_with_its_slot() {
+    let mut attribution = SocketAttribution::new();
+    let slots = 0..100u32;
+    for slot in slots.clone() {
+        let socket = counted(slot, 1000 + u64::from(slot), remote(100, 10));
+        observe(&mut attribution, socket, MADE, Ok(MAKER));
+    }
+    for slot in slots.clone() {
+        let socket = counted(slot, 1000 + u64::from(slot), remote(100, 15));
+        if slot % 2 == 0 {
+            attribution.forget(&socket);
+        } else {
+            // Of one that is remembered it is known what was accounted.
+            let mut taken = Decided::on(MADE, Ok(MAKER));
+            attribution.last(&socket, Bytes::default(), &mut taken);
+            assert_eq!(taken.shares[0].traffic, Traffic::new(0, 5));
+        }
+        // Another socket's slot.
+        attribution.forget(&counted(slot, 1, Bytes::default()));
+    }
+    // The same sockets again, in other slots: nothing is left of before.
+    for slot in slots {
+        let socket = counted(slot + 50, 1000 + u64::from(slot), remote(1, 1));
+        let shares = observe(&mut attribution, socket, MADE, Ok(MAKER));
+        assert_eq!(shares[0].traffic, Traffic::new(1, 1));
+    }
 }
 
 proptest! {

@@ -40,26 +40,26 @@ fn when_there_is_no_room_for_a_socket_its_bytes_are_counted_together() {
 #[test]
 fn a_slot_can_be_taken_back_at_any_time() {
     let Some(_net) = Net::new() else { return };
-    let mut reader = Reader::with_room(Path::new("/proc"), 1 << 12).unwrap();
+    let mut reader = Reader::open(Path::new("/proc")).unwrap();
     let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
     let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let (own, mut total) = (std::process::id(), 0);
+    let (cookie, mut total) = (sockopt::socket_cookie(&sender).unwrap(), 0);
     for round in 1..=200u64 {
         sender.send_to(&[0; 500], receiver.local_addr().unwrap()).unwrap();
-        let mut mine = Vec::new();
-        reader.read(|counted, last| mine.push((counted, last)));
-        mine.retain(|(counted, _)| {
-            let origin = reader.origin(counted).unwrap();
-            let port = sender.local_addr().unwrap().port();
-            origin.maker.is_some_and(|maker| maker.pid == own) && origin.ports[0] == port
-        });
-        for (counted, last) in mine {
-            if last {
-                total += counted.bytes.local.sent;
-            } else {
-                reader.take_back(&counted, &reader.origin(&counted).unwrap());
+        let mut mine = None;
+        reader.read(|counted, before| {
+            if counted.cookie == cookie {
+                match before {
+                    None => mine = Some(counted),
+                    Some(_) => total += counted.bytes.local.sent,
+                }
             }
-        }
+        });
+        let mine = mine.unwrap();
+        let origin = reader.origin(&mine).unwrap();
+        assert_eq!(origin.maker.map(|maker| maker.pid), Some(std::process::id()));
+        assert_eq!(origin.ports[0], sender.local_addr().unwrap().port());
+        reader.take_back(&mine, &origin);
         // What was taken back before this round has been read for the last time by now.
         assert_eq!(total, (round - 1) * 528);
     }
@@ -117,7 +117,7 @@ impl Connection {
 #[test]
 fn an_accepted_socket_has_its_handshake_and_its_listening_socket() {
     let Some(net) = Net::new() else { return };
-    let mut reader = Reader::with_room(Path::new("/proc"), 1 << 12).unwrap();
+    let mut reader = Reader::open(Path::new("/proc")).unwrap();
     let mut connection = Connection::inside(&net.watched, 9010, 9011);
     connection.exchange();
     let [listener, client, server] = connection.counted(&mut reader);
@@ -135,7 +135,7 @@ fn an_accepted_socket_has_its_handshake_and_its_listening_socket() {
 #[test]
 fn connections_of_the_same_addresses_in_two_namespaces_are_not_mixed_up() {
     let Some(net) = Net::new() else { return };
-    let mut reader = Reader::with_room(Path::new("/proc"), 1 << 12).unwrap();
+    let mut reader = Reader::open(Path::new("/proc")).unwrap();
     let mut both = [&net.watched, &net.peer].map(|inside| Connection::inside(inside, 9000, 9001));
     for connection in &mut both {
         connection.exchange();

@@ -1,0 +1,37 @@
+//! What was known of sockets that have lost their slots and may need another one.
+
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
+
+use super::slots::Origin;
+
+/// For how many sockets it is remembered at the least.
+const FEWEST: usize = 1 << 14;
+
+/// The kernel keeps no more of them than whose listening socket has accepted them.
+#[derive(Debug, Default)]
+pub(super) struct Gone {
+    later: HashMap<u64, Origin, RandomState>,
+    before: HashMap<u64, Origin, RandomState>,
+    /// The highest cookie of them. Most new sockets have higher ones, and need not be looked for.
+    highest: u64,
+}
+
+impl Gone {
+    pub(super) fn insert(&mut self, cookie: u64, origin: &Origin) {
+        if self.later.len() >= FEWEST {
+            std::mem::swap(&mut self.later, &mut self.before);
+            self.later.clear();
+        }
+        self.highest = self.highest.max(cookie);
+        self.later.insert(cookie, *origin);
+    }
+
+    pub(super) fn get(&self, cookie: u64) -> Option<&Origin> {
+        if cookie > self.highest {
+            return None;
+        }
+        self.later.get(&cookie).or_else(|| self.before.get(&cookie))
+    }
+}
