@@ -57,15 +57,14 @@ struct Receiver {
     closer_name: [AtomicU64; 2],
     has_received: AtomicU32,
     end: AtomicU32,
+    listening: AtomicU32,
 }
 
 const _: () = assert!(size_of::<Slot>() == 128 && size_of::<Bucket>() == 64);
 
-const ACCEPTED: u32 = 1;
+const FILLED: u32 = 1;
 const RELEASED: u32 = 2;
-const ENDED: u32 = 4;
-const LISTENING: u32 = 8;
-const FILLED: u32 = 16;
+const ENDED: u32 = 8;
 
 /// `struct shared`: what is counted of all sockets together.
 #[derive(Debug, Default)]
@@ -192,7 +191,8 @@ impl Slot {
             word.store(0, Relaxed);
         }
         let words = [&sender.maker, &sender.closer, &sender.protocol, &sender.begun];
-        for word in words.into_iter().chain([&receiver.has_received, &receiver.end]) {
+        let more = [&receiver.has_received, &receiver.end, &receiver.listening];
+        for word in words.into_iter().chain(more) {
             word.store(0, Relaxed);
         }
         sender.local_port.store(0, Relaxed);
@@ -214,15 +214,18 @@ impl Slot {
         };
         let Slot { sender, receiver } = self;
         let flags = sender.flags.load(Acquire);
+        // After the maker, which is written later.
+        let maker = passing(&sender.maker, &receiver.maker_name);
+        let listener = sender.listener.load(Relaxed);
         Origin {
-            maker: passing(&sender.maker, &receiver.maker_name),
+            maker,
             made: sender.made.load(Relaxed),
             closer: passing(&sender.closer, &receiver.closer_name),
-            accepted: flags & ACCEPTED != 0,
-            listener: sender.listener.load(Relaxed),
+            accepted: listener != 0,
+            listener,
             released: flags & RELEASED != 0,
             ended: flags & ENDED != 0,
-            listening: flags & LISTENING != 0,
+            listening: receiver.listening.load(Relaxed) != 0,
             netns: sender.netns.load(Relaxed),
             ports: [
                 sender.local_port.load(Relaxed),

@@ -155,10 +155,11 @@ impl SocketAttribution {
         self.referenced.clear();
     }
 
-    /// Whether it takes a list of all sockets to say whose this one is.
-    pub fn is_new(&self, counted: &Counted) -> bool {
+    /// Whether it takes a list of all sockets to say whose this one is. Where there is little `room` most of
+    /// those that are seen for the first time are gone in a moment, and need none.
+    pub fn is_new(&self, counted: &Counted, room: Room) -> bool {
         counted.has_bytes()
-            && self.memory.get(counted).is_none_or(|known| {
+            && self.memory.get(counted).map_or(room == Room::Ample, |known| {
                 known.remembered.inode.is_none() && self.observation - known.begun < YOUNG
             })
     }

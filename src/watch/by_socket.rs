@@ -84,9 +84,9 @@ impl BySocket {
     }
 
     /// Whether the holder of a socket is to be found that was not listed yet.
-    fn has_new(&self, counted: &[ebpf::Counted]) -> bool {
+    fn has_new(&self, counted: &[ebpf::Counted], room: Room) -> bool {
         counted.iter().any(|socket| {
-            self.attribution.is_new(socket)
+            self.attribution.is_new(socket, room)
                 && self.reader.origin(socket).is_some_and(|origin| {
                     let elsewhere = ![0, self.reader.netns()].contains(&origin.netns);
                     !(origin.released || elsewhere && self.choice == NetnsChoice::Own)
@@ -141,7 +141,8 @@ impl Watch {
             Some(before) => last.push((socket, before)),
         });
         attribution.begin();
-        let has_new = by_socket.has_new(&counted);
+        let room = Room::beside(counted.len(), by_socket.reader.capacity());
+        let has_new = by_socket.has_new(&counted, room);
         if by_socket.listing.is_due(has_new, Instant::now()) {
             let before = listing::cpu();
             self.list_sockets(&mut looked)?;

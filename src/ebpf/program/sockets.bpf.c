@@ -27,18 +27,23 @@ static __u64 (*const bpf_ktime_get_boot_ns)(void) = (void *)BPF_FUNC_ktime_get_b
 static long (*const bpf_spin_lock)(struct bpf_spin_lock *lock) = (void *)BPF_FUNC_spin_lock;
 static long (*const bpf_spin_unlock)(struct bpf_spin_lock *lock) = (void *)BPF_FUNC_spin_unlock;
 static struct bpf_sock *(*const bpf_sk_fullsock)(struct bpf_sock *sk) = (void *)BPF_FUNC_sk_fullsock;
-static void *(*const bpf_sk_storage_get)(void *map, void *sk, void *value, __u64 flags) =
-	(void *)BPF_FUNC_sk_storage_get;
+static struct bpf_tcp_sock *(*const bpf_tcp_sock)(struct bpf_sock *sk) = (void *)BPF_FUNC_tcp_sock;
 static long (*const bpf_skb_load_bytes)(void *skb, __u32 offset, void *to, __u32 length) =
 	(void *)BPF_FUNC_skb_load_bytes;
 
 #define AF_INET 2
 #define IPPROTO_TCP 6
-#define TCP_ESTABLISHED 1
+// What a connection is in (`include/net/tcp_states.h`).
+#define TCP_FIN_WAIT1 4
+#define TCP_FIN_WAIT2 5
 #define TCP_CLOSE 7
+#define TCP_LAST_ACK 9
 #define TCP_LISTEN 10
-#define TCP_SEQUENCE 4
-#define TCP_FIN 1
+#define TCP_CLOSING 11
+#define ENDING (1u << TCP_FIN_WAIT1 | 1u << TCP_FIN_WAIT2 | 1u << TCP_LAST_ACK | 1u << TCP_CLOSING)
+
+#define FIN 1
+#define SYN 2
 #define LOOPBACK_IFINDEX 1
 
 #define INLINE static __attribute__((always_inline))
@@ -53,12 +58,10 @@ static long (*const bpf_skb_load_bytes)(void *skb, __u32 offset, void *to, __u32
 #define NAME 16
 
 // A slot's flags.
-#define ACCEPTED 1u // inherited from a listening socket
+#define FILLED 1u // what is known from the beginning is written
 #define RELEASED 2u // no descriptor refers to it any more
-#define ENDED 4u    // and it will send and receive nothing more
-#define LISTENING 8u // it accepts connections
-#define FILLED 16u // what stands beside the bytes is written
-#define FINISHED 32u // it was released, and has sent all that it had to send
+#define FINISHED 4u // and it has sent all that it had to send
+#define ENDED 8u // and it will send and receive nothing more
 
 // What left or will leave the host, and what stays on its loopback device.
 enum { REMOTE, LOCAL, PLACES };
@@ -72,7 +75,7 @@ struct slot {
 	__u64 sent[PLACES] OWN_LINE;
 	__u64 made; // when the socket was made, or its listening socket: nanoseconds since boot
 	__u64 netns; // the cookie of its network namespace; 0 for a socket older than this program
-	__u64 listener; // the cookie of the socket at which it was accepted
+	__u64 listener; // the cookie of the socket at which it was accepted; 0 for none
 	__u32 maker; // the process that made it; 0 for a socket older than this program
 	__u32 closer; // the process that let go of it last
 	__u32 flags;
@@ -85,6 +88,7 @@ struct slot {
 	char closer_name[NAME];
 	__u32 has_received; // a packet was seen that it received
 	__u32 end; // TCP's sequence number behind the last packet that it will send, once it is FINISHED
+	__u32 listening; // it accepts connections
 };
 
 // Whose slots are: cookies, 0 where a slot is free, and all ones where user space has taken it back and not
@@ -92,16 +96,6 @@ struct slot {
 #define WAYS 8
 struct bucket {
 	__u64 cookies[WAYS] OWN_LINE;
-};
-
-// What a listening socket carries with it, and what the sockets that it accepts get from it.
-struct listener {
-	__u64 cookie;
-	__u64 made;
-	__u64 netns;
-	__u32 maker;
-	__u32 unused;
-	char maker_name[NAME];
 };
 
 // What is counted of all sockets together. User space reads this.
@@ -116,19 +110,16 @@ struct claiming {
 	struct bpf_spin_lock lock;
 };
 
-// A connection that its listening socket has to answer for until it is a socket of its own.
-struct handshake {
-	__u64 tag; // of the listening socket's cookie and the connection's addresses; 0: none
-	__u32 sent;
-	__u32 received; // and ON_LOOPBACK
+// Connections that their listening sockets have to answer for until they are sockets of their own. One line
+// of the cache.
+#define HANDSHAKE_WAYS 3
+struct handshakes {
+	__u64 listener[HANDSHAKE_WAYS] OWN_LINE; // cookies
+	__u32 tag[HANDSHAKE_WAYS]; // of the addresses and a sequence number; 0: none
+	__u32 sent[HANDSHAKE_WAYS];
+	__u32 received[HANDSHAKE_WAYS]; // and ON_LOOPBACK
 };
 #define ON_LOOPBACK (1u << 31)
-
-// One line of the cache.
-#define HANDSHAKE_WAYS 4
-struct handshakes {
-	struct handshake ways[HANDSHAKE_WAYS] OWN_LINE;
-};
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -162,20 +153,13 @@ struct {
 } claiming SEC(".maps");
 
 // Where one is forgotten before its connection is accepted, its bytes stay the listening socket's.
-#define HANDSHAKE_SETS 4096
+#define HANDSHAKE_SETS 8192
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, HANDSHAKE_SETS);
 	__type(key, __u32);
 	__type(value, struct handshakes);
 } handshakes SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
-	__type(key, int);
-	__type(value, struct listener);
-} listeners SEC(".maps");
 
 // How many buckets there are: a power of two. Slots are in the order of their ways.
 const volatile __u32 bucket_count = 128;
@@ -280,172 +264,9 @@ INLINE void copy_name(char *to, const char *from)
 	((__u64 *)to)[1] = ((const __u64 *)from)[1];
 }
 
-INLINE __u64 mix(__u64 tag, __u64 with)
-{
-	tag = (tag ^ with) * 0x9e3779b97f4a7c15ull;
-	return tag ^ tag >> 32;
-}
-
-INLINE struct handshakes *handshakes_at(__u64 tag)
-{
-	__u32 at = (__u32)(tag >> 40) & (HANDSHAKE_SETS - 1);
-	return bpf_map_lookup_elem(&handshakes, &at);
-}
-
-#define IF_TAGGED(way)                 \
-	if (set->ways[way].tag == tag) \
-		return &set->ways[way];
-
-INLINE struct handshake *handshake_of(struct handshakes *set, __u64 tag)
-{
-	IF_TAGGED(0) IF_TAGGED(1) IF_TAGGED(2) IF_TAGGED(3)
-	return 0;
-}
-
-// Remembers a packet of a handshake. One whose TCP header is behind IPv6 extension headers is left out.
-INLINE void note_handshake(struct __sk_buff *skb, __u64 listener, __u32 bytes, int out, int local)
-{
-	// An IPv4 header and a TCP header are so long, and an IPv6 header.
-	__u32 header[10], ports;
-	if (bpf_skb_load_bytes(skb, 0, header, sizeof(header)))
-		return;
-	__u8 first = *(__u8 *)header;
-	__u64 tag = mix(seed, listener);
-	if (first >> 4 == 4) {
-		tag = mix(mix(tag, header[out ? 3 : 4]), header[out ? 4 : 3]);
-		if (bpf_skb_load_bytes(skb, (first & 15) * 4, &ports, sizeof(ports)))
-			return;
-	} else {
-		if (((__u8 *)header)[6] != IPPROTO_TCP || bpf_skb_load_bytes(skb, 40, &ports, sizeof(ports)))
-			return;
-		for (int word = 2; word < 6; word++)
-			tag = mix(mix(tag, header[out ? word : word + 4]), header[out ? word + 4 : word]);
-	}
-	// As they stand in the packet: that of this host first.
-	tag = mix(tag, out ? ports : ports << 16 | ports >> 16);
-	struct handshakes *set = handshakes_at(tag);
-	if (!set)
-		return;
-	struct handshake *known = handshake_of(set, tag);
-	if (!known) {
-		known = handshake_of(set, 0);
-		if (!known)
-			known = &set->ways[tag & (HANDSHAKE_WAYS - 1)];
-		known->sent = 0;
-		known->received = local ? ON_LOOPBACK : 0;
-		known->tag = tag;
-	}
-	__sync_fetch_and_add(out ? &known->sent : &known->received, bytes);
-}
-
-// Gives a new connection's slot what its listening socket has answered for.
-INLINE void take_over(struct slot *slot, __u64 listener, struct bpf_sock *sk)
-{
-	__u64 tag = mix(seed, listener);
-	if (sk->family == AF_INET) {
-		tag = mix(mix(tag, sk->src_ip4), sk->dst_ip4);
-		APART(4);
-	} else {
-		__u32 mapped = __builtin_bswap32(0xffff);
-		// The packets of an IPv4-mapped address are those of IPv4.
-		if (!sk->src_ip6[0] && !sk->src_ip6[1] && sk->src_ip6[2] == mapped) {
-			tag = mix(mix(tag, sk->src_ip6[3]), sk->dst_ip6[3]);
-			APART(64);
-		} else {
-			tag = mix(mix(tag, sk->src_ip6[0]), sk->dst_ip6[0]);
-			tag = mix(mix(tag, sk->src_ip6[1]), sk->dst_ip6[1]);
-			tag = mix(mix(tag, sk->src_ip6[2]), sk->dst_ip6[2]);
-			tag = mix(mix(tag, sk->src_ip6[3]), sk->dst_ip6[3]);
-			APART(6);
-		}
-	}
-	__u32 local_port = __builtin_bswap16((__u16)sk->src_port), remote_port = (__u16)sk->dst_port;
-	tag = mix(tag, remote_port << 16 | local_port);
-	struct handshakes *set = handshakes_at(tag);
-	if (!set)
-		return;
-	struct handshake *known = handshake_of(set, tag);
-	if (!known)
-		return;
-	__u64 sent = known->sent, received = known->received & ~ON_LOOPBACK;
-	int local = !!(known->received & ON_LOOPBACK);
-	known->tag = 0;
-	struct slot *from = find_slot(listener);
-	// It may have another slot by now.
-	if (!from || from->sent[local] < sent || from->received[local] < received)
-		return;
-	__sync_fetch_and_add(&from->sent[local], -sent);
-	__sync_fetch_and_add(&from->received[local], -received);
-	__sync_fetch_and_add(&slot->sent[local], sent);
-	__sync_fetch_and_add(&slot->received[local], received);
-}
-
-// A slot for a socket of which nothing is known here but what its listening socket has left it, if it was
-// accepted. User space may know more: whose the slots were that it took back.
-INLINE struct slot *begin(struct bpf_sock *sk, __u32 protocol, __u64 cookie)
-{
-	int own = 0;
-	struct slot *slot = claim_slot(cookie, &own);
-	if (!slot || !own)
-		return slot;
-	__u32 flags = FILLED;
-	struct listener *left = bpf_sk_storage_get(&listeners, sk, 0, 0);
-	if (left) {
-		__u64 listener = left->cookie;
-		slot->made = left->made;
-		slot->netns = left->netns;
-		slot->maker = left->maker;
-		copy_name(slot->maker_name, left->maker_name);
-		if (listener != cookie) {
-			flags |= ACCEPTED;
-			slot->listener = listener;
-		}
-	}
-	slot->protocol = protocol;
-	BARRIER();
-	*(volatile __u32 *)&slot->flags = flags;
-	return slot;
-}
-
-// The first packet since it has this slot: now it has its ports, or never.
-INLINE void first_packet(struct slot *slot, struct bpf_sock *sk)
-{
-	__u32 zero = 0, flags = *(volatile __u32 *)&slot->flags;
-	struct claiming *all = bpf_map_lookup_elem(&claiming, &zero);
-	// Where another processor is filling it, there will be a next packet.
-	if (!all || !(flags & FILLED))
-		return;
-	bpf_spin_lock(&all->lock);
-	int first = !slot->begun;
-	slot->begun = 1;
-	bpf_spin_unlock(&all->lock);
-	if (!first || !(sk = bpf_sk_fullsock(sk)))
-		return;
-	slot->local_port = (__u16)sk->src_port;
-	slot->remote_port = (__u16)sk->dst_port;
-	if (flags & ACCEPTED)
-		take_over(slot, slot->listener, sk);
-}
-
-// A socket is found to accept connections: they are to know who made it.
-INLINE void listen(struct slot *slot, __u64 cookie, struct bpf_sock *sk)
-{
-	struct listener *listener = bpf_sk_storage_get(&listeners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!listener)
-		return;
-	// Of one that has got another slot it is known.
-	if (!listener->cookie) {
-		listener->made = slot->made;
-		listener->netns = slot->netns;
-		listener->maker = slot->maker;
-		copy_name(listener->maker_name, slot->maker_name);
-		listener->cookie = cookie;
-	}
-	slot->flags |= LISTENING;
-}
-
-// The part of a TCP header that tells how far the connection is.
-struct tcp_part {
+// What of a packet's TCP header is of use.
+struct tcp {
+	__u16 ports[2]; // from and to
 	__u32 sequence;
 	__u32 acknowledged;
 	__u8 length; // of the header: its upper four bits, in words
@@ -453,29 +274,222 @@ struct tcp_part {
 	__u16 window;
 };
 
+#define IPV4_WORDS 5
+#define IPV6_WORDS 10
+
+// An IP header, and the TCP header behind it.
+struct headers {
+	__u32 ip[IPV6_WORDS]; // an IPv4 header and a TCP header are as long as an IPv6 header
+	struct tcp tcp;
+	__u32 before; // bytes of the IP header
+	int is_ipv4;
+};
+
+// Whether it has them: not if the TCP header is behind IPv6 extension headers.
+INLINE int load_headers(struct __sk_buff *skb, struct headers *to)
+{
+	if (bpf_skb_load_bytes(skb, 0, to->ip, sizeof(to->ip)))
+		return 0;
+	__u8 first = *(__u8 *)to->ip;
+	to->is_ipv4 = first >> 4 == 4;
+	to->before = to->is_ipv4 ? (first & 15) * 4 : sizeof(to->ip);
+	if (to->before == IPV4_WORDS * 4) {
+		to->tcp = *(struct tcp *)&to->ip[IPV4_WORDS];
+		return 1;
+	}
+	if (!to->is_ipv4 && ((__u8 *)to->ip)[6] != IPPROTO_TCP)
+		return 0;
+	return !bpf_skb_load_bytes(skb, to->before, &to->tcp, sizeof(to->tcp));
+}
+
+INLINE __u64 mix(__u64 tag, __u64 with)
+{
+	tag = (tag ^ with) * 0x9e3779b97f4a7c15ull;
+	return tag ^ tag >> 32;
+}
+
+INLINE struct handshakes *handshakes_of(__u64 addresses)
+{
+	__u32 at = (__u32)(addresses >> 40) & (HANDSHAKE_SETS - 1);
+	return bpf_map_lookup_elem(&handshakes, &at);
+}
+
+// Connections of the same addresses in different network namespaces are told apart by the sequence number
+// with which either side begins: the kernel takes it from a clock of 64 nanoseconds.
+#define BY_CLIENT 1
+#define BY_SERVER 2
+INLINE __u32 tag_of(__u64 addresses, __u32 begin, __u32 whose)
+{
+	return (__u32)mix(addresses, (__u64)whose << 32 | begin) | 1;
+}
+
+#define IF_TAGGED(way)                                        \
+	if (*(volatile __u32 *)&set->tag[way] == tag) \
+		return way;
+
+INLINE int handshake_way(struct handshakes *set, __u32 tag)
+{
+	IF_TAGGED(0) IF_TAGGED(1) IF_TAGGED(2)
+	return -1;
+}
+
+// Remembers a packet of a handshake.
+INLINE void note_handshake(struct __sk_buff *skb, __u64 listener, __u32 bytes, int out, int local)
+{
+	struct headers all;
+	if (!load_headers(skb, &all))
+		return;
+	struct tcp tcp = all.tcp;
+	__u64 addresses = seed;
+	// The address and the port of this host first.
+	if (all.is_ipv4) {
+		addresses = mix(mix(addresses, all.ip[out ? 3 : 4]), all.ip[out ? 4 : 3]);
+	} else {
+		for (int word = 2; word < 6; word++)
+			addresses = mix(mix(addresses, all.ip[out ? word : word + 4]),
+					all.ip[out ? word + 4 : word]);
+	}
+	addresses = mix(addresses, (__u32)tcp.ports[out] << 16 | tcp.ports[!out]);
+	struct handshakes *set = handshakes_of(addresses);
+	if (!set)
+		return;
+	__u32 sequence = __builtin_bswap32(tcp.sequence);
+	__u32 acknowledged = __builtin_bswap32(tcp.acknowledged);
+	// The server's number isn't known before it answers. Then it takes the place of the client's, which the
+	// connection's own socket doesn't know any more when it has received something.
+	int asks = !out && tcp.flags & SYN;
+	__u32 tag = asks ? tag_of(addresses, sequence, BY_CLIENT)
+			 : tag_of(addresses, out ? sequence : acknowledged - 1, BY_SERVER);
+	int way = handshake_way(set, tag);
+	if (way < 0 && out)
+		way = handshake_way(set, tag_of(addresses, acknowledged - 1, BY_CLIENT));
+	if (way < 0) {
+		way = handshake_way(set, 0);
+		if (way < 0)
+			way = (tag >> 1 & 0xff) * HANDSHAKE_WAYS >> 8;
+		set->listener[way] = listener;
+		set->sent[way] = 0;
+		set->received[way] = local ? ON_LOOPBACK : 0;
+	}
+	set->tag[way] = tag;
+	if (out)
+		set->sent[way] += bytes;
+	else
+		set->received[way] += bytes;
+}
+
+// Gives a new connection's slot what its listening socket knows, and what that has answered for.
+INLINE void take_over(struct slot *slot, struct bpf_sock *sk)
+{
+	struct bpf_tcp_sock *tcp = bpf_tcp_sock(sk);
+	if (!tcp)
+		return;
+	__u64 addresses = seed;
+	if (sk->family == AF_INET) {
+		addresses = mix(mix(addresses, sk->src_ip4), sk->dst_ip4);
+		APART(4);
+	} else {
+		__u32 mapped = __builtin_bswap32(0xffff);
+		// The packets of an IPv4-mapped address are those of IPv4.
+		if (!sk->src_ip6[0] && !sk->src_ip6[1] && sk->src_ip6[2] == mapped) {
+			addresses = mix(mix(addresses, sk->src_ip6[3]), sk->dst_ip6[3]);
+			APART(64);
+		} else {
+			addresses = mix(mix(addresses, sk->src_ip6[0]), sk->dst_ip6[0]);
+			addresses = mix(mix(addresses, sk->src_ip6[1]), sk->dst_ip6[1]);
+			addresses = mix(mix(addresses, sk->src_ip6[2]), sk->dst_ip6[2]);
+			addresses = mix(mix(addresses, sk->src_ip6[3]), sk->dst_ip6[3]);
+			APART(6);
+		}
+	}
+	__u32 local_port = __builtin_bswap16((__u16)sk->src_port), remote_port = (__u16)sk->dst_port;
+	addresses = mix(addresses, remote_port << 16 | local_port);
+	struct handshakes *set = handshakes_of(addresses);
+	if (!set)
+		return;
+	// It has sent nothing since its handshake.
+	int way = handshake_way(set, tag_of(addresses, tcp->snd_una - 1, BY_SERVER));
+	if (way < 0)
+		return;
+	__u64 listener = set->listener[way];
+	__u64 sent = set->sent[way], received = set->received[way] & ~ON_LOOPBACK;
+	int local = !!(set->received[way] & ON_LOOPBACK);
+	set->tag[way] = 0;
+	// First, so that nobody takes it for one that was made by who has made that one.
+	*(volatile __u64 *)&slot->listener = listener;
+	BARRIER();
+	struct slot *from = find_slot(listener);
+	if (!from)
+		return;
+	slot->made = from->made;
+	slot->netns = from->netns;
+	copy_name(slot->maker_name, from->maker_name);
+	slot->maker = from->maker;
+	// It may have another slot by now.
+	if (from->sent[local] < sent || from->received[local] < received)
+		return;
+	__sync_fetch_and_add(&from->sent[local], -sent);
+	__sync_fetch_and_add(&from->received[local], -received);
+	__sync_fetch_and_add(&slot->sent[local], sent);
+	__sync_fetch_and_add(&slot->received[local], received);
+}
+
+// A slot for a socket of which nothing is known here. User space may know more: whose the slots were that it
+// took back.
+INLINE struct slot *begin(struct bpf_sock *sk, __u64 cookie)
+{
+	int own = 0;
+	struct slot *slot = claim_slot(cookie, &own);
+	if (slot && own) {
+		slot->protocol = sk->protocol;
+		BARRIER();
+		*(volatile __u32 *)&slot->flags = FILLED;
+	}
+	return slot;
+}
+
+// The first packet since it has this slot: now it has its ports, or never.
+INLINE void first_packet(struct slot *slot, struct bpf_sock *sk)
+{
+	__u32 zero = 0, flags = *(volatile __u32 *)&slot->flags;
+	// Where another processor is filling it, there will be a next packet.
+	if (!(flags & FILLED) || !(sk = bpf_sk_fullsock(sk)))
+		return;
+	slot->local_port = (__u16)sk->src_port;
+	slot->remote_port = (__u16)sk->dst_port;
+	if (slot->maker || slot->protocol != IPPROTO_TCP || sk->state == TCP_LISTEN) {
+		slot->begun = 1;
+		return;
+	}
+	struct claiming *all = bpf_map_lookup_elem(&claiming, &zero);
+	if (!all)
+		return;
+	bpf_spin_lock(&all->lock);
+	int first = !slot->begun;
+	slot->begun = 1;
+	bpf_spin_unlock(&all->lock);
+	if (first)
+		take_over(slot, sk);
+}
+
 // A connection whose socket was released is over when the packet is acknowledged that has told so: what
 // is left is the kernel's waiting, or an answer to the other side's last packet, at once. Its packets
-// come one after the other, so that nobody else writes these flags any more. One whose TCP header is behind
-// IPv6 extension headers is not seen to be over.
+// come one after the other, so that nobody else writes these flags any more.
 INLINE void see_it_end(struct slot *slot, struct __sk_buff *skb, int out)
 {
 	__u32 flags = *(volatile __u32 *)&slot->flags;
-	struct tcp_part part;
-	__u8 first;
+	struct headers all;
 	if (!(flags & RELEASED) || flags & ENDED || (!out && !(flags & FINISHED)))
 		return;
-	if (bpf_skb_load_bytes(skb, 0, &first, sizeof(first)))
+	if (!load_headers(skb, &all))
 		return;
-	__u32 header = first >> 4 == 4 ? (first & 15) * 4 : 40;
-	if (bpf_skb_load_bytes(skb, header + TCP_SEQUENCE, &part, sizeof(part)))
-		return;
-	if (out && part.flags & TCP_FIN) {
-		__u32 payload = skb->len - header - (part.length >> 4) * 4;
-		slot->end = __builtin_bswap32(part.sequence) + payload + 1;
+	if (out && all.tcp.flags & FIN) {
+		__u32 payload = skb->len - all.before - (all.tcp.length >> 4) * 4;
+		slot->end = __builtin_bswap32(all.tcp.sequence) + payload + 1;
 		BARRIER();
 		*(volatile __u32 *)&slot->flags = flags | FINISHED;
 	}
-	if (!out && (__s32)(__builtin_bswap32(part.acknowledged) - slot->end) >= 0)
+	if (!out && (__s32)(__builtin_bswap32(all.tcp.acknowledged) - slot->end) >= 0)
 		*(volatile __u32 *)&slot->flags = flags | ENDED;
 }
 
@@ -493,7 +507,7 @@ INLINE void count(struct __sk_buff *skb, int out)
 		struct bpf_sock *full = bpf_sk_fullsock(sk);
 		if (!full)
 			return;
-		slot = begin(full, full->protocol, cookie);
+		slot = begin(full, cookie);
 	}
 	if (!slot) {
 		__u32 zero = 0;
@@ -510,23 +524,24 @@ INLINE void count(struct __sk_buff *skb, int out)
 		__sync_fetch_and_add(&slot->sent[local], bytes);
 	} else {
 		if (!slot->has_received) {
-			first_packet(slot, sk);
+			if (!slot->begun)
+				first_packet(slot, sk);
 			slot->has_received = slot->begun;
 		}
 		__sync_fetch_and_add(&slot->received[local], bytes);
 	}
 	__u32 state = sk->state;
-	if (state == TCP_ESTABLISHED || slot->protocol != IPPROTO_TCP)
+	// A socket that goes on is spared the rest.
+	if (state != TCP_LISTEN && !(1u << (state & 31) & ENDING))
+		return;
+	if (slot->protocol != IPPROTO_TCP)
 		return;
 	if (state != TCP_LISTEN) {
 		see_it_end(slot, skb, out);
 		return;
 	}
-	if (!(slot->flags & LISTENING)) {
-		struct bpf_sock *full = bpf_sk_fullsock(sk);
-		if (full)
-			listen(slot, cookie, full);
-	}
+	if (!slot->listening)
+		slot->listening = 1;
 	note_handshake(skb, cookie, (__u32)bytes, out, local);
 }
 
@@ -569,7 +584,7 @@ int release(struct bpf_sock *sk)
 	struct slot *slot = find_slot(cookie);
 	// One that was silent for long, or since it was accepted: it will say that it ends.
 	if (!slot && !ended)
-		slot = begin(sk, IPPROTO_TCP, cookie);
+		slot = begin(sk, cookie);
 	if (!slot)
 		return 1;
 	slot->closer = bpf_get_current_pid_tgid() >> 32;

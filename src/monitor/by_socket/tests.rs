@@ -220,6 +220,29 @@ fn a_socket_that_has_come_and_gone_needs_not_be_remembered() {
 }
 
 #[test]
+fn a_socket_is_new_until_it_is_listed_or_old() {
+    let mut attribution = SocketAttribution::new();
+    let socket = counted(0, 7, remote(100, 10));
+    assert!(!attribution.is_new(&counted(0, 7, Bytes::default()), Room::Ample));
+    assert!(attribution.is_new(&socket, Room::Ample));
+    // Where many come and go it may be one of them.
+    assert!(!attribution.is_new(&socket, Room::Short));
+    observe(&mut attribution, socket, MADE, Ok(MAKER));
+    attribution.begin();
+    assert!(attribution.is_new(&socket, Room::Ample) && attribution.is_new(&socket, Room::Short));
+    let verdict = Verdict { to: Ok(MAKER), held: true, inode: Some(Inode(5)) };
+    let mut listed = Decided { verdict: Some(verdict), ..Decided::on(MADE, Ok(MAKER)) };
+    attribution.socket(&counted(0, 7, remote(200, 10)), Room::Ample, &mut listed);
+    assert!(!attribution.is_new(&socket, Room::Ample));
+    // Another one that is in no list.
+    let unlisted = counted(1, 8, remote(100, 10));
+    for age in 0..5 {
+        observe(&mut attribution, unlisted, MADE, Ok(MAKER));
+        assert_eq!(attribution.is_new(&unlisted, Room::Ample), age < YOUNG, "{age}");
+    }
+}
+
+#[test]
 fn what_is_remembered_of_a_socket_goes_with_its_slot() {
     let mut attribution = SocketAttribution::new();
     let slots = 0..100u32;
