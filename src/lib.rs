@@ -27,5 +27,7 @@ pub mod selection;
 pub mod serve;
 pub mod sockets;
 pub mod traffic;
+#[cfg(test)]
+mod until;
 pub mod view;
 pub mod watch;

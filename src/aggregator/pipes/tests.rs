@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use super::*;
+use crate::until::until;
 
 /// A pipe to a remote from a port that is free, and below those that the kernel gives to whoever
 /// connects.
@@ -31,18 +32,6 @@ fn remote() -> TcpListener {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     listener
-}
-
-/// Waits until it is so.
-fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        if let Some(value) = condition() {
-            return value;
-        }
-        assert!(Instant::now() < deadline, "never came: {what}");
-        std::thread::yield_now();
-    }
 }
 
 fn connect(config: &Config, remote: &TcpListener) -> [TcpStream; 2] {

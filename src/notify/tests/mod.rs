@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Instant;
 
 use super::*;
+use crate::until::until;
 
 mod waiting;
 
@@ -68,7 +69,7 @@ impl Bench {
     }
 
     fn until_idle(&self) {
-        until("no command runs", || self.runner.running() == 0);
+        until("no command runs", || (self.runner.running() == 0).then_some(()));
     }
 
     fn reports(&self) -> Vec<String> {
@@ -79,14 +80,6 @@ impl Bench {
 impl Drop for Bench {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.directory);
-    }
-}
-
-fn until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + MINUTE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "never came true: {what}");
-        thread::sleep(Duration::from_millis(2));
     }
 }
 
@@ -231,7 +224,7 @@ fn what_hangs_is_killed_with_its_children() {
     for file in ["child", "leader"] {
         let pid = bench.read(file);
         // Whoever inherits an orphan may be slow to reap it.
-        until("it is dead", || process(&pid).is_none_or(|(state, _)| state == "Z"));
+        until("it is dead", || process(&pid).is_none_or(|(state, _)| state == "Z").then_some(()));
     }
     let parent = process(&bench.read("leader")).map(|(_, parent)| parent);
     assert_ne!(parent, Some(std::process::id().to_string()));

@@ -85,7 +85,7 @@ fn the_end_waits_for_what_runs_and_drops_what_waits() {
         let commands = bench.gated();
         bench.notify(&commands, firing(b"running"), false);
         bench.notify(&commands, firing(b"waiting"), false);
-        until("it runs", || bench.exists("started"));
+        until("it runs", || bench.exists("started").then_some(()));
         let runner = std::mem::replace(&mut bench.runner, Runner::new(Arc::new(|_| {})));
         let waiting = thread::spawn(move || runner.finish(deadline));
         bench.open();
@@ -107,6 +107,6 @@ fn the_end_does_not_wait_beyond_its_deadline() {
     assert_eq!(runner.finish(Some(Instant::now())), Left { dropped: 1, running: 1 });
     // What runs goes on by itself.
     bench.open();
-    until("it has run", || bench.exists("runs") && !bench.exists("lock"));
+    until("it has run", || (bench.exists("runs") && !bench.exists("lock")).then_some(()));
     assert_eq!(bench.read("runs"), "firing running 200.00\n");
 }

@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use super::*;
 use crate::flow::{Endpoint, Protocol, Tuple};
 use crate::sockets::Finder;
+use crate::until::until;
 
 /// A socket, its inode and its user.
 fn socket() -> (TcpListener, Inode, u32) {
@@ -24,22 +25,10 @@ fn seeker() -> Seeker {
     Seeker::open(Path::new("/proc")).unwrap()
 }
 
-/// Waits for what another test's child delays: until it has become another program it holds copies of
-/// all our sockets.
-fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let begin = Instant::now();
-    loop {
-        if let Some(met) = condition() {
-            return met;
-        }
-        assert!(begin.elapsed() < Duration::from_secs(30), "{what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
 #[test]
 fn a_socket_of_a_process_that_nobody_knew_is_found_by_its_user() {
     let (_listener, inode, user) = socket();
+    // Another test's child holds copies of all our sockets until it has become another program.
     let found = until("our own process holds it alone", || {
         let found = seeker().find_far(inode, user, None, Instant::now())?;
         (found.process.pid == std::process::id()).then_some(found)

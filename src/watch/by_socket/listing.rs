@@ -89,6 +89,6 @@ mod tests {
         assert_eq!(listed(60, |look| look == 0 || look > 45, cost)[..6], [0, 16, 32, 46, 47, 48]);
         // None is forgotten that was new when it was too early.
         let cost = Duration::from_millis(120);
-        assert_eq!(listed(12, |look| look == 2, cost), [0, 5]);
+        assert_eq!(listed(12, |look| look == 2, cost), [0, 4]);
     }
 }
