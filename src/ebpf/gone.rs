@@ -9,7 +9,7 @@ use super::slots::Origin;
 /// For how many sockets it is remembered at the least.
 const FEWEST: usize = 1 << 14;
 
-/// The kernel keeps no more of them than whose listening socket has accepted them.
+/// The kernel keeps nothing of them.
 #[derive(Debug, Default)]
 pub(super) struct Gone {
     later: HashMap<u64, Origin, RandomState>,

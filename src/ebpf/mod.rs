@@ -2,8 +2,8 @@
 //!
 //! Four small programs (`program/sockets.bpf.c`) are attached to the root of the cgroup hierarchy, so
 //! that they see the sockets of every process: one counts each packet that a socket receives and one each
-//! that it sends, one sees sockets being made, and one being let go of. They look at no packet's
-//! contents, and let every packet pass. Nothing is pinned: when this process ends, however it does, the
+//! that it sends, one sees sockets being made, and one being let go of. They look at no more of a packet than its
+//! headers, and let every packet pass. Nothing is pinned: when this process ends, however it does, the
 //! kernel detaches them.
 //!
 //! A socket's bytes are those of its IP packets, headers included, as connection tracking counts them: a
