@@ -26,8 +26,8 @@
 //! One contestant does nothing: `hooks` has programs at the hooks in the kernel that return at once, which
 //! clang-14 makes of `hooks.bpf.c`. Nobody who counts there can cost less.
 //!
-//! After `--`: what to measure (connections, pieces, throughput, packets, requests, sockets),
-//! where (veth, loopback), whom (names of contestants), `--seconds S` for each figure, `--rounds N`, and `--sockets N`.
+//! After `--`: what to measure (connections, pieces, throughput, packets, requests, sockets), where (veth,
+//! loopback), whom (names of contestants), `--seconds S` for each figure, `--rounds N`, and `--sockets N`.
 
 #[path = "../common/choice.rs"]
 mod choice;

@@ -8,7 +8,7 @@ mod passing;
 use std::path::Path;
 use std::time::Instant;
 
-use super::{Looked, Map, Source, Watch, WatchError, no_proc};
+use super::{Looked, Map, Source, Watch, WatchError, cpu, no_proc};
 use crate::conntrack;
 use crate::ebpf;
 use crate::ledger::Ledger;
@@ -144,17 +144,17 @@ impl Watch {
         let room = Room::beside(counted.len(), by_socket.reader.capacity());
         let has_new = by_socket.has_new(&counted, room);
         if by_socket.listing.is_due(has_new, Instant::now()) {
-            let before = listing::cpu();
+            let begun = cpu::used();
             self.list_sockets(&mut looked)?;
-            let [listed, before_that] = &mut by_socket.listed;
-            std::mem::swap(listed, before_that);
+            let [listed, before] = &mut by_socket.listed;
+            std::mem::swap(listed, before);
             listed.clear();
             for readers in &self.places {
                 // Those out of the text of `/proc/net` have no cookie.
                 let sockets = readers.table.iter().filter(|socket| socket.cookie != 0);
                 listed.extend(sockets.map(|socket| (socket.cookie, socket.inode)));
             }
-            by_socket.listing.took(listing::cpu().saturating_sub(before));
+            by_socket.listing.took(cpu::used().saturating_sub(begun));
         }
         let inodes = self.places.iter().flat_map(|readers| readers.table.inodes());
         let processes = self.owners.look(inodes).map_err(|errno| no_proc(&self.proc, errno))?;
@@ -163,7 +163,7 @@ impl Watch {
         self.hear_of_processes(by_socket, &mut looked);
         let with_bytes = counted.iter().filter(|socket| socket.has_bytes()).count();
         looked.flows += (with_bytes + last.len()) as u64;
-        self.account(by_socket, &counted, &last, ledger);
+        self.account(by_socket, &counted, &last, room, ledger);
         by_socket.reader.give_back();
         let reader = &by_socket.reader;
         let overflow = reader.without_slot() != ebpf::Bytes::default();
@@ -205,12 +205,12 @@ impl Watch {
         by_socket: &mut BySocket,
         counted: &[ebpf::Counted],
         last: &[(ebpf::Counted, ebpf::Bytes)],
+        room: Room,
         ledger: &mut Ledger,
     ) {
         let Watch { owners, witnessed, own, pipes, looks, .. } = self;
         let BySocket { reader, attribution, choice, listed, numbers, copies, pings, .. } =
             by_socket;
-        let room = Room::beside(counted.len(), reader.capacity());
         let only = (*choice == NetnsChoice::Own).then(|| reader.netns());
         let makers = Makers { owners, witnessed, numbers, copies, looks: *looks };
         let mut court =

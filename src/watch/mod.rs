@@ -2,6 +2,7 @@
 //! ledger that gets what they say.
 
 mod by_socket;
+mod cpu;
 mod flows;
 mod pace;
 mod readers;
@@ -205,17 +206,14 @@ impl Watch {
     /// next look accounts it. Returns whether that should not wait.
     pub fn drain(&mut self) -> bool {
         self.places.iter_mut().for_each(Readers::drain);
-        self.witness.as_ref().is_some_and(Witness::is_calling) || self.is_filling()
+        self.witness.as_ref().is_some_and(Witness::is_calling)
+            || self.by_socket.as_ref().is_some_and(BySocket::is_filling)
     }
 
     /// Whether there is something to [drain](Watch::drain) that nothing announces, so that it should be seen
     /// to several times a second.
     pub fn needs_glances(&self) -> bool {
         self.by_socket.is_some()
-    }
-
-    fn is_filling(&self) -> bool {
-        self.by_socket.as_ref().is_some_and(BySocket::is_filling)
     }
 
     /// Looks once and accounts the new bytes to `ledger`.

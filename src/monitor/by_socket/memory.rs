@@ -1,5 +1,7 @@
 //! What is remembered of sockets from one observation to the next.
 
+use slab::Slab;
+
 use super::{Reason, Remembered};
 use crate::ebpf::{Bytes, Counted};
 use crate::processes::ProcessId;
@@ -41,17 +43,17 @@ impl Known {
 pub(super) struct Memory {
     /// By slots: where what is known of its socket is, plus one; 0 if nothing is.
     places: Vec<u32>,
-    known: Vec<Known>,
-    unused: Vec<u32>,
+    known: Slab<Known>,
 }
 
 impl Memory {
-    fn place(&self, slot: u32) -> Option<u32> {
-        self.places.get(slot as usize)?.checked_sub(1)
+    /// Where what is known of the socket in a slot is.
+    fn place(&self, slot: u32) -> Option<usize> {
+        Some(self.places.get(slot as usize)?.checked_sub(1)? as usize)
     }
 
     pub(super) fn get(&self, of: &Counted) -> Option<&Known> {
-        let known = self.known.get(self.place(of.slot)? as usize)?;
+        let known = self.known.get(self.place(of.slot)?)?;
         (known.cookie == of.cookie).then_some(known)
     }
 
@@ -61,16 +63,14 @@ impl Memory {
         if self.places.len() <= slot {
             self.places.resize(slot + 1, 0);
         }
-        let place = self.place(of.slot).or_else(|| self.unused.pop());
-        let place = place.map_or(self.known.len(), |place| place as usize);
-        self.places[slot] = place as u32 + 1;
         let new = || Known::new(of.cookie, observation);
-        if place == self.known.len() {
-            self.known.push(new());
-        } else if self.known[place].cookie != of.cookie {
-            self.known[place] = new();
+        let place = self.place(of.slot).unwrap_or_else(|| self.known.insert(new()));
+        self.places[slot] = place as u32 + 1;
+        let known = &mut self.known[place];
+        if known.cookie != of.cookie {
+            *known = new();
         }
-        &mut self.known[place]
+        known
     }
 
     pub(super) fn forget(&mut self, of: &Counted) {
@@ -78,8 +78,7 @@ impl Memory {
             && let Some(place) = self.place(of.slot)
         {
             self.places[of.slot as usize] = 0;
-            self.known[place as usize].cookie = 0;
-            self.unused.push(place);
+            self.known.remove(place);
         }
     }
 }

@@ -6,8 +6,6 @@
 
 use std::time::{Duration, Instant};
 
-use rustix::time::{ClockId, clock_gettime};
-
 /// At every how many looks all sockets are listed although none seems to be new.
 const ROUND: u32 = 16;
 
@@ -49,11 +47,6 @@ impl Listing {
         self.owed = cost.saturating_sub(self.saved);
         self.saved = self.saved.saturating_sub(cost);
     }
-}
-
-/// The time that a processor has spent for this thread.
-pub(super) fn cpu() -> Duration {
-    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
 #[cfg(test)]

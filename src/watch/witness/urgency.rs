@@ -7,11 +7,12 @@
 use std::time::{Duration, Instant};
 
 use rustix::process::setpriority_process;
-use rustix::time::{ClockId, clock_gettime};
 use thread_priority::{
     NormalThreadSchedulePolicy, RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
     set_thread_priority_and_policy, thread_native_id,
 };
+
+use crate::watch::cpu::used;
 
 /// The share of a processor beyond which it is an ordinary thread, and below which a real-time one.
 const MUCH: f64 = 0.30;
@@ -73,10 +74,4 @@ impl Urgency {
             self.real_time = real_time;
         }
     }
-}
-
-/// How much of a processor this thread has used.
-fn used() -> Duration {
-    let used = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(used.tv_sec.unsigned_abs(), used.tv_nsec.unsigned_abs() as u32)
 }
