@@ -67,3 +67,12 @@ unsafe impl Shared for super::slots::Slot {}
 unsafe impl Shared for super::slots::Bucket {}
 // SAFETY: see its definition.
 unsafe impl Shared for super::slots::Totals {}
+// SAFETY: see its definition.
+unsafe impl Shared for super::handshakes::Set {}
+// SAFETY: atomic integers are each by themselves.
+unsafe impl Shared for std::sync::atomic::AtomicU64 {}
+
+// SAFETY: integers alone, without padding, in the layout of the kernel's side.
+unsafe impl aya::Pod for super::outside::Raw {}
+// SAFETY: as above.
+unsafe impl aya::Pod for super::frames::Raw {}

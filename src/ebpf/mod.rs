@@ -1,43 +1,45 @@
 //! The bytes of every socket of the host, counted in the kernel, and who made it.
 //!
-//! Four small programs (`program/sockets.bpf.c`) are attached to the root of the cgroup hierarchy, so
-//! that they see the sockets of every process: one counts each packet that a socket receives and one each
-//! that it sends, one sees sockets being made, and one being let go of. They look at no more of a packet than its
-//! headers, and let every packet pass. Nothing is pinned: when this process ends, however it does, the
-//! kernel detaches them.
+//! Small programs (`program/sockets.bpf.c`) are attached to the root of the cgroup hierarchy, so that they see
+//! the sockets of every process: one counts each packet that a socket receives and one each that it sends, one
+//! sees sockets being made, one sees connections being established from outside, and one sees sockets being let
+//! go of. Two more, at tracepoints, see what no such socket has: frames of packet sockets, and packets for which
+//! there is no socket. They look at no more of a packet than its headers, and let every packet pass. Nothing is
+//! pinned: when this process ends, however it does, the kernel detaches them.
 //!
 //! A socket's bytes are those of its IP packets, headers included, as connection tracking counts them: a
-//! packet that the device or the kernel cuts into segments later counts once, with one header.
+//! packet that the device or the kernel cuts into segments later counts once, with one header. A packet socket's
+//! bytes are those of its frames.
 
 mod cgroup;
+mod frames;
 mod gone;
+mod handshakes;
+mod load;
 mod mapping;
+mod outside;
 mod slots;
 
-use std::error::Error;
-use std::fmt;
-use std::fs::File;
-use std::hash::BuildHasher;
-use std::io;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use aya::maps::Map;
-use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError};
-use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
+use aya::Btf;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
+use frames::PacketSockets;
 use gone::Gone;
+use handshakes::{SETS, Set, Waiting};
+pub use load::OpenError;
+use load::Programs;
 use mapping::Mapping;
+use outside::Namespaces;
+pub use outside::Outside;
 use slots::{Bucket, FREE, LEAVING, Slot, Totals, WAYS};
 pub use slots::{Bytes, Origin, Passing};
-
-/// The compiled program, beside its source, so that building the library takes no compiler for it.
-static OBJECT: &[u8] = include_bytes_aligned!("program/sockets.bpf.o");
 
 /// How many sockets there is room for: twice as many as the host has open files when it is
 /// opened, within these bounds. Each takes 136 bytes of the kernel's memory.
@@ -53,61 +55,8 @@ const FILLING: u64 = 4;
 /// How long it takes until maps that were given up are freed.
 const FREED: Duration = Duration::from_millis(50);
 
-/// What would allow it.
-const MEND_PERMISSION: &str = "run it as root (CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN)";
-
-/// Why sockets can't be counted here.
-#[derive(Debug)]
-pub struct OpenError {
-    why: String,
-    mend: Option<&'static str>,
-}
-
-impl Error for OpenError {}
-
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.why)?;
-        self.mend.map_or(Ok(()), |mend| write!(f, "; to mend it: {mend}"))
-    }
-}
-
-impl OpenError {
-    fn new(why: impl Into<String>) -> OpenError {
-        OpenError { why: why.into(), mend: None }
-    }
-
-    /// From what the loader says: the innermost error is the kernel's.
-    fn from_loader(what: &str, error: &(dyn Error + 'static)) -> OpenError {
-        match errno(error) {
-            Some(errno) => OpenError {
-                why: format!("{what}: {}", io::Error::from(errno)),
-                // The verifier says EACCES, also of what takes CAP_PERFMON.
-                mend: matches!(errno, Errno::PERM | Errno::ACCESS).then_some(MEND_PERMISSION),
-            },
-            None => OpenError::new(format!("{what}: {error}")),
-        }
-    }
-
-    /// Why, without what would mend it.
-    pub fn why(&self) -> &str {
-        &self.why
-    }
-
-    /// What would mend it, where more privileges would.
-    pub fn mend(&self) -> Option<&'static str> {
-        self.mend
-    }
-}
-
-fn errno(mut error: &(dyn Error + 'static)) -> Option<Errno> {
-    loop {
-        if let Some(errno) = error.downcast_ref().and_then(Errno::from_io_error) {
-            return Some(errno);
-        }
-        error = error.source()?;
-    }
-}
+/// How many users are told apart (`USERS`).
+const USERS: usize = 4096;
 
 /// The bytes of a socket, as they were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +72,12 @@ pub struct Counted {
 impl Counted {
     /// Whether it has sent or received any.
     pub fn has_bytes(&self) -> bool {
-        self.bytes != Bytes::default()
+        !self.bytes.is_zero()
+    }
+
+    /// The inode of a packet socket, which is known with its first frame.
+    pub fn inode(&self) -> Option<u32> {
+        frames::inode(self.cookie)
     }
 }
 
@@ -134,6 +88,14 @@ pub struct Reader {
     slots: Mapping<Slot>,
     buckets: Mapping<Bucket>,
     totals: Mapping<Totals>,
+    /// How many slots the users have.
+    users: Mapping<AtomicU64>,
+    handshakes: Mapping<Set>,
+    waiting: Waiting,
+    outside: Namespaces,
+    /// Multipath TCP sockets that were let go of, as they were read last: their tokens, and by whom.
+    closed_multipath: Vec<(u32, Passing)>,
+    packets: PacketSockets,
     /// What was read in slots that were taken from their sockets since the last reading. A packet that was
     /// being counted at that moment is counted by now.
     leaving: Vec<Counted>,
@@ -144,7 +106,7 @@ pub struct Reader {
     claimed: u64,
     netns: u64,
     /// Its programs are attached for as long as it is there.
-    _programs: Ebpf,
+    programs: Programs,
 }
 
 impl Reader {
@@ -166,72 +128,45 @@ impl Reader {
         let root = cgroup::root(proc).map_err(OpenError::new)?;
         // Kernels before 5.11 count a map's memory as locked; later ones ask the memory cgroup.
         let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
+        let mut types = Btf::from_sys_fs().ok();
         loop {
-            match Reader::load(&root, capacity) {
-                Err((_, Some(Errno::NOMEM | Errno::TOOBIG))) if capacity > FEWEST_SLOTS => {
+            let refused = match Programs::load(&root, capacity, types.as_ref()) {
+                Ok(programs) => return Reader::of(programs, capacity),
+                Err(refused) => refused,
+            };
+            match refused.errno() {
+                Some(Errno::NOMEM | Errno::TOOBIG) if capacity > FEWEST_SLOTS => {
                     capacity /= 2;
                     // The kernel frees what it could not fill a moment later.
                     std::thread::sleep(FREED);
                 }
-                loaded => return loaded.map_err(|(error, _)| error),
+                // It may keep its own structures to itself (lockdown).
+                _ if types.is_some() => types = None,
+                _ => return Err(refused),
             }
         }
     }
 
-    fn load(root: &File, capacity: u32) -> Result<Reader, (OpenError, Option<Errno>)> {
-        let failed = |what: &str, error: &(dyn Error + 'static)| {
-            (OpenError::from_loader(what, error), errno(error))
-        };
-        let buckets = capacity / WAYS as u32;
-        let seed = std::hash::RandomState::new().hash_one(capacity);
-        let mut programs = EbpfLoader::new()
-            .override_global("bucket_count", &buckets, true)
-            .override_global("seed", &seed, true)
-            .map_max_entries("slots", capacity)
-            .map_max_entries("buckets", buckets)
-            .load(OBJECT)
-            .map_err(|error| failed("the kernel refuses eBPF maps", &error))?;
-        let refused = |error: ProgramError| failed("the kernel refuses eBPF programs", &error);
-        for (_, program) in programs.programs_mut() {
-            match program {
-                Program::CgroupSkb(program) => program.load(),
-                Program::CgroupSock(program) => program.load(),
-                _ => Err(ProgramError::UnexpectedProgramType),
-            }
-            .map_err(refused)?;
-        }
-        // Who releases a socket before its making could be seen is of no use: the makers first.
-        for name in ["create", "release", "ingress", "egress"] {
-            // By links, which any number of programs may have beside each other.
-            let mode = CgroupAttachMode::Single;
-            let direction = match name {
-                "ingress" => CgroupSkbAttachType::Ingress,
-                _ => CgroupSkbAttachType::Egress,
-            };
-            match programs.program_mut(name) {
-                Some(Program::CgroupSkb(program)) => {
-                    program.attach(root, direction, mode).map(drop)
-                }
-                Some(Program::CgroupSock(program)) => program.attach(root, mode).map(drop),
-                _ => Err(ProgramError::UnexpectedProgramType),
-            }
-            .map_err(|error| failed("eBPF programs can't be attached to cgroups", &error))?;
-        }
-        let mapped = |errno: Errno| {
-            (OpenError::new(format!("the counters can't be mapped: {errno}")), Some(errno))
-        };
+    fn of(mut programs: Programs, capacity: u32) -> Result<Reader, OpenError> {
+        let map = |error: aya::maps::MapError| OpenError::new(format!("a map: {error}"));
         let mut reader = Reader {
-            slots: mapping(&programs, "slots", capacity as usize).map_err(mapped)?,
-            buckets: mapping(&programs, "buckets", buckets as usize).map_err(mapped)?,
-            totals: mapping(&programs, "shared", 1).map_err(mapped)?,
+            slots: programs.mapping("slots", capacity as usize)?,
+            buckets: programs.mapping("buckets", capacity as usize / WAYS)?,
+            totals: programs.mapping("shared", 1)?,
+            users: programs.mapping("users", USERS)?,
+            handshakes: programs.mapping("handshakes", SETS)?,
+            waiting: Waiting::default(),
+            outside: Namespaces::new(programs.take_map("outside")?).map_err(map)?,
+            closed_multipath: Vec::new(),
+            packets: PacketSockets::new(programs.take_map("packet_sockets")?).map_err(map)?,
             leaving: Vec::new(),
             left: Vec::new(),
             gone: Gone::default(),
             claimed: 0,
             netns: 0,
-            _programs: programs,
+            programs,
         };
-        reader.netns = reader.made_here().map_err(|error| (error, None))?;
+        reader.netns = reader.made_here()?;
         Ok(reader)
     }
 
@@ -264,6 +199,12 @@ impl Reader {
         self.netns
     }
 
+    /// Whether the network namespace of every socket is known, and which process has made it: where the kernel
+    /// lets its own structures be read.
+    pub fn reads_kernel(&self) -> bool {
+        self.programs.reads_kernel
+    }
+
     /// How many sockets there is room for.
     pub fn capacity(&self) -> usize {
         self.slots.len()
@@ -283,7 +224,7 @@ impl Reader {
         self.slots.get(slot as usize)
     }
 
-    /// Where it stands whose a slot is.
+    /// Where it stands which socket has a slot.
     fn owner(&self, slot: u32) -> Option<&AtomicU64> {
         let (slot, buckets) = (slot as usize, self.buckets.len());
         self.buckets.get(slot % buckets)?.cookies.get(slot / buckets)
@@ -293,6 +234,7 @@ impl Reader {
     /// before: where that is more, the [origin](Reader::origin) is known until [`Reader::give_back`].
     pub fn read(&mut self, mut each: impl FnMut(Counted, Option<Bytes>)) {
         self.give_back();
+        self.settle_handshakes();
         self.claimed = self.claimed_now();
         for before in std::mem::take(&mut self.leaving) {
             let Some(slot) = self.slot(before.slot) else { continue };
@@ -304,16 +246,56 @@ impl Reader {
             }
             each(last, Some(before.bytes));
         }
+        let mut closed_multipath = std::mem::take(&mut self.closed_multipath);
+        closed_multipath.clear();
         for (slot, cookie) in self.cookies() {
             // One that is being filled at this moment comes with the next reading.
-            if let Some(counted) = self.slot(slot).filter(|counted| counted.is_filled()) {
-                each(Counted { slot, cookie, bytes: counted.bytes() }, None);
+            let Some(filled) = self.slot(slot).filter(|counted| counted.is_filled()) else { continue };
+            let bytes = filled.bytes();
+            // So does one that has got the slot of a silent one at this moment.
+            let still = self.owner(slot).is_some_and(|owner| owner.load(Acquire) == cookie);
+            if still {
+                closed_multipath.extend(filled.closed_multipath());
+                each(Counted { slot, cookie, bytes }, None);
+            }
+        }
+        self.closed_multipath = closed_multipath;
+        let (capacity, frames) = (self.capacity(), self.count(|totals| &totals.frames));
+        self.packets.read(frames, |place, cookie, bytes, last| {
+            let counted = Counted { slot: (capacity + place) as u32, cookie, bytes };
+            each(counted, last.then_some(bytes));
+        });
+    }
+
+    /// Gives listening sockets what has come to nothing.
+    fn settle_handshakes(&mut self) {
+        let packets = self.count(|totals| &totals.handshakes);
+        let mut waiting = std::mem::take(&mut self.waiting);
+        let mut settled = Vec::new();
+        waiting.settle(&self.handshakes, packets, Instant::now(), |listener, bytes| {
+            settled.push((listener, bytes));
+        });
+        self.waiting = waiting;
+        if settled.is_empty() {
+            return;
+        }
+        let listeners: std::collections::HashMap<u64, u32> =
+            self.cookies().map(|(slot, cookie)| (cookie, slot)).collect();
+        for (listener, bytes) in settled {
+            let slot = listeners.get(&listener).and_then(|slot| self.slot(*slot));
+            match slot {
+                Some(slot) => slot.add(bytes),
+                None => self.outside.add(bytes),
             }
         }
     }
 
+    fn count(&self, of: impl Fn(&Totals) -> &AtomicU64) -> u64 {
+        self.totals.first().map_or(0, |totals| of(totals).load(Relaxed))
+    }
+
     fn claimed_now(&self) -> u64 {
-        self.totals.first().map_or(0, Totals::claimed)
+        self.count(|totals| &totals.claimed)
     }
 
     /// Whether so many sockets have got slots since the last reading that it is time for the next one.
@@ -321,14 +303,26 @@ impl Reader {
         self.claimed_now() - self.claimed > self.capacity() as u64 / FILLING
     }
 
-    /// What is known of a socket that was read, beside its bytes.
+    /// What is known of a socket that was read, beside its bytes; `None` if its slot is another's by now.
     pub fn origin(&self, of: &Counted) -> Option<Origin> {
+        if let Some(place) = (of.slot as usize).checked_sub(self.capacity()) {
+            return self.packets.origin(place);
+        }
         let now = self.slot(of.slot)?.origin();
+        if ![of.cookie, LEAVING].contains(&self.owner(of.slot)?.load(Acquire)) {
+            return None;
+        }
         // Of one that was made in this slot it stands there.
         if now.maker.is_some() && !now.accepted {
             return Some(now);
         }
         Some(self.gone.get(of.cookie).map_or(now, |before| now.after(before)))
+    }
+
+    /// The Multipath TCP sockets that were let go of at the last reading: the token of each, which its subflows
+    /// have too, and who let go of it.
+    pub fn closed_multipath(&self) -> &[(u32, Passing)] {
+        &self.closed_multipath
     }
 
     /// Takes a slot from the socket that was read in it, which gets another one if it needs it: then its
@@ -346,9 +340,15 @@ impl Reader {
     /// Lets the kernel give a slot to another socket.
     fn free(&self, slot: u32) {
         if let (Some(left), Some(owner)) = (self.slot(slot), self.owner(slot)) {
-            left.clear();
+            let user = left.clear();
             // Only now may it be written to.
             owner.store(FREE, Release);
+            if let Some(has) = self.users.get(user as usize) {
+                has.fetch_sub(1, Relaxed);
+            }
+            if let Some(totals) = self.totals.first() {
+                totals.freed.fetch_add(1, Relaxed);
+            }
         }
     }
 
@@ -359,20 +359,10 @@ impl Reader {
         }
     }
 
-    /// The bytes of sockets for which there was no room.
-    pub fn without_slot(&self) -> Bytes {
-        self.totals.first().map(Totals::without_slot).unwrap_or_default()
-    }
-}
-
-fn mapping<T: mapping::Shared>(
-    programs: &Ebpf,
-    name: &str,
-    length: usize,
-) -> Result<Mapping<T>, Errno> {
-    match programs.map(name) {
-        Some(Map::Array(map)) => Mapping::of(std::os::fd::AsFd::as_fd(map.fd()), length),
-        _ => Err(Errno::NOENT),
+    /// What was counted outside the slots, for each network namespace by its cookie, 0 where that isn't known.
+    pub fn outside(&mut self) -> &[(u64, Outside)] {
+        let changes = self.count(|totals| &totals.outside);
+        self.outside.read(changes)
     }
 }
 

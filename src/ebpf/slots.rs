@@ -37,43 +37,57 @@ pub(super) struct Slot {
 #[repr(C, align(64))]
 struct Sender {
     sent: [AtomicU64; 2],
-    made: AtomicU64,
     netns: AtomicU64,
     listener: AtomicU64,
+    maker_when: AtomicU64,
     maker: AtomicU32,
-    closer: AtomicU32,
     flags: AtomicU32,
     local_port: AtomicU16,
     remote_port: AtomicU16,
     protocol: AtomicU32,
     begun: AtomicU32,
+    user: AtomicU32,
 }
 
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
 struct Receiver {
     received: [AtomicU64; 2],
-    maker_name: [AtomicU64; 2],
-    closer_name: [AtomicU64; 2],
+    name: [AtomicU64; 2],
+    closer_when: AtomicU64,
+    closer: AtomicU32,
     has_received: AtomicU32,
     end: AtomicU32,
     listening: AtomicU32,
+    token: AtomicU32,
 }
 
 const _: () = assert!(size_of::<Slot>() == 128 && size_of::<Bucket>() == 64);
 
+/// A clock tick of the kernel's, in nanoseconds (`USER_HZ`).
+pub(super) const TICK: u64 = 10_000_000;
+
 const FILLED: u32 = 1;
 const RELEASED: u32 = 2;
 const ENDED: u32 = 8;
+const EXACT: u32 = 16;
+const NAME_OF_CLOSER: u32 = 32;
+const MULTIPATH: u32 = 64;
 
 /// `struct shared`: what is counted of all sockets together.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub(super) struct Totals {
-    sent: [AtomicU64; 2],
-    received: [AtomicU64; 2],
-    without: AtomicU64,
-    claimed: AtomicU64,
+    /// Slots that were given to sockets so far.
+    pub(super) claimed: AtomicU64,
+    /// Slots that are free again.
+    pub(super) freed: AtomicU64,
+    /// Changes of the map `outside`.
+    pub(super) outside: AtomicU64,
+    /// Packets of handshakes.
+    pub(super) handshakes: AtomicU64,
+    /// Frames that packet sockets have sent.
+    pub(super) frames: AtomicU64,
 }
 
 /// Bytes by where they went.
@@ -86,23 +100,17 @@ pub struct Bytes {
 }
 
 impl Bytes {
+    /// Whether there are none.
+    pub fn is_zero(self) -> bool {
+        self == Bytes::default()
+    }
+
     fn read(sent: &[AtomicU64; 2], received: &[AtomicU64; 2]) -> Bytes {
         let place = |place: usize| Traffic {
             received: received[place].load(Relaxed),
             sent: sent[place].load(Relaxed),
         };
         Bytes { remote: place(0), local: place(1) }
-    }
-}
-
-impl Bytes {
-    /// The smaller of each figure.
-    pub fn min(self, other: Bytes) -> Bytes {
-        let min = |a: Traffic, b: Traffic| Traffic {
-            received: a.received.min(b.received),
-            sent: a.sent.min(b.sent),
-        };
-        Bytes { remote: min(self.remote, other.remote), local: min(self.local, other.local) }
     }
 }
 
@@ -126,7 +134,10 @@ impl Sub for Bytes {
 pub struct Passing {
     /// Its number in the initial PID namespace.
     pub pid: u32,
-    /// Its name, padded with NUL bytes (`TASK_COMM_LEN`). Nothing in it can be trusted.
+    /// When it started, in clock ticks since boot; `None` where the kernel doesn't let that be read.
+    pub start: Option<u64>,
+    /// Its name, padded with NUL bytes (`TASK_COMM_LEN`); empty where it wasn't kept. Nothing in it can be
+    /// trusted.
     pub name: [u8; 16],
 }
 
@@ -136,7 +147,8 @@ pub struct Origin {
     /// Who made it, or the listening socket at which it was accepted; `None` for one that is older than
     /// the program in the kernel.
     pub maker: Option<Passing>,
-    /// When that was, in nanoseconds since boot.
+    /// When that was at the latest, in nanoseconds since boot: when the socket was made, or when its maker
+    /// started.
     pub made: u64,
     /// Who let go of it last, if anybody has.
     pub closer: Option<Passing>,
@@ -149,9 +161,15 @@ pub struct Origin {
     /// Whether it will send and receive nothing more: it was closed before it was released, or the packet
     /// that has told the other side of its end was acknowledged.
     pub ended: bool,
-    /// Whether it accepts connections. What it has counted of one goes over to that one's own socket
-    /// when there is one.
+    /// Whether it accepts connections.
     pub listening: bool,
+    /// Whether nothing was ever counted of it since it has this slot.
+    pub silent: bool,
+    /// Whether it is a Multipath TCP socket. Its bytes are those of its subflows, which are sockets of their
+    /// own that no descriptor refers to.
+    pub multipath: bool,
+    /// The token of its Multipath TCP connection, of the whole and of the subflows; 0 for none.
+    pub token: u32,
     /// The cookie of its network namespace; 0 where that isn't known.
     pub netns: u64,
     /// Its port, and that to which it was connected when its first packet was counted; 0 for none.
@@ -168,6 +186,8 @@ impl Origin {
             released: self.released || before.released,
             ended: self.ended || before.ended,
             listening: self.listening || before.listening,
+            silent: self.silent && before.silent,
+            token: if self.token == 0 { before.token } else { self.token },
             ports: if self.ports == [0; 2] { before.ports } else { self.ports },
             protocol: self.protocol,
             ..*before
@@ -181,51 +201,76 @@ impl Slot {
         self.sender.flags.load(Acquire) & FILLED != 0
     }
 
-    /// Makes it a slot without a socket.
-    pub(super) fn clear(&self) {
+    /// Makes it a slot without a socket. Returns the place of the user whose it was.
+    pub(super) fn clear(&self) -> u32 {
         let Slot { sender, receiver } = self;
         sender.flags.store(0, Relaxed);
-        let words = [&sender.sent, &receiver.received, &receiver.maker_name, &receiver.closer_name];
-        let words = words.into_iter().flatten();
-        for word in words.chain([&sender.made, &sender.netns, &sender.listener]) {
+        let words = [&sender.sent, &receiver.received, &receiver.name].into_iter().flatten();
+        let more = [&sender.netns, &sender.listener, &sender.maker_when, &receiver.closer_when];
+        for word in words.chain(more) {
             word.store(0, Relaxed);
         }
-        let words = [&sender.maker, &sender.closer, &sender.protocol, &sender.begun];
-        let more = [&receiver.has_received, &receiver.end, &receiver.listening];
+        let words = [&sender.maker, &sender.protocol, &sender.begun, &receiver.closer];
+        let more = [&receiver.has_received, &receiver.end, &receiver.listening, &receiver.token];
         for word in words.into_iter().chain(more) {
             word.store(0, Relaxed);
         }
         sender.local_port.store(0, Relaxed);
         sender.remote_port.store(0, Relaxed);
+        sender.user.swap(0, Relaxed)
     }
 
     pub(super) fn bytes(&self) -> Bytes {
         Bytes::read(&self.sender.sent, &self.receiver.received)
     }
 
+    /// Gives bytes to its socket that were counted elsewhere.
+    pub(super) fn add(&self, bytes: Bytes) {
+        for (place, traffic) in [bytes.remote, bytes.local].into_iter().enumerate() {
+            self.sender.sent[place].fetch_add(traffic.sent, Relaxed);
+            self.receiver.received[place].fetch_add(traffic.received, Relaxed);
+        }
+    }
+
+    /// The token of a Multipath TCP socket that was let go of, and by whom.
+    pub(super) fn closed_multipath(&self) -> Option<(u32, Passing)> {
+        let flags = self.sender.flags.load(Acquire);
+        if flags & (MULTIPATH | RELEASED) != MULTIPATH | RELEASED {
+            return None;
+        }
+        let origin = self.origin();
+        origin.closer.filter(|_| origin.token != 0).map(|closer| (origin.token, closer))
+    }
+
     pub(super) fn origin(&self) -> Origin {
-        let passing = |pid: &AtomicU32, name: &[AtomicU64; 2]| {
-            let pid = pid.load(Relaxed);
-            let mut bytes = [0; 16];
-            for (bytes, word) in bytes.chunks_exact_mut(8).zip(name) {
-                bytes.copy_from_slice(&word.load(Relaxed).to_ne_bytes());
-            }
-            (pid != 0).then_some(Passing { pid, name: bytes })
-        };
         let Slot { sender, receiver } = self;
         let flags = sender.flags.load(Acquire);
-        // After the maker, which is written later.
-        let maker = passing(&sender.maker, &receiver.maker_name);
-        let listener = sender.listener.load(Relaxed);
+        let named = |of_closer: bool| {
+            let kept = (flags & NAME_OF_CLOSER != 0) == of_closer;
+            let words = receiver.name.each_ref().map(|word| word.load(Relaxed));
+            if kept { name(words) } else { [0; 16] }
+        };
+        let passing = |pid: &AtomicU32, when: &AtomicU64, of_closer: bool| {
+            let pid = pid.load(Relaxed);
+            let start = (flags & EXACT != 0).then(|| when.load(Relaxed) / TICK);
+            let start = start.filter(|start| *start != 0);
+            (pid != 0).then(|| Passing { pid, start, name: named(of_closer) })
+        };
+        // Before the maker, which is written later.
+        let listener = sender.listener.load(Acquire);
+        let maker = passing(&sender.maker, &sender.maker_when, false);
         Origin {
             maker,
-            made: sender.made.load(Relaxed),
-            closer: passing(&sender.closer, &receiver.closer_name),
+            made: sender.maker_when.load(Relaxed),
+            closer: passing(&receiver.closer, &receiver.closer_when, true),
             accepted: listener != 0,
             listener,
             released: flags & RELEASED != 0,
             ended: flags & ENDED != 0,
             listening: receiver.listening.load(Relaxed) != 0,
+            silent: sender.begun.load(Relaxed) == 0,
+            multipath: flags & MULTIPATH != 0,
+            token: receiver.token.load(Relaxed),
             netns: sender.netns.load(Relaxed),
             ports: [
                 sender.local_port.load(Relaxed),
@@ -236,14 +281,11 @@ impl Slot {
     }
 }
 
-impl Totals {
-    /// The bytes of sockets for which there was no slot.
-    pub(super) fn without_slot(&self) -> Bytes {
-        Bytes::read(&self.sent, &self.received)
+/// The 16 bytes of a name in two words.
+fn name(words: [u64; 2]) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    for (bytes, word) in bytes.chunks_exact_mut(8).zip(words) {
+        bytes.copy_from_slice(&word.to_ne_bytes());
     }
-
-    /// How many slots were given to sockets so far.
-    pub(super) fn claimed(&self) -> u64 {
-        self.claimed.load(Relaxed)
-    }
+    bytes
 }

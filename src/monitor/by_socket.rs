@@ -6,15 +6,14 @@
 
 mod memory;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use foldhash::fast::RandomState;
 
 use super::{Reason, Share};
-use crate::ebpf::{Bytes, Counted, Origin};
+use crate::ebpf::{Bytes, Counted, Origin, Outside};
 use crate::processes::{Ownership, ProcessId};
 use crate::sockets::Inode;
-use crate::traffic::Traffic;
 use memory::Memory;
 
 /// For how many observations a socket without traffic keeps its slot where there is room for others: one
@@ -95,8 +94,8 @@ pub fn whose(
 pub struct SocketAttribution {
     memory: Memory,
     observation: u32,
-    /// The bytes of sockets without a slot.
-    without: Bytes,
+    /// What was counted outside the slots, by network namespaces.
+    outside: HashMap<u64, Outside, RandomState>,
     referenced: HashSet<ProcessId, RandomState>,
 }
 
@@ -143,7 +142,7 @@ impl SocketAttribution {
         SocketAttribution {
             memory: Memory::default(),
             observation: 0,
-            without: Bytes::default(),
+            outside: HashMap::default(),
             referenced: HashSet::default(),
         }
     }
@@ -160,7 +159,9 @@ impl SocketAttribution {
     pub fn is_new(&self, counted: &Counted, room: Room) -> bool {
         counted.has_bytes()
             && self.memory.get(counted).map_or(room == Room::Ample, |known| {
-                known.remembered.inode.is_none() && self.observation - known.begun < YOUNG
+                // A connection that nobody has accepted may be accepted at any time.
+                known.remembered.inode.is_none()
+                    && (self.observation - known.begun < YOUNG || known.is_unaccepted)
             })
     }
 
@@ -180,17 +181,22 @@ impl SocketAttribution {
                 return Some(origin);
             }
         }
-        let idle = self.remembered(counted, false, judge);
+        let idle = self.remembered(counted, judge);
         if !may_be_done(idle, room) {
             return None;
         }
-        judge.origin(counted).filter(|origin| is_done(idle, origin, room))
+        let is_unaccepted = self.memory.get(counted).is_some_and(|known| known.is_unaccepted);
+        judge.origin(counted).filter(|origin| {
+            // Bytes that wait for somebody to accept their connection would be left behind.
+            let waits = is_unaccepted && !origin.released;
+            !waits && is_done(idle, origin, room)
+        })
     }
 
     /// Takes the bytes that were the last in this slot, of which so many were taken `before`.
     pub fn last(&mut self, counted: &Counted, before: Bytes, judge: &mut impl Judge) {
         if self.memory.get(counted).is_some() {
-            self.remembered(counted, true, judge);
+            self.remembered(counted, judge);
             self.memory.forget(counted);
         } else if let Some(origin) = judge.origin(counted) {
             self.in_passing(counted, counted.bytes - before, &origin, judge);
@@ -221,30 +227,20 @@ impl SocketAttribution {
 
     /// Takes the bytes of a socket that is remembered from now on; returns for how many observations it had
     /// no traffic.
-    fn remembered(&mut self, counted: &Counted, last: bool, judge: &mut impl Judge) -> u32 {
+    fn remembered(&mut self, counted: &Counted, judge: &mut impl Judge) -> u32 {
         let known = self.memory.remember(counted, self.observation);
         if !counted.has_bytes() {
             known.begun = self.observation + 1;
         }
-        known.idle = if counted.bytes == known.before { known.idle + 1 } else { 0 };
+        let new = counted.bytes - known.last;
+        known.idle = if new.is_zero() { known.idle + 1 } else { 0 };
         let idle = known.idle;
-        let settled = known.waiting.is_none() && known.before == known.last;
-        if idle > 0 && settled {
+        if new.is_zero() && known.waiting.is_none() {
             self.referenced.extend(known.owner);
             return idle;
         }
         let Some(origin) = judge.origin(counted) else { return idle };
-        // What a listening socket has counted of a connection goes over to that one's own socket: only
-        // what stays is its own.
-        let listening = origin.listening && !last;
-        let stays = if listening { counted.bytes.min(known.before) } else { counted.bytes };
-        known.before = counted.bytes;
-        let new = stays - known.last;
-        known.last = known.last + new;
-        if new == Bytes::default() && known.waiting.is_none() {
-            self.referenced.extend(known.owner);
-            return idle;
-        }
+        known.last = counted.bytes;
         let Some(Verdict { to, held, inode }) = judge.whose(counted, &origin, &known.remembered)
         else {
             return idle;
@@ -253,7 +249,10 @@ impl SocketAttribution {
         if held {
             known.remembered.held = to.ok();
         }
+        // Whoever had it once has it as long as nobody else is known to.
+        let to = to.or_else(|reason| known.owner.ok_or(reason));
         known.owner = to.ok();
+        known.is_unaccepted = to.is_err() && origin.accepted && !origin.released;
         self.referenced.extend(known.owner);
         let (from, moved) = match (to, known.waiting) {
             (Ok(_), Some((reason, waiting))) => (Some(reason), new + waiting),
@@ -275,16 +274,14 @@ impl SocketAttribution {
         if self.observation == 1 { Bytes::default() } else { new }
     }
 
-    /// Takes the bytes of the sockets for which there was no room.
-    pub fn without_slot(&mut self, bytes: Bytes, mut each: impl FnMut(Share)) {
-        let new = bytes - self.without;
-        self.without = bytes;
-        for (traffic, local) in [(new.remote, false), (new.local, true)] {
-            let to = Err(Reason::Overflow);
-            let recent = if self.observation == 1 { Traffic::ZERO } else { traffic };
-            if !traffic.is_zero() {
-                each(Share { to, traffic, recent, from: None, local });
-            }
+    /// Takes what was counted outside the slots in a network namespace.
+    pub fn outside(&mut self, netns: u64, outside: Outside, mut each: impl FnMut(Share)) {
+        let before = self.outside.insert(netns, outside).unwrap_or_default();
+        for (reason, new) in [
+            (Reason::Overflow, outside.without_slot - before.without_slot),
+            (Reason::Exited, outside.without_socket - before.without_socket),
+        ] {
+            share_out(Err(reason), None, new, self.recent(new), &mut each);
         }
     }
 
@@ -323,8 +320,12 @@ const fn may_be_done(idle: u32, room: Room) -> bool {
 
 /// Whether such a socket does without its slot.
 const fn is_done(idle: u32, origin: &Origin, room: Room) -> bool {
-    // What it has counted of connections goes over to them from where it was counted.
+    // Connections that it has yet to accept ask for it.
     if origin.listening && !origin.released {
+        return false;
+    }
+    // The kernel gives such a slot to another socket that needs it.
+    if origin.silent && !origin.released {
         return false;
     }
     let patience = match (room, origin.released, origin.ended) {

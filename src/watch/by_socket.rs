@@ -26,6 +26,9 @@ use passing::Passing;
 /// For how many looks it is remembered of whom a process was a copy.
 const COPIES: u32 = 8;
 
+/// For how many looks it is remembered who let go of a Multipath TCP connection: its subflows go on for a moment.
+const CLOSED: u32 = 8;
+
 /// Counters of sockets, and whose they were.
 #[derive(Debug)]
 pub(super) struct BySocket {
@@ -45,6 +48,8 @@ pub(super) struct BySocket {
     numbers: Map<u32, ProcessId>,
     /// Of whom a process is a copy, and the look at which that was told.
     copies: Map<u32, (u32, u32)>,
+    /// Who let go of which Multipath TCP connection, by its token, and the look at which that was seen.
+    closed: Map<u32, (ebpf::Passing, u32)>,
     labels: Vec<LabelBy>,
 }
 
@@ -65,6 +70,7 @@ impl BySocket {
             listing: Listing::default(),
             numbers: Map::default(),
             copies: Map::default(),
+            closed: Map::default(),
             labels: Vec::new(),
         })
     }
@@ -141,7 +147,9 @@ impl Watch {
             Some(before) => last.push((socket, before)),
         });
         attribution.begin();
-        let room = Room::beside(counted.len(), by_socket.reader.capacity());
+        // Silent sockets make room by themselves.
+        let taken = counted.iter().filter(|socket| socket.has_bytes()).count();
+        let room = Room::beside(taken, by_socket.reader.capacity());
         let has_new = by_socket.has_new(&counted, room);
         if by_socket.listing.is_due(has_new, Instant::now()) {
             let begun = cpu::used();
@@ -157,17 +165,15 @@ impl Watch {
             by_socket.listing.took(cpu::used().saturating_sub(begun));
         }
         let inodes = self.places.iter().flat_map(|readers| readers.table.inodes());
-        let processes = self.owners.look(inodes).map_err(|errno| no_proc(&self.proc, errno))?;
+        let of_packets = counted.iter().filter_map(ebpf::Counted::inode).map(Inode);
+        let processes = self.owners.look(inodes.chain(of_packets)).map_err(|errno| no_proc(&self.proc, errno))?;
         looked.denied = processes.denied;
         looked.failed = processes.failed;
         self.hear_of_processes(by_socket, &mut looked);
-        let with_bytes = counted.iter().filter(|socket| socket.has_bytes()).count();
-        looked.flows += (with_bytes + last.len()) as u64;
-        self.account(by_socket, &counted, &last, room, ledger);
+        looked.flows += (taken + last.len()) as u64;
+        let overflow = self.account(by_socket, &counted, &last, room, ledger);
+        looked.overflow = overflow.then(|| by_socket.reader.capacity());
         by_socket.reader.give_back();
-        let reader = &by_socket.reader;
-        let overflow = reader.without_slot() != ebpf::Bytes::default();
-        looked.overflow = overflow.then(|| reader.capacity());
         if let Some(passing) = &mut by_socket.passing
             && passing.look(by_socket.pings, ledger).is_err()
         {
@@ -199,7 +205,8 @@ impl Watch {
     }
 
     /// Accounts the new bytes of every socket, and takes back the slots of those that are done. `last` are
-    /// the bytes of sockets that have lost theirs, with what was accounted before.
+    /// the bytes of sockets that have lost theirs, with what was accounted before. Returns whether there were more
+    /// sockets than slots.
     fn account(
         &mut self,
         by_socket: &mut BySocket,
@@ -207,14 +214,18 @@ impl Watch {
         last: &[(ebpf::Counted, ebpf::Bytes)],
         room: Room,
         ledger: &mut Ledger,
-    ) {
+    ) -> bool {
         let Watch { owners, witnessed, own, pipes, looks, .. } = self;
-        let BySocket { reader, attribution, choice, listed, numbers, copies, pings, .. } =
+        let BySocket { reader, attribution, choice, listed, numbers, copies, pings, closed, .. } =
             by_socket;
+        let looks_now = *looks;
+        closed.extend(reader.closed_multipath().iter().map(|(token, by)| (*token, (*by, looks_now))));
+        closed.retain(|_, (_, seen)| looks_now - *seen < CLOSED);
         let only = (*choice == NetnsChoice::Own).then(|| reader.netns());
         let makers = Makers { owners, witnessed, numbers, copies, looks: *looks };
+        let own = *own;
         let mut court =
-            Court { reader, makers, listed, only, own: *own, pipes, ledger, pings, confirmed: 0 };
+            Court { reader, makers, listed, only, own, pipes, ledger, pings, closed, confirmed: 0 };
         for (socket, before) in last {
             attribution.last(socket, *before, &mut court);
         }
@@ -224,6 +235,14 @@ impl Watch {
             }
         }
         let Court { reader, mut makers, ledger, .. } = court;
-        attribution.without_slot(reader.without_slot(), |share| makers.credit(ledger, &share));
+        let mut overflow = false;
+        for (netns, outside) in reader.outside() {
+            // That of which it isn't known where it was may have been here.
+            if only.is_none_or(|only| [only, 0].contains(netns)) {
+                overflow |= !outside.without_slot.is_zero();
+                attribution.outside(*netns, *outside, |share| makers.credit(ledger, &share));
+            }
+        }
+        overflow
     }
 }

@@ -11,11 +11,11 @@ pub(super) struct Known {
     cookie: u64,
     /// What was accounted.
     pub(super) last: Bytes,
-    /// What was counted at the observation before.
-    pub(super) before: Bytes,
     pub(super) remembered: Remembered,
-    /// To whom its last bytes were accounted.
+    /// To whom its last bytes were accounted that had a process.
     pub(super) owner: Option<ProcessId>,
+    /// Whether it is a connection that nobody has accepted yet, as far as is known.
+    pub(super) is_unaccepted: bool,
     /// Why what has come so far is nobody's, and how much that is.
     pub(super) waiting: Option<(Reason, Bytes)>,
     /// The first observation that showed bytes.
@@ -28,9 +28,9 @@ impl Known {
         Known {
             cookie,
             last: Bytes::default(),
-            before: Bytes::default(),
             remembered: Remembered::default(),
             owner: None,
+            is_unaccepted: false,
             waiting: None,
             begun,
             idle: 0,

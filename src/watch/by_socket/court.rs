@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::makers::Makers;
-use crate::ebpf::{Counted, Origin, Reader};
+use crate::ebpf::{Counted, Origin, Passing, Reader};
 use crate::flow::Protocol;
 use crate::ledger::Ledger;
 use crate::monitor::{Evidence, Judge, Reason, Remembered, Share, Verdict, whose};
@@ -37,12 +37,22 @@ pub(super) struct Court<'a> {
     pub(super) ledger: &'a mut Ledger,
     /// What the kernel's own sockets have counted of pings.
     pub(super) pings: &'a mut Traffic,
+    /// Who let go of which Multipath TCP connection, by its token.
+    pub(super) closed: &'a Map<u32, (Passing, u32)>,
     pub(super) confirmed: u32,
 }
 
 impl Judge for Court<'_> {
+    /// The subflow of a Multipath TCP connection is let go of with that: nobody else had it.
     fn origin(&self, of: &Counted) -> Option<Origin> {
-        self.reader.origin(of)
+        let origin = self.reader.origin(of)?;
+        let whole = || self.closed.get(&origin.token).filter(|_| origin.token != 0);
+        match whole() {
+            Some((closer, _)) if !origin.multipath => {
+                Some(Origin { closer: Some(*closer), released: true, ..origin })
+            }
+            _ => Some(origin),
+        }
     }
 
     fn whose(
@@ -53,13 +63,19 @@ impl Judge for Court<'_> {
     ) -> Option<Verdict> {
         let find = |cookie| self.listed.iter().find_map(|listed| listed.get(&cookie));
         let inode = remembered.inode.or_else(|| find(counted.cookie).copied().flatten());
+        let inode = inode.or(counted.inode().map(Inode));
         // One of before the start is this namespace's if it is or was listed here.
         let was_listed =
             || inode.is_some() || find(counted.cookie).is_some() || find(origin.listener).is_some();
-        if self.only.is_some_and(|only| only != origin.netns)
-            && !(origin.netns == 0 && was_listed())
-        {
-            return None;
+        if self.only.is_some_and(|only| only != origin.netns) {
+            if origin.netns != 0 {
+                return None;
+            }
+            // Where the kernel doesn't let its structures be read.
+            if !was_listed() {
+                let to = Err(Reason::Exited);
+                return origin.released.then_some(Verdict { to, held: false, inode: None });
+            }
         }
         let is_turn = || (self.makers.looks + counted.slot).is_multiple_of(CONFIRM_ROUND);
         let holder = match (remembered.held, inode.filter(|_| !origin.released)) {

@@ -1,0 +1,111 @@
+//! Sockets that send frames to devices (`struct packet_socket` in `program/frames.h`).
+
+use aya::maps::{HashMap, Map, MapData, MapError};
+
+use super::slots::{Bytes, Origin, Passing, TICK};
+use crate::flow::Protocol;
+use crate::traffic::Traffic;
+
+/// `struct packet_socket`
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(super) struct Raw {
+    sent: [u64; 2],
+    netns: u64,
+    sender_when: u64,
+    name: [u8; 16],
+    sender: u32,
+    unused: u32,
+}
+
+/// The cookie that stands for a packet socket, which has none of its own: no socket's cookie is as high.
+const COOKIE: u64 = 1 << 63;
+
+/// For how many readings a socket without new frames is kept.
+const KEPT: u32 = 600;
+
+#[derive(Debug)]
+struct Known {
+    inode: u64,
+    raw: Raw,
+    idle: u32,
+}
+
+/// The kernel's map, and each of its sockets in a place of its own.
+#[derive(Debug)]
+pub(super) struct PacketSockets {
+    map: HashMap<MapData, u64, Raw>,
+    frames: u64,
+    places: Vec<Option<Known>>,
+}
+
+impl PacketSockets {
+    pub(super) fn new(map: Map) -> Result<PacketSockets, MapError> {
+        Ok(PacketSockets { map: HashMap::try_from(map)?, frames: 0, places: Vec::new() })
+    }
+
+    /// Hands on the place, the cookie and the bytes of each, and whether that is the last time; the map is read
+    /// again if there was another number of `frames` before.
+    pub(super) fn read(&mut self, frames: u64, mut each: impl FnMut(usize, u64, Bytes, bool)) {
+        if frames != self.frames {
+            let all: Result<Vec<_>, _> = self.map.iter().collect();
+            if let Ok(all) = all {
+                self.frames = frames;
+                all.into_iter().for_each(|(inode, raw)| self.know(inode, raw));
+            }
+        }
+        for (place, known) in self.places.iter_mut().enumerate() {
+            let Some(socket) = known else { continue };
+            socket.idle += 1;
+            let last = socket.idle > KEPT;
+            let sent = |at: usize| Traffic::new(0, socket.raw.sent[at]);
+            each(place, COOKIE | socket.inode, Bytes { remote: sent(0), local: sent(1) }, last);
+            if last {
+                let _ = self.map.remove(&socket.inode);
+                *known = None;
+            }
+        }
+    }
+
+    fn know(&mut self, inode: u64, raw: Raw) {
+        let is_it = |known: &&mut Option<Known>| known.as_ref().is_some_and(|k| k.inode == inode);
+        if let Some(Some(known)) = self.places.iter_mut().find(is_it) {
+            if known.raw.sent != raw.sent {
+                *known = Known { inode, raw, idle: 0 };
+            }
+            return;
+        }
+        let known = Some(Known { inode, raw, idle: 0 });
+        match self.places.iter_mut().find(|place| place.is_none()) {
+            Some(free) => *free = known,
+            None => self.places.push(known),
+        }
+    }
+
+    /// What is known of the socket at a place.
+    pub(super) fn origin(&self, place: usize) -> Option<Origin> {
+        let Raw { netns, sender_when, name, sender, .. } = self.places.get(place)?.as_ref()?.raw;
+        let start = Some(sender_when / TICK).filter(|start| *start != 0);
+        Some(Origin {
+            maker: Some(Passing { pid: sender, start, name }),
+            made: sender_when,
+            closer: None,
+            accepted: false,
+            listener: 0,
+            released: false,
+            ended: false,
+            listening: false,
+            silent: false,
+            multipath: false,
+            token: 0,
+            netns,
+            ports: [0; 2],
+            protocol: Protocol(0),
+        })
+    }
+}
+
+/// The inode of a packet socket, by the cookie that stands for it.
+pub(super) fn inode(cookie: u64) -> Option<u32> {
+    (cookie & COOKIE != 0).then_some(cookie as u32)
+}

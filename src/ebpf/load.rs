@@ -1,0 +1,197 @@
+//! Loads the programs and attaches them: with all that this kernel and this user allow.
+
+use std::error::Error;
+use std::fmt;
+use std::fs::File;
+use std::hash::BuildHasher;
+use std::io;
+use std::os::fd::AsFd;
+
+use aya::maps::Map;
+use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError};
+use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
+use rustix::io::Errno;
+
+use super::mapping::{Mapping, Shared};
+use super::slots::WAYS;
+
+/// The compiled programs, beside their source, so that building the library takes no compiler for them.
+static OBJECT: &[u8] = include_bytes_aligned!("program/sockets.bpf.o");
+
+/// What would allow it.
+const MEND_PERMISSION: &str = "run it as root (CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN)";
+
+/// The programs at the root of the control groups. A socket whose release is seen before its making could be is
+/// of no use: the makers first.
+const AT_CGROUP: [&str; 5] = ["create", "establish", "release", "ingress", "egress"];
+
+/// Those at tracepoints, by the names of these.
+const AT_TRACEPOINTS: [(&str, &str); 2] = [("queue", "net_dev_queue"), ("drop", "kfree_skb")];
+
+/// Why sockets can't be counted here.
+#[derive(Debug)]
+pub struct OpenError {
+    why: String,
+    mend: Option<&'static str>,
+    errno: Option<Errno>,
+}
+
+impl Error for OpenError {}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)?;
+        self.mend.map_or(Ok(()), |mend| write!(f, "; to mend it: {mend}"))
+    }
+}
+
+impl OpenError {
+    pub(super) fn new(why: impl Into<String>) -> OpenError {
+        OpenError { why: why.into(), mend: None, errno: None }
+    }
+
+    /// From what the loader says: the innermost error is the kernel's.
+    fn from_loader(what: &str, error: &(dyn Error + 'static)) -> OpenError {
+        match errno(error) {
+            Some(errno) => OpenError {
+                why: format!("{what}: {}", io::Error::from(errno)),
+                // The verifier says EACCES, also of what takes CAP_PERFMON.
+                mend: matches!(errno, Errno::PERM | Errno::ACCESS).then_some(MEND_PERMISSION),
+                errno: Some(errno),
+            },
+            None => OpenError::new(format!("{what}: {error}")),
+        }
+    }
+
+    /// Why, without what would mend it.
+    pub fn why(&self) -> &str {
+        &self.why
+    }
+
+    /// What would mend it, where more privileges would.
+    pub fn mend(&self) -> Option<&'static str> {
+        self.mend
+    }
+
+    /// What the kernel said, if it was the kernel that refused.
+    pub(super) fn errno(&self) -> Option<Errno> {
+        self.errno
+    }
+}
+
+fn errno(mut error: &(dyn Error + 'static)) -> Option<Errno> {
+    loop {
+        if let Some(errno) = error.downcast_ref().and_then(Errno::from_io_error) {
+            return Some(errno);
+        }
+        error = error.source()?;
+    }
+}
+
+/// The programs, attached for as long as this is there.
+#[derive(Debug)]
+pub(super) struct Programs {
+    programs: Ebpf,
+    /// Whether they read the kernel's own structures, and so know who is who for certain.
+    pub(super) reads_kernel: bool,
+}
+
+impl Programs {
+    /// Loads and attaches them to the root of the control groups, with room for `capacity` sockets. `types` says
+    /// how this kernel lays out its structures, if it is to be read.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub(super) fn load(
+        root: &File,
+        capacity: u32,
+        types: Option<&Btf>,
+    ) -> Result<Programs, OpenError> {
+        let buckets = capacity / WAYS as u32;
+        let seed = std::hash::RandomState::new().hash_one(capacity);
+        let reads_kernel = u32::from(types.is_some());
+        let mut programs = EbpfLoader::new()
+            .btf(types)
+            .override_global("bucket_count", &buckets, true)
+            .override_global("seed", &seed, true)
+            .override_global("reads_kernel", &reads_kernel, true)
+            .map_max_entries("slots", capacity)
+            .map_max_entries("buckets", buckets)
+            .load(OBJECT)
+            .map_err(|error| OpenError::from_loader("the kernel refuses eBPF maps", &error))?;
+        for name in AT_CGROUP {
+            let loaded = match programs.program_mut(name) {
+                Some(Program::CgroupSkb(program)) => program.load(),
+                Some(Program::CgroupSock(program)) => program.load(),
+                Some(Program::SockOps(program)) => program.load(),
+                _ => Err(ProgramError::UnexpectedProgramType),
+            };
+            loaded.map_err(|error| {
+                OpenError::from_loader("the kernel refuses eBPF programs", &error)
+            })?;
+        }
+        for name in AT_CGROUP {
+            // By links, which any number of programs may have beside each other.
+            let mode = CgroupAttachMode::Single;
+            let direction = match name {
+                "ingress" => CgroupSkbAttachType::Ingress,
+                _ => CgroupSkbAttachType::Egress,
+            };
+            let attached = match programs.program_mut(name) {
+                Some(Program::CgroupSkb(program)) => {
+                    program.attach(root, direction, mode).map(drop)
+                }
+                Some(Program::CgroupSock(program)) => program.attach(root, mode).map(drop),
+                Some(Program::SockOps(program)) => program.attach(root, mode).map(drop),
+                _ => Err(ProgramError::UnexpectedProgramType),
+            };
+            attached.map_err(|error| {
+                OpenError::from_loader("eBPF programs can't be attached to cgroups", &error)
+            })?;
+        }
+        let mut programs = Programs { programs, reads_kernel: types.is_some() };
+        if types.is_some() {
+            for (name, tracepoint) in AT_TRACEPOINTS {
+                programs.trace(name, tracepoint);
+            }
+        }
+        Ok(programs)
+    }
+
+    /// Attaches a program to a tracepoint; a kernel that refuses, or has no such tracepoint, shows less.
+    fn trace(&mut self, name: &str, tracepoint: &str) -> bool {
+        let Some(Program::RawTracePoint(program)) = self.programs.program_mut(name) else {
+            return false;
+        };
+        program.load().and_then(|()| program.attach(tracepoint)).is_ok()
+    }
+
+    /// A map's memory, which the kernel shares.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(super) fn mapping<T: Shared>(
+        &self,
+        name: &str,
+        length: usize,
+    ) -> Result<Mapping<T>, OpenError> {
+        let mapped = match self.programs.map(name) {
+            Some(Map::Array(map)) => Mapping::of(map.fd().as_fd(), length),
+            _ => Err(Errno::NOENT),
+        };
+        mapped.map_err(|errno| OpenError {
+            why: format!("the counters can't be mapped: {errno}"),
+            mend: None,
+            errno: Some(errno),
+        })
+    }
+
+    /// Takes a hash map.
+    ///
+    /// # Errors
+    /// If there is none of this name.
+    pub(super) fn take_map(&mut self, name: &str) -> Result<Map, OpenError> {
+        let missing = || OpenError::new(format!("the map {name} is missing"));
+        self.programs.take_map(name).ok_or_else(missing)
+    }
+}

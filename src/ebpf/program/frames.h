@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//
+// What no socket of the internet protocols has: frames that packet sockets send, and packets for which there is
+// no socket. The control groups' hooks see neither, tracepoints do.
+#ifndef BWMON_FRAMES_H
+#define BWMON_FRAMES_H
+
+#include "slots.h"
+
+#define AF_PACKET 17
+#define ETH_P_IP 0x0800
+#define ETH_P_IPV6 0x86dd
+
+struct raw_tracepoint {
+	__u64 arguments[3];
+};
+
+struct list_head {
+	struct list_head *next;
+} RELOCATED;
+
+struct adjacent_list {
+	struct list_head upper;
+} RELOCATED;
+
+struct net_device {
+	int ifindex;
+	struct net_reference nd_net;
+	struct adjacent_list adj_list;
+} RELOCATED;
+
+struct sk_buff {
+	struct net_device *dev;
+	struct sock *sk;
+	unsigned int len;
+	unsigned char *head;
+	unsigned char *data;
+	__u16 network_header;
+	__u16 protocol;
+} RELOCATED;
+
+struct iphdr {
+	__u8 protocol;
+} RELOCATED;
+
+struct ipv6hdr {
+	__u8 nexthdr;
+} RELOCATED;
+
+enum skb_drop_reason {
+	SKB_DROP_REASON_NO_SOCKET = 3,
+};
+
+// A packet socket, and who has sent its first frame. User space reads this: src/ebpf/frames.rs.
+struct packet_socket {
+	__u64 sent[PLACES];
+	__u64 netns;
+	__u64 sender_when; // when that process began, in nanoseconds since boot
+	char name[NAME];
+	__u32 sender;
+	__u32 unused;
+};
+
+#define PACKET_SOCKETS 1024
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, PACKET_SOCKETS);
+	__type(key, __u64); // the socket's inode
+	__type(value, struct packet_socket);
+} packet_sockets SEC(".maps");
+
+// The last frame of a packet socket on a processor: one that goes to a device on top of others (a VLAN, a bond)
+// is queued at each of them in turn.
+struct last_frame {
+	struct sk_buff *skb;
+	struct net_device *dev;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct last_frame);
+} last_frames SEC(".maps");
+
+// Whether a frame was queued before, at a device on top of this one.
+INLINE int is_queued_again(struct sk_buff *skb, struct net_device *dev)
+{
+	__u32 zero = 0;
+	struct last_frame *last = bpf_map_lookup_elem(&last_frames, &zero);
+	if (!last)
+		return 0;
+	// Below nothing: an empty list leads to itself.
+	int below = (__u64)READ(dev, adj_list.upper.next) != (__u64)&dev->adj_list.upper;
+	int again = below && last->skb == skb && last->dev != dev;
+	last->skb = skb;
+	if (!again)
+		last->dev = dev;
+	return again;
+}
+
+SEC("raw_tp/net_dev_queue")
+int queue(struct raw_tracepoint *tracepoint)
+{
+	struct sk_buff *skb = (void *)tracepoint->arguments[0];
+	struct sock *sk = READ(skb, sk);
+	if (!sk || READ(sk, __sk_common.skc_family) != AF_PACKET)
+		return 0;
+	struct net_device *dev = READ(skb, dev);
+	if (is_queued_again(skb, dev))
+		return 0;
+	__u64 inode = inode_of(sk);
+	int local = READ(dev, ifindex) == LOOPBACK_IFINDEX;
+	__u64 bytes = READ(skb, len);
+	__u32 zero = 0;
+	struct shared *counts = bpf_map_lookup_elem(&shared, &zero);
+	if (counts)
+		__sync_fetch_and_add(&counts->frames, 1);
+	struct packet_socket *socket = bpf_map_lookup_elem(&packet_sockets, &inode);
+	if (!socket) {
+		struct packet_socket new = { .netns = netns_of(sk) };
+		new.sender = bpf_get_current_pid_tgid() >> 32;
+		new.sender_when = current_start();
+		bpf_get_current_comm(new.name, NAME);
+		bpf_map_update_elem(&packet_sockets, &inode, &new, BPF_NOEXIST);
+		socket = bpf_map_lookup_elem(&packet_sockets, &inode);
+	}
+	if (socket) {
+		CHECKED(socket);
+		__sync_fetch_and_add(&socket->sent[local], bytes);
+		return 0;
+	}
+	struct outside *of = outside_of(netns_of(sk));
+	if (!of)
+		return 0;
+	CHECKED(of);
+	__sync_fetch_and_add(&of->sent[local], bytes);
+	return 0;
+}
+
+// A packet that reached this host's sockets, and there is none for it (any more): TCP and UDP alone. What others
+// have received (raw sockets, the kernel itself) comes by here, too.
+SEC("raw_tp/kfree_skb")
+int drop(struct raw_tracepoint *tracepoint)
+{
+	if ((__u32)tracepoint->arguments[2] !=
+	    __builtin_preserve_enum_value(*(enum skb_drop_reason *)SKB_DROP_REASON_NO_SOCKET, 1))
+		return 0;
+	struct sk_buff *skb = (void *)tracepoint->arguments[0];
+	unsigned char *ip = READ(skb, head) + READ(skb, network_header);
+	__u16 kind = __builtin_bswap16(READ(skb, protocol));
+	__u8 protocol = 0;
+	if (kind == ETH_P_IP)
+		protocol = READ((struct iphdr *)ip, protocol);
+	else if (kind == ETH_P_IPV6)
+		protocol = READ((struct ipv6hdr *)ip, nexthdr);
+	if (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP)
+		return 0;
+	struct net_device *dev = READ(skb, dev);
+	if (!dev)
+		return 0;
+	int local = READ(dev, ifindex) == LOOPBACK_IFINDEX;
+	// What was pulled off the front belongs to the packet.
+	__u64 bytes = READ(skb, len) + (READ(skb, data) - ip);
+	struct outside *of = outside_of(netns_cookie_of(READ(dev, nd_net.net)));
+	if (!of)
+		return 0;
+	CHECKED(of);
+	__sync_fetch_and_add(&of->received_by_none[local], bytes);
+	return 0;
+}
+
+#endif
