@@ -4,6 +4,7 @@ use aya::maps::{HashMap, Map, MapData, MapError};
 
 use super::slots::{Bytes, Origin, Passing, TICK};
 use crate::flow::Protocol;
+use crate::sockets::Inode;
 use crate::traffic::Traffic;
 
 /// `struct packet_socket`
@@ -106,6 +107,6 @@ impl PacketSockets {
 }
 
 /// The inode of a packet socket, by the cookie that stands for it.
-pub(super) fn inode(cookie: u64) -> Option<u32> {
-    (cookie & COOKIE != 0).then_some(cookie as u32)
+pub(super) fn inode(cookie: u64) -> Inode {
+    Inode(cookie as u32)
 }

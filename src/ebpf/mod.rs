@@ -35,6 +35,7 @@ use gone::Gone;
 use handshakes::{SETS, Set, Waiting};
 pub use load::OpenError;
 use load::Programs;
+use crate::sockets::Inode;
 use mapping::Mapping;
 use outside::Namespaces;
 pub use outside::Outside;
@@ -65,6 +66,8 @@ pub struct Counted {
     pub slot: u32,
     /// Which socket it is, of all namespaces and for all time.
     pub cookie: u64,
+    /// By which descriptors name it; `None` where that isn't known (yet).
+    pub inode: Option<Inode>,
     /// Its bytes since it was given this slot.
     pub bytes: Bytes,
 }
@@ -73,11 +76,6 @@ impl Counted {
     /// Whether it has sent or received any.
     pub fn has_bytes(&self) -> bool {
         !self.bytes.is_zero()
-    }
-
-    /// The inode of a packet socket, which is known with its first frame.
-    pub fn inode(&self) -> Option<u32> {
-        frames::inode(self.cookie)
     }
 }
 
@@ -251,18 +249,19 @@ impl Reader {
         for (slot, cookie) in self.cookies() {
             // One that is being filled at this moment comes with the next reading.
             let Some(filled) = self.slot(slot).filter(|counted| counted.is_filled()) else { continue };
-            let bytes = filled.bytes();
+            let (bytes, inode) = (filled.bytes(), filled.inode());
             // So does one that has got the slot of a silent one at this moment.
             let still = self.owner(slot).is_some_and(|owner| owner.load(Acquire) == cookie);
             if still {
                 closed_multipath.extend(filled.closed_multipath());
-                each(Counted { slot, cookie, bytes }, None);
+                each(Counted { slot, cookie, inode, bytes }, None);
             }
         }
         self.closed_multipath = closed_multipath;
         let (capacity, frames) = (self.capacity(), self.count(|totals| &totals.frames));
         self.packets.read(frames, |place, cookie, bytes, last| {
-            let counted = Counted { slot: (capacity + place) as u32, cookie, bytes };
+            let (slot, inode) = ((capacity + place) as u32, Some(frames::inode(cookie)));
+            let counted = Counted { slot, cookie, inode, bytes };
             each(counted, last.then_some(bytes));
         });
     }

@@ -7,6 +7,7 @@ use std::ops::{Add, Sub};
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed};
 
 use crate::flow::Protocol;
+use crate::sockets::Inode;
 use crate::traffic::Traffic;
 
 /// How many slots share a bucket (`WAYS`).
@@ -60,6 +61,7 @@ struct Receiver {
     end: AtomicU32,
     listening: AtomicU32,
     token: AtomicU32,
+    inode: AtomicU32,
 }
 
 const _: () = assert!(size_of::<Slot>() == 128 && size_of::<Bucket>() == 64);
@@ -211,8 +213,9 @@ impl Slot {
             word.store(0, Relaxed);
         }
         let words = [&sender.maker, &sender.protocol, &sender.begun, &receiver.closer];
-        let more = [&receiver.has_received, &receiver.end, &receiver.listening, &receiver.token];
-        for word in words.into_iter().chain(more) {
+        let more = [&receiver.has_received, &receiver.end, &receiver.listening];
+        let last = [&receiver.token, &receiver.inode];
+        for word in words.into_iter().chain(more).chain(last) {
             word.store(0, Relaxed);
         }
         sender.local_port.store(0, Relaxed);
@@ -222,6 +225,11 @@ impl Slot {
 
     pub(super) fn bytes(&self) -> Bytes {
         Bytes::read(&self.sender.sent, &self.receiver.received)
+    }
+
+    pub(super) fn inode(&self) -> Option<Inode> {
+        let inode = self.receiver.inode.load(Relaxed);
+        (inode != 0).then_some(Inode(inode))
     }
 
     /// Gives bytes to its socket that were counted elsewhere.

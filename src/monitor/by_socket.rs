@@ -158,6 +158,7 @@ impl SocketAttribution {
     /// those that are seen for the first time are gone in a moment, and need none.
     pub fn is_new(&self, counted: &Counted, room: Room) -> bool {
         counted.has_bytes()
+            && counted.inode.is_none()
             && self.memory.get(counted).map_or(room == Room::Ample, |known| {
                 // A connection that nobody has accepted may be accepted at any time.
                 known.remembered.inode.is_none()

@@ -165,8 +165,8 @@ impl Watch {
             by_socket.listing.took(cpu::used().saturating_sub(begun));
         }
         let inodes = self.places.iter().flat_map(|readers| readers.table.inodes());
-        let of_packets = counted.iter().filter_map(ebpf::Counted::inode).map(Inode);
-        let processes = self.owners.look(inodes.chain(of_packets)).map_err(|errno| no_proc(&self.proc, errno))?;
+        let counted_ones = counted.iter().filter(|s| s.has_bytes()).filter_map(|s| s.inode);
+        let processes = self.owners.look(inodes.chain(counted_ones)).map_err(|errno| no_proc(&self.proc, errno))?;
         looked.denied = processes.denied;
         looked.failed = processes.failed;
         self.hear_of_processes(by_socket, &mut looked);

@@ -43,13 +43,15 @@ fn killed_it_leaves_nothing_attached() {
     let running = watch(&net, "ebpf", &[]);
     let programs = numbers(running.pid(), "prog_id:");
     let links = numbers(running.pid(), "link_id:");
-    assert_eq!((programs.len(), links.len()), (4, 4));
+    // Five at the control groups, some at tracepoints.
+    let attached = (programs.len(), links.len());
+    assert!(attached.0 >= 5 && attached.0 == attached.1, "{attached:?}");
     let left = || {
         let programs = loaded_programs().flatten().filter(|p| programs.contains(&p.id())).count();
         let links = loaded_links().flatten().filter(|l| links.contains(&l.id())).count();
         (programs, links)
     };
-    assert_eq!(left(), (4, 4));
+    assert_eq!(left(), attached);
     running.signal(Signal::KILL);
     drop(running);
     // The kernel frees them once no packet can be in them any more.

@@ -17,11 +17,14 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 pub(crate) const WATCHED4: &str = "10.77.0.1";
 pub(crate) const PEER4: &str = "10.77.0.2";
@@ -51,6 +54,19 @@ impl Namespace {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net={NAMESPACES}/{}", self.name)).arg("--").arg(program.as_ref());
         command
+    }
+
+    /// What is done in here, on a thread of its own: sockets that it makes belong here.
+    pub(crate) fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let namespace = std::fs::File::open(format!("{NAMESPACES}/{}", self.name)).unwrap();
+        std::thread::scope(|scope| {
+            let working = scope.spawn(|| {
+                let kind = Some(LinkNameSpaceType::Network);
+                move_into_link_name_space(namespace.as_fd(), kind).unwrap();
+                work()
+            });
+            working.join().unwrap()
+        })
     }
 
     /// Runs words separated by spaces to their end; what they print.

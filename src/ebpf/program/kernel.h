@@ -139,7 +139,7 @@ INLINE __u32 user_of(struct sock *sk)
 	return user;
 }
 
-// The inode number of a socket, by which descriptors name it.
+// The inode number of a socket, by which descriptors name it; 0 for a connection that nobody has accepted.
 INLINE __u64 inode_of(struct sock *sk)
 {
 	struct socket_alloc *socket = (void *)READ(sk, sk_socket);

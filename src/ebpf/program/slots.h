@@ -49,6 +49,7 @@ struct slot {
 	__u32 end; // TCP's sequence number behind the last packet that it will send, once it is FINISHED
 	__u32 listening; // it accepts connections
 	__u32 token; // of its Multipath TCP connection; 0 for none
+	__u32 inode; // by which descriptors name it; 0 where that isn't known (yet)
 };
 
 // The sockets that have slots, by their cookies: 0 where a slot is free, and all ones where user space has
@@ -321,6 +322,7 @@ INLINE struct slot *claim_silent(__u64 cookie, __u32 user)
 	slot->closer = 0;
 	slot->closer_when = 0;
 	slot->token = 0;
+	slot->inode = 0;
 	slot->local_port = 0;
 	slot->remote_port = 0;
 	((__u64 *)slot->name)[0] = 0;

@@ -48,6 +48,15 @@ INLINE void join_multipath(struct slot *slot, struct sock *sk)
 	slot->maker = from->maker;
 }
 
+// The inode that descriptors name: of a subflow it is the whole connection's.
+INLINE __u64 inode_named(struct slot *slot, struct sock *sk)
+{
+	struct mptcp_subflow_context *subflow = slot->token ? subflow_of(sk) : 0;
+	if (subflow)
+		sk = READ(subflow, conn);
+	return sk ? inode_of(sk) : 0;
+}
+
 // A slot for a socket of which nothing is known here, and that `user` has. User space may know more: which
 // sockets had the slots that it took back.
 INLINE struct slot *begin(struct bpf_sock *sk, __u64 cookie)
@@ -71,8 +80,11 @@ INLINE struct slot *begin(struct bpf_sock *sk, __u64 cookie)
 	slot->protocol = sk->protocol;
 	slot->user = user;
 	slot->netns = netns;
-	if (reads_kernel && sk->protocol == IPPROTO_TCP)
-		join_multipath(slot, kernels);
+	if (reads_kernel) {
+		if (sk->protocol == IPPROTO_TCP)
+			join_multipath(slot, kernels);
+		slot->inode = inode_named(slot, kernels);
+	}
 	BARRIER();
 	ONCE(slot->flags) = FILLED | exact();
 	return slot;
@@ -134,6 +146,9 @@ INLINE void count(struct __sk_buff *skb, int out)
 		__sync_fetch_and_add(out ? &of->sent[local] : &of->received[local], bytes);
 		return;
 	}
+	// An accepted connection has it as soon as it is accepted.
+	if (reads_kernel && !slot->inode && slot->listener)
+		slot->inode = inode_named(slot, address_of(sk));
 	__u32 state = sk->state;
 	if (state == TCP_LISTEN && slot->protocol == IPPROTO_TCP) {
 		if (!slot->listening)
@@ -198,9 +213,12 @@ int create(struct bpf_sock *sk)
 		slot->protocol = sk->protocol;
 		slot->user = user;
 		bpf_get_current_comm(slot->name, NAME);
-		if (reads_kernel && sk->protocol == IPPROTO_MPTCP) {
-			flags |= MULTIPATH;
-			slot->end = short_address(sk);
+		if (reads_kernel) {
+			slot->inode = inode_of(address_of(sk));
+			if (sk->protocol == IPPROTO_MPTCP) {
+				flags |= MULTIPATH;
+				slot->end = short_address(sk);
+			}
 		}
 		BARRIER();
 		ONCE(slot->flags) = flags;

@@ -1,14 +1,15 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::ebpf::Passing;
+use crate::ebpf::{Outside, Passing};
 use crate::flow::Protocol;
+use crate::traffic::Traffic;
 
 const MAKER: ProcessId = ProcessId { start_time: 10, pid: 100 };
 const WORKER: ProcessId = ProcessId { start_time: 20, pid: 200 };
 
 const MADE: Origin = Origin {
-    maker: Some(Passing { pid: 100, name: [0; 16] }),
+    maker: Some(Passing { pid: 100, start: Some(10), name: [0; 16] }),
     made: 1,
     closer: None,
     accepted: false,
@@ -16,6 +17,9 @@ const MADE: Origin = Origin {
     released: false,
     ended: false,
     listening: false,
+    silent: false,
+    multipath: false,
+    token: 0,
     netns: 1,
     ports: [1, 2],
     protocol: Protocol::TCP,
@@ -27,7 +31,7 @@ fn remote(received: u64, sent: u64) -> Bytes {
 }
 
 fn counted(slot: u32, cookie: u64, bytes: Bytes) -> Counted {
-    Counted { slot, cookie, bytes }
+    Counted { slot, cookie, inode: None, bytes }
 }
 
 /// One who has decided, and keeps the shares.
@@ -147,18 +151,53 @@ fn what_waits_for_a_process_moves_to_it() {
     assert_eq!(shares, [Share { to: Ok(WORKER), traffic, recent, from, local: false }]);
 }
 
+/// Whoever has had a socket keeps it where nothing is known any more.
 #[test]
-fn a_listening_socket_keeps_of_a_handshake_only_what_stays() {
+fn a_socket_stays_whose_it_was() {
     let mut attribution = SocketAttribution::new();
-    let listening = Origin { listening: true, ..MADE };
-    let mut look = |bytes| observe(&mut attribution, counted(0, 7, bytes), listening, Ok(MAKER));
-    assert_eq!(look(remote(60, 60)), []);
-    // It went over to the connection's own socket, and another one has begun.
-    assert_eq!(look(remote(0, 0)), []);
-    assert_eq!(look(remote(60, 0)), []);
-    // Nobody has answered to this one.
-    assert_eq!(look(remote(60, 0))[0].traffic, Traffic::new(60, 0));
-    assert_eq!(look(remote(60, 0)), []);
+    let mut look = |bytes, to| observe(&mut attribution, counted(0, 7, bytes), MADE, to);
+    look(remote(60, 60), Ok(WORKER));
+    assert_eq!(look(remote(90, 60), Err(Reason::Exited))[0].to, Ok(WORKER));
+    assert_eq!(look(remote(99, 60), Ok(MAKER))[0].to, Ok(MAKER));
+    assert_eq!(look(remote(99, 61), Err(Reason::Kernel))[0].to, Ok(MAKER));
+}
+
+/// It may be accepted after any time, and its bytes have to be there then.
+#[test]
+fn a_connection_that_waits_to_be_accepted_keeps_its_slot_and_is_looked_for() {
+    let accepted = Origin { accepted: true, ..MADE };
+    let socket = counted(0, 7, remote(50_000, 216));
+    for room in [Room::Ample, Room::Scarce] {
+        let mut attribution = SocketAttribution::new();
+        for _ in 0..IDLE + 100 {
+            attribution.begin();
+            let mut waits = Decided::on(accepted, Err(Reason::Kernel));
+            assert_eq!(attribution.socket(&socket, room, &mut waits), None);
+            assert!(attribution.is_new(&socket, room));
+        }
+        let shares = observe(&mut attribution, socket, accepted, Ok(WORKER));
+        assert_eq!((shares[0].to, shares[0].from), (Ok(WORKER), Some(Reason::Kernel)));
+        assert_eq!(shares[0].traffic, Traffic::new(50_000, 216));
+        assert!(!attribution.is_new(&socket, Room::Short));
+    }
+}
+
+#[test]
+fn what_no_slot_has_stands_under_its_reason_by_namespace() {
+    let mut attribution = SocketAttribution::new();
+    let mut look = |netns, without_slot, without_socket| {
+        attribution.begin();
+        let mut shares = Vec::new();
+        let outside = Outside { without_slot, without_socket };
+        attribution.outside(netns, outside, |share| shares.push((share.to, share.traffic)));
+        shares
+    };
+    let overflow = |received, sent| (Err(Reason::Overflow), Traffic::new(received, sent));
+    assert_eq!(look(1, remote(5, 10), remote(0, 0)), [overflow(5, 10)]);
+    assert_eq!(look(2, remote(7, 0), remote(0, 0)), [overflow(7, 0)]);
+    let exited = (Err(Reason::Exited), Traffic::new(100, 0));
+    assert_eq!(look(1, remote(5, 11), remote(100, 0)), [overflow(0, 1), exited]);
+    assert_eq!(look(1, remote(5, 11), remote(100, 0)), []);
 }
 
 #[test]
@@ -191,6 +230,8 @@ fn a_socket_that_is_done_does_without_its_slot() {
     assert!(!may_be_done(0, Room::Ample));
     let listening = Origin { listening: true, ..MADE };
     assert!(!is_done(IDLE, &listening, Room::Scarce));
+    // Its maker is all that is known of it.
+    assert!(!is_done(IDLE, &Origin { silent: true, ..MADE }, Room::Scarce));
     assert!(is_done(IDLE, &Origin { released: true, ..listening }, Room::Scarce));
 }
 

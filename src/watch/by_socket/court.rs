@@ -62,8 +62,8 @@ impl Judge for Court<'_> {
         remembered: &Remembered,
     ) -> Option<Verdict> {
         let find = |cookie| self.listed.iter().find_map(|listed| listed.get(&cookie));
-        let inode = remembered.inode.or_else(|| find(counted.cookie).copied().flatten());
-        let inode = inode.or(counted.inode().map(Inode));
+        let inode = counted.inode.or(remembered.inode);
+        let inode = inode.or_else(|| find(counted.cookie).copied().flatten());
         // One of before the start is this namespace's if it is or was listed here.
         let was_listed =
             || inode.is_some() || find(counted.cookie).is_some() || find(origin.listener).is_some();

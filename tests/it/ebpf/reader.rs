@@ -1,39 +1,125 @@
 //! The counters themselves: slots, what there is no room for, and handshakes.
 
 use std::collections::HashSet;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::process::Stdio;
 
 use bwmon::ebpf::{self, Counted, Reader};
 use rustix::net::sockopt;
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use socket2::{Domain, Type};
 
 use crate::netns::{Namespace, Net};
 
-/// What doesn't find room is counted all the same, if not apart.
+/// One with room for so few that other sockets of this host may have taken it all.
+fn reader_of(room: u32) -> Reader {
+    let mut attempts = (0..100).map(|_| Reader::with_room(Path::new("/proc"), room));
+    attempts.find_map(Result::ok).unwrap()
+}
+
+fn without_slot(reader: &mut Reader, netns: u64) -> ebpf::Bytes {
+    let of = reader.outside().iter().find(|(cookie, _)| *cookie == netns);
+    of.map(|(_, outside)| outside.without_slot).unwrap_or_default()
+}
+
+/// What doesn't find room is counted all the same, if not apart; and where it was.
 #[test]
 fn when_there_is_no_room_for_a_socket_its_bytes_are_counted_together() {
+    let Some(net) = Net::new() else { return };
+    let mut reader = reader_of(64);
+    let sockets = net.watched.inside(|| {
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let senders: Vec<UdpSocket> =
+            (0..200).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+        for sender in &senders {
+            sender.send_to(&[0; 1000], receiver.local_addr().unwrap()).unwrap();
+        }
+        senders
+    });
+    let cookies: HashSet<u64> =
+        sockets.iter().map(|socket| sockopt::socket_cookie(socket).unwrap()).collect();
+    let (mut apart, mut netns) = (0, 0);
+    let mut ours = Vec::new();
+    reader.read(|counted, _| ours.extend(cookies.contains(&counted.cookie).then_some(counted)));
+    for counted in &ours {
+        apart += counted.bytes.local.sent;
+        netns = reader.origin(counted).map_or(netns, |origin| origin.netns);
+    }
+    assert!(!ours.is_empty() && ours.len() <= 64, "{} sockets", ours.len());
+    let together = without_slot(&mut reader, netns).local.sent;
+    assert_eq!(apart + together, 200 * 1028, "{apart} bytes apart, {together} together");
+    assert_eq!(without_slot(&mut reader, 12_345_678), ebpf::Bytes::default());
+}
+
+/// A socket that was silent ever since it was made gives way to one that has bytes.
+#[test]
+fn silent_sockets_give_way_to_those_with_bytes() {
     let Some(_net) = Net::new() else { return };
-    // Others on this host have sockets, too: there may be no room for its own one.
-    let mut attempts = (0..100).map(|_| Reader::with_room(Path::new("/proc"), 64));
-    let mut reader = attempts.find_map(Result::ok).unwrap();
+    let mut reader = reader_of(1 << 12);
+    let silent: Vec<UdpSocket> = (0..6000).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
     let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
     let senders: Vec<UdpSocket> =
-        (0..200).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+        (0..500).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
     for sender in &senders {
         sender.send_to(&[0; 1000], receiver.local_addr().unwrap()).unwrap();
     }
-    let mut apart = 0;
-    reader.read(|counted, _| apart += counted.bytes.local.sent);
-    let together = reader.without_slot().local.sent;
-    assert!(together >= 136 * 1028, "{together} bytes together");
-    assert!(apart + together >= 200 * 1028, "{apart} bytes apart, {together} together");
-    let mut places = HashSet::new();
-    reader.read(|counted, _| places.extend([counted.slot]));
-    assert!(places.len() <= 64, "{places:?}");
+    let cookies: HashSet<u64> =
+        senders.iter().map(|sender| sockopt::socket_cookie(sender).unwrap()).collect();
+    let mut counted = Vec::new();
+    reader.read(|socket, _| counted.extend(cookies.contains(&socket.cookie).then_some(socket)));
+    assert_eq!(counted.len(), 500);
+    assert!(counted.iter().all(|socket| socket.bytes.local.sent == 1028), "{counted:?}");
+    // Nearly all were made when silent ones had all the room, and are known all the same.
+    let own = std::process::id();
+    let known = counted.iter().filter_map(|socket| reader.origin(socket)?.maker);
+    assert_eq!(known.filter(|maker| maker.pid == own).count(), 500);
+    drop(silent);
+}
+
+/// What one user takes is bounded by what is left for the others.
+#[test]
+fn a_user_leaves_room_for_others() {
+    let Some(net) = Net::new() else { return };
+    let mut reader = reader_of(1 << 12);
+    let script = "import socket, sys\n\
+        receiver = socket.socket(2, 2); receiver.bind(('127.0.0.1', 0))\n\
+        sockets = [socket.socket(2, 2) for _ in range(9000)]\n\
+        for s in sockets: s.sendto(b'x' * 1000, receiver.getsockname())\n\
+        print('done', flush=True); sys.stdin.readline()\n";
+    let mut flood = net.watched.command("prlimit");
+    flood.args(["--nofile=20000", "setpriv", "--reuid=54321", "--clear-groups", "python3", "-c", script]);
+    flood.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut flood = flood.spawn().unwrap();
+    BufReader::new(flood.stdout.as_mut().unwrap()).read_line(&mut String::new()).unwrap();
+    let (receiver, cookies) = {
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let sender: Vec<UdpSocket> =
+            (0..500).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+        for sender in &sender {
+            sender.send_to(&[0; 1000], receiver.local_addr().unwrap()).unwrap();
+        }
+        let cookies: HashSet<u64> =
+            sender.iter().map(|sender| sockopt::socket_cookie(sender).unwrap()).collect();
+        ((receiver, sender), cookies)
+    };
+    let (mut ours, mut netns) = (0, HashSet::new());
+    let mut all = Vec::new();
+    reader.read(|socket, _| all.push(socket));
+    for socket in &all {
+        match cookies.contains(&socket.cookie) {
+            true => ours += usize::from(socket.bytes.local.sent == 1028),
+            false => netns.extend(reader.origin(socket).map(|origin| origin.netns)),
+        }
+    }
+    drop(flood.stdin.take());
+    flood.wait().unwrap();
+    drop(receiver);
+    // Two thirds of the room are the flood's. Two buckets may both be full by chance.
+    assert!(ours >= 490, "{ours} of 500 others have room, {} have it", all.len());
+    let own = reader.netns();
+    assert!(without_slot(&mut reader, own).local.sent <= 10 * 1028);
 }
 
 /// Slots are taken back and used again without a byte being lost.
@@ -76,18 +162,12 @@ impl Connection {
     /// One on the loopback device of a namespace.
     fn inside(namespace: &Namespace, port: u16, from: u16) -> Connection {
         let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        std::thread::scope(|scope| {
-            let connecting = scope.spawn(|| {
-                let entered = std::fs::File::open(format!("/run/netns/{}", namespace.name));
-                let kind = Some(LinkNameSpaceType::Network);
-                move_into_link_name_space(entered.unwrap().as_fd(), kind).unwrap();
-                let listener = TcpListener::bind(at(port)).unwrap();
-                let client = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-                client.bind(&at(from).into()).unwrap();
-                client.connect(&at(port).into()).unwrap();
-                Connection { listener, client: client.into(), server: None }
-            });
-            connecting.join().unwrap()
+        namespace.inside(|| {
+            let listener = TcpListener::bind(at(port)).unwrap();
+            let client = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            client.bind(&at(from).into()).unwrap();
+            client.connect(&at(port).into()).unwrap();
+            Connection { listener, client: client.into(), server: None }
         })
     }
 
