@@ -18,6 +18,7 @@ mod handshakes;
 mod load;
 mod mapping;
 mod outside;
+mod processes;
 mod slots;
 
 use std::path::Path;
@@ -39,6 +40,7 @@ use crate::sockets::Inode;
 use mapping::Mapping;
 use outside::Namespaces;
 pub use outside::Outside;
+pub use processes::{ProcessEvent, ProcessReader, Started, What};
 use slots::{Bucket, FREE, LEAVING, Slot, Totals, WAYS};
 pub use slots::{Bytes, Origin, Passing};
 

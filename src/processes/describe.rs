@@ -11,6 +11,8 @@ pub const COMMAND_LINE_MAX: usize = 64 * 1024;
 pub(super) struct Stat<'a> {
     /// The name, field 2. May hold any bytes, parentheses and newlines among them.
     pub(super) comm: &'a [u8],
+    /// Its state, field 3: `Z` and `X` are those of a main thread that has ended.
+    pub(super) state: u8,
     /// The start time in clock ticks since boot, field 22.
     pub(super) start_time: u64,
 }
@@ -22,9 +24,9 @@ pub(super) fn stat(line: &[u8]) -> Option<Stat<'_>> {
     let close = line.iter().rposition(|b| *b == b')')?;
     let comm = line.get(open + 1..close)?;
     let mut fields = line.get(close + 1..)?.split(|b| *b == b' ').filter(|f| !f.is_empty());
-    // What follows the name begins with field 3.
-    let start_time = std::str::from_utf8(fields.nth(22 - 3)?).ok()?.trim_end().parse().ok()?;
-    Some(Stat { comm, start_time })
+    let state = *fields.next()?.first()?;
+    let start_time = std::str::from_utf8(fields.nth(22 - 4)?).ok()?.trim_end().parse().ok()?;
+    Some(Stat { comm, state, start_time })
 }
 
 /// The command line as it is shown: `cmdline` with spaces for NUL bytes, or `comm` in brackets for
@@ -67,7 +69,7 @@ mod tests {
     fn a_name_that_looks_like_fields_hides_nothing() {
         let stat = stat(STAT).unwrap();
         assert_eq!(stat.comm, b"a) S 1 (b\xff");
-        assert_eq!(stat.start_time, 8_675_309);
+        assert_eq!((stat.state, stat.start_time), (b'S', 8_675_309));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The thin reader of `/proc`: directories by getdents, links by readlinkat, small files by one
 //! read. What it sees is handed on; it keeps nothing.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::mem::MaybeUninit;
@@ -67,6 +68,9 @@ pub(super) struct Listed {
 pub(super) struct Proc {
     root: OwnedFd,
     directory_buffer: Vec<u8>,
+    /// Processes whose main thread has ended, each with a thread that goes on: what there is to read of the
+    /// process is empty, and that of the thread isn't.
+    through: HashMap<u32, u32>,
 }
 
 /// What is known of a process's descriptor table without reading it.
@@ -84,7 +88,11 @@ impl Proc {
     pub(super) fn open(path: &Path) -> Result<Proc, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = openat(rustix::fs::CWD, path, flags, Mode::empty())?;
-        Ok(Proc { root, directory_buffer: Vec::with_capacity(DIRECTORY_BUFFER) })
+        Ok(Proc {
+            root,
+            directory_buffer: Vec::with_capacity(DIRECTORY_BUFFER),
+            through: HashMap::new(),
+        })
     }
 
     /// Every process there is now.
@@ -108,9 +116,48 @@ impl Proc {
         start_and_name(&self.read(pid, "stat", STAT_BUFFER)?)
     }
 
-    /// The raw command line of a process.
+    /// The raw command line of a process; empty for one that is ending, or has ended.
     pub(super) fn cmdline(&self, pid: u32) -> Result<Vec<u8>, Unreadable> {
-        self.read(pid, "cmdline", COMMAND_LINE_MAX)
+        let cmdline = self.read(pid, "cmdline", COMMAND_LINE_MAX)?;
+        if cmdline.is_empty()
+            && let Some(thread) = self.living_thread(pid)
+        {
+            return read(&self.root, format!("{pid}/task/{thread}/cmdline"), COMMAND_LINE_MAX);
+        }
+        Ok(cmdline)
+    }
+
+    /// A thread that goes on although the main thread of its process has ended.
+    fn living_thread(&self, pid: u32) -> Option<u32> {
+        let stat = self.read(pid, "stat", STAT_BUFFER).ok()?;
+        if !matches!(describe::stat(&stat)?.state, b'Z' | b'X') {
+            return None;
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let task = openat(&self.root, format!("{pid}/task"), flags, Mode::empty()).ok()?;
+        let mut threads = Vec::new();
+        each_entry(&task, &mut Vec::with_capacity(DIRECTORY_BUFFER), |name, _| {
+            threads.extend(describe::number(name.to_bytes()).filter(|thread| *thread != pid));
+        })
+        .ok()?;
+        threads.into_iter().find(|thread| {
+            let stat = read(&self.root, format!("{pid}/task/{thread}/stat"), STAT_BUFFER);
+            let state = stat.ok().and_then(|stat| Some(describe::stat(&stat)?.state));
+            state.is_some_and(|state| !matches!(state, b'Z' | b'X'))
+        })
+    }
+
+    /// Where something of a process is that its main thread shows no more once it has ended.
+    fn path(&self, pid: u32, name: &str) -> String {
+        match self.through.get(&pid) {
+            Some(thread) => format!("{pid}/task/{thread}/{name}"),
+            None => format!("{pid}/{name}"),
+        }
+    }
+
+    /// A process has ended.
+    pub(super) fn forget(&mut self, pid: u32) {
+        self.through.remove(&pid);
     }
 
     /// The effective user of a process.
@@ -135,7 +182,7 @@ impl Proc {
 
     /// The network namespace of a process, if it may be asked.
     pub(super) fn netns(&self, pid: u32) -> Option<NetnsId> {
-        netns_link(&self.root, format!("{pid}/ns/net"))
+        netns_link(&self.root, self.path(pid, "ns/net"))
     }
 
     /// For how long a process has run, in nanoseconds; `None` for one with several threads, of which
@@ -164,13 +211,22 @@ impl Proc {
     /// The descriptors of a process, kept open: they stay this process's, whoever gets its number.
     pub(super) fn descriptors(&self, pid: u32) -> Result<Descriptors, Unreadable> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = openat(&self.root, format!("{pid}/fd"), flags, Mode::empty())?;
-        Ok(Descriptors { directory })
+        let mut directory = openat(&self.root, format!("{pid}/fd"), flags, Mode::empty())?;
+        let mut process = "..";
+        // Kernels before 6.2 tell no size, and those of a process that has any are not 0.
+        if fstat(&directory)?.st_size == 0
+            && let Some(thread) = self.living_thread(pid)
+        {
+            let path = format!("{pid}/task/{thread}/fd");
+            directory = openat(&self.root, path, flags, Mode::empty())?;
+            process = "../../..";
+        }
+        Ok(Descriptors { directory, process })
     }
 
     /// How many descriptors a process has, where the kernel tells it.
     pub(super) fn table_size(&self, pid: u32) -> Result<TableSize, Unreadable> {
-        let stat = statat(&self.root, format!("{pid}/fd"), AtFlags::empty())?;
+        let stat = statat(&self.root, self.path(pid, "fd"), AtFlags::empty())?;
         Ok(TableSize(stat.st_size.unsigned_abs()))
     }
 
@@ -183,9 +239,23 @@ impl Proc {
         mut each: impl FnMut(u32, u32),
     ) -> Result<TableSize, Unreadable> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = openat(&self.root, format!("{pid}/fd"), flags, Mode::empty())?;
+        let open = |path| openat(&self.root, path, flags, Mode::empty());
+        let mut directory = open(self.path(pid, "fd"));
+        if self.through.contains_key(&pid) && directory.is_err() {
+            self.through.remove(&pid);
+            directory = open(self.path(pid, "fd"));
+        }
+        let mut directory = directory?;
         // Before the entries: a table that changes meanwhile has another size at the next look.
-        let size = TableSize(fstat(&directory)?.st_size.unsigned_abs());
+        let mut size = TableSize(fstat(&directory)?.st_size.unsigned_abs());
+        if !size.is_told()
+            && !self.through.contains_key(&pid)
+            && let Some(thread) = self.living_thread(pid)
+        {
+            self.through.insert(pid, thread);
+            directory = open(self.path(pid, "fd"))?;
+            size = TableSize(fstat(&directory)?.st_size.unsigned_abs());
+        }
         each_entry(&directory, &mut self.directory_buffer, |name, _| {
             let Some(descriptor) = describe::number(name.to_bytes()) else { return };
             let inode = known(descriptor).or_else(|| link_inode(&directory, name));
@@ -198,7 +268,7 @@ impl Proc {
 
     /// The socket behind one descriptor of one process.
     pub(super) fn socket(&self, pid: u32, descriptor: u32) -> Option<u32> {
-        link_inode(&self.root, format!("{pid}/fd/{descriptor}"))
+        link_inode(&self.root, self.path(pid, &format!("fd/{descriptor}")))
     }
 }
 
@@ -206,6 +276,8 @@ impl Proc {
 #[derive(Debug)]
 pub(super) struct Descriptors {
     directory: OwnedFd,
+    /// Where the process is from there.
+    process: &'static str,
 }
 
 impl Descriptors {
@@ -218,7 +290,7 @@ impl Descriptors {
     /// The start time and the name of their process, also when it has ended and let them go, as long
     /// as its parent has not taken notice.
     pub(super) fn stat(&self) -> Result<(u64, Vec<u8>), Unreadable> {
-        start_and_name(&read(&self.directory, "../stat", STAT_BUFFER)?)
+        start_and_name(&read(&self.directory, format!("{}/stat", self.process), STAT_BUFFER)?)
     }
 
     /// The raw command line of their process.

@@ -4,11 +4,13 @@ mod describe;
 mod descriptors;
 pub mod events;
 mod label;
+mod names;
 mod owners;
 mod seeker;
 
 pub use describe::{COMMAND_LINE_MAX, command_line};
 pub use label::LabelBy;
+pub use names::{Announced, Names};
 pub use owners::{Acceptors, Owners, Ownership};
 pub use seeker::{Found, Seeker};
 

@@ -11,13 +11,12 @@ use std::path::Path;
 use foldhash::fast::RandomState;
 use rustix::io::Errno;
 
-use super::describe;
 use super::descriptors::{Listed, Proc, TableSize, Unreadable};
 use super::label::{LabelBy, Labels};
+use super::names::{Missing, Names};
 use super::{Described, ProcessId};
 use crate::netns::NetnsId;
 use crate::sockets::Inode;
-use crate::traffic::Name;
 
 mod acceptors;
 
@@ -69,8 +68,7 @@ struct Known {
     /// Its descriptors that are network sockets, in their order.
     sockets: Vec<(u32, Inode)>,
     denied: bool,
-    described: Described,
-    /// The look at which identity, command line and label were read last; 0 before that.
+    /// The look at which identity, command line and label were confirmed last; 0 before that.
     read: u32,
     netns: Option<NetnsId>,
     /// How long it had run when that was noted at the look before and at this one, in nanoseconds.
@@ -138,6 +136,7 @@ pub struct Owners {
     denied: usize,
     failed: Option<Errno>,
     labels: Labels,
+    names: Names,
 }
 
 impl Owners {
@@ -146,6 +145,14 @@ impl Owners {
     /// # Errors
     /// If there is none.
     pub fn open(path: &Path) -> Result<Owners, Errno> {
+        Owners::with_names(path, Names::default())
+    }
+
+    /// The same with the names of processes in this table, which others may use and fill, too.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn with_names(path: &Path, names: Names) -> Result<Owners, Errno> {
         let namespace = std::fs::read_link(path.join("self/ns/pid"));
         Ok(Owners {
             proc: Proc::open(path)?,
@@ -163,7 +170,13 @@ impl Owners {
             denied: 0,
             failed: None,
             labels: Labels::default(),
+            names,
         })
+    }
+
+    /// The names of processes.
+    pub fn names(&self) -> &Names {
+        &self.names
     }
 
     /// Looks at what has changed since the last time, and for the holders of those of the `sockets`
@@ -285,13 +298,13 @@ impl Owners {
 
     /// From now on processes are labelled by the first of these that they have.
     pub fn label_by(&mut self, labels: Vec<LabelBy>) {
+        self.names.label_by(&labels);
         self.labels = Labels::new(labels);
     }
 
-    /// What is known of a process that owned a socket, or was [refreshed](Owners::refresh), at this
-    /// look or before; `None` if it is not known (any more).
-    pub fn described(&self, id: ProcessId) -> Option<&Described> {
-        self.processes.get(&id.pid).filter(|p| p.id == id && p.read > 0).map(|p| &p.described)
+    /// What is known of a process, also of one that has ended lately; `None` if nothing is.
+    pub fn described(&self, id: ProcessId) -> Option<Described> {
+        self.names.described(id)
     }
 
     /// Brings the list of processes up to date. A look does so, too.
@@ -301,12 +314,17 @@ impl Owners {
     pub fn list(&mut self) -> Result<(), Errno> {
         let mut listed = Vec::with_capacity(self.processes.len() + 16);
         self.proc.list(|process| listed.push(process))?;
+        // What has begun by now is known by what it was announced with.
+        self.names.drain();
+        let doubt = self.names.take_doubt();
         let present: Set<u32> = listed.iter().map(|listed| listed.pid).collect();
-        let Owners { ended, processes, holders, .. } = self;
+        let Owners { ended, processes, holders, names, proc, .. } = self;
         processes.retain(|pid, known| {
             let kept = present.contains(pid);
             if !kept {
                 ended.push(known.id);
+                names.ended(known.id);
+                proc.forget(*pid);
                 let_go(holders, *pid, &known.sockets);
             }
             kept
@@ -323,6 +341,8 @@ impl Owners {
                     continue;
                 }
                 self.ended.push(known.id);
+                self.names.ended(known.id);
+                self.proc.forget(pid);
                 let_go(&mut self.holders, pid, &known.sockets);
             }
             self.processes.insert(
@@ -335,17 +355,48 @@ impl Owners {
                     exact: 0,
                     sockets: Vec::new(),
                     denied: false,
-                    described: Described {
-                        command_line: describe::command_line(&[], &comm),
-                        label: None,
-                    },
                     read: 0,
                     netns: None,
                     run_times: [None; 2],
                 },
             );
+            let Missing { command_line, label } = self.names.missing(id);
+            if command_line || label {
+                self.read_name(id, &comm);
+            }
+        }
+        if doubt {
+            self.read_names_again();
+        } else if !self.names.are_reported() {
+            let there = self.processes.values().map(|known| known.id).collect();
+            self.names.keep(&there);
         }
         Ok(())
+    }
+
+    /// Reads what every process is named, and tells which are there: events were lost.
+    fn read_names_again(&mut self) {
+        let there: Set<ProcessId> = self.processes.values().map(|known| known.id).collect();
+        for id in &there {
+            if let Ok((start_time, comm)) = self.proc.stat(id.pid)
+                && start_time == id.start_time
+            {
+                self.read_name(*id, &comm);
+            }
+        }
+        self.names.keep(&there);
+    }
+
+    /// Reads what a process is named.
+    fn read_name(&mut self, id: ProcessId, comm: &[u8]) {
+        let program = self.names.program(id);
+        let Ok(cmdline) = self.proc.cmdline(id.pid) else { return };
+        let label = self.labels.of(&self.proc, id.pid, &cmdline, comm);
+        self.names.read(id, program, &cmdline, comm);
+        // A process that is about to end has given its memory back, its command line with it.
+        if !cmdline.is_empty() || !self.names.has_command_line(id) {
+            self.names.label(id, program, label);
+        }
     }
 
     /// Reads the descriptors of every process that can have new ones, the youngest first, and, as
@@ -499,21 +550,9 @@ impl Owners {
             return None;
         }
         known.read = self.look;
-        if let Ok(cmdline) = self.proc.cmdline(pid) {
-            // A process that is about to end has given its memory back, its command line with it.
-            let ending = cmdline.is_empty() && !known.described.command_line.starts_with(b"[");
-            if !ending {
-                let read = describe::command_line(&cmdline, &comm);
-                if read != known.described.command_line {
-                    known.described.command_line = read;
-                }
-                let label = self.labels.of(&self.proc, pid, &cmdline, &comm);
-                if label.as_deref() != known.described.label.as_deref() {
-                    known.described.label = label.map(Name::from);
-                }
-            }
-        }
-        Some(known.id)
+        let id = known.id;
+        self.read_name(id, &comm);
+        Some(id)
     }
 }
 

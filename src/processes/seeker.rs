@@ -6,19 +6,19 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 use rustix::io::Errno;
 
-use super::describe;
 use super::descriptors::{Descriptors, Proc};
 use super::events::Event;
 use super::label::{LabelBy, Labels};
+use super::names::{Missing, Names};
 use super::{Described, ProcessId};
 use crate::netns::NetnsId;
 use crate::sockets::Inode;
-use crate::traffic::Name;
 
 /// How many processes that had a socket lately are remembered with their descriptors.
 const ACQUAINTANCES: usize = 32;
@@ -48,7 +48,6 @@ const LINKS_A_SOCKET: f64 = 1_024.0;
 struct Known {
     id: ProcessId,
     descriptors: Descriptors,
-    described: Described,
     netns: Option<NetnsId>,
     /// The descriptor that was its last socket, or would be its next.
     last: u32,
@@ -71,15 +70,19 @@ impl Known {
         has
     }
 
-    fn found(&self) -> Found {
-        Found { process: self.id, described: self.described.clone() }
+    fn found(&self, names: &Names) -> Found {
+        // It was read when it was met.
+        let described = names.described(self.id);
+        let unknown = || Described { command_line: Arc::from(&b"[?]"[..]), label: None };
+        Found { process: self.id, described: described.unwrap_or_else(unknown) }
     }
 }
 
 #[derive(Debug)]
 struct Young {
     pid: u32,
-    parent: u32,
+    /// Whose copy it is, as long as it is that.
+    parent: Option<u32>,
     known: Option<Known>,
     glances: u32,
 }
@@ -98,6 +101,7 @@ pub struct Found {
 pub struct Seeker {
     proc: Proc,
     labels: Labels,
+    names: Names,
     /// The last one first.
     acquaintances: VecDeque<Known>,
     /// Those that may accept connections at a socket that several of them hold. Those that have come
@@ -128,9 +132,18 @@ impl Seeker {
     /// # Errors
     /// If there is none.
     pub fn open(path: &Path) -> Result<Seeker, Errno> {
+        Seeker::with_names(path, Names::default())
+    }
+
+    /// The same with the names of processes in this table, which others may use and fill, too.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn with_names(path: &Path, names: Names) -> Result<Seeker, Errno> {
         Ok(Seeker {
             proc: Proc::open(path)?,
             labels: Labels::default(),
+            names,
             acquaintances: VecDeque::new(),
             acceptors: Vec::new(),
             accepting: 0,
@@ -154,6 +167,7 @@ impl Seeker {
 
     /// From now on processes are labelled by the first of these that they have.
     pub fn label_by(&mut self, labels: Vec<LabelBy>) {
+        self.names.label_by(&labels);
         self.labels = Labels::new(labels);
     }
 
@@ -172,15 +186,17 @@ impl Seeker {
 
     /// Takes notice of what has happened to a process.
     pub fn notice(&mut self, event: Event) {
+        if !self.names.are_reported() {
+            self.names.notice(event);
+        }
         match event {
             Event::Fork { parent, pid } => {
                 self.forget(pid);
-                self.begin(pid, parent);
+                self.begin(pid, Some(parent));
             }
             Event::Exec { pid } => {
-                let parent = self.parent(pid);
                 self.forget(pid);
-                self.begin(pid, parent);
+                self.begin(pid, None);
                 self.unread.push(pid);
             }
             Event::Exit { pid } => self.forget(pid),
@@ -189,8 +205,8 @@ impl Seeker {
 
     /// Reads what there is to know of the processes that have become another program since this was
     /// called last, while they certainly live: soon, but not before somebody is looked for. Hands on
-    /// each one's number, its network namespace, and who it is if it still was there.
-    pub fn read_up(&mut self, mut each: impl FnMut(u32, Option<NetnsId>, Option<Found>)) {
+    /// each one's number and its network namespace.
+    pub fn read_up(&mut self, mut each: impl FnMut(u32, Option<NetnsId>)) {
         for pid in std::mem::take(&mut self.unread) {
             let elsewhere = |only| self.proc.netns(pid).is_some_and(|netns| netns != only);
             if self.only.is_some_and(elsewhere) {
@@ -199,20 +215,19 @@ impl Seeker {
             }
             let known = self.know(pid, None);
             let netns = known.as_ref().and_then(|known| known.netns);
-            let found = known.as_ref().map(Known::found);
             if let Some(young) = self.young.iter_mut().find(|young| young.pid == pid)
                 && young.known.is_none()
             {
                 young.known = known;
             }
-            each(pid, netns, found);
+            each(pid, netns);
         }
         for old in self.young.iter_mut().skip(YOUNG_OPEN) {
             old.known = None;
         }
     }
 
-    fn begin(&mut self, pid: u32, parent: u32) {
+    fn begin(&mut self, pid: u32, parent: Option<u32>) {
         self.young.push_front(Young { pid, parent, known: None, glances: 0 });
         self.young.truncate(YOUNG);
     }
@@ -227,10 +242,6 @@ impl Seeker {
         let accepting = self.acceptors.iter().take(self.accepting);
         self.accepting = accepting.filter(|known| kept(known.id.pid)).count();
         self.acceptors.retain(|known| kept(known.id.pid));
-    }
-
-    fn parent(&self, pid: u32) -> u32 {
-        self.young.iter().find(|young| young.pid == pid).map_or(0, |young| young.parent)
     }
 
     /// Whether a process may have run since it had run for so long, in nanoseconds.
@@ -252,7 +263,7 @@ impl Seeker {
         })?;
         let known = self.acceptors.remove(at);
         self.accepting += usize::from(at >= self.accepting);
-        let found = known.found();
+        let found = known.found(&self.names);
         self.acceptors.insert(self.accepting - 1, known);
         Some(found)
     }
@@ -302,7 +313,7 @@ impl Seeker {
             self.places.clear();
         }
         self.places.insert(inode, (known.id.pid, last));
-        let found = known.found();
+        let found = known.found(&self.names);
         self.acquaintances.push_front(known);
         Some(found)
     }
@@ -375,7 +386,7 @@ impl Seeker {
             {
                 let found = descriptor(&descriptors, inode, &mut self.buffer);
                 if let Some(last) = spend(&mut self.links, found) {
-                    let known = self.know_by(descriptors, pid, Some(parent))?;
+                    let known = self.know_by(descriptors, pid, parent)?;
                     self.young.remove(at);
                     self.meet(Known { last, ..known });
                     return Some(0);
@@ -411,7 +422,7 @@ impl Seeker {
                     let found = descriptor(&descriptors, inode, &mut self.buffer);
                     let found = spend(&mut self.links, found);
                     if found.is_some() {
-                        let known = self.know_by(descriptors, pid, Some(parent));
+                        let known = self.know_by(descriptors, pid, parent);
                         self.young.get_mut(at)?.known = known;
                     }
                     found
@@ -491,35 +502,45 @@ impl Seeker {
         parent: Option<u32>,
     ) -> Option<Known> {
         let (start_time, comm) = descriptors.stat().ok()?;
-        let cmdline = descriptors.cmdline().unwrap_or_default();
-        // Who ends has given its command line back already; that of a copy was its parent's.
-        let parent = parent.filter(|_| cmdline.is_empty());
-        let of_parent = parent.and_then(|parent| self.described_as(parent, &comm));
-        let described = of_parent.unwrap_or_else(|| self.describe(pid, &cmdline, &comm));
         let id = ProcessId { start_time, pid };
+        let Missing { command_line, label } = self.names.missing(id);
+        if command_line || label {
+            let program = self.names.program(id);
+            let cmdline = descriptors.cmdline().unwrap_or_default();
+            self.names.read(id, program, &cmdline, &comm);
+            // A process that is ending has given its command line back; that of a copy was its parent's.
+            if !self.names.has_command_line(id)
+                && let Some(parent) = parent.and_then(|parent| self.command_line_of(parent, &comm))
+            {
+                self.names.read(id, program, &parent, &comm);
+            }
+            let label = self.labels.of(&self.proc, pid, &cmdline, &comm);
+            self.names.label(id, program, label);
+        }
         let netns = descriptors.netns();
         let last = lowest_free(&descriptors.numbers(&mut self.buffer));
-        Some(Known { id, descriptors, described, netns, last })
+        Some(Known { id, descriptors, netns, last })
     }
 
-    fn describe(&mut self, pid: u32, cmdline: &[u8], comm: &[u8]) -> Described {
-        Described {
-            command_line: describe::command_line(cmdline, comm),
-            label: self.labels.of(&self.proc, pid, cmdline, comm).map(Name::from),
-        }
-    }
-
-    /// What `pid` is called, if its copy is still the same program.
-    fn described_as(&mut self, pid: u32, copy: &[u8]) -> Option<Described> {
-        let known = self.young.iter().filter_map(|young| young.known.as_ref());
-        let mut known = known.chain(&self.acquaintances);
-        if let Some(known) = known.find(|known| known.id.pid == pid) {
-            return Some(known.described.clone());
-        }
+    /// The raw command line of `pid`, if its copy is still the same program.
+    fn command_line_of(&mut self, pid: u32, copy: &[u8]) -> Option<Vec<u8>> {
         let parent = self.proc.descriptors(pid).ok()?;
         let (_, comm) = parent.stat().ok()?;
-        let cmdline = parent.cmdline().ok().filter(|_| comm == copy)?;
-        Some(self.describe(pid, &cmdline, &comm))
+        parent.cmdline().ok().filter(|cmdline| comm == copy && !cmdline.is_empty())
+    }
+
+    /// Reads the label of a process that has just become another program, if there is any to read.
+    pub fn label(&mut self, id: ProcessId) {
+        if !self.names.missing(id).label {
+            return;
+        }
+        let program = self.names.program(id);
+        let Ok((start_time, comm)) = self.proc.stat(id.pid) else { return };
+        let Ok(cmdline) = self.proc.cmdline(id.pid) else { return };
+        if start_time == id.start_time && !cmdline.is_empty() {
+            let label = self.labels.of(&self.proc, id.pid, &cmdline, &comm);
+            self.names.label(id, program, label);
+        }
     }
 }
 

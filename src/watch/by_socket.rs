@@ -14,7 +14,7 @@ use crate::ebpf;
 use crate::ledger::Ledger;
 use crate::monitor::{Room, SocketAttribution};
 use crate::netns::NetnsChoice;
-use crate::processes::{LabelBy, ProcessId};
+use crate::processes::{LabelBy, Names};
 use crate::sockets::Inode;
 use crate::traffic::Traffic;
 
@@ -22,9 +22,6 @@ use court::Court;
 use listing::Listing;
 use makers::Makers;
 use passing::Passing;
-
-/// For how many looks it is remembered of whom a process was a copy.
-const COPIES: u32 = 8;
 
 /// For how many looks it is remembered who let go of a Multipath TCP connection: its subflows go on for a moment.
 const CLOSED: u32 = 8;
@@ -44,10 +41,6 @@ pub(super) struct BySocket {
     /// in the earlier list alone.
     listed: [Map<u64, Option<Inode>>; 2],
     listing: Listing,
-    /// The process that had a number last, of those that the witness has seen.
-    numbers: Map<u32, ProcessId>,
-    /// Of whom a process is a copy, and the look at which that was told.
-    copies: Map<u32, (u32, u32)>,
     /// Who let go of which Multipath TCP connection, by its token, and the look at which that was seen.
     closed: Map<u32, (ebpf::Passing, u32)>,
     labels: Vec<LabelBy>,
@@ -68,8 +61,6 @@ impl BySocket {
             pings: Traffic::ZERO,
             listed: Default::default(),
             listing: Listing::default(),
-            numbers: Map::default(),
-            copies: Map::default(),
             closed: Map::default(),
             labels: Vec::new(),
         })
@@ -80,8 +71,8 @@ impl BySocket {
     }
 
     /// Accounts what has no socket, too, where connection tracking knows it.
-    pub(super) fn count_passing(&mut self, proc: &Path) {
-        self.passing = Passing::open(self.choice, proc);
+    pub(super) fn count_passing(&mut self, names: &Names, proc: &Path) {
+        self.passing = Passing::open(names, self.choice, proc);
     }
 
     /// Whether so much has come since the last look that it is time for the next one.
@@ -98,23 +89,6 @@ impl BySocket {
                     !(origin.released || elsewhere && self.choice == NetnsChoice::Own)
                 })
         })
-    }
-
-    /// Hears of new processes.
-    pub(super) fn hear(
-        &mut self,
-        described: impl Iterator<Item = ProcessId>,
-        copies: Vec<(u32, Option<u32>)>,
-        looks: u32,
-    ) {
-        self.numbers.extend(described.map(|id| (id.pid, id)));
-        self.copies.retain(|_, (_, told)| looks - *told < COPIES);
-        for (pid, of) in copies {
-            match of {
-                Some(parent) => drop(self.copies.insert(pid, (parent, looks))),
-                None => drop(self.copies.remove(&pid)),
-            }
-        }
     }
 }
 
@@ -169,7 +143,7 @@ impl Watch {
         let processes = self.owners.look(inodes.chain(counted_ones)).map_err(|errno| no_proc(&self.proc, errno))?;
         looked.denied = processes.denied;
         looked.failed = processes.failed;
-        self.hear_of_processes(by_socket, &mut looked);
+        self.hear_of_processes(&mut looked);
         looked.flows += (taken + last.len()) as u64;
         let overflow = self.account(by_socket, &counted, &last, room, ledger);
         looked.overflow = overflow.then(|| by_socket.reader.capacity());
@@ -187,21 +161,18 @@ impl Watch {
 
     /// Accounts what was counted before by others.
     fn look_back(&self, by_socket: &BySocket, ledger: &mut Ledger) -> Result<Looked, WatchError> {
-        let mut past = Watch::open(past_source(&self.proc), by_socket.choice, true, &self.proc)?;
+        let (source, names) = (past_source(&self.proc), self.owners.names());
+        let mut past = Watch::beside(names, source, by_socket.choice, true, &self.proc)?;
         past.label_by(by_socket.labels.clone());
         past.leave_to_pipes(self.pipes.iter().copied());
         // Where nobody knows of the past, counting begins now.
         Ok(past.look(ledger).unwrap_or_default())
     }
 
-    fn hear_of_processes(&mut self, by_socket: &mut BySocket, looked: &mut Looked) {
+    fn hear_of_processes(&mut self, looked: &mut Looked) {
         let Some(witness) = &self.witness else { return };
-        let seen = witness.take();
+        witness.take();
         looked.refused = witness.refused();
-        by_socket.hear(seen.described.keys().copied(), seen.copies, self.looks);
-        self.remember_witnessed(seen.described);
-        let witnessed = &self.witnessed;
-        by_socket.numbers.retain(|_, id| witnessed.contains_key(id));
     }
 
     /// Accounts the new bytes of every socket, and takes back the slots of those that are done. `last` are
@@ -215,14 +186,13 @@ impl Watch {
         room: Room,
         ledger: &mut Ledger,
     ) -> bool {
-        let Watch { owners, witnessed, own, pipes, looks, .. } = self;
-        let BySocket { reader, attribution, choice, listed, numbers, copies, pings, closed, .. } =
-            by_socket;
-        let looks_now = *looks;
-        closed.extend(reader.closed_multipath().iter().map(|(token, by)| (*token, (*by, looks_now))));
-        closed.retain(|_, (_, seen)| looks_now - *seen < CLOSED);
+        let Watch { owners, own, pipes, looks, .. } = self;
+        let BySocket { reader, attribution, choice, listed, pings, closed, .. } = by_socket;
+        let now = *looks;
+        closed.extend(reader.closed_multipath().iter().map(|(token, by)| (*token, (*by, now))));
+        closed.retain(|_, (_, seen)| now - *seen < CLOSED);
         let only = (*choice == NetnsChoice::Own).then(|| reader.netns());
-        let makers = Makers { owners, witnessed, numbers, copies, looks: *looks };
+        let makers = Makers { owners, looks: *looks };
         let own = *own;
         let mut court =
             Court { reader, makers, listed, only, own, pipes, ledger, pings, closed, confirmed: 0 };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::readers::{Counting, Reading, choose};
 use super::witness::Witness;
-use super::{Looked, Map, Watch, WatchError};
+use super::{Looked, Watch, WatchError};
 use crate::conntrack;
 use crate::flow::{Flow, Protocol};
 use crate::ledger::Ledger;
@@ -14,9 +14,6 @@ use crate::monitor::{Attribution, Coverage, Neighbours, Reason, Share, Surroundi
 use crate::netns::NetnsKey;
 use crate::processes::{Described, Owners, ProcessId};
 use crate::sockets::Socket;
-
-/// For how many looks a process that the witness has seen is remembered, unless it is seen again.
-const WITNESSED: u32 = 8;
 
 impl Watch {
     /// Takes what the witness has seen.
@@ -28,24 +25,14 @@ impl Watch {
         if seen.lost > 0 {
             self.places.iter_mut().for_each(|readers| readers.pace.doubt());
         }
-        self.remember_witnessed(seen.described);
-        let Watch { attribution, owners, witnessed, own, pipes, socketless, .. } = self;
+        let Watch { attribution, owners, own, pipes, socketless, .. } = self;
         attribution.testify(seen.testimonies, |flow, share| {
             let share = without_own_pipes(flow, share, *own, pipes);
             if *socketless && !has_no_socket(flow, &share) {
                 return;
             }
-            ledger.credit(&share, || described_or_unknown(&share, owners, witnessed));
+            ledger.credit(&share, || described_or_unknown(&share, owners));
         });
-    }
-
-    /// Remembers the processes that the witness has seen, and forgets those that it has not seen for a
-    /// while.
-    pub(super) fn remember_witnessed(&mut self, described: Map<ProcessId, Described>) {
-        let looks = self.looks;
-        let described = described.into_iter();
-        self.witnessed.extend(described.map(|(id, described)| (id, (described, looks))));
-        self.witnessed.retain(|_, (_, seen)| looks - *seen < WITNESSED);
     }
 
     /// Reads the flows of every place and accounts their new bytes.
@@ -55,8 +42,7 @@ impl Watch {
         looked: &mut Looked,
     ) -> Result<(), WatchError> {
         let announced = self.witness.as_ref().is_some_and(Witness::listens);
-        let Watch { places, owners, attribution, own, pipes, witnessed, proc, socketless, .. } =
-            self;
+        let Watch { places, owners, attribution, own, pipes, proc, socketless, .. } = self;
         let (mut readings, mut neighbours) = (Vec::new(), Neighbours::default());
         for readers in places.iter_mut() {
             let (reading, key, table, local) = readers.split();
@@ -92,7 +78,7 @@ impl Watch {
                     if *socketless && !has_no_socket(flow, &share) {
                         continue;
                     }
-                    ledger.credit(&share, || described_or_unknown(&share, owners, witnessed));
+                    ledger.credit(&share, || described_or_unknown(&share, owners));
                 }
             };
             let coverage = match counting {
@@ -156,26 +142,14 @@ impl Watch {
     }
 }
 
-/// What a process is called, as it is now or as the witness has seen it.
-pub(super) fn described(
-    process: ProcessId,
-    owners: &mut Owners,
-    witnessed: &Map<ProcessId, (Described, u32)>,
-) -> Option<Described> {
-    // Its sockets have been too short-lived for a look, perhaps.
-    owners.refresh(process);
-    let witnessed = || witnessed.get(&process).map(|(described, _)| described);
-    owners.described(process).or_else(witnessed).cloned()
-}
-
-/// What a share's process is called.
-pub(super) fn described_or_unknown(
-    share: &Share,
-    owners: &mut Owners,
-    witnessed: &Map<ProcessId, (Described, u32)>,
-) -> Described {
-    let process = share.to.ok();
-    process.and_then(|process| described(process, owners, witnessed)).unwrap_or_else(unknown)
+/// What a share's process is named.
+pub(super) fn described_or_unknown(share: &Share, owners: &mut Owners) -> Described {
+    let described = |process| {
+        // Its sockets have been too short-lived for a look, perhaps.
+        owners.refresh(process);
+        owners.described(process)
+    };
+    share.to.ok().and_then(described).unwrap_or_else(unknown)
 }
 
 /// What this process's own pipes carry is no process's.

@@ -23,7 +23,7 @@ use crate::ledger::Ledger;
 use crate::monitor::Attribution;
 use crate::netlink::NetlinkError;
 use crate::netns::{NetnsChoice, NetnsId, NetnsKey};
-use crate::processes::{Described, LabelBy, Owners, ProcessId};
+use crate::processes::{LabelBy, Names, Owners, ProcessId};
 use crate::sockets::{self, State};
 
 pub use source::{Source, SourceChoice};
@@ -100,6 +100,15 @@ pub struct Looked {
     pub overflow: Option<usize>,
 }
 
+/// What a watch is told of by the kernel's tracepoints, if they can be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// All processes.
+    Processes,
+    /// Nothing: the watch beside which it is uses them.
+    Nothing,
+}
+
 /// Reads the kernel once a look, and accounts what it says.
 #[derive(Debug)]
 pub struct Watch {
@@ -112,14 +121,13 @@ pub struct Watch {
     attribution: Attribution,
     /// Where the kernel counts socket by socket.
     by_socket: Option<BySocket>,
-    /// Processes that were seen by the witness, with the look at which they were seen last.
-    witnessed: Map<ProcessId, (Described, u32)>,
     /// Processes that have brought bytes and were not listed at that look: they have ended, or are
     /// listed at the next one.
     unlisted: Vec<ProcessId>,
     /// Processes that hold a listening socket together with others.
     acceptors: Vec<u32>,
     looks: u32,
+    told: Told,
     /// Whether only what has no socket is accounted: what passes through, and pings that are answered.
     socketless: bool,
     /// This process, and the ports of its pipes.
@@ -140,22 +148,47 @@ impl Watch {
         lookback: bool,
         proc: &Path,
     ) -> Result<Watch, WatchError> {
+        let names = Names::default();
+        names.listen(proc);
+        Watch::with_names(source, netns, lookback, proc, names, Told::Processes)
+    }
+
+    /// The same beside another watch, with its names of processes.
+    fn beside(
+        names: &Names,
+        source: Source,
+        netns: NetnsChoice,
+        lookback: bool,
+        proc: &Path,
+    ) -> Result<Watch, WatchError> {
+        Watch::with_names(source, netns, lookback, proc, names.clone(), Told::Nothing)
+    }
+
+    fn with_names(
+        source: Source,
+        netns: NetnsChoice,
+        lookback: bool,
+        proc: &Path,
+        names: Names,
+        told: Told,
+    ) -> Result<Watch, WatchError> {
         let by_socket = match source {
             Source::Ebpf => Some(BySocket::open(netns, lookback, proc)?),
             _ => None,
         };
         let own = Readers::open(source, NetnsKey::OWN, None, proc, "self")?;
-        let owners = Owners::open(proc).map_err(|errno| no_proc(proc, errno))?;
+        let owners = Owners::with_names(proc, names.clone());
+        let owners = owners.map_err(|errno| no_proc(proc, errno))?;
         Ok(Watch {
             source,
             places: vec![own],
             // Whoever may not be told of flows is told so by the first look.
-            witness: Witness::start(source, netns, proc).ok(),
+            witness: Witness::start(source, netns, proc, names, told).ok(),
+            told,
             own: owners.own(),
             owners,
             attribution: Attribution::new(lookback),
             by_socket,
-            witnessed: Map::default(),
             unlisted: Vec::new(),
             acceptors: Vec::new(),
             looks: 0,
@@ -180,7 +213,7 @@ impl Watch {
     /// than the source to see it: connection tracking, if that counts.
     pub fn count_passing(&mut self) {
         if let Some(by_socket) = &mut self.by_socket {
-            by_socket.count_passing(&self.proc);
+            by_socket.count_passing(self.owners.names(), &self.proc);
         }
     }
 
@@ -222,6 +255,9 @@ impl Watch {
     /// If the source can't be read (any more). What was accounted before stays right.
     pub fn look(&mut self, ledger: &mut Ledger) -> Result<Looked, WatchError> {
         self.looks += 1;
+        if self.told == Told::Processes {
+            self.owners.names().begin_look();
+        }
         if self.looks == 1 {
             self.owners.list().map_err(|errno| no_proc(&self.proc, errno))?;
         }
@@ -303,18 +339,23 @@ impl Watch {
 
     /// Brings what processes are called up to date, and tells which have ended.
     fn name(&mut self, ledger: &mut Ledger, ended: Vec<ProcessId>) {
-        let Watch { owners, witnessed, unlisted, .. } = self;
+        let Watch { owners, unlisted, .. } = self;
         let active: Vec<_> = ledger.active().collect();
         let gone = unlisted.drain(..).filter(|process| !owners.is_there(*process));
         ledger.ended(gone.collect::<Vec<_>>());
         for process in active {
             owners.refresh(process);
-            let described = owners.described(process);
-            if let Some(described) = described.or(witnessed.get(&process).map(|(d, _)| d)) {
-                ledger.rename(process, described);
+            if let Some(described) = owners.described(process) {
+                ledger.rename(process, &described);
             }
             if !owners.is_there(process) {
                 unlisted.push(process);
+            }
+        }
+        for process in &ended {
+            // The last title that it had.
+            if let Some(described) = owners.described(*process) {
+                ledger.rename(*process, &described);
             }
         }
         ledger.ended(ended);

@@ -27,6 +27,7 @@ mod harness;
 mod hostile;
 mod lookback;
 mod loopback;
+mod names;
 mod namespaces;
 mod nat;
 mod pages;

@@ -1,7 +1,7 @@
 //! Who accepts connections at a listening socket.
 
-use super::{Owners, describe};
-use crate::processes::ProcessId;
+use super::Owners;
+use crate::processes::{ProcessId, describe};
 use crate::sockets::Inode;
 
 /// Who accepts at a listening socket.
@@ -70,13 +70,13 @@ impl Owners {
     /// Without those that are about to end and have no command line any more, if they were the same
     /// program as one of the others: of a server that forks there is always one that has just ended.
     fn without_endings(&self, ids: Vec<ProcessId>) -> Vec<ProcessId> {
-        let line = |id: &ProcessId| self.described(*id).map(|known| &*known.command_line);
-        let ending = |id: &ProcessId| line(id).is_some_and(|line| line.starts_with(b"["));
+        let ending = |id: &ProcessId| !self.names.has_command_line(*id);
         let (mut ending, mut living): (Vec<_>, Vec<_>) = ids.into_iter().partition(ending);
         if !ending.is_empty() {
             let names = living.iter().filter_map(|id| self.proc.stat(id.pid).ok());
             let names: Vec<_> = names.map(|(_, comm)| describe::command_line(&[], &comm)).collect();
-            ending.retain(|id| !names.iter().any(|name| line(id) == Some(&**name)));
+            let line = |id: &ProcessId| self.described(*id).map(|known| known.command_line);
+            ending.retain(|id| !names.iter().any(|name| line(id).as_ref() == Some(name)));
             living.append(&mut ending);
         }
         living
@@ -86,7 +86,7 @@ impl Owners {
     fn are_called_the_same(&self, ids: &[ProcessId]) -> bool {
         let mut called = ids.iter().filter_map(|id| self.described(*id));
         let first = called.next();
-        called.all(|described| Some(described) == first)
+        called.all(|described| Some(&described) == first.as_ref())
     }
 
     /// Who accepts at this listening socket: whoever is alone to hold it, or those that hold it and have

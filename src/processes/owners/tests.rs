@@ -342,9 +342,8 @@ fn one_that_is_about_to_end_is_called_as_its_program_is() {
     let mut setup = Setup::new();
     let (_heirs, [first, second]) = setup.leave_to_two();
     let end = |setup: &mut Setup, pid: u32, comm: &[u8]| {
-        setup.owners.describe(pid);
-        let known = setup.owners.processes.get_mut(&pid).unwrap();
-        known.described.command_line = describe::command_line(&[], comm);
+        let id = setup.owners.describe(pid).unwrap();
+        setup.owners.names.cut(id, comm);
     };
     end(&mut setup, second, b"sleep");
     assert_eq!(setup.acceptor(), Some(first));

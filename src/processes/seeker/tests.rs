@@ -77,7 +77,7 @@ fn who_has_ended_is_forgotten_and_an_exec_is_described_anew() {
     let pid = std::process::id();
     seeker.notice(Event::Exec { pid });
     let mut read = Vec::new();
-    seeker.read_up(|pid, netns, _| read.push((pid, netns)));
+    seeker.read_up(|pid, netns| read.push((pid, netns)));
     assert_eq!(read, [(pid, crate::netns::of(Path::new("/proc"), "self").ok())]);
     assert!(seeker.young[0].known.is_some());
     seeker.notice(Event::Exit { pid });
@@ -94,7 +94,7 @@ fn what_is_remembered_is_bounded() {
     assert_eq!(seeker.young.len(), YOUNG);
     for _ in 0..2 * YOUNG_OPEN {
         seeker.notice(Event::Exec { pid: std::process::id() });
-        seeker.read_up(|_, _, _| ());
+        seeker.read_up(|_, _| ());
         // Another number: else it would take the other's place.
         seeker.young[0].pid += 5_000_000;
     }
@@ -110,7 +110,7 @@ fn processes_of_other_namespaces_are_left_alone_where_only_one_matters() {
     for (only, kept) in [(own, 1), (NetnsId(own.0 + 1), 0)] {
         seeker.keep_to(Some(only));
         seeker.notice(Event::Exec { pid });
-        seeker.read_up(|_, _, _| ());
+        seeker.read_up(|_, _| ());
         assert_eq!(seeker.young.len(), kept);
     }
 }

@@ -6,6 +6,7 @@ use crate::conntrack;
 use crate::ledger::{Ledger, Options};
 use crate::monitor::{Reason, Share};
 use crate::netns::NetnsChoice;
+use crate::processes::Names;
 use crate::traffic::Traffic;
 use crate::watch::{Source, Watch, WatchError, flows};
 
@@ -44,10 +45,10 @@ impl Extra {
 
 impl Passing {
     /// `None` where connection tracking doesn't count.
-    pub(super) fn open(choice: NetnsChoice, proc: &Path) -> Option<Passing> {
+    pub(super) fn open(names: &Names, choice: NetnsChoice, proc: &Path) -> Option<Passing> {
         // Where its table is still empty, there may be something to count later.
         let counts = conntrack::state::read(proc).accounting == Some(true);
-        let watch = Watch::open(Source::Conntrack, choice, false, proc);
+        let watch = Watch::beside(names, Source::Conntrack, choice, false, proc);
         watch.ok().filter(|_| counts).map(|watch| Passing {
             watch: Box::new(Watch { socketless: true, ..watch }),
             ledger: Ledger::new(Options::default()),

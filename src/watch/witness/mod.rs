@@ -23,11 +23,11 @@ use std::time::{Duration, Instant};
 use foldhash::fast::RandomState;
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::Source;
 use super::readers::Readers;
+use super::{Source, Told};
 use crate::monitor::Testimony;
 use crate::netns::{self, NetnsChoice, NetnsId, NetnsKey};
-use crate::processes::{Acceptors, Described, LabelBy, ProcessId};
+use crate::processes::{Acceptors, LabelBy, Names};
 use crate::sockets::Inode;
 
 use ears::Ears;
@@ -55,6 +55,9 @@ struct Shared {
     proc: PathBuf,
     source: Source,
     choice: NetnsChoice,
+    names: Names,
+    /// Whether processes are reported into the table of names.
+    reported: bool,
 }
 
 #[derive(Debug, Default)]
@@ -65,8 +68,6 @@ struct State {
     answered: u64,
     /// For the next look.
     testimonies: Vec<Testimony>,
-    described: Map<ProcessId, Described>,
-    copies: Vec<(u32, Option<u32>)>,
     opened: Vec<Readers>,
     left: Vec<NetnsKey>,
     /// The namespaces that are watched.
@@ -142,11 +143,6 @@ pub(super) struct Listeners {
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     pub(super) testimonies: Vec<Testimony>,
-    /// Of each process in them; where sockets tell their makers, of each new program.
-    pub(super) described: Map<ProcessId, Described>,
-    /// There, each process that began as a copy of another one, in their order, and `None` for one that
-    /// became a program of its own.
-    pub(super) copies: Vec<(u32, Option<u32>)>,
     /// How often something was not seen because too much came at once.
     pub(super) lost: u64,
 }
@@ -167,7 +163,13 @@ impl Witness {
     ///
     /// # Errors
     /// If no thread, no descriptor or no procfs can be had.
-    pub(super) fn start(source: Source, choice: NetnsChoice, proc: &Path) -> io::Result<Witness> {
+    pub(super) fn start(
+        source: Source,
+        choice: NetnsChoice,
+        proc: &Path,
+        names: Names,
+        told: Told,
+    ) -> io::Result<Witness> {
         let descriptor = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let mut state = State::default();
         let own = netns::of(proc, "self").ok();
@@ -181,6 +183,8 @@ impl Witness {
             proc: proc.to_owned(),
             source,
             choice,
+            reported: told == Told::Processes && names.are_reported(),
+            names,
         });
         let ears = Ears::open(NetnsKey::OWN, source)?;
         let listens = ears.listens();
@@ -229,6 +233,13 @@ impl Witness {
         state.asked += 1;
         let asked = state.asked;
         ring(&self.shared.bell);
+        if self.shared.reported && self.shared.source == Source::Ebpf {
+            // There is nothing to wait for: what the thread knows is taken here.
+            drop(state);
+            self.shared.names.drain();
+            state = self.shared.state();
+            state.answered = asked;
+        }
         let deadline = Instant::now() + SETTLE;
         while state.answered < asked {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -240,8 +251,6 @@ impl Witness {
         }
         Seen {
             testimonies: std::mem::take(&mut state.testimonies),
-            described: std::mem::take(&mut state.described),
-            copies: std::mem::take(&mut state.copies),
             lost: std::mem::take(&mut state.lost),
         }
     }

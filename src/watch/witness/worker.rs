@@ -21,7 +21,7 @@ use crate::flow::{Flow, Protocol, Tuple};
 use crate::monitor::{Seen, Testimony};
 use crate::netns::{self, NetnsChoice, NetnsId, NetnsKey};
 use crate::processes::events::{Event, Events};
-use crate::processes::{Found, Seeker};
+use crate::processes::{Announced, ProcessId, Seeker};
 use crate::sockets::{Finder, Inode, Socket, State};
 use crate::watch::Source;
 
@@ -43,7 +43,8 @@ pub(super) struct Worker {
     shared: Arc<Shared>,
     epoll: OwnedFd,
     ears: Vec<Ears>,
-    /// `None` where the kernel announces no processes, or the user may not be told.
+    /// `None` where processes are reported otherwise, and where the kernel announces none, or the user may
+    /// not be told.
     events: Option<Events>,
     seeker: Seeker,
     pursuit: Pursuit,
@@ -52,9 +53,8 @@ pub(super) struct Worker {
     inhabitants: Map<u32, NetnsKey>,
     /// What is handed over at the end of a turn.
     testimonies: Vec<Testimony>,
-    found: Vec<Found>,
-    /// Processes that began as copies, and of whom; `None` once they are a program of their own.
-    copies: Vec<(u32, Option<u32>)>,
+    /// Processes that became another program, with their namespaces.
+    begun: Vec<(ProcessId, Option<NetnsId>)>,
     lost: u64,
 }
 
@@ -73,8 +73,9 @@ enum Answer {
 impl Worker {
     pub(super) fn new(shared: Arc<Shared>, proc: &Path) -> io::Result<Worker> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        let events = Events::listen().ok().or_else(|| listen_elsewhere(proc));
-        let mut seeker = Seeker::open(proc)?;
+        let announced = || Events::listen().ok().or_else(|| listen_elsewhere(proc));
+        let events = if shared.reported { None } else { announced() };
+        let mut seeker = Seeker::with_names(proc, shared.names.clone())?;
         if shared.choice == NetnsChoice::Own {
             seeker.keep_to(netns::of(proc, "self").ok());
         }
@@ -88,14 +89,19 @@ impl Worker {
             accepting: Accepting::begin(Instant::now()),
             inhabitants: Map::default(),
             testimonies: Vec::new(),
-            found: Vec::new(),
-            copies: Vec::new(),
+            begun: Vec::new(),
             lost: 0,
             shared,
         };
         worker.wake_for(&worker.shared.bell, BELL)?;
         if let Some(events) = &worker.events {
             worker.wake_for(events, PROCESSES)?;
+        }
+        if worker.shared.reported {
+            // Who counts at sockets needs to hear of processes only now and then.
+            let own = netns::of(proc, "self").ok();
+            let calm = own.filter(|_| worker.shared.source == Source::Ebpf);
+            worker.shared.names.announce(calm, |fd| worker.wake_for(fd, PROCESSES)).transpose()?;
         }
         Ok(worker)
     }
@@ -110,6 +116,11 @@ impl Worker {
         }
         self.ears.push(ears);
         Ok(())
+    }
+
+    /// Whether it hears of processes.
+    fn is_told(&self) -> bool {
+        self.shared.reported || self.events.is_some()
     }
 
     /// Until it is told to stop.
@@ -152,13 +163,19 @@ impl Worker {
                     self.accepting.know(listeners.alike);
                 }
                 Command::Inhabitants(listed) => {
-                    if self.events.is_none() {
+                    if !self.is_told() {
                         self.inhabitants.clear();
                     }
                     // Of those that aren't listed the end is announced.
                     self.inhabitants.extend(listed);
                 }
-                Command::LabelBy(labels) => self.seeker.label_by(labels),
+                Command::LabelBy(labels) => {
+                    if self.shared.reported && !labels.is_empty() {
+                        // They are read while the process lives.
+                        self.shared.names.announce(None, |_| ());
+                    }
+                    self.seeker.label_by(labels);
+                }
                 Command::Stop => return false,
             }
         }
@@ -210,7 +227,7 @@ impl Worker {
         if !due.is_empty() {
             self.ask_again(due);
         }
-        if all || heard.contains(&PROCESSES) {
+        if all || heard.contains(&PROCESSES) || heard.contains(&BELL) {
             self.processes();
         }
         self.read_up();
@@ -218,29 +235,45 @@ impl Worker {
 
     /// Takes notice of processes, and reads nothing of them yet: sockets are in more of a hurry.
     fn processes(&mut self) {
-        let Some(events) = &mut self.events else { return };
         let (seeker, inhabitants) = (&mut self.seeker, &mut self.inhabitants);
-        let (accepting, copies) = (&mut self.accepting, &mut self.copies);
-        let by_number = self.shared.source == Source::Ebpf;
+        let accepting = &mut self.accepting;
         let mut left = Vec::new();
-        let drained = events.drain(|event| {
-            seeker.notice(event);
+        let mut take = |event| {
             match event {
                 Event::Fork { parent, pid } => {
                     accepting.had_child(parent);
-                    copies.extend(by_number.then_some((pid, Some(parent))));
                     if let Some(key) = inhabitants.get(&parent).copied() {
                         inhabitants.insert(pid, key);
                     }
                 }
-                Event::Exec { pid } => copies.extend(by_number.then_some((pid, None))),
+                Event::Exec { .. } => {}
                 Event::Exit { pid } => {
                     accepting.ended(pid);
                     left.extend(inhabitants.remove(&pid));
                 }
             }
-        });
-        if events.take_lost() > 0 || drained.is_err() {
+        };
+        let lost = if self.shared.reported {
+            let (announced, lost) = self.shared.names.announced();
+            for Announced { event, process, netns } in announced {
+                take(event);
+                if self.shared.source != Source::Ebpf {
+                    seeker.notice(event);
+                } else if let Event::Exec { .. } = event {
+                    self.begun.push((process, netns));
+                }
+            }
+            lost
+        } else if let Some(events) = &mut self.events {
+            let drained = events.drain(|event| {
+                seeker.notice(event);
+                take(event);
+            });
+            events.take_lost() > 0 || drained.is_err()
+        } else {
+            false
+        };
+        if lost {
             // Those that came and went meanwhile are nobody's, as they are without announcements;
             // who is in which namespace is found out by the next look.
             inhabitants.clear();
@@ -251,13 +284,11 @@ impl Worker {
     /// Reads what there is to know of new programs. A new network namespace is found by them.
     fn read_up(&mut self) {
         let mut read = Vec::new();
-        // Where makers of sockets are known by number, any of them may be asked for by it.
-        let by_number = self.shared.source == Source::Ebpf;
-        let told = &mut self.found;
-        self.seeker.read_up(|pid, netns, found| {
-            read.push((pid, netns));
-            told.extend(found.filter(|_| by_number));
-        });
+        for (process, netns) in self.begun.drain(..) {
+            self.seeker.label(process);
+            read.push((process.pid, netns));
+        }
+        self.seeker.read_up(|pid, netns| read.push((pid, netns)));
         if self.shared.choice == NetnsChoice::Own {
             return;
         }
@@ -467,7 +498,7 @@ impl Worker {
         // Without announcements nobody knows who has children.
         let accepting = &mut self.accepting;
         if tuples.is_empty()
-            || self.events.is_none()
+            || !(self.shared.reported || self.events.is_some())
             || !accepting.is_known_anywhere(&self.seeker, Instant::now())
         {
             return found;
@@ -530,7 +561,6 @@ impl Worker {
         match found {
             Some(found) => {
                 let seen = Seen { process: found.process, netns: wanted.at };
-                self.found.push(found);
                 Answer::Held(seen)
             }
             // Its process may be so new that it has not been announced yet.
@@ -558,10 +588,6 @@ impl Worker {
             self.testimonies.truncate(room);
         }
         state.testimonies.append(&mut self.testimonies);
-        for Found { process, described } in self.found.drain(..) {
-            state.described.insert(process, described);
-        }
-        state.copies.append(&mut self.copies);
         state.lost += std::mem::take(&mut self.lost);
         if state.answered < asked {
             state.answered = asked;

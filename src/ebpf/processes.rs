@@ -1,0 +1,245 @@
+//! Processes that are forked, call exec and end, as programs at the kernel's tracepoints report them.
+//!
+//! Three programs (`program/processes.bpf.c`) write events into a ring buffer, in the kernel's order. An
+//! event of exec carries the command line as the new program got it, so that it is known however soon the
+//! process ends.
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use aya::maps::{Array, MapData, RingBuf};
+use aya::programs::{Program, ProgramError};
+use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+use super::OpenError;
+
+/// The compiled programs, as in [`super`].
+static OBJECT: &[u8] = include_bytes_aligned!("program/processes.bpf.o");
+
+/// The inode of the initial PID namespace (`PROC_PID_INIT_INO`, `include/linux/proc_ns.h`).
+const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
+
+/// `struct event` without its arguments.
+const HEAD: usize = 56;
+/// Where the arguments could not be read.
+const UNREAD: u32 = u32::MAX;
+/// A clock tick of the kernel's, in nanoseconds (`USER_HZ`).
+const TICK: u64 = 10_000_000;
+
+const FORK: u32 = 0;
+const EXEC: u32 = 1;
+const EXIT: u32 = 2;
+
+/// A process as the kernel identifies it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Started {
+    /// Its number in the initial PID namespace.
+    pub pid: u32,
+    /// When it started, in clock ticks since boot, as in `/proc/PID/stat`.
+    pub start: u64,
+}
+
+/// What happened to a process. Threads are left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcessEvent<'a> {
+    /// The process.
+    pub process: Started,
+    /// What happened to it.
+    pub what: What<'a>,
+    /// The inode number of its network namespace, if it is in one.
+    pub netns: Option<u32>,
+    /// Its name (`TASK_COMM_LEN`), without what follows its end.
+    pub name: &'a [u8],
+}
+
+/// What happened to a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What<'a> {
+    /// It began as a copy of this one.
+    Fork(Started),
+    /// It became another program, with this command line as `/proc/PID/cmdline` has it; `None` if that
+    /// could not be read.
+    Exec(Option<&'a [u8]>),
+    /// All its threads have ended. The command line is the last one, where it still was in memory
+    /// (Linux 6.16 and later).
+    Exit(Option<&'a [u8]>),
+}
+
+/// Reads one record; `None` for one that is none.
+fn decode(record: &[u8]) -> Option<ProcessEvent<'_>> {
+    let word = |at: usize| record.get(at..)?.first_chunk().map(|word| u32::from_ne_bytes(*word));
+    let long = |at: usize| record.get(at..)?.first_chunk().map(|long| u64::from_ne_bytes(*long));
+    let name = record.get(40..HEAD)?;
+    let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+    let length = word(32)?;
+    let arguments = match length {
+        UNREAD => None,
+        length => Some(record.get(HEAD..HEAD.checked_add(length as usize)?)?),
+    };
+    let process = Started { pid: word(16)?, start: long(0)? / TICK };
+    let what = match word(24)? {
+        FORK => What::Fork(Started { pid: word(20)?, start: long(8)? / TICK }),
+        EXEC => What::Exec(arguments),
+        EXIT => What::Exit(arguments),
+        _ => return None,
+    };
+    let netns = word(28).filter(|netns| *netns != 0);
+    Some(ProcessEvent { process, what, netns, name })
+}
+
+/// Is told of processes.
+pub struct ProcessReader {
+    ring: RingBuf<MapData>,
+    settings: Array<MapData, [u32; 2]>,
+    lost: Array<MapData, u64>,
+    /// How many had been lost when that was asked last.
+    lost_before: u64,
+    /// Its programs are attached for as long as it is there.
+    _programs: Ebpf,
+}
+
+impl ProcessReader {
+    /// Loads and attaches the programs. `proc` is where procfs is mounted.
+    ///
+    /// # Errors
+    /// If this kernel or this user doesn't allow it, or the numbers of processes are others here.
+    pub fn open(proc: &Path) -> Result<ProcessReader, OpenError> {
+        let namespace = std::fs::read_link(proc.join("self/ns/pid"));
+        if namespace.is_ok_and(|namespace| namespace.as_os_str() != INITIAL_PID_NAMESPACE) {
+            return Err(OpenError::new("this is not the host's PID namespace"));
+        }
+        // Kernels before 5.11 count a map's memory as locked.
+        let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
+        // Without it the programs would read at the wrong places.
+        let btf = Btf::from_sys_fs()
+            .map_err(|error| OpenError::from_loader("the kernel has no BTF", &error))?;
+        let mut programs = EbpfLoader::new()
+            .btf(Some(&btf))
+            .load(OBJECT)
+            .map_err(|error| OpenError::from_loader("the kernel refuses eBPF maps", &error))?;
+        let refused =
+            |error: ProgramError| OpenError::from_loader("the kernel refuses tracepoints", &error);
+        for (_, program) in programs.programs_mut() {
+            match program {
+                Program::RawTracePoint(program) => program.load(),
+                _ => Err(ProgramError::UnexpectedProgramType),
+            }
+            .map_err(refused)?;
+        }
+        let missing = || OpenError::new("an eBPF map is missing");
+        let failed = |error: aya::maps::MapError| OpenError::new(error.to_string());
+        let mut take = |name| programs.take_map(name).ok_or_else(missing);
+        let mut reader = ProcessReader {
+            ring: RingBuf::try_from(take("events")?).map_err(failed)?,
+            settings: Array::try_from(take("settings")?).map_err(failed)?,
+            lost: Array::try_from(take("lost")?).map_err(failed)?,
+            lost_before: 0,
+            _programs: programs,
+        };
+        reader.wake_for_all()?;
+        for (program, tracepoint) in [
+            ("process_fork", "sched_process_fork"),
+            ("process_exec", "sched_process_exec"),
+            ("process_exit", "sched_process_exit"),
+        ] {
+            match reader._programs.program_mut(program) {
+                Some(Program::RawTracePoint(program)) => program.attach(tracepoint).map(drop),
+                _ => Err(ProgramError::UnexpectedProgramType),
+            }
+            .map_err(refused)?;
+        }
+        Ok(reader)
+    }
+
+    /// From now on the descriptor becomes readable with each event, as it does from the beginning.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn wake_for_all(&mut self) -> Result<(), OpenError> {
+        self.set([1, 0])
+    }
+
+    /// From now on it becomes readable with events of other network namespaces than that with this inode
+    /// number, and when a quarter of the ring is full.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn wake_for_others_than(&mut self, netns: u32) -> Result<(), OpenError> {
+        self.set([0, netns])
+    }
+
+    fn set(&mut self, settings: [u32; 2]) -> Result<(), OpenError> {
+        self.settings.set(0, settings, 0).map_err(|error| OpenError::new(error.to_string()))
+    }
+
+    /// Hands on every event since the last time.
+    pub fn drain(&mut self, mut each: impl FnMut(ProcessEvent<'_>)) {
+        while let Some(record) = self.ring.next() {
+            if let Some(event) = decode(&record) {
+                each(event);
+            }
+        }
+    }
+
+    /// How many events were lost since this was asked last, because there was no room for them.
+    pub fn take_lost(&mut self) -> u64 {
+        let lost = self.lost.get(&0, 0).unwrap_or(self.lost_before);
+        lost - std::mem::replace(&mut self.lost_before, lost)
+    }
+}
+
+impl AsFd for ProcessReader {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ring.as_fd()
+    }
+}
+
+impl fmt::Debug for ProcessReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProcessReader").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// `struct event` of processes.bpf.c.
+    fn record(kind: u32, length: u32, arguments: &[u8]) -> Vec<u8> {
+        let times = [8_675_309_123_456_u64, 50_000_000];
+        let words = [1234, 1, kind, 4_026_531_833, length, 0];
+        let times = times.iter().flat_map(|time| time.to_ne_bytes());
+        let words = words.iter().flat_map(|word: &u32| word.to_ne_bytes());
+        times.chain(words).chain(*b"ssh\0of the parent").take(HEAD).chain(arguments.to_vec()).collect()
+    }
+
+    #[test]
+    fn every_kind_of_event_is_read() {
+        let process = Started { pid: 1234, start: 867_530 };
+        let event = |what| ProcessEvent { process, what, netns: Some(4_026_531_833), name: b"ssh" };
+        let fork = record(FORK, UNREAD, b"");
+        assert_eq!(decode(&fork), Some(event(What::Fork(Started { pid: 1, start: 5 }))));
+        let exec = record(EXEC, 9, b"ssh\0host\0and what was there before");
+        assert_eq!(decode(&exec), Some(event(What::Exec(Some(b"ssh\0host\0")))));
+        assert_eq!(decode(&record(EXEC, 0, b"")), Some(event(What::Exec(Some(b"")))));
+        assert_eq!(decode(&record(EXIT, UNREAD, b"x")), Some(event(What::Exit(None))));
+    }
+
+    #[test]
+    fn what_is_cut_short_or_unknown_is_left_out() {
+        assert_eq!(decode(&record(EXEC, 9, b"ssh")), None);
+        assert_eq!(decode(&record(3, UNREAD, b"")), None);
+        assert_eq!(decode(&record(FORK, UNREAD, b"")[..HEAD - 1]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..120)) {
+            let _ = decode(&bytes);
+        }
+    }
+}

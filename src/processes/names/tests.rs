@@ -1,0 +1,198 @@
+//! On events and readings of the test's own.
+
+use super::*;
+
+const SHELL: ProcessId = ProcessId { start_time: 100, pid: 10 };
+const CHILD: ProcessId = ProcessId { start_time: 200, pid: 11 };
+
+impl Names {
+    fn happen(&self, id: ProcessId, what: What<'_>, name: &[u8]) {
+        let process = started(id);
+        self.table().apply(&ProcessEvent { process, what, netns: Some(1), name });
+    }
+
+    fn exec(&self, id: ProcessId, cmdline: &[u8], name: &[u8]) {
+        self.happen(id, What::Exec(Some(cmdline)), name);
+    }
+
+    fn fork(&self, parent: ProcessId, child: ProcessId) {
+        self.happen(child, What::Fork(started(parent)), b"parent");
+    }
+
+    fn name(&self, id: ProcessId) -> Option<String> {
+        let described = self.described(id)?;
+        Some(String::from_utf8_lossy(&described.command_line).into_owned())
+    }
+
+    /// A process is known by its short name alone.
+    pub(in crate::processes) fn cut(&self, id: ProcessId, comm: &[u8]) {
+        self.table().entry(id).named = Some(Named::new(&[], comm, None));
+    }
+}
+
+fn started(id: ProcessId) -> Started {
+    Started { pid: id.pid, start: id.start_time }
+}
+
+#[test]
+fn a_name_stays_when_the_process_ends_and_for_two_looks_at_least() {
+    let names = Names::default();
+    names.exec(SHELL, b"sh\0-c\0true\0", b"sh");
+    assert_eq!(names.name(SHELL).as_deref(), Some("sh -c true "));
+    // Ending, it has given its command line back.
+    names.read(SHELL, names.program(SHELL), b"", b"sh");
+    names.happen(SHELL, What::Exit(None), b"thread");
+    for number in 0..MOST_ENDED as u32 - 1 {
+        let id = ProcessId { start_time: 1, pid: 100 + number };
+        names.exec(id, b"", b"x");
+        names.ended(id);
+    }
+    for _ in 0..LOOKS {
+        names.begin_look();
+        assert_eq!(names.name(SHELL).as_deref(), Some("sh -c true "));
+    }
+    names.begin_look();
+    assert_eq!(names.name(SHELL), None);
+    assert!(names.table().processes.len() <= ENDED && names.table().numbers.len() <= ENDED);
+}
+
+#[test]
+fn what_is_kept_of_ended_processes_is_bounded_within_a_look_too() {
+    let names = Names::default();
+    let long = [b'x'; describe::COMMAND_LINE_MAX];
+    for pid in 0..2 * (MOST_ENDED_BYTES / long.len()) as u32 {
+        let id = ProcessId { start_time: 1, pid };
+        names.exec(id, &long, b"x");
+        names.happen(id, What::Exit(None), b"x");
+    }
+    assert!(names.table().ended_bytes <= MOST_ENDED_BYTES);
+    assert!(names.table().processes.len() <= MOST_ENDED_BYTES / long.len() + 1);
+}
+
+#[test]
+fn a_copy_has_its_parents_name_as_it_was_at_the_fork() {
+    let names = Names::default();
+    names.exec(SHELL, b"server\0", b"server");
+    names.fork(SHELL, CHILD);
+    names.exec(SHELL, b"other\0", b"other");
+    assert_eq!(names.name(CHILD).as_deref(), Some("server "));
+    // It was a zombie when it was looked at.
+    names.read(CHILD, names.program(CHILD), b"", b"server");
+    assert_eq!(names.name(CHILD).as_deref(), Some("server "));
+}
+
+#[test]
+fn a_parent_that_is_older_may_be_read_later() {
+    let names = Names::default();
+    let grandchild = ProcessId { start_time: 201, pid: 12 };
+    names.fork(SHELL, CHILD);
+    names.fork(CHILD, grandchild);
+    assert_eq!(names.name(grandchild), None);
+    names.happen(grandchild, What::Exit(None), b"thread");
+    names.read(SHELL, names.program(SHELL), b"python3\0-m\0x\0", b"python3");
+    assert_eq!(names.name(CHILD).as_deref(), Some("python3 -m x "));
+    assert_eq!(names.name(grandchild).as_deref(), Some("python3 -m x "));
+}
+
+#[test]
+fn a_new_title_replaces_the_name_whenever_it_is_seen_and_nothing_doesnt() {
+    let names = Names::default();
+    names.exec(SHELL, b"nginx\0-g\0x\0", b"nginx");
+    names.read(SHELL, names.program(SHELL), b"[nginx] worker", b"nginx");
+    assert_eq!(names.name(SHELL).as_deref(), Some("[nginx] worker"));
+    assert!(names.has_command_line(SHELL));
+    names.read(SHELL, names.program(SHELL), b"", b"nginx");
+    assert_eq!(names.name(SHELL).as_deref(), Some("[nginx] worker"));
+    names.happen(SHELL, What::Exit(Some(b"nginx: last")), b"thread");
+    assert_eq!(names.name(SHELL).as_deref(), Some("nginx: last"));
+}
+
+#[test]
+fn what_was_read_of_the_program_before_is_not_the_new_ones_name() {
+    let names = Names::default();
+    names.exec(SHELL, b"sh\0", b"sh");
+    let program = names.program(SHELL);
+    names.exec(SHELL, b"ssh\0host\0", b"ssh");
+    names.read(SHELL, program, b"sh\0", b"sh");
+    names.label(SHELL, program, Some(b"old".to_vec()));
+    assert_eq!(names.name(SHELL).as_deref(), Some("ssh host "));
+    assert_eq!(names.described(SHELL).and_then(|d| d.label), None);
+}
+
+#[test]
+fn one_of_which_nothing_is_known_is_named_by_its_short_name_until_it_is_read() {
+    let names = Names::default();
+    names.seen(SHELL, b"sh");
+    assert_eq!(names.name(SHELL).as_deref(), Some("[sh]"));
+    assert!(names.missing(SHELL).command_line);
+    names.read(SHELL, names.program(SHELL), b"sh\0-i\0", b"sh");
+    assert_eq!(names.name(SHELL).as_deref(), Some("sh -i "));
+    names.seen(SHELL, b"sh");
+    assert_eq!(names.name(SHELL).as_deref(), Some("sh -i "));
+}
+
+#[test]
+fn a_number_is_the_process_that_had_it_at_that_time() {
+    let names = Names::default();
+    let again = ProcessId { start_time: 300, ..SHELL };
+    names.exec(SHELL, b"first\0", b"first");
+    names.happen(SHELL, What::Exit(None), b"first");
+    names.exec(again, b"second\0", b"second");
+    for (at, expected) in
+        [(99, None), (100, Some(SHELL)), (299, Some(SHELL)), (300, Some(again))]
+    {
+        assert_eq!(names.by_number(SHELL.pid, at), expected, "{at}");
+    }
+    assert_eq!(names.by_number(CHILD.pid, 1000), None);
+}
+
+/// Where the kernel reports numbers alone.
+#[test]
+fn a_copy_whose_short_name_differs_from_its_parents_is_not_named_by_it() {
+    let names = Names::default();
+    names.read(SHELL, 0, b"sh\0-c\0x\0", b"sh");
+    for (pid, comm, expected) in [(11, b"sh", "sh -c x "), (12, b"nc", "[nc]")] {
+        let id = ProcessId { start_time: 200, pid };
+        names.notice(Event::Fork { parent: SHELL.pid, pid });
+        names.read(id, names.program(id), b"", comm);
+        assert_eq!(names.name(id).as_deref(), Some(expected));
+    }
+    // One that has called exec since, and is ending when it is read.
+    let id = ProcessId { start_time: 200, pid: 11 };
+    names.notice(Event::Exec { pid: 11 });
+    assert!(names.missing(id).command_line);
+    names.read(id, names.program(id), b"", b"nc");
+    assert_eq!(names.name(id).as_deref(), Some("[nc]"));
+}
+
+#[test]
+fn a_program_has_the_label_of_the_one_before_until_its_own_is_read() {
+    let names = Names::default();
+    names.label_by(&[LabelBy::User]);
+    names.exec(SHELL, b"sh\0", b"sh");
+    names.label(SHELL, names.program(SHELL), Some(b"root".to_vec()));
+    names.fork(SHELL, CHILD);
+    names.exec(CHILD, b"su\0", b"su");
+    assert!(names.missing(CHILD).label && !names.missing(CHILD).command_line);
+    assert_eq!(names.described(CHILD).and_then(|d| d.label).as_deref(), Some(&b"root"[..]));
+    names.label_by(&[LabelBy::Program]);
+    names.exec(CHILD, b"/bin/ssh\0host\0", b"ssh");
+    assert!(!names.missing(CHILD).label);
+    assert_eq!(names.described(CHILD).and_then(|d| d.label).as_deref(), Some(&b"ssh"[..]));
+}
+
+#[test]
+fn what_waits_for_a_thread_is_bounded_and_a_loss_is_said() {
+    let names = Names::default();
+    names.exec(SHELL, b"sh\0", b"sh");
+    assert_eq!(names.announced(), (Vec::new(), false), "nobody wanted it");
+    assert_eq!(names.announce(None, |_| ()), None);
+    for _ in 0..=WAITING {
+        names.exec(SHELL, b"sh\0", b"sh");
+    }
+    let (announced, lost) = names.announced();
+    assert_eq!((announced.len(), lost), (WAITING, true));
+    let event = Event::Exec { pid: SHELL.pid };
+    let netns = Some(NetnsId(1));
+    assert_eq!(announced[0], Announced { event, process: SHELL, netns });
+}

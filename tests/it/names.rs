@@ -1,0 +1,226 @@
+//! What a process is named: by its full command line or title, however and whenever it ends.
+
+use std::process::{Child, Command};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::netns::Net;
+use crate::run::{Running, inside, watch};
+use crate::screen::Refresh;
+use crate::truth::{Bytes, Count, Truth};
+use crate::workload::DEADLINE;
+
+const SCRIPT: &str = include_str!("../workloads/names.py");
+
+/// A process in the watched namespace, and all its children.
+struct Scene(Child);
+
+impl Scene {
+    fn start(net: &Net, words: &[&str]) -> Scene {
+        use std::os::unix::process::CommandExt;
+        let mut command = net.watched.command(words[0]);
+        command.args(&words[1..]).current_dir(&net.dir).process_group(0);
+        Scene(command.spawn().unwrap())
+    }
+
+    /// What the script has of that kind.
+    fn kind(net: &Net, kind: &str, argument: &str) -> Scene {
+        std::fs::write(net.dir.join("names.py"), SCRIPT).unwrap();
+        Scene::start(net, &["/usr/bin/python3", "names.py", kind, argument])
+    }
+
+    fn ends(&mut self) {
+        let deadline = Instant::now() + DEADLINE;
+        while self.0.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < deadline, "it doesn't end");
+            sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        let _ = kill_process_group(Pid::from_child(&self.0), Signal::KILL);
+        let _ = self.0.wait();
+    }
+}
+
+/// The bytes of all lines that begin so.
+fn named(refresh: &Refresh, beginning: &str) -> Bytes {
+    let lines = refresh.lines.iter().filter(|line| line.command.starts_with(beginning));
+    lines.map(|line| line.bytes).sum()
+}
+
+/// Fails unless so many bytes were sent under names that begin so, and none under a short one.
+fn expect_sent(running: &mut Running, beginning: &str, sent: u64) {
+    let refresh = running.settled();
+    let refresh = if named(&refresh, beginning).sent < sent { running.settled() } else { refresh };
+    let short = named(&refresh, "[python3]") + named(&refresh, "[bash]") + named(&refresh, "[exe]");
+    running.expect("bytes under short names", short, Bytes::default());
+    running.expect(beginning, named(&refresh, beginning).sent, sent);
+}
+
+/// Whether the kernel shows the last title of a process that ends.
+fn shows_last_titles() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    (numbers.next().unwrap(), numbers.next().unwrap()) >= (6, 16)
+}
+
+/// Plays a kind of the script until it has ended, and checks where its bytes are.
+fn plays(source: &str, interval: &str, kind: &str, argument: &str, beginning: &str, sent: u64) {
+    let Some(net) = Net::new() else { return };
+    let mut running = watch(&net, source, &["--interval", interval, "--no-lookback"]);
+    Scene::kind(&net, kind, argument).ends();
+    expect_sent(&mut running, beginning, sent);
+    running.stop();
+}
+
+#[test]
+fn clients_that_end_during_refreshes_keep_their_names() {
+    let Some(net) = Net::new() else { return };
+    let mut running = watch(&net, "ebpf", &["--interval", "0.1"]);
+    let mut clients: Vec<Scene> =
+        (0..11).map(|number| Scene::kind(&net, "client", &number.to_string())).collect();
+    clients.iter_mut().for_each(Scene::ends);
+    expect_sent(&mut running, "/usr/bin/python3 names.py client", 11 * 300_000);
+    running.stop();
+}
+
+#[test]
+fn three_thousand_connections_of_one_process_are_on_its_line_when_it_has_ended() {
+    let Some(net) = Net::new() else { return };
+    let truth = Truth::start(&net.watched, &[Count::client("client", "tcp", 9000)]);
+    std::fs::write(net.dir.join("names.py"), SCRIPT).unwrap();
+    let mut server = net.peer.command("/usr/bin/python3");
+    let mut server = server.args(["names.py", "serve"]).current_dir(&net.dir).spawn().unwrap();
+    sleep(Duration::from_secs(1));
+    let mut running = watch(&net, "ebpf", &[]);
+    Scene::kind(&net, "connections", "3000").ends();
+    let truth = truth.settled()["client"];
+    let refresh = running.settled();
+    let line = named(&refresh, "/usr/bin/python3 names.py connections 3000");
+    let _ = server.kill();
+    let _ = server.wait();
+    running.expect("its bytes", line, truth);
+    running.stop();
+}
+
+#[test]
+fn the_first_bytes_after_a_long_silence_and_before_the_end_are_under_the_full_name() {
+    let name = "/usr/bin/python3 names.py silent 2";
+    plays("ebpf", "0.1", "silent", "2", name, 50_000);
+}
+
+#[test]
+fn a_zombie_at_its_first_look_has_its_full_name() {
+    for source in ["ebpf", "conntrack"] {
+        plays(source, "1", "zombie", "", "/usr/bin/python3 names.py child", 50_000);
+    }
+}
+
+#[test]
+fn a_copy_that_ends_at_once_has_its_parents_name() {
+    plays("ebpf", "0.5", "fork", "", "/usr/bin/python3 names.py fork", 50_000);
+}
+
+/// Its parent is older than the program, and never has a socket.
+#[test]
+fn a_copy_of_an_older_parent_has_its_name() {
+    let Some(net) = Net::new() else { return };
+    let script = "sleep 2; printf %0972d 0 > /dev/udp/127.0.0.1/9; (printf %0972d 0 > \
+                  /dev/udp/127.0.0.1/9); sleep 1";
+    let mut parent = Scene::start(&net, &["/bin/bash", "-c", script, "older"]);
+    sleep(Duration::from_millis(300));
+    let mut running = watch(&net, "ebpf", &["--interval", "0.5"]);
+    parent.ends();
+    expect_sent(&mut running, "/bin/bash -c sleep 2;", 2000);
+    running.stop();
+}
+
+#[test]
+fn a_title_stays_when_its_process_ends() {
+    plays("ebpf", "0.2", "titled", "my new title", "my new title", 50_000);
+}
+
+#[test]
+fn a_title_may_begin_with_a_bracket() {
+    for source in ["ebpf", "conntrack"] {
+        plays(source, "0.2", "titled", "[x] new title", "[x] new title", 50_000);
+    }
+}
+
+#[test]
+fn a_title_that_was_set_just_before_the_end_is_the_name() {
+    if shows_last_titles() {
+        plays("ebpf", "5", "titled_late", "my last title", "my last title", 50_000);
+    }
+}
+
+#[test]
+fn a_process_whose_main_thread_has_ended_has_its_full_name() {
+    for source in ["ebpf", "conntrack"] {
+        plays(source, "0.2", "leaderless", "", "/usr/bin/python3 names.py leaderless", 50_000);
+    }
+}
+
+/// Starts 500 programs a second under a name of the shell's choice while both cores are busy.
+fn renamed_programs(through: &[&str]) {
+    let Some(net) = Net::new() else { return };
+    let busy = ["/bin/sh", "-c", "timeout 20 sh -c 'while :; do :; done' & timeout 20 sh -c \
+                 'while :; do :; done' & wait"];
+    let mut running = watch(&net, "ebpf", &["--interval", "1"]);
+    let _busy = Scene::start(&net, &busy);
+    let script = "for i in $(seq 500); do (exec -a named-by-hand bash -c 'printf %0972d 0 > \
+                  /dev/udp/127.0.0.1/9') & [ $((i % 10)) = 0 ] && sleep 0.02; done; wait";
+    Scene::start(&net, &[through, &["/bin/bash", "-c", script]].concat()).ends();
+    let refresh = running.wait_until("all their bytes", |refresh| {
+        refresh.lines.iter().map(|line| line.bytes.sent).sum::<u64>() >= 500_000
+    });
+    let line = named(&refresh, "named-by-hand -c printf %0972d 0 > /dev/udp/127.0.0.1/9");
+    running.expect("bytes under the full name", line.sent, 500_000);
+    running.stop();
+}
+
+#[test]
+fn programs_of_a_millisecond_have_their_full_names_on_a_busy_host() {
+    renamed_programs(&[]);
+}
+
+#[test]
+fn programs_of_a_millisecond_have_their_full_names_in_another_pid_namespace() {
+    renamed_programs(&["unshare", "--pid", "--fork", "--mount-proc"]);
+}
+
+/// It is stopped while they come and go, so that it finds them ending at the best.
+#[test]
+fn one_that_is_ending_is_not_named_by_its_parent() {
+    let Some(net) = Net::new() else { return };
+    let mut running =
+        Running::start(inside(&net.watched, &["--source", "conntrack", "--interval", "0.5"]));
+    running.refreshes(1);
+    running.signal(Signal::STOP);
+    let script = "/usr/bin/python3 names.py child; sleep 2";
+    std::fs::write(net.dir.join("names.py"), SCRIPT).unwrap();
+    let mut shell = Scene::start(&net, &["/bin/sh", "-c", script]);
+    sleep(Duration::from_secs(1));
+    running.signal(Signal::CONT);
+    shell.ends();
+    let refresh = running.settled();
+    running.expect("bytes of the shell", named(&refresh, "/bin/sh -c"), Bytes::default());
+    running.stop();
+}
+
+/// Without its rights, processes are announced by the proc connector, or not at all.
+#[test]
+fn where_tracepoints_are_refused_nothing_is_said() {
+    let Some(net) = Net::new() else { return };
+    let drop = ["--inh-caps=-bpf,-perfmon,-sys_admin", "--bounding-set=-bpf,-perfmon,-sys_admin"];
+    let args = ["--source", "conntrack", "--count", "1"];
+    let command: Command = crate::run::with_setpriv(&net, &drop, &args);
+    let finished = Running::start(command).finish();
+    finished.expect_status(0);
+    finished.expect("messages", finished.messages("tracepoint").len(), 0);
+}
