@@ -12,6 +12,7 @@ struct Said {
     malformed: bool,
     lost_ends: bool,
     lost_births: bool,
+    lost_processes: bool,
     refused: bool,
     incomplete: bool,
     overflow: bool,
@@ -95,6 +96,11 @@ impl Notes {
                 "flows began faster than {source} could tell; those that are over by now may stand \
                  under (exited) with --unattributed"
             )
+        });
+        once(&mut said.lost_processes, looked.lost_processes > 0, &|| {
+            "processes began and ended faster than they could be followed; those that are over by now may \
+             be named by their short names, in brackets"
+                .to_owned()
         });
         once(&mut said.refused, looked.refused > 0, &|| {
             format!(

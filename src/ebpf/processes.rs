@@ -112,11 +112,12 @@ impl ProcessReader {
         }
         // Kernels before 5.11 count a map's memory as locked.
         let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
-        // Without it the programs would read at the wrong places.
-        let btf = Btf::from_sys_fs()
+        // The loader does without it, and the programs would read at the wrong places. It reads it by itself;
+        // to keep a second copy meanwhile would take as much memory again.
+        Btf::from_sys_fs()
+            .map(drop)
             .map_err(|error| OpenError::from_loader("the kernel has no BTF", &error))?;
         let mut programs = EbpfLoader::new()
-            .btf(Some(&btf))
             .load(OBJECT)
             .map_err(|error| OpenError::from_loader("the kernel refuses eBPF maps", &error))?;
         let refused =
@@ -214,7 +215,12 @@ mod tests {
         let words = [1234, 1, kind, 4_026_531_833, length, 0];
         let times = times.iter().flat_map(|time| time.to_ne_bytes());
         let words = words.iter().flat_map(|word: &u32| word.to_ne_bytes());
-        times.chain(words).chain(*b"ssh\0of the parent").take(HEAD).chain(arguments.to_vec()).collect()
+        times
+            .chain(words)
+            .chain(*b"ssh\0of the parent")
+            .take(HEAD)
+            .chain(arguments.to_vec())
+            .collect()
     }
 
     #[test]

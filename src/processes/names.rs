@@ -108,6 +108,8 @@ struct Table {
     /// For the thread, if it wants them.
     announced: Option<Vec<Announced>>,
     announced_lost: bool,
+    /// How many events the ring had no room for.
+    lost: u64,
     /// Whether events were lost, so that all has to be read again.
     doubt: bool,
     labels: Vec<LabelBy>,
@@ -250,7 +252,12 @@ impl Names {
         self.table().end(id);
     }
 
-    /// Whether events were lost since this was asked last.
+    /// How many events were lost since this was asked last, because they were not taken in time.
+    pub fn take_lost(&self) -> u64 {
+        std::mem::take(&mut self.table().lost)
+    }
+
+    /// Whether all has to be read again, because events were lost since this was asked last.
     pub(super) fn take_doubt(&self) -> bool {
         std::mem::take(&mut self.table().doubt)
     }
@@ -296,7 +303,9 @@ impl Table {
     fn drain(&mut self) {
         let Some(mut reader) = self.reader.take() else { return };
         reader.drain(|event| self.apply(&event));
-        if reader.take_lost() > 0 {
+        let lost = reader.take_lost();
+        if lost > 0 {
+            self.lost += lost;
             self.doubt = true;
             self.announced_lost = true;
         }
@@ -441,8 +450,7 @@ impl Table {
         self.copies.retain(|_, (.., told)| look.wrapping_sub(*told) <= LOOKS);
         while let Some((id, ended)) = self.ended.front().copied() {
             let many = self.ended.len() > ENDED || self.ended_bytes > ENDED_BYTES;
-            let too_many =
-                self.ended.len() > MOST_ENDED || self.ended_bytes > MOST_ENDED_BYTES;
+            let too_many = self.ended.len() > MOST_ENDED || self.ended_bytes > MOST_ENDED_BYTES;
             if !(too_many || many && look.wrapping_sub(ended) > LOOKS) {
                 break;
             }

@@ -92,6 +92,8 @@ pub struct Looked {
     pub lost_ends: u64,
     /// How often announcements of new flows were.
     pub lost_births: u64,
+    /// How many reports of processes that began or ended were lost.
+    pub lost_processes: u64,
     /// Other network namespaces into which this user may not go.
     pub refused: usize,
     /// Whether a table changed so fast that it could not be read as a whole.
@@ -254,6 +256,14 @@ impl Watch {
     /// # Errors
     /// If the source can't be read (any more). What was accounted before stays right.
     pub fn look(&mut self, ledger: &mut Ledger) -> Result<Looked, WatchError> {
+        let mut looked = self.look_once(ledger)?;
+        if self.told == Told::Processes {
+            looked.lost_processes = self.owners.names().take_lost();
+        }
+        Ok(looked)
+    }
+
+    fn look_once(&mut self, ledger: &mut Ledger) -> Result<Looked, WatchError> {
         self.looks += 1;
         if self.told == Told::Processes {
             self.owners.names().begin_look();

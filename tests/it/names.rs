@@ -14,6 +14,14 @@ use crate::workload::DEADLINE;
 
 const SCRIPT: &str = include_str!("../workloads/names.py");
 
+/// Puts the script where programs are started, once: some may be reading it.
+fn script(net: &Net) {
+    let path = net.dir.join("names.py");
+    if !path.exists() {
+        std::fs::write(path, SCRIPT).unwrap();
+    }
+}
+
 /// A process in the watched namespace, and all its children.
 struct Scene(Child);
 
@@ -27,7 +35,7 @@ impl Scene {
 
     /// What the script has of that kind.
     fn kind(net: &Net, kind: &str, argument: &str) -> Scene {
-        std::fs::write(net.dir.join("names.py"), SCRIPT).unwrap();
+        script(net);
         Scene::start(net, &["/usr/bin/python3", "names.py", kind, argument])
     }
 
@@ -93,7 +101,7 @@ fn clients_that_end_during_refreshes_keep_their_names() {
 fn three_thousand_connections_of_one_process_are_on_its_line_when_it_has_ended() {
     let Some(net) = Net::new() else { return };
     let truth = Truth::start(&net.watched, &[Count::client("client", "tcp", 9000)]);
-    std::fs::write(net.dir.join("names.py"), SCRIPT).unwrap();
+    script(&net);
     let mut server = net.peer.command("/usr/bin/python3");
     let mut server = server.args(["names.py", "serve"]).current_dir(&net.dir).spawn().unwrap();
     sleep(Duration::from_secs(1));
@@ -131,7 +139,7 @@ fn a_copy_that_ends_at_once_has_its_parents_name() {
 fn a_copy_of_an_older_parent_has_its_name() {
     let Some(net) = Net::new() else { return };
     let script = "sleep 2; printf %0972d 0 > /dev/udp/127.0.0.1/9; (printf %0972d 0 > \
-                  /dev/udp/127.0.0.1/9); sleep 1";
+                  /dev/udp/127.0.0.1/9); sleep 1; :";
     let mut parent = Scene::start(&net, &["/bin/bash", "-c", script, "older"]);
     sleep(Duration::from_millis(300));
     let mut running = watch(&net, "ebpf", &["--interval", "0.5"]);
@@ -169,8 +177,12 @@ fn a_process_whose_main_thread_has_ended_has_its_full_name() {
 /// Starts 500 programs a second under a name of the shell's choice while both cores are busy.
 fn renamed_programs(through: &[&str]) {
     let Some(net) = Net::new() else { return };
-    let busy = ["/bin/sh", "-c", "timeout 20 sh -c 'while :; do :; done' & timeout 20 sh -c \
-                 'while :; do :; done' & wait"];
+    let busy = [
+        "/bin/sh",
+        "-c",
+        "timeout 20 sh -c 'while :; do :; done' & timeout 20 sh -c \
+                 'while :; do :; done' & wait",
+    ];
     let mut running = watch(&net, "ebpf", &["--interval", "1"]);
     let _busy = Scene::start(&net, &busy);
     let script = "for i in $(seq 500); do (exec -a named-by-hand bash -c 'printf %0972d 0 > \
@@ -202,9 +214,9 @@ fn one_that_is_ending_is_not_named_by_its_parent() {
         Running::start(inside(&net.watched, &["--source", "conntrack", "--interval", "0.5"]));
     running.refreshes(1);
     running.signal(Signal::STOP);
-    let script = "/usr/bin/python3 names.py child; sleep 2";
-    std::fs::write(net.dir.join("names.py"), SCRIPT).unwrap();
-    let mut shell = Scene::start(&net, &["/bin/sh", "-c", script]);
+    script(&net);
+    let command = "/usr/bin/python3 names.py child; sleep 2";
+    let mut shell = Scene::start(&net, &["/bin/sh", "-c", command]);
     sleep(Duration::from_secs(1));
     running.signal(Signal::CONT);
     shell.ends();

@@ -138,9 +138,7 @@ fn a_number_is_the_process_that_had_it_at_that_time() {
     names.exec(SHELL, b"first\0", b"first");
     names.happen(SHELL, What::Exit(None), b"first");
     names.exec(again, b"second\0", b"second");
-    for (at, expected) in
-        [(99, None), (100, Some(SHELL)), (299, Some(SHELL)), (300, Some(again))]
-    {
+    for (at, expected) in [(99, None), (100, Some(SHELL)), (299, Some(SHELL)), (300, Some(again))] {
         assert_eq!(names.by_number(SHELL.pid, at), expected, "{at}");
     }
     assert_eq!(names.by_number(CHILD.pid, 1000), None);

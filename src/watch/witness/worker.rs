@@ -238,19 +238,17 @@ impl Worker {
         let (seeker, inhabitants) = (&mut self.seeker, &mut self.inhabitants);
         let accepting = &mut self.accepting;
         let mut left = Vec::new();
-        let mut take = |event| {
-            match event {
-                Event::Fork { parent, pid } => {
-                    accepting.had_child(parent);
-                    if let Some(key) = inhabitants.get(&parent).copied() {
-                        inhabitants.insert(pid, key);
-                    }
+        let mut take = |event| match event {
+            Event::Fork { parent, pid } => {
+                accepting.had_child(parent);
+                if let Some(key) = inhabitants.get(&parent).copied() {
+                    inhabitants.insert(pid, key);
                 }
-                Event::Exec { .. } => {}
-                Event::Exit { pid } => {
-                    accepting.ended(pid);
-                    left.extend(inhabitants.remove(&pid));
-                }
+            }
+            Event::Exec { .. } => {}
+            Event::Exit { pid } => {
+                accepting.ended(pid);
+                left.extend(inhabitants.remove(&pid));
             }
         };
         let lost = if self.shared.reported {
