@@ -51,7 +51,7 @@ impl OpenError {
     }
 
     /// From what the loader says: the innermost error is the kernel's.
-    fn from_loader(what: &str, error: &(dyn Error + 'static)) -> OpenError {
+    pub(super) fn from_loader(what: &str, error: &(dyn Error + 'static)) -> OpenError {
         match errno(error) {
             Some(errno) => OpenError {
                 why: format!("{what}: {}", io::Error::from(errno)),
