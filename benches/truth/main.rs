@@ -7,6 +7,8 @@
 //! where both are the same; above 100 where it shows more than there was. "conserved" tells whether
 //! all lines of `runmonitor --unattributed` together are the true bytes.
 //!
+//! `-- --busy` plays every row beside a busy loop for each processor.
+//!
 //! `-- WORD...` plays only rows that hold one of the words, and for the programs that are named:
 //! ebpf, conntrack, sockets (`runmonitor` with that source), nethogs, bandwhich. The last two are left out
 //! where they are not installed (`apt-get install nethogs`, `cargo install bandwhich`). Each is
@@ -16,6 +18,8 @@
 // The tests' harness, of which some is the tests' alone.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code)]
 
+#[path = "../../tests/it/busy.rs"]
+mod busy;
 #[path = "../common/measured.rs"]
 mod measured;
 #[path = "../../tests/it/netns.rs"]
@@ -32,10 +36,13 @@ mod truth;
 #[path = "../../tests/it/workload.rs"]
 mod workload;
 
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use busy::Busy;
 use peers::Peer;
+use rows::verdict::Share;
 use rows::{ROWS, Row, Size};
 
 /// How long `runmonitor` may take to show what it has.
@@ -65,6 +72,9 @@ const PROGRAMS: [(&str, &str, Program); 5] = [
     ("bandwhich", "bandwhich", Program::Peer(Peer::Bandwhich)),
 ];
 
+/// The option for load.
+const BUSY: &str = "--busy";
+
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
     if !measured::is_measured("truth", words.iter().any(|word| word == "--bench")) {
@@ -74,7 +84,7 @@ fn main() {
     let (names, parts): (Vec<&str>, Vec<&str>) = words
         .iter()
         .map(String::as_str)
-        .filter(|word| *word != "--bench")
+        .filter(|word| !["--bench", BUSY].contains(word))
         .partition(|word| is_program(word));
     let chosen = |row: &&Row| {
         let has = |part: &&str| row.name.contains(part) || row.title.contains(part);
@@ -89,11 +99,11 @@ fn main() {
             _ => true,
         })
         .collect();
-    table(&rows, &programs);
+    table(&rows, &programs, words.iter().any(|word| word == BUSY));
 }
 
-/// Prints each line as soon as it is known.
-fn table(rows: &[&Row], programs: &[(&str, &str, Program)]) {
+/// Prints each line as soon as it is known, and then what holds for all of them.
+fn table(rows: &[&Row], programs: &[(&str, &str, Program)], busy: bool) {
     let mut heads = vec!["in / out, percent"];
     for (_, title, program) in programs {
         heads.push(title);
@@ -104,13 +114,16 @@ fn table(rows: &[&Row], programs: &[(&str, &str, Program)]) {
     line(&heads);
     line(&vec!["---"; heads.len()]);
     let mut notes = Vec::new();
+    let mut summaries: Vec<Summary> = programs.iter().map(|_| Summary::default()).collect();
     for row in rows {
         let mut cells = vec![row.title.to_owned()];
-        for (name, _, program) in programs {
+        for ((name, _, program), summary) in programs.iter().zip(&mut summaries) {
+            let _busy = busy.then(Busy::shared);
             // What went wrong is on stderr; the others can be measured all the same.
             let cell = catch_unwind(AssertUnwindSafe(|| measure(row, *program)))
-                .unwrap_or_else(|_| Cell { share: "failed".to_owned(), ..Cell::default() });
-            cells.push(cell.share);
+                .unwrap_or_else(|_| Cell { shown: "failed".to_owned(), ..Cell::default() });
+            summary.add(row, &cell);
+            cells.push(cell.shown);
             if program.is_whole() {
                 cells.push(cell.conserved);
             }
@@ -122,6 +135,11 @@ fn table(rows: &[&Row], programs: &[(&str, &str, Program)]) {
     for note in notes {
         println!("{note}");
     }
+    for ((name, _, program), summary) in programs.iter().zip(&summaries) {
+        if program.is_whole() {
+            println!("{name}: {summary}");
+        }
+    }
 }
 
 fn line(cells: &[impl AsRef<str>]) {
@@ -129,10 +147,65 @@ fn line(cells: &[impl AsRef<str>]) {
     println!("| {} |", cells.join(" | "));
 }
 
+/// One program and all rows.
+#[derive(Default)]
+struct Summary {
+    rows: usize,
+    /// The smallest share, of either direction, and its row.
+    smallest: Option<(f64, &'static str)>,
+    /// The rows that failed, and those that were not conserved exactly.
+    failed: Vec<&'static str>,
+    unconserved: Vec<&'static str>,
+}
+
+impl Summary {
+    fn add(&mut self, row: &Row, cell: &Cell) {
+        let Some(share) = cell.share else {
+            // An empty cell is a row that can't be played here.
+            if !cell.shown.is_empty() {
+                self.failed.push(row.title);
+            }
+            return;
+        };
+        self.rows += 1;
+        let least = share.received.min(share.sent);
+        if self.smallest.is_none_or(|(smallest, _)| least < smallest) {
+            self.smallest = Some((least, row.title));
+        }
+        if cell.conserved != EXACTLY {
+            self.unconserved.push(row.title);
+        }
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((smallest, title)) = self.smallest else { return write!(f, "no row was played") };
+        write!(
+            f,
+            "{} rows, the smallest share by full name {smallest:.2} % ({title}), ",
+            self.rows
+        )?;
+        match &*self.unconserved {
+            [] => write!(f, "all conserved exactly")?,
+            rows => write!(f, "{} NOT conserved exactly ({})", rows.len(), rows.join("; "))?,
+        }
+        match &*self.failed {
+            [] => Ok(()),
+            rows => write!(f, ", {} FAILED ({})", rows.len(), rows.join("; ")),
+        }
+    }
+}
+
+/// The word for a row of which no byte is missing or told twice.
+const EXACTLY: &str = "exactly";
+
 /// One program and one row.
 #[derive(Default)]
 struct Cell {
-    share: String,
+    shown: String,
+    /// As it is shown; the table's empty and failed cells have none.
+    share: Option<Share>,
     conserved: String,
     note: Option<String>,
 }
@@ -150,7 +223,7 @@ fn measure(row: &Row, program: Program) -> Cell {
     let verdict = played.judge(&mut running, 100.0.into(), source, PATIENCE);
     running.stop();
     let conserved = if verdict.is_conserved() {
-        "exactly".to_owned()
+        EXACTLY.to_owned()
     } else {
         let difference = |sum: u64, truth: u64| i128::from(sum) - i128::from(truth);
         format!(
@@ -159,7 +232,8 @@ fn measure(row: &Row, program: Program) -> Cell {
             difference(verdict.sum.sent, verdict.expected.sent)
         )
     };
-    Cell { share: verdict.right.to_string(), conserved, note: played.note }
+    let share = verdict.right;
+    Cell { shown: share.to_string(), share: Some(share), conserved, note: played.note }
 }
 
 fn measure_peer(row: &Row, peer: Peer) -> Cell {
@@ -168,5 +242,5 @@ fn measure_peer(row: &Row, peer: Peer) -> Cell {
     let (Some(played), Some(watching)) = (played, watching) else { return Cell::default() };
     let shown = peer.shown(watching);
     let share = played.right(peer.unit(), |name| peer.of(&shown, name));
-    Cell { share: share.to_string(), note: played.note, ..Cell::default() }
+    Cell { shown: share.to_string(), share: Some(share), note: played.note, ..Cell::default() }
 }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::busy::Busy;
 use crate::rows::verdict::Floor;
 use crate::rows::{ROWS, Row, Size};
 
@@ -23,6 +24,7 @@ fn hold(source: &str, name: &str, floor: Floor) {
 
 /// Plays a row; fails if the floor doesn't hold and this was the `last` time.
 fn holds(source: &str, row: &Row, floor: Floor, last: bool) -> bool {
+    let _busy = Busy::where_asked();
     let mut running = None;
     let played = row.play(Size::Small, |net| running = Some(row.monitor(net, source)));
     let (Some(played), Some(mut running)) = (played, running) else { return true };
@@ -84,8 +86,9 @@ mod conntrack {
     const QUICK: f64 = 75.0;
 
     // No descriptor leads from a process to its socket; what comes back of a datagram to a group or a
-    // broadcast has arrived, although nobody listens, and is told so.
-    floors! { "conntrack" but ["io_uring_direct", "multicast", "multicast6", "broadcast"]:
+    // broadcast has arrived, although nobody listens, and is told so; packet sockets pass by conntrack.
+    floors! { "conntrack" but ["io_uring_direct", "multicast", "multicast6", "broadcast", "packets",
+        "packets_brief"]:
         tcp: LASTING,
         tcp6: LASTING,
         udp_connected: LASTING,
@@ -101,6 +104,11 @@ mod conntrack {
         processes_5ms: 95.0,
         processes_1ms: 80.0,
         processes_1ms_busy: 80.0,
+        forked: 95.0,
+        forked_orphans: SHORT,
+        ending: LASTING,
+        silent_end: SHORT,
+        silent_end_early: SHORT,
         sendfile: LASTING,
         splice: LASTING,
         mmsg: LASTING,
@@ -110,6 +118,7 @@ mod conntrack {
         preforked: LASTING,
         reuseport: LASTING,
         threaded_short: SHORT,
+        threaded_short6: SHORT,
         forking_short: 95.0,
         preforked_short: SHORT,
         reuseport_short: SHORT,
@@ -118,6 +127,22 @@ mod conntrack {
         redirected: LASTING,
         loopback: LASTING,
         loopback6: LASTING,
+        accepted_silent: LASTING,
+        accepted_silent6: LASTING,
+        accepted_late: LASTING,
+        half_open_synack: LASTING,
+        half_open_ack: LASTING,
+        answered_late: LASTING,
+        mptcp_short: SHORT,
+        mptcp_short_server: SHORT,
+        mptcp_long: LASTING,
+        mptcp_long_server: LASTING,
+        mptcp_join: LASTING,
+        mptcp_join_server: LASTING,
+        mptcp_to_plain: SHORT,
+        mptcp_to_plain_long: LASTING,
+        plain_to_mptcp: SHORT,
+        plain_to_mptcp_long: LASTING,
         ping: LASTING,
         ping6: LASTING,
         ping_raw: LASTING,
@@ -163,6 +188,11 @@ mod ebpf {
         processes_5ms: BRIEF,
         processes_1ms: BRIEF,
         processes_1ms_busy: BRIEF,
+        forked: LASTING,
+        forked_orphans: LASTING,
+        ending: LASTING,
+        silent_end: LASTING,
+        silent_end_early: LASTING,
         sendfile: LASTING,
         splice: LASTING,
         mmsg: LASTING,
@@ -173,6 +203,7 @@ mod ebpf {
         preforked: LASTING,
         reuseport: LASTING,
         threaded_short: CLOSING,
+        threaded_short6: CLOSING,
         forking_short: CLOSING,
         preforked_short: CLOSING,
         reuseport_short: CLOSING,
@@ -181,6 +212,22 @@ mod ebpf {
         redirected: LASTING,
         loopback: LASTING,
         loopback6: LASTING,
+        accepted_silent: LASTING,
+        accepted_silent6: LASTING,
+        accepted_late: LASTING,
+        half_open_synack: LASTING,
+        half_open_ack: LASTING,
+        answered_late: LASTING,
+        mptcp_short: LASTING,
+        mptcp_short_server: CLOSING,
+        mptcp_long: LASTING,
+        mptcp_long_server: LASTING,
+        mptcp_join: LASTING,
+        mptcp_join_server: LASTING,
+        mptcp_to_plain: LASTING,
+        mptcp_to_plain_long: LASTING,
+        plain_to_mptcp: CLOSING,
+        plain_to_mptcp_long: LASTING,
         ping: LASTING,
         ping6: LASTING,
         ping_raw: LASTING,
@@ -194,6 +241,8 @@ mod ebpf {
         multicast6_heard: LASTING,
         broadcast_heard: LASTING,
         multicast_server: LASTING,
+        packets: LASTING,
+        packets_brief: LASTING,
         container_client: LASTING,
         container_tracks: LASTING,
         container_server: LASTING,

@@ -32,6 +32,10 @@ pub(crate) const WATCHED6: &str = "fd77::1";
 pub(crate) const PEER6: &str = "fd77::2";
 pub(crate) const FAR4: &str = "10.77.1.2";
 
+/// The Ethernet addresses of both ends of a pair of links.
+const WATCHED_MAC: &str = "02:00:00:00:00:01";
+pub(crate) const PEER_MAC: &str = "02:00:00:00:00:02";
+
 const PREFIX: &str = "bwmon-it";
 const NAMESPACES: &str = "/run/netns";
 
@@ -231,9 +235,9 @@ impl Net {
         let [here, there] = ends.map(|(link, namespace)| ["name", link, "netns", namespace]);
         output(
             Command::new("ip")
-                .args(["link", "add", "address", "02:00:00:00:00:01"])
+                .args(["link", "add", "address", WATCHED_MAC])
                 .args(here)
-                .args(["type", "veth", "peer", "address", "02:00:00:00:00:02"])
+                .args(["type", "veth", "peer", "address", PEER_MAC])
                 .args(there),
         );
     }

@@ -30,6 +30,11 @@ impl Refresh {
         self.lines.iter().filter(of_it).map(|line| line.bytes).sum()
     }
 
+    /// The bytes of an owner: a process's name, or a reason in parentheses.
+    pub(crate) fn owned(&self, owner: &str) -> Bytes {
+        if owner.starts_with('(') { self.reason(owner) } else { self.named(owner) }
+    }
+
     /// The bytes on all lines of reasons.
     pub(crate) fn unattributed(&self) -> Bytes {
         let reasons = self.lines.iter().filter(|line| line.command.starts_with('('));

@@ -1,7 +1,8 @@
 //! The true bytes, counted by nft in the watched namespace.
 //!
 //! nft's input and output hooks see the packets that conntrack sees, super-packets included, so the
-//! counts are equal to the byte.
+//! counts are equal to the byte. Frames of packet sockets pass neither: a device's egress hook counts
+//! them, with their Ethernet headers.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -58,6 +59,11 @@ impl fmt::Display for Bytes {
     }
 }
 
+const EGRESS: &str = "egress";
+
+/// The watched namespace's device towards its peer.
+const DEVICE: &str = "peer";
+
 /// What one name counts: an nft match for what it receives and one for what it sends.
 pub(crate) struct Count<'a> {
     name: &'a str,
@@ -103,6 +109,11 @@ impl<'a> Count<'a> {
         Count { hooks: ["forward", "forward"], ..Count::server(name, proto, port) }
     }
 
+    /// Frames that leave by the device `DEVICE`.
+    pub(crate) fn frames(name: &'a str, sent: &str) -> Count<'a> {
+        Count { name, hooks: ["none", EGRESS], received: String::new(), sent: sent.to_owned() }
+    }
+
     /// Any two matches at the input and output hooks.
     pub(crate) fn matching(name: &'a str, received: &str, sent: &str) -> Count<'a> {
         Count {
@@ -117,31 +128,26 @@ impl<'a> Count<'a> {
 /// The counters of one test.
 pub(crate) struct Truth<'a> {
     namespace: &'a Namespace,
+    /// Of the tables that count.
+    families: Vec<&'static str>,
 }
 
 impl<'a> Truth<'a> {
     pub(crate) fn start(namespace: &'a Namespace, counts: &[Count<'_>]) -> Truth<'a> {
-        let mut script = String::from("table inet truth {\n");
-        for count in counts {
-            let name = count.name;
-            writeln!(script, " counter {name}_in {{\n }}\n counter {name}_out {{\n }}").unwrap();
+        let (frames, packets): (Vec<&Count<'_>>, Vec<&Count<'_>>) =
+            counts.iter().partition(|count| count.hooks.contains(&EGRESS));
+        let hooks = ["input", "output", "forward"].map(|hook| (hook, format!("hook {hook}")));
+        let mut families = Vec::new();
+        if !packets.is_empty() {
+            families.push("inet");
+            namespace.nft(&script("inet", &packets, &hooks));
         }
-        for hook in ["input", "output", "forward"] {
-            writeln!(script, " chain {hook} {{\n  type filter hook {hook} priority 10").unwrap();
-            for count in counts {
-                let directions = [(&count.received, "in"), (&count.sent, "out")];
-                for (at, (matching, direction)) in count.hooks.iter().zip(directions) {
-                    if *at == hook {
-                        let name = count.name;
-                        writeln!(script, "  {matching} counter name {name}_{direction}").unwrap();
-                    }
-                }
-            }
-            script.push_str(" }\n");
+        if !frames.is_empty() {
+            families.push("netdev");
+            let hook = (EGRESS, format!("hook {EGRESS} device {DEVICE}"));
+            namespace.nft(&script("netdev", &frames, &[hook]));
         }
-        script.push_str("}\n");
-        namespace.nft(&script);
-        Truth { namespace }
+        Truth { namespace, families }
     }
 
     /// The counts when nothing is under way any more: the same twice, further apart than an
@@ -166,8 +172,32 @@ impl<'a> Truth<'a> {
     }
 
     fn read(&self, unit: &str) -> BTreeMap<String, Bytes> {
-        parse_counters(&self.namespace.run("nft list counters table inet truth"), unit)
+        let list = |family| self.namespace.run(&format!("nft list counters table {family} truth"));
+        parse_counters(&self.families.iter().map(list).collect::<String>(), unit)
     }
+}
+
+/// A table that counts: at each hook, how nft says it.
+fn script(family: &str, counts: &[&Count<'_>], hooks: &[(&str, String)]) -> String {
+    let mut script = format!("table {family} truth {{\n");
+    for Count { name, .. } in counts {
+        writeln!(script, " counter {name}_in {{\n }}\n counter {name}_out {{\n }}").unwrap();
+    }
+    for (hook, place) in hooks {
+        writeln!(script, " chain {hook} {{\n  type filter {place} priority 10").unwrap();
+        for count in counts {
+            let directions = [(&count.received, "in"), (&count.sent, "out")];
+            for (at, (matching, direction)) in count.hooks.iter().zip(directions) {
+                if at == hook {
+                    let name = count.name;
+                    writeln!(script, "  {matching} counter name {name}_{direction}").unwrap();
+                }
+            }
+        }
+        script.push_str(" }\n");
+    }
+    script.push_str("}\n");
+    script
 }
 
 /// Reads `counter NAME_in { packets N bytes N }` blocks.

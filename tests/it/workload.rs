@@ -36,6 +36,29 @@ pub(crate) fn udplite_is_missing() -> bool {
     missing
 }
 
+pub(crate) fn mptcp_is_missing() -> bool {
+    let protocol = Protocol::from_raw(RawProtocol::new(262).unwrap());
+    let missing = socket(AddressFamily::INET, SocketType::STREAM, Some(protocol)).is_err();
+    if missing {
+        skip("this kernel has no MPTCP, or has it turned off");
+    }
+    missing
+}
+
+/// Before 5.16 no rule sees what leaves by a device.
+pub(crate) fn egress_hook_is_missing() -> bool {
+    // Only checked: nothing is changed.
+    let rule = "add table netdev probe; add chain netdev probe egress \
+                { type filter hook egress device lo priority 0; }";
+    let mut nft = Command::new("nft");
+    let result = nft.args(["--check", rule]).stdin(Stdio::null()).output();
+    let missing = !result.is_ok_and(|result| result.status.success());
+    if missing {
+        skip("no egress hook: this kernel or nft is too old");
+    }
+    missing
+}
+
 /// Old kernels don't have io_uring, or not for making sockets; others have it turned off.
 pub(crate) fn io_uring_is_missing() -> bool {
     let mut probe = Command::new(short());
@@ -213,7 +236,7 @@ const SOURCES: [(&str, &str); 3] = [
 ];
 
 /// These, compiled once.
-fn short() -> &'static Path {
+pub(crate) fn short() -> &'static Path {
     static SHORT: OnceLock<PathBuf> = OnceLock::new();
     SHORT.get_or_init(|| {
         // Test processes may run side by side: each makes its own, and the last one stays.

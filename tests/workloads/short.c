@@ -10,12 +10,15 @@
  *     server  port= [host=] mode=loop|thread|fork|prefork|reuseport [workers=] [think=]
  *     churn   host= port= count= [rate=] [local=] [parallel]    one process, many connections
  *     spawn   host= port= count= rate= live= child=              many processes, one connection each
- *     once    host= port= live=                                  one of those: what spawn executes
- *     hog                                                        takes a core
+ *     once    host= port= live= [wait=] [early]                  one of those: what spawn executes
+ *     steady  host= port= count= rate=                           a UDP socket made at once, many datagrams
+ *     hog     [life=]                                            takes a core
  *     mmsg, ring                                                 calls.c
  *
  * think= is how many microseconds a server takes to answer, live= how many one has after the start of its main(). What a process lives from
  * exec to exit the spawner sees, and says: `LIVED MEDIAN LEAST GREATEST`, in microseconds.
+ * wait= is how many microseconds one is silent before it connects; early: after it has connected. A
+ * steady process ends with its last datagram. life= is in seconds. mptcp: MPTCP in the place of TCP.
  * The workers of a server called `...parent` are called `...worker`, in place. */
 
 #include "short.h"
@@ -37,6 +40,10 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#ifndef IPPROTO_MPTCP
+#define IPPROTO_MPTCP 262
+#endif
 
 enum { LIFE = 60, BLOCK = 1 << 16, WORKERS = 64, MOST = 10000 };
 
@@ -119,6 +126,14 @@ socklen_t address(const char *host, int port, struct sockaddr_storage *to)
     return sizeof *four;
 }
 
+static int stream(int family)
+{
+    int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, option("mptcp") ? IPPROTO_MPTCP : 0);
+    if (fd < 0)
+        fail("socket");
+    return fd;
+}
+
 /* Sends or receives exactly so many bytes; 0 if the other side ended before. */
 static int transfer(int fd, int sending, long bytes)
 {
@@ -154,7 +169,7 @@ static int listening(int reuseport)
     struct sockaddr_storage at;
     char *host = option("host");
     socklen_t length = address(host ? host : "0.0.0.0", number("port", 0), &at);
-    int on = 1, fd = socket(at.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int on = 1, fd = stream(at.ss_family);
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (reuseport)
         setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
@@ -221,7 +236,7 @@ static int connected(void)
 {
     struct sockaddr_storage from, to;
     socklen_t length = address(option("host"), number("port", 0), &to);
-    int on = 1, fd = socket(to.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int on = 1, fd = stream(to.ss_family);
     if (option("local")) {
         address(to.ss_family == AF_INET6 ? "::" : "0.0.0.0", number("local", 0), &from);
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
@@ -272,13 +287,38 @@ static void churn(void)
 static void once(int64_t began)
 {
     prctl(PR_SET_TIMERSLACK, 1);
+    int64_t speaks = began + number("wait", 0) * 1000;
+    if (!option("early"))
+        sleep_until(speaks);
     int fd = connected();
+    sleep_until(speaks);
     if (!transfer(fd, 1, request))
         fail("request");
     answered(fd);
     sleep_until(began + number("live", 0) * 1000);
     /* The socket is closed by the exit. */
     _exit(0);
+}
+
+static void steady(void)
+{
+    static char block[BLOCK];
+    struct sockaddr_storage to;
+    socklen_t length = address(option("host"), number("port", 0), &to);
+    int fd = socket(to.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (connect(fd, (void *)&to, length))
+        fail("connect");
+    say("READY\n");
+    if (!commanded())
+        return;
+    int64_t start = now();
+    long count = number("count", 1), rate = number("rate", 1);
+    for (long index = 0; index < count; index++) {
+        sleep_until(start + index * 1000000000LL / rate);
+        if (send(fd, block, request, 0) != request)
+            fail("send");
+    }
+    say("DONE %ld 0\n", count * request);
 }
 
 static struct life { pid_t pid; int64_t began, lived; } lives[MOST];
@@ -365,7 +405,7 @@ int main(int argc, char **argv)
     if (number("count", 1) > MOST || number("workers", 1) > WORKERS)
         return 2;
     prctl(PR_SET_NAME, name);
-    alarm(LIFE);
+    alarm(number("life", LIFE));
     request = number("request", 0);
     reply = number("reply", 0);
     think = number("think", 0);
@@ -378,6 +418,8 @@ int main(int argc, char **argv)
         churn();
     else if (!strcmp(role, "spawn"))
         spawn(argv);
+    else if (!strcmp(role, "steady"))
+        steady();
     else if (!strcmp(role, "mmsg"))
         mmsg();
     else if (!strcmp(role, "ring"))

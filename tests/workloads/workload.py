@@ -13,6 +13,7 @@ down + 1. A role that forks calls its parent `...-parent` and its children `...-
 `...-child1`: the length stays, because a command line is renamed in place.
 """
 
+import errno
 import os
 import select
 import signal
@@ -26,6 +27,7 @@ LIFE = 60
 CHUNKS = 20
 HEADER = struct.Struct("!QQd")
 BLOCK = bytes(1 << 16)
+IPPROTO_MPTCP = 262
 
 
 def say(*words):
@@ -182,16 +184,22 @@ def stay():
         signal.pause()
 
 
+def stream_socket(host, options):
+    """TCP; mptcp: MPTCP."""
+    protocol = IPPROTO_MPTCP if "mptcp" in options else 0
+    return socket.socket(family(host), socket.SOCK_STREAM, protocol)
+
+
 def listener(options):
     host = options.get("host", "0.0.0.0")
-    sock = socket.socket(family(host), socket.SOCK_STREAM)
+    sock = stream_socket(host, options)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if options.get("mode") == "reuseport":
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     if family(host) == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, "dual" not in options)
     sock.bind((host, int(options["port"])))
-    sock.listen(16)
+    sock.listen(int(options.get("backlog", 16)))
     return sock
 
 
@@ -213,7 +221,8 @@ def reuseport_workers(name, options):
 
 def tcp_server(name, options):
     """mode=plain: one connection at a time; threaded; forking; preforked (workers=N), all at one
-    listening socket; reuseport (workers=N), each at its own."""
+    listening socket; reuseport (workers=N), each at its own. late=S: it accepts each S seconds after
+    the first one has come."""
     mode = options.get("mode", "plain")
     if mode == "reuseport":
         reuseport_workers(name, options)
@@ -238,6 +247,9 @@ def tcp_server(name, options):
             return
         if listening not in readable:
             continue
+        if "late" in options:
+            time.sleep(float(options["late"]))
+            options = {**options, "late": 0}
         sock, _ = listening.accept()
         if mode == "plain":
             serve(sock)
@@ -254,14 +266,33 @@ def tcp_server(name, options):
 
 
 def connect(options):
+    sock = stream_socket(options["host"], options)
+    if "local" in options:
+        sock.bind(("", int(options["local"])))
+    sock.connect((options["host"], int(options["port"])))
+    return sock
+
+
+def connect_all(options, count):
+    """So many connections at once: a handshake that takes long holds up no other one."""
     address = (options["host"], int(options["port"]))
-    local = options.get("local")
-    return socket.create_connection(address, source_address=("", int(local)) if local else None)
+    socks = [stream_socket(options["host"], options) for _ in range(count)]
+    for sock in socks:
+        sock.setblocking(False)
+        assert sock.connect_ex(address) in (0, errno.EINPROGRESS)
+    for sock in socks:
+        select.select([], [sock], [])
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            raise OSError(error, os.strerror(error))
+        sock.setblocking(True)
+    return socks
 
 
 def tcp_client(name, options):
     """up=, down= bytes, spread over seconds=, by=sendfile|splice; from port local=. pass=close|keep: a child, forked before the socket
-    exists, gets it over a unix socket and uses it; this process closes or keeps its copy."""
+    exists, gets it over a unix socket and uses it; this process closes or keeps its copy. ends: the
+    process ends with its first exchange. more=, less=: up and down of every exchange but the first."""
     up, down = int(options.get("up", 0)), int(options.get("down", 0))
     seconds = float(options.get("seconds", 0))
     passing = options.get("pass")
@@ -292,6 +323,9 @@ def tcp_client(name, options):
             sent += HEADER.size + up
             received += down + 1
             say("DONE", sent, received)
+            if "ends" in options:
+                os._exit(0)
+            up, down = int(options.get("more", up)), int(options.get("less", down))
         elif command == "reset":
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             sock.close()
@@ -319,6 +353,74 @@ def tcp_churn(name, options):
         say("DONE", sent, received)
 
 
+def tcp_kept(name, options):
+    """rounds= times: count= connections at once, which are silent for silent= seconds before each of talks=
+    exchanges of up= and down= bytes, then end."""
+    up, down = int(options.get("up", 0)), int(options.get("down", 0))
+    say("READY")
+    sent = received = 0
+    while commands.read() != "quit":
+        for _ in range(int(options.get("rounds", 1))):
+            socks = connect_all(options, int(options["count"]))
+            for _ in range(int(options.get("talks", 1))):
+                time.sleep(float(options.get("silent", 0)))
+                for sock in socks:
+                    sock.sendall(HEADER.pack(up, down, 0))
+                    exchange(sock, up, down + 1, 0)
+                    sent += HEADER.size + up
+                    received += down + 1
+            for sock in socks:
+                sock.close()
+        say("DONE", sent, received)
+
+
+def child_exchange(options, up, down):
+    """What a child does that was forked and executes nothing: one connection, and the end."""
+    with connect(options) as sock:
+        sock.sendall(HEADER.pack(up, down, 0))
+        exchange(sock, up, down + 1, 0)
+    os._exit(0)
+
+
+def tcp_forks(name, options):
+    """count= children, rate= a second, which execute nothing: each connects once, exchanges up= and down=
+    bytes, and ends. This process has no socket. orphans: they are forked before READY, by a process
+    that has ended by then."""
+    up, down, count = int(options["up"]), int(options["down"]), int(options["count"])
+    pause = 1 / float(options["rate"])
+    if "orphans" in options:
+        wake, waker = os.pipe()
+        dead, alive = os.pipe()
+        parent = os.fork()
+        if parent == 0:
+            for _ in range(count):
+                if os.fork() == 0:
+                    signal.alarm(LIFE)
+                    os.close(dead)
+                    if os.read(wake, 1):
+                        child_exchange(options, up, down)
+                    os._exit(0)
+            os._exit(0)
+        os.waitpid(parent, 0)
+        os.close(wake)
+        os.close(alive)
+    say("READY")
+    while commands.read() != "quit":
+        for _ in range(count):
+            time.sleep(pause)
+            if "orphans" in options:
+                os.write(waker, b".")
+            elif os.fork() == 0:
+                child_exchange(options, up, down)
+        if "orphans" in options:
+            # Every child has the other end until it ends.
+            assert os.read(dead, 1) == b""
+        else:
+            for _ in range(count):
+                assert os.wait()[1] == 0
+        say("DONE", count * (HEADER.size + up), count * (down + 1))
+
+
 def datagram_socket(host, options):
     """UDP; lite: UDP-Lite; raw=N: a raw socket of protocol N, which has no ports."""
     kind, protocol = socket.SOCK_DGRAM, socket.IPPROTO_UDP
@@ -337,8 +439,9 @@ def payload(data, host, options):
 
 
 def udp_server(name, options):
-    """Answers each datagram with reply= bytes, and on `go` says how much that was. sockets=N of them on
-    each of ports=N ports from port= on; connect: to the sender of the first datagram."""
+    """Answers each datagram with reply= bytes, late= seconds afterwards, and on `go` says how much that was.
+    sockets=N of them on each of ports=N ports from port= on; connect: to the sender of the first
+    datagram."""
     host = options.get("host", "0.0.0.0")
     first, ports = int(options["port"]), int(options.get("ports", 1))
     socks = []
@@ -351,6 +454,7 @@ def udp_server(name, options):
         sock.bind((host, port))
         socks.append(sock)
     reply = BLOCK[: int(options.get("reply", 0))]
+    late = float(options.get("late", 0))
     connect = "connect" in options
     sent = received = 0
     say("READY")
@@ -367,14 +471,16 @@ def udp_server(name, options):
             if connect:
                 ready.connect(address)
                 connect = False
-            if reply:
+            if reply and late:
+                threading.Timer(late, ready.sendto, [reply, address]).start()
+            elif reply:
                 sent += ready.sendto(reply, address)
 
 
 def udp_client(name, options):
     """count= datagrams of size= bytes from each of sockets= sockets, spread over seconds=, a reply
     of reply= bytes to each. connected: by connect(), else by sendto() on a bound socket, to ports=N
-    ports in turn."""
+    ports in turn. leaves: every socket is closed as soon as it has sent."""
     host, count = options["host"], int(options["count"])
     address, ports = (host, int(options["port"])), int(options.get("ports", 1))
     size, reply = int(options["size"]), int(options.get("reply", 0))
@@ -402,12 +508,49 @@ def udp_client(name, options):
                 if reply:
                     sock.settimeout(5)
                     received += payload(sock.recv(len(BLOCK)), host, options)
+                if "leaves" in options and index >= count - len(socks):
+                    sock.close()
             assert (sent, received) == (goal_sent, goal_received)
             say("DONE", sent, received)
         elif command == "close":
             for sock in socks:
                 sock.close()
             say("CLOSED")
+
+
+def checksum(data):
+    words = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    words = (words & 0xFFFF) + (words >> 16)
+    return ~(words + (words >> 16)) & 0xFFFF
+
+
+def packets(name, options):
+    """count= Ethernet frames, spread over seconds=, from= and to= an IPv4 address on device=, whose neighbour is
+    mac=: UDP to port= with size= bytes of data, each by one send on a packet socket. ends: the process
+    ends with them."""
+    # Of no protocol: it receives nothing.
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    sock.bind((options["device"], 0))
+    ours = sock.getsockname()[4]
+    ethernet = bytes.fromhex(options["mac"].replace(":", "")) + ours + b"\x08\x00"
+    size, count = int(options["size"]), int(options["count"])
+    seconds = float(options.get("seconds", 0))
+    # No sum of UDP: it may be left out.
+    udp = struct.pack("!HHHH", 40000, int(options["port"]), 8 + size, 0)
+    ends = [socket.inet_aton(options[end]) for end in ("from", "to")]
+    ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 28 + size, 0, 0x4000, 64, 17, 0, *ends)
+    ip = ip[:10] + struct.pack("!H", checksum(ip)) + ip[12:]
+    frame = ethernet + ip + udp + BLOCK[:size]
+    say("READY")
+    sent = 0
+    while commands.read() != "quit":
+        start = time.monotonic()
+        for index in range(count):
+            time.sleep(max(0, start + seconds * index / count - time.monotonic()))
+            sent += sock.send(frame)
+        say("DONE", sent, 0)
+        if "ends" in options:
+            os._exit(0)
 
 
 def ping(name, options):
@@ -431,9 +574,7 @@ def ping(name, options):
             packet = struct.pack("!BBHHH", kind, 0, 0, number, index & 0xFFFF) + bytes(size)
             # The kernel itself puts the sum in everywhere else.
             if raw and not six:
-                words = sum(struct.unpack(f"!{len(packet) // 2}H", packet))
-                words = (words & 0xFFFF) + (words >> 16)
-                packet = packet[:2] + struct.pack("!H", ~words & 0xFFFF) + packet[4:]
+                packet = packet[:2] + struct.pack("!H", checksum(packet)) + packet[4:]
             sent += sock.send(packet)
             received += len(sock.recv(len(BLOCK)))
         say("DONE", sent, received)
@@ -443,8 +584,11 @@ ROLES = {
     "tcp-server": tcp_server,
     "tcp-client": tcp_client,
     "tcp-churn": tcp_churn,
+    "tcp-kept": tcp_kept,
+    "tcp-forks": tcp_forks,
     "udp-server": udp_server,
     "udp-client": udp_client,
+    "packets": packets,
     "ping": ping,
 }
 

@@ -8,6 +8,9 @@
 mod calls;
 mod clients;
 mod containers;
+mod ends;
+mod late;
+mod mptcp;
 mod protocols;
 mod servers;
 pub(crate) mod verdict;
@@ -21,8 +24,16 @@ use crate::truth::{Bytes, Count, Truth};
 use crate::workload::Workload;
 
 /// All rows, in the order of the table.
-pub(crate) const ROWS: [&[Row]; 5] =
-    [clients::ROWS, calls::ROWS, servers::ROWS, protocols::ROWS, containers::ROWS];
+pub(crate) const ROWS: [&[Row]; 8] = [
+    clients::ROWS,
+    ends::ROWS,
+    calls::ROWS,
+    servers::ROWS,
+    late::ROWS,
+    mptcp::ROWS,
+    protocols::ROWS,
+    containers::ROWS,
+];
 
 /// One workload.
 pub(crate) struct Row {
@@ -145,7 +156,7 @@ pub(crate) enum Size {
     Full,
 }
 
-/// Whose the bytes of some counters are.
+/// Whose the bytes of some counters are: a process's name, or a reason in parentheses.
 struct Owner {
     name: String,
     counts: Vec<String>,
@@ -186,6 +197,11 @@ impl<'a> Stage<'a> {
     /// What has to be there until the figures are read.
     fn keep(&mut self, kept: impl Any) {
         self.kept.push(Box::new(kept));
+    }
+
+    /// What was counted so far under this name.
+    fn counted(&self, name: &str) -> Bytes {
+        self.truth.as_ref().expect("a row counts").settled()[name]
     }
 
     /// One size for the table, another for tests.

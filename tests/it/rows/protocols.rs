@@ -2,9 +2,9 @@
 
 use super::clients::{client, count, server};
 use super::{Row, Stage};
-use crate::netns::{PEER4, PEER6};
+use crate::netns::{Net, PEER_MAC, PEER4, PEER6, WATCHED4};
 use crate::truth::Count;
-use crate::workload::{Workload, udplite_is_missing};
+use crate::workload::{Workload, egress_hook_is_missing, udplite_is_missing};
 
 pub(super) const ROWS: &[Row] = &[
     Row::new("ping", "ping flood, ping socket", |stage| ping(stage, PEER4, " dgram")),
@@ -27,6 +27,10 @@ pub(super) const ROWS: &[Row] = &[
         group(stage, "10.77.0.255", true);
     }),
     Row::new("multicast_server", "server of a multicast group", multicast_server),
+    Row::new("packets", "packet socket", packets).unless(egress_hook_is_missing),
+    Row::new("packets_brief", "packet sockets of processes that live 300 ms", packets_brief)
+        .delicate()
+        .unless(egress_hook_is_missing),
 ];
 
 const DATAGRAMS: &str = "count=400 size=1200 reply=400 seconds=4";
@@ -107,4 +111,34 @@ fn multicast_server(stage: &mut Stage<'_>) {
     let mut client = Workload::start(net, &net.peer, "near", &role);
     client.go();
     stage.keep(client);
+}
+
+/// UDP that no socket of IP sends; nft counts the frames.
+fn count_frames(stage: &mut Stage<'_>) {
+    stage.count(&[Count::frames("client", "udp dport 9000")]);
+    stage.owns("client", ["client"]);
+    server(stage, "udp-server");
+    stage.begin();
+}
+
+fn packets_client(net: &Net, options: &str) -> Workload {
+    let ends = format!("device=peer mac={PEER_MAC} from={WATCHED4} to={PEER4}");
+    client(net, &format!("packets port=9000 {ends} size=1200 {options}"))
+}
+
+fn packets(stage: &mut Stage<'_>) {
+    count_frames(stage);
+    let mut client = packets_client(stage.net, "count=400 seconds=4");
+    client.go();
+    stage.keep(client);
+}
+
+/// One after the other: some are there and gone between two refreshes.
+fn packets_brief(stage: &mut Stage<'_>) {
+    count_frames(stage);
+    for _ in 0..stage.sized(12, 5) {
+        let mut client = packets_client(stage.net, "count=100 seconds=0.2 ends");
+        client.go();
+        client.quit();
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::clients::LONG;
 use super::{Row, Stage};
-use crate::netns::{Net, WATCHED4};
+use crate::netns::{Net, WATCHED4, WATCHED6};
 use crate::truth::Count;
 use crate::workload::{LIVE, Workload};
 
@@ -20,23 +20,29 @@ pub(super) const ROWS: &[Row] = &[
         long(stage, "srv-parent", "reuseport workers=3");
     }),
     Row::new("threaded_short", "threaded server, short connections, 100/s", |stage| {
-        short(stage, "server", "server", "thread");
+        short(stage, "server", "server", "thread", WATCHED4);
     })
+    .delicate()
+    .closes_first(),
+    Row::new("threaded_short6", "the same, IPv6", |stage| {
+        short(stage, "server", "server", "thread", WATCHED6);
+    })
+    .ipv6()
     .delicate()
     .closes_first(),
     // Its children have the name of their parent, as most have.
     Row::new("forking_short", "forking server, short connections, 100/s", |stage| {
-        short(stage, "server", "server", "fork");
+        short(stage, "server", "server", "fork", WATCHED4);
     })
     .delicate()
     .closes_first(),
     Row::new("preforked_short", "pre-forked server, short connections, 100/s", |stage| {
-        short(stage, "srv-parent", "srv-worker", "prefork");
+        short(stage, "srv-parent", "srv-worker", "prefork", WATCHED4);
     })
     .delicate()
     .closes_first(),
     Row::new("reuseport_short", "SO_REUSEPORT workers, short connections, 100/s", |stage| {
-        short(stage, "srv-parent", "srv-worker", "reuseport");
+        short(stage, "srv-parent", "srv-worker", "reuseport", WATCHED4);
     })
     .delicate()
     .closes_first(),
@@ -96,16 +102,16 @@ fn long(stage: &mut Stage<'_>, name: &str, mode: &str) {
 }
 
 /// The server closes each as soon as it has answered.
-fn short(stage: &mut Stage<'_>, name: &str, owner: &str, mode: &str) {
+fn short(stage: &mut Stage<'_>, name: &str, owner: &str, mode: &str, host: &str) {
     let net = stage.net;
     let exchange = "request=1000 reply=20000";
     stage.count(&[Count::server("server", "tcp", 9000)]);
     stage.owns(owner, ["server"]);
-    let role = format!("server port=9000 mode={mode} {exchange}");
+    let role = format!("server host={host} port=9000 mode={mode} {exchange}");
     stage.keep(Workload::start_short(net, &net.watched, name, &role));
     stage.begin();
     let count = stage.sized(500, 300);
-    let role = format!("churn host={WATCHED4} port=9000 count={count} rate=100 {exchange}");
+    let role = format!("churn host={host} port=9000 count={count} rate=100 {exchange}");
     let mut client = Workload::start_short(net, &net.peer, "near", &role);
     client.go();
     stage.keep(client);

@@ -48,8 +48,8 @@ impl fmt::Display for Share {
 /// of that length.
 pub(crate) type Unit = fn(bytes: u64, packets: u64, header: u64) -> u64;
 
-/// A packet of TCP over IPv4 with timestamps and no data.
-const BARE: u64 = 20 + 32;
+/// The TCP header of a packet with timestamps and no data.
+const BARE: u64 = 32;
 
 const NONE: Bytes = Bytes { received: 0, sent: 0 };
 
@@ -72,8 +72,8 @@ pub(crate) struct Verdict {
     /// All lines together; what they would be if no byte were lost or told twice.
     pub(crate) sum: Bytes,
     pub(crate) expected: Bytes,
-    /// Whether the ends of connections may be missing.
-    lacks_ends: bool,
+    /// The length of the packets that may be missing, where the ends of connections may be.
+    lacks: Option<u64>,
     /// Owner by owner.
     pub(crate) details: String,
 }
@@ -103,8 +103,8 @@ impl Verdict {
 
     pub(crate) fn is_conserved(&self) -> bool {
         let missing = grown(self.sum, self.expected);
-        let bare = missing.received == missing.sent && missing.sent.is_multiple_of(BARE);
-        self.sum + missing == self.expected && (missing == NONE || self.lacks_ends && bare)
+        let ends = |bare| missing.received == missing.sent && missing.sent.is_multiple_of(bare);
+        self.sum + missing == self.expected && (missing == NONE || self.lacks.is_some_and(ends))
     }
 }
 
@@ -177,14 +177,14 @@ impl Played {
     fn compare(&self, first: &Refresh, last: &Refresh, source: &str) -> Verdict {
         let mut details = String::new();
         for Owner { name, counts } in &self.owners {
-            let (truth, got) = (self.truth_of(counts), last.named(name));
+            let (truth, got) = (self.truth_of(counts), last.owned(name));
             details += &format!("\n  {name}: {got}, of {truth}");
         }
         let sum = if self.elsewhere {
             // The program sees whatever else there is on this host. Other processes' lines are
             // theirs, also that of the row's own peer; what has no name is the row's, unless it was
             // there before.
-            let named: Bytes = self.owners.iter().map(|owner| last.named(&owner.name)).sum();
+            let named: Bytes = self.owners.iter().map(|owner| last.owned(&owner.name)).sum();
             let nameless = |refresh: &Refresh| {
                 // A socket's counters are there for the new namespaces' kernels, too, which announce
                 // themselves to their neighbours; the row's truth has only what passes through.
@@ -196,14 +196,14 @@ impl Played {
             last.lines.iter().map(|line| line.bytes).sum()
         };
         let expected = self.truth.values().copied().sum();
-        let worst = self.worst(|name| last.named(name));
+        let worst = self.worst(|name| last.owned(name));
         let by_process =
-            self.worst(|name| last.named(name) + last.starting_with(&format!("[{name}]")));
-        let right = self.right(|bytes, _, _| bytes, |name| last.named(name));
+            self.worst(|name| last.owned(name) + last.starting_with(&format!("[{name}]")));
+        let right = self.right(|bytes, _, _| bytes, |name| last.owned(name));
         // The other side's FIN may come after its acknowledgement of ours. By then the kernel has put a
         // small entry into the place of the socket: neither that FIN nor its answer is a socket's.
-        let lacks_ends = self.closes_first && source == "ebpf";
-        Verdict { worst, right, by_process, sum, expected, lacks_ends, details }
+        let lacks = (self.closes_first && source == "ebpf").then_some(self.header + BARE);
+        Verdict { worst, right, by_process, sum, expected, lacks, details }
     }
 }
 

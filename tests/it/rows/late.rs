@@ -1,0 +1,112 @@
+//! What comes late: data on connections that were silent, the end of a handshake, answers.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use super::{Row, Stage};
+use crate::netns::{Namespace, PEER4, WATCHED4, WATCHED6};
+use crate::truth::Count;
+use crate::workload::Workload;
+
+pub(super) const ROWS: &[Row] = &[
+    Row::new("accepted_silent", "server, connections that are silent at first", |stage| {
+        silent(stage, WATCHED4);
+    })
+    .every("0.5"),
+    Row::new("accepted_silent6", "the same, IPv6", |stage| silent(stage, WATCHED6))
+        .ipv6()
+        .every("0.5"),
+    Row::new("accepted_late", "server that accepts after 3 s", |stage| late(stage, "late=3"))
+        .every("0.5"),
+    Row::new("half_open_synack", "server, its SYN-ACKs lost for 3 s", |stage| {
+        let peer = &stage.net.peer;
+        half_open(stage, peer, "input", "tcp sport 9000 tcp flags & (syn | ack) == syn | ack");
+    }),
+    Row::new("half_open_ack", "server, the answers to its SYN-ACKs lost for 3 s", |stage| {
+        let watched = &stage.net.watched;
+        // Before anything counts them.
+        let hook = "prerouting";
+        half_open(stage, watched, hook, "tcp dport 9000 tcp flags & (syn | ack) == ack");
+    }),
+    Row::new("answered_late", "UDP, answers to sockets that are closed", answered_late),
+];
+
+const EXCHANGE: &str = "up=1000 down=500";
+
+fn serve(stage: &mut Stage<'_>, options: &str) {
+    let net = stage.net;
+    stage.count(&[Count::server("server", "tcp", 9000)]);
+    stage.owns("server", ["server"]);
+    let role = format!("tcp-server host=:: dual port=9000 mode=threaded backlog=100 {options}");
+    stage.keep(Workload::start(net, &net.watched, "server", &role));
+}
+
+fn clients(stage: &Stage<'_>, host: &str, options: &str) -> Workload {
+    let net = stage.net;
+    let role = format!("tcp-kept host={host} port=9000 count=20 {EXCHANGE} {options}");
+    Workload::start(net, &net.peer, "near", &role)
+}
+
+/// Four refreshes pass between the handshake and the first data, and before what follows.
+fn silent(stage: &mut Stage<'_>, host: &str) {
+    serve(stage, "");
+    stage.begin();
+    let rounds = stage.sized(3, 2);
+    let mut clients = clients(stage, host, &format!("silent=2 talks=2 rounds={rounds}"));
+    clients.go();
+    stage.keep(clients);
+}
+
+/// The first data are there before anybody accepts.
+fn late(stage: &mut Stage<'_>, server: &str) {
+    serve(stage, server);
+    stage.begin();
+    let mut clients = clients(stage, WATCHED4, "");
+    clients.go();
+    stage.keep(clients);
+}
+
+/// What this matches at a hook of this namespace is lost, for some time.
+fn half_open(stage: &mut Stage<'_>, namespace: &Namespace, hook: &str, lost: &str) {
+    serve(stage, "");
+    namespace.nft(&format!(
+        "table inet gate {{\n chain lost {{\n  type filter hook {hook} priority -400\n  \
+         {lost} drop\n }}\n}}\n"
+    ));
+    stage.begin();
+    let mut clients = clients(stage, WATCHED4, "");
+    clients.begin();
+    // The kernel repeats itself after 1 s and after 3 s.
+    sleep(Duration::from_millis(2600));
+    namespace.run("nft delete table inet gate");
+    clients.done();
+    stage.keep(clients);
+}
+
+/// Matches nothing: no such protocol exists.
+const NOTHING: &str = "meta l4proto 255";
+
+fn answered_late(stage: &mut Stage<'_>) {
+    let net = stage.net;
+    stage.count(&[
+        Count::matching("client", NOTHING, "udp dport 9000"),
+        Count::matching("late", "udp sport 9000", NOTHING),
+    ]);
+    stage.owns("client", ["client"]);
+    stage.owns("(exited)", ["late"]);
+    // The kernel would say that nobody listens, and be counted for it.
+    net.watched.nft(
+        "table inet mute {\n chain output {\n  type filter hook output priority -400\n  \
+         icmp type destination-unreachable drop\n }\n}\n",
+    );
+    let role = "udp-server port=9000 reply=800 late=0.3";
+    stage.keep(Workload::start(net, &net.peer, "far", role));
+    stage.begin();
+    let options = "connected leaves sockets=20 count=20 size=1200";
+    let role = format!("udp-client host={PEER4} port=9000 {options}");
+    let mut client = Workload::start(net, &net.watched, "client", &role);
+    client.go();
+    // The counters would seem to have settled before.
+    sleep(Duration::from_millis(500));
+    stage.keep(client);
+}
