@@ -86,9 +86,13 @@ mod conntrack {
     const QUICK: f64 = 75.0;
 
     // No descriptor leads from a process to its socket; what comes back of a datagram to a group or a
-    // broadcast has arrived, although nobody listens, and is told so; packet sockets pass by conntrack.
-    floors! { "conntrack" but ["io_uring_direct", "multicast", "multicast6", "broadcast", "packets",
-        "packets_brief"]:
+    // broadcast has arrived, although nobody listens, and is told so; packet sockets pass by conntrack,
+    // which does not count a SYN or its answer that is repeated, either; and the answers to a socket that
+    // is closed are those of a flow whose process is known.
+    floors! { "conntrack" but [
+        "io_uring_direct", "multicast", "multicast6", "broadcast", "packets", "packets_brief",
+        "half_open_synack", "half_open_ack", "answered_late"
+    ]:
         tcp: LASTING,
         tcp6: LASTING,
         udp_connected: LASTING,
@@ -130,15 +134,15 @@ mod conntrack {
         accepted_silent: LASTING,
         accepted_silent6: LASTING,
         accepted_late: LASTING,
-        half_open_synack: LASTING,
-        half_open_ack: LASTING,
-        answered_late: LASTING,
+        accepted_very_late: LASTING,
         mptcp_short: SHORT,
         mptcp_short_server: SHORT,
         mptcp_long: LASTING,
         mptcp_long_server: LASTING,
         mptcp_join: LASTING,
         mptcp_join_server: LASTING,
+        mptcp_join_brief: LASTING,
+        mptcp_join_brief_server: LASTING,
         mptcp_to_plain: SHORT,
         mptcp_to_plain_long: LASTING,
         plain_to_mptcp: SHORT,
@@ -215,6 +219,7 @@ mod ebpf {
         accepted_silent: LASTING,
         accepted_silent6: LASTING,
         accepted_late: LASTING,
+        accepted_very_late: LASTING,
         half_open_synack: LASTING,
         half_open_ack: LASTING,
         answered_late: LASTING,
@@ -224,6 +229,8 @@ mod ebpf {
         mptcp_long_server: LASTING,
         mptcp_join: LASTING,
         mptcp_join_server: LASTING,
+        mptcp_join_brief: LASTING,
+        mptcp_join_brief_server: LASTING,
         mptcp_to_plain: LASTING,
         mptcp_to_plain_long: LASTING,
         plain_to_mptcp: CLOSING,

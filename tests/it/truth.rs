@@ -166,6 +166,11 @@ impl<'a> Truth<'a> {
         }
     }
 
+    /// The counts while more may come.
+    pub(crate) fn so_far(&self) -> BTreeMap<String, Bytes> {
+        self.read("bytes")
+    }
+
     /// How many packets these were.
     pub(crate) fn packets(&self) -> BTreeMap<String, Bytes> {
         self.read("packets")

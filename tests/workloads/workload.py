@@ -480,7 +480,7 @@ def udp_server(name, options):
 def udp_client(name, options):
     """count= datagrams of size= bytes from each of sockets= sockets, spread over seconds=, a reply
     of reply= bytes to each. connected: by connect(), else by sendto() on a bound socket, to ports=N
-    ports in turn. leaves: every socket is closed as soon as it has sent."""
+    ports in turn. leaves: all sockets are closed as soon as the last datagram is sent."""
     host, count = options["host"], int(options["count"])
     address, ports = (host, int(options["port"])), int(options.get("ports", 1))
     size, reply = int(options["size"]), int(options.get("reply", 0))
@@ -508,7 +508,8 @@ def udp_client(name, options):
                 if reply:
                     sock.settimeout(5)
                     received += payload(sock.recv(len(BLOCK)), host, options)
-                if "leaves" in options and index >= count - len(socks):
+            if "leaves" in options:
+                for sock in socks:
                     sock.close()
             assert (sent, received) == (goal_sent, goal_received)
             say("DONE", sent, received)

@@ -18,6 +18,11 @@ pub(super) const ROWS: &[Row] = &[
         .every("0.5"),
     Row::new("accepted_late", "server that accepts after 3 s", |stage| late(stage, "late=3"))
         .every("0.5"),
+    // Far more refreshes than anybody remembers a handshake for.
+    Row::new("accepted_very_late", "the same, after hundreds of refreshes", |stage| {
+        late(stage, "late=8");
+    })
+    .every("0.01"),
     Row::new("half_open_synack", "server, its SYN-ACKs lost for 3 s", |stage| {
         let peer = &stage.net.peer;
         half_open(stage, peer, "input", "tcp sport 9000 tcp flags & (syn | ack) == syn | ack");
@@ -102,7 +107,7 @@ fn answered_late(stage: &mut Stage<'_>) {
     let role = "udp-server port=9000 reply=800 late=0.3";
     stage.keep(Workload::start(net, &net.peer, "far", role));
     stage.begin();
-    let options = "connected leaves sockets=20 count=20 size=1200";
+    let options = "connected leaves sockets=20 count=20 size=1200 seconds=0.2";
     let role = format!("udp-client host={PEER4} port=9000 {options}");
     let mut client = Workload::start(net, &net.watched, "client", &role);
     client.go();

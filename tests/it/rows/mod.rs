@@ -201,7 +201,7 @@ impl<'a> Stage<'a> {
 
     /// What was counted so far under this name.
     fn counted(&self, name: &str) -> Bytes {
-        self.truth.as_ref().expect("a row counts").settled()[name]
+        self.truth.as_ref().expect("a row counts").so_far()[name]
     }
 
     /// One size for the table, another for tests.

@@ -30,12 +30,24 @@ pub(super) const ROWS: &[Row] = &[
     })
     .unless(mptcp_is_missing),
     Row::new("mptcp_join", "MPTCP client, a second subflow added later", |stage| {
-        join(stage, true);
+        join(stage, true, false);
     })
     .unless(mptcp_is_missing),
     Row::new("mptcp_join_server", "MPTCP server, a second subflow added later", |stage| {
-        join(stage, false);
+        join(stage, false, false);
     })
+    .unless(mptcp_is_missing),
+    Row::new("mptcp_join_brief", "MPTCP client, a second subflow between two refreshes", |stage| {
+        join(stage, true, true);
+    })
+    .every("5")
+    .unless(mptcp_is_missing),
+    Row::new(
+        "mptcp_join_brief_server",
+        "MPTCP server, a second subflow between two refreshes",
+        |stage| join(stage, false, true),
+    )
+    .every("5")
     .unless(mptcp_is_missing),
     Row::new("mptcp_to_plain", "MPTCP client of a TCP server, short connections", |stage| {
         short_client(stage, "mptcp", "plain");
@@ -107,11 +119,16 @@ fn long_server(stage: &mut Stage<'_>, client: &str, server: &str) {
     stage.keep(client);
 }
 
+/// Bytes, each way, that make a subflow count; how many exchanges may be made for them.
+const ENOUGH: u64 = 1_000_000;
+const ATTEMPTS: usize = 8;
+
 /// Second addresses of the watched namespace and of its peer.
 const ADDRESSES: [&str; 2] = ["10.77.2.1", "10.77.2.2"];
 
 /// The client gets a second address while its connection lives, and its kernel makes a subflow from there.
-fn join(stage: &mut Stage<'_>, client_is_watched: bool) {
+/// A `brief` client closes as soon as it has sent.
+fn join(stage: &mut Stage<'_>, client_is_watched: bool, brief: bool) {
     let net = stage.net;
     net.watched.address("peer", &format!("{}/24", ADDRESSES[0]));
     net.peer.address("watched", &format!("{}/24", ADDRESSES[1]));
@@ -144,12 +161,19 @@ fn join(stage: &mut Stage<'_>, client_is_watched: bool) {
     let near = if client_is_watched { &net.watched } else { &net.peer };
     near.run(&format!("ip mptcp endpoint add {added} dev {device} subflow"));
     await_subflow(near, added);
-    client.go();
+    // The kernel's scheduler decides how much goes this way.
+    for _ in 0..ATTEMPTS {
+        client.go();
+        let carried = stage.counted("second");
+        if carried.received.min(carried.sent) > ENOUGH {
+            break;
+        }
+    }
+    if brief {
+        client.close();
+    }
     let carried = stage.counted("second");
-    assert!(
-        carried.received > 1_000_000 && carried.sent > 1_000_000,
-        "the second subflow carried {carried}"
-    );
+    assert!(carried.received.min(carried.sent) > ENOUGH, "the second subflow carried {carried}");
     stage.keep(client);
 }
 
