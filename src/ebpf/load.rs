@@ -6,10 +6,11 @@ use std::fs::File;
 use std::hash::BuildHasher;
 use std::io;
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use aya::maps::Map;
 use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError};
-use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
+use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use rustix::io::Errno;
 
 use super::mapping::{Mapping, Shared};
@@ -88,6 +89,20 @@ fn errno(mut error: &(dyn Error + 'static)) -> Option<Errno> {
     }
 }
 
+/// Where the kernel tells the layout of its structures (BTF). The loader reads it by itself.
+const TYPES: &str = "/sys/kernel/btf/vmlinux";
+
+/// Whether the kernel tells the layout of its structures.
+pub(super) fn has_types() -> bool {
+    Path::new(TYPES).exists()
+}
+
+/// A loader that knows the kernel's structures. Their descriptions take tens of megabytes for a moment: what a
+/// thread has allocated goes back to the system with the last of it.
+pub(super) fn loader<'a>() -> EbpfLoader<'a> {
+    std::thread::spawn(EbpfLoader::new).join().unwrap_or_default()
+}
+
 /// The programs, attached for as long as this is there.
 #[derive(Debug)]
 pub(super) struct Programs {
@@ -97,24 +112,27 @@ pub(super) struct Programs {
 }
 
 impl Programs {
-    /// Loads and attaches them to the root of the control groups, with room for `capacity` sockets. `types` says
-    /// how this kernel lays out its structures, if it is to be read.
+    /// Loads and attaches them to the root of the control groups, with room for `capacity` sockets. They
+    /// read the kernel's own structures if so told.
     ///
     /// # Errors
     /// What the kernel refuses.
     pub(super) fn load(
         root: &File,
         capacity: u32,
-        types: Option<&Btf>,
+        reads_kernel: bool,
     ) -> Result<Programs, OpenError> {
         let buckets = capacity / WAYS as u32;
         let seed = std::hash::RandomState::new().hash_one(capacity);
-        let reads_kernel = u32::from(types.is_some());
-        let mut programs = EbpfLoader::new()
-            .btf(types)
+        let reading = u32::from(reads_kernel);
+        let mut loader = loader();
+        if !reads_kernel {
+            loader.btf(None);
+        }
+        let mut programs = loader
             .override_global("bucket_count", &buckets, true)
             .override_global("seed", &seed, true)
-            .override_global("reads_kernel", &reads_kernel, true)
+            .override_global("reads_kernel", &reading, true)
             .map_max_entries("slots", capacity)
             .map_max_entries("buckets", buckets)
             .load(OBJECT)
@@ -149,8 +167,8 @@ impl Programs {
                 OpenError::from_loader("eBPF programs can't be attached to cgroups", &error)
             })?;
         }
-        let mut programs = Programs { programs, reads_kernel: types.is_some() };
-        if types.is_some() {
+        let mut programs = Programs { programs, reads_kernel };
+        if reads_kernel {
             for (name, tracepoint) in AT_TRACEPOINTS {
                 programs.trace(name, tracepoint);
             }

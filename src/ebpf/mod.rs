@@ -26,17 +26,17 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 
-use aya::Btf;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType};
 use rustix::process::{Resource, Rlimit, setrlimit};
+
+use crate::sockets::Inode;
 
 use frames::PacketSockets;
 use gone::Gone;
 use handshakes::{SETS, Set, Waiting};
 pub use load::OpenError;
 use load::Programs;
-use crate::sockets::Inode;
 use mapping::Mapping;
 use outside::Namespaces;
 pub use outside::Outside;
@@ -128,9 +128,9 @@ impl Reader {
         let root = cgroup::root(proc).map_err(OpenError::new)?;
         // Kernels before 5.11 count a map's memory as locked; later ones ask the memory cgroup.
         let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
-        let mut types = Btf::from_sys_fs().ok();
+        let mut reads_kernel = load::has_types();
         loop {
-            let refused = match Programs::load(&root, capacity, types.as_ref()) {
+            let refused = match Programs::load(&root, capacity, reads_kernel) {
                 Ok(programs) => return Reader::of(programs, capacity),
                 Err(refused) => refused,
             };
@@ -141,7 +141,7 @@ impl Reader {
                     std::thread::sleep(FREED);
                 }
                 // It may keep its own structures to itself (lockdown).
-                _ if types.is_some() => types = None,
+                _ if reads_kernel => reads_kernel = false,
                 _ => return Err(refused),
             }
         }
@@ -250,7 +250,9 @@ impl Reader {
         closed_multipath.clear();
         for (slot, cookie) in self.cookies() {
             // One that is being filled at this moment comes with the next reading.
-            let Some(filled) = self.slot(slot).filter(|counted| counted.is_filled()) else { continue };
+            let Some(filled) = self.slot(slot).filter(|counted| counted.is_filled()) else {
+                continue;
+            };
             let (bytes, inode) = (filled.bytes(), filled.inode());
             // So does one that has got the slot of a silent one at this moment.
             let still = self.owner(slot).is_some_and(|owner| owner.load(Acquire) == cookie);

@@ -10,10 +10,10 @@ use std::path::Path;
 
 use aya::maps::{Array, MapData, RingBuf};
 use aya::programs::{Program, ProgramError};
-use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
+use aya::{Ebpf, include_bytes_aligned};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-use super::OpenError;
+use super::{OpenError, load};
 
 /// The compiled programs, as in [`super`].
 static OBJECT: &[u8] = include_bytes_aligned!("program/processes.bpf.o");
@@ -112,12 +112,11 @@ impl ProcessReader {
         }
         // Kernels before 5.11 count a map's memory as locked.
         let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
-        // The loader does without it, and the programs would read at the wrong places. It reads it by itself;
-        // to keep a second copy meanwhile would take as much memory again.
-        Btf::from_sys_fs()
-            .map(drop)
-            .map_err(|error| OpenError::from_loader("the kernel has no BTF", &error))?;
-        let mut programs = EbpfLoader::new()
+        // The loader does without them, and the programs would read at the wrong places.
+        if !load::has_types() {
+            return Err(OpenError::new("the kernel has no BTF"));
+        }
+        let mut programs = load::loader()
             .load(OBJECT)
             .map_err(|error| OpenError::from_loader("the kernel refuses eBPF maps", &error))?;
         let refused =

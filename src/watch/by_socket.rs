@@ -140,7 +140,10 @@ impl Watch {
         }
         let inodes = self.places.iter().flat_map(|readers| readers.table.inodes());
         let counted_ones = counted.iter().filter(|s| s.has_bytes()).filter_map(|s| s.inode);
-        let processes = self.owners.look(inodes.chain(counted_ones)).map_err(|errno| no_proc(&self.proc, errno))?;
+        let processes = self
+            .owners
+            .look(inodes.chain(counted_ones))
+            .map_err(|errno| no_proc(&self.proc, errno))?;
         looked.denied = processes.denied;
         looked.failed = processes.failed;
         self.hear_of_processes(&mut looked);

@@ -27,7 +27,7 @@ fn without_slot(reader: &mut Reader, netns: u64) -> ebpf::Bytes {
 /// What doesn't find room is counted all the same, if not apart; and where it was.
 #[test]
 fn when_there_is_no_room_for_a_socket_its_bytes_are_counted_together() {
-    let Some(net) = Net::new() else { return };
+    let Some(net) = Net::alone() else { return };
     let mut reader = reader_of(64);
     let sockets = net.watched.inside(|| {
         let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -56,9 +56,10 @@ fn when_there_is_no_room_for_a_socket_its_bytes_are_counted_together() {
 /// A socket that was silent ever since it was made gives way to one that has bytes.
 #[test]
 fn silent_sockets_give_way_to_those_with_bytes() {
-    let Some(_net) = Net::new() else { return };
+    let Some(_net) = Net::alone() else { return };
     let mut reader = reader_of(1 << 12);
-    let silent: Vec<UdpSocket> = (0..6000).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+    let silent: Vec<UdpSocket> =
+        (0..6000).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
     let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
     let senders: Vec<UdpSocket> =
         (0..500).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
@@ -81,7 +82,7 @@ fn silent_sockets_give_way_to_those_with_bytes() {
 /// What one user takes is bounded by what is left for the others.
 #[test]
 fn a_user_leaves_room_for_others() {
-    let Some(net) = Net::new() else { return };
+    let Some(net) = Net::alone() else { return };
     let mut reader = reader_of(1 << 12);
     let script = "import socket, sys\n\
         receiver = socket.socket(2, 2); receiver.bind(('127.0.0.1', 0))\n\
@@ -89,7 +90,15 @@ fn a_user_leaves_room_for_others() {
         for s in sockets: s.sendto(b'x' * 1000, receiver.getsockname())\n\
         print('done', flush=True); sys.stdin.readline()\n";
     let mut flood = net.watched.command("prlimit");
-    flood.args(["--nofile=20000", "setpriv", "--reuid=54321", "--clear-groups", "python3", "-c", script]);
+    flood.args([
+        "--nofile=20000",
+        "setpriv",
+        "--reuid=54321",
+        "--clear-groups",
+        "/usr/bin/python3",
+        "-c",
+        script,
+    ]);
     flood.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut flood = flood.spawn().unwrap();
     BufReader::new(flood.stdout.as_mut().unwrap()).read_line(&mut String::new()).unwrap();

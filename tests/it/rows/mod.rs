@@ -132,7 +132,7 @@ impl Row {
             closes_first,
             header,
             _kept: kept,
-            _net: net,
+            net,
         })
     }
 
@@ -239,5 +239,5 @@ pub(crate) struct Played {
     closes_first: bool,
     header: u64,
     _kept: Vec<Box<dyn Any>>,
-    _net: Net,
+    net: Net,
 }
