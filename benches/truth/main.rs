@@ -163,36 +163,32 @@ impl Summary {
         let Some(share) = cell.share else {
             // An empty cell is a row that can't be played here.
             if !cell.shown.is_empty() {
-                self.failed.push(row.title);
+                self.failed.push(row.name);
             }
             return;
         };
         self.rows += 1;
         let least = share.received.min(share.sent);
         if self.smallest.is_none_or(|(smallest, _)| least < smallest) {
-            self.smallest = Some((least, row.title));
+            self.smallest = Some((least, row.name));
         }
         if cell.conserved != EXACTLY {
-            self.unconserved.push(row.title);
+            self.unconserved.push(row.name);
         }
     }
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((smallest, title)) = self.smallest else { return write!(f, "no row was played") };
-        write!(
-            f,
-            "{} rows, the smallest share by full name {smallest:.2} % ({title}), ",
-            self.rows
-        )?;
+        let Some((smallest, row)) = self.smallest else { return write!(f, "no row was played") };
+        write!(f, "{} rows, the smallest share by full name {smallest:.2} % ({row}), ", self.rows)?;
         match &*self.unconserved {
             [] => write!(f, "all conserved exactly")?,
-            rows => write!(f, "{} NOT conserved exactly ({})", rows.len(), rows.join("; "))?,
+            rows => write!(f, "{} NOT conserved exactly ({})", rows.len(), rows.join(", "))?,
         }
         match &*self.failed {
             [] => Ok(()),
-            rows => write!(f, ", {} FAILED ({})", rows.len(), rows.join("; ")),
+            rows => write!(f, ", {} FAILED ({})", rows.len(), rows.join(", ")),
         }
     }
 }
