@@ -10,12 +10,14 @@ pub(super) const ROWS: &[Row] = &[
     Row::new("forked", "children that execute nothing, one connection each", |stage| {
         forked(stage, "");
     })
-    .delicate(),
+    .delicate()
+    .closes_first(),
     Row::new("forked_orphans", "the same, forked by a process that has ended", |stage| {
         forked(stage, " orphans");
     })
-    .delicate(),
-    Row::new("ending", "11 clients that end between refreshes", ending).every("0.2"),
+    .delicate()
+    .closes_first(),
+    Row::new("ending", "11 clients that end between refreshes", ending).every("0.2").closes_first(),
     Row::new("silent_end", "processes that are silent for 2 s, connect once and end", |stage| {
         silent_end(stage, "");
     })

@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use crate::netns::{Net, PEER4};
 use crate::run::{Running, anywhere, inside};
 use crate::truth::{Bytes, Count, Truth};
-use crate::workload::Workload;
+use crate::workload::{Workload, mptcp_is_missing};
 
 /// All rows, in the order of the table.
 pub(crate) const ROWS: [&[Row]; 8] = [
@@ -34,6 +34,10 @@ pub(crate) const ROWS: [&[Row]; 8] = [
     protocols::ROWS,
     containers::ROWS,
 ];
+
+/// A TCP header with timestamps, and one that acknowledges MPTCP's data as well.
+const BARE: u64 = 32;
+const BARE_MPTCP: u64 = 44;
 
 /// One workload.
 pub(crate) struct Row {
@@ -49,6 +53,8 @@ pub(crate) struct Row {
     closes_first: bool,
     /// The length of an IP header.
     header: u64,
+    /// The length of the TCP header of a packet without data.
+    bare: u64,
     /// Seconds between two refreshes.
     interval: &'static str,
     /// Whether it may be played once more: where the kernel itself loses a packet now and then.
@@ -67,6 +73,7 @@ impl Row {
             elsewhere: false,
             closes_first: false,
             header: 20,
+            bare: BARE,
             interval: "1",
             loses: false,
             missing: || false,
@@ -76,6 +83,10 @@ impl Row {
 
     const fn ipv6(self) -> Row {
         Row { header: 40, ..self }
+    }
+
+    const fn mptcp(self) -> Row {
+        Row { bare: BARE_MPTCP, missing: mptcp_is_missing, ..self }
     }
 
     const fn delicate(self) -> Row {
@@ -122,7 +133,7 @@ impl Row {
         let counters = stage.truth.expect("a row counts");
         let (truth, packets) = (counters.settled(), counters.packets());
         let Stage { owners, kept, note, .. } = stage;
-        let Row { elsewhere, closes_first, header, .. } = *self;
+        let Row { elsewhere, closes_first, header, bare, .. } = *self;
         Some(Played {
             truth,
             packets,
@@ -131,6 +142,7 @@ impl Row {
             elsewhere,
             closes_first,
             header,
+            bare,
             _kept: kept,
             net,
         })
@@ -238,6 +250,7 @@ pub(crate) struct Played {
     elsewhere: bool,
     closes_first: bool,
     header: u64,
+    bare: u64,
     _kept: Vec<Box<dyn Any>>,
     net: Net,
 }

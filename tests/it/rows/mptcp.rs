@@ -14,50 +14,51 @@ pub(super) const ROWS: &[Row] = &[
         short_client(stage, "mptcp", "mptcp");
     })
     .delicate()
-    .unless(mptcp_is_missing),
+    .mptcp(),
     Row::new("mptcp_short_server", "MPTCP server, short connections, 100/s", |stage| {
         short_server(stage, "mptcp", "mptcp");
     })
     .delicate()
     .closes_first()
-    .unless(mptcp_is_missing),
+    .mptcp(),
     Row::new("mptcp_long", "MPTCP client, one long connection", |stage| {
         long_client(stage, "mptcp", "mptcp");
     })
-    .unless(mptcp_is_missing),
+    .mptcp(),
     Row::new("mptcp_long_server", "MPTCP server, one long connection", |stage| {
         long_server(stage, "mptcp", "mptcp");
     })
-    .unless(mptcp_is_missing),
+    .mptcp(),
     Row::new("mptcp_join", "MPTCP client, a second subflow added later", |stage| {
         join(stage, true, false);
     })
-    .unless(mptcp_is_missing),
+    .mptcp(),
     Row::new("mptcp_join_server", "MPTCP server, a second subflow added later", |stage| {
         join(stage, false, false);
     })
-    .unless(mptcp_is_missing),
+    .mptcp(),
     Row::new("mptcp_join_brief", "MPTCP client, a second subflow between two refreshes", |stage| {
         join(stage, true, true);
     })
     .every("5")
-    .unless(mptcp_is_missing),
+    .closes_first()
+    .mptcp(),
     Row::new(
         "mptcp_join_brief_server",
         "MPTCP server, a second subflow between two refreshes",
         |stage| join(stage, false, true),
     )
     .every("5")
-    .unless(mptcp_is_missing),
+    .mptcp(),
     Row::new("mptcp_to_plain", "MPTCP client of a TCP server, short connections", |stage| {
         short_client(stage, "mptcp", "plain");
     })
     .delicate()
-    .unless(mptcp_is_missing),
+    .mptcp(),
     Row::new("mptcp_to_plain_long", "the same, one long connection", |stage| {
         long_client(stage, "mptcp", "plain");
     })
-    .unless(mptcp_is_missing),
+    .mptcp(),
     Row::new("plain_to_mptcp", "MPTCP server of TCP clients, short connections", |stage| {
         short_server(stage, "plain", "mptcp");
     })

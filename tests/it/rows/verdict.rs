@@ -48,9 +48,6 @@ impl fmt::Display for Share {
 /// of that length.
 pub(crate) type Unit = fn(bytes: u64, packets: u64, header: u64) -> u64;
 
-/// The TCP header of a packet with timestamps and no data.
-const BARE: u64 = 32;
-
 const NONE: Bytes = Bytes { received: 0, sent: 0 };
 
 fn grown(before: Bytes, after: Bytes) -> Bytes {
@@ -209,7 +206,7 @@ impl Played {
         let right = self.right(|bytes, _, _| bytes, |name| last.owned(name));
         // The other side's FIN may come after its acknowledgement of ours. By then the kernel has put a
         // small entry into the place of the socket: neither that FIN nor its answer is a socket's.
-        let lacks = (self.closes_first && source == "ebpf").then_some(self.header + BARE);
+        let lacks = (self.closes_first && source == "ebpf").then_some(self.header + self.bare);
         Verdict { worst, right, by_process, sum, expected, lacks, details }
     }
 }
