@@ -110,6 +110,9 @@ impl ProcessReader {
         if namespace.is_ok_and(|namespace| namespace.as_os_str() != INITIAL_PID_NAMESPACE) {
             return Err(OpenError::new("this is not the host's PID namespace"));
         }
+        if is_real_time_before_6_12() {
+            return Err(OpenError::new("this kernel's ring buffers may sleep where they must not"));
+        }
         // Kernels before 5.11 count a map's memory as locked.
         let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
         // The loader does without them, and the programs would read at the wrong places.
@@ -188,6 +191,15 @@ impl ProcessReader {
         let lost = self.lost.get(&0, 0).unwrap_or(self.lost_before);
         lost - std::mem::replace(&mut self.lost_before, lost)
     }
+}
+
+/// On PREEMPT_RT kernels before 6.12 a ring buffer's lock may sleep, and tracepoints must not.
+fn is_real_time_before_6_12() -> bool {
+    let real_time = std::fs::read("/sys/kernel/realtime").is_ok_and(|text| text.starts_with(b"1"));
+    let uname = rustix::system::uname();
+    let mut numbers = uname.release().to_bytes().split(|byte| !byte.is_ascii_digit());
+    let mut number = || std::str::from_utf8(numbers.next()?).ok()?.parse::<u32>().ok();
+    real_time && number().zip(number()).is_none_or(|version| version < (6, 12))
 }
 
 impl AsFd for ProcessReader {

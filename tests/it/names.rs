@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::netns::Net;
-use crate::run::{Running, inside, watch};
+use crate::run::{Running, watch};
 use crate::screen::Refresh;
 use crate::truth::{Bytes, Count, Truth};
 use crate::workload::DEADLINE;
@@ -88,13 +88,7 @@ fn plays(source: &str, interval: &str, kind: &str, argument: &str, beginning: &s
 
 #[test]
 fn clients_that_end_during_refreshes_keep_their_names() {
-    let Some(net) = Net::new() else { return };
-    let mut running = watch(&net, "ebpf", &["--interval", "0.1"]);
-    let mut clients: Vec<Scene> =
-        (0..11).map(|number| Scene::kind(&net, "client", &number.to_string())).collect();
-    clients.iter_mut().for_each(Scene::ends);
-    expect_sent(&mut running, "/usr/bin/python3 names.py client", 11 * 300_000);
-    running.stop();
+    plays("ebpf", "0.1", "clients", "11", "/usr/bin/python3 names.py clients 11", 11 * 300_000);
 }
 
 #[test]
@@ -105,7 +99,7 @@ fn three_thousand_connections_of_one_process_are_on_its_line_when_it_has_ended()
     let mut server = net.peer.command("/usr/bin/python3");
     let mut server = server.args(["names.py", "serve"]).current_dir(&net.dir).spawn().unwrap();
     sleep(Duration::from_secs(1));
-    let mut running = watch(&net, "ebpf", &[]);
+    let mut running = watch(&net, "ebpf", &["--interval", "0.05"]);
     Scene::kind(&net, "connections", "3000").ends();
     let truth = truth.settled()["client"];
     let refresh = running.settled();
@@ -131,20 +125,17 @@ fn a_zombie_at_its_first_look_has_its_full_name() {
 
 #[test]
 fn a_copy_that_ends_at_once_has_its_parents_name() {
-    plays("ebpf", "0.5", "fork", "", "/usr/bin/python3 names.py fork", 50_000);
+    plays("ebpf", "0.5", "fork", "0", "/usr/bin/python3 names.py fork 0", 50_000);
 }
 
-/// Its parent is older than the program, and never has a socket.
 #[test]
-fn a_copy_of_an_older_parent_has_its_name() {
+fn a_copy_of_a_parent_that_is_older_than_the_program_has_its_name() {
     let Some(net) = Net::new() else { return };
-    let script = "sleep 2; printf %0972d 0 > /dev/udp/127.0.0.1/9; (printf %0972d 0 > \
-                  /dev/udp/127.0.0.1/9); sleep 1; :";
-    let mut parent = Scene::start(&net, &["/bin/bash", "-c", script, "older"]);
-    sleep(Duration::from_millis(300));
+    let mut parent = Scene::kind(&net, "fork", "3");
+    sleep(Duration::from_millis(500));
     let mut running = watch(&net, "ebpf", &["--interval", "0.5"]);
     parent.ends();
-    expect_sent(&mut running, "/bin/bash -c sleep 2;", 2000);
+    expect_sent(&mut running, "/usr/bin/python3 names.py fork 3", 50_000);
     running.stop();
 }
 
@@ -204,25 +195,6 @@ fn programs_of_a_millisecond_have_their_full_names_on_a_busy_host() {
 #[test]
 fn programs_of_a_millisecond_have_their_full_names_in_another_pid_namespace() {
     renamed_programs(&["unshare", "--pid", "--fork", "--mount-proc"]);
-}
-
-/// It is stopped while they come and go, so that it finds them ending at the best.
-#[test]
-fn one_that_is_ending_is_not_named_by_its_parent() {
-    let Some(net) = Net::new() else { return };
-    let mut running =
-        Running::start(inside(&net.watched, &["--source", "conntrack", "--interval", "0.5"]));
-    running.refreshes(1);
-    running.signal(Signal::STOP);
-    script(&net);
-    let command = "/usr/bin/python3 names.py child; sleep 2";
-    let mut shell = Scene::start(&net, &["/bin/sh", "-c", command]);
-    sleep(Duration::from_secs(1));
-    running.signal(Signal::CONT);
-    shell.ends();
-    let refresh = running.settled();
-    running.expect("bytes of the shell", named(&refresh, "/bin/sh -c"), Bytes::default());
-    running.stop();
 }
 
 /// Without its rights, processes are announced by the proc connector, or not at all.

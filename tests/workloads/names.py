@@ -26,9 +26,14 @@ def send(to, count, pause=0.0):
         time.sleep(pause)
 
 
-def client(number):
-    """Ends at any moment of a refresh."""
-    send(peer(), 300, 0.003 + int(number) * 0.0003)
+def clients(count):
+    """Copies that make a socket in their first moment, and end at any moment of a refresh."""
+    for number in range(int(count)):
+        if os.fork() == 0:
+            send(peer(), 300, 0.003 + number * 0.0003)
+            os._exit(0)
+    for _ in range(int(count)):
+        os.wait()
 
 
 def connections(count):
@@ -66,14 +71,13 @@ def child(_):
     send(peer(), 50)
 
 
-def fork(_):
-    """Its child is a copy that ends at once."""
-    pid = os.fork()
-    if pid == 0:
+def fork(seconds):
+    """Its child is a copy that ends at once, and that nobody waits for. It has no socket itself."""
+    time.sleep(float(seconds))
+    if os.fork() == 0:
         send(peer(), 50)
         os._exit(0)
-    os.waitpid(pid, 0)
-    time.sleep(1)
+    time.sleep(2)
 
 
 def set_title(title):

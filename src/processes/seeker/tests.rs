@@ -151,3 +151,23 @@ fn of_those_that_accept_together_who_has_waited_longest_is_asked_first() {
         child.wait().unwrap();
     }
 }
+
+/// Nobody has waited for the child, so that it is there without a command line.
+#[test]
+fn one_that_is_ending_is_not_named_by_its_parent_if_its_short_name_differs() {
+    let mut parent = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    for (program, named) in [("true", "[true]"), ("sleep", "sleep 60 ")] {
+        let mut child = std::process::Command::new(program).arg("0").spawn().unwrap();
+        let ended = format!("/proc/{}/cmdline", child.id());
+        until("it has ended", || std::fs::read(&ended).unwrap().is_empty().then_some(()));
+        let mut seeker = seeker();
+        seeker.notice(Event::Exec { pid: parent.id() });
+        seeker.read_up(|_, _| ());
+        let known = seeker.know(child.id(), Some(parent.id())).unwrap();
+        let described = seeker.names.described(known.id).unwrap();
+        assert_eq!(String::from_utf8_lossy(&described.command_line), named);
+        child.wait().unwrap();
+    }
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+}
