@@ -7,6 +7,8 @@
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use aya::maps::{Array, MapData, RingBuf};
 use aya::programs::{Program, ProgramError};
@@ -27,6 +29,9 @@ const HEAD: usize = 56;
 const UNREAD: u32 = u32::MAX;
 /// A clock tick of the kernel's, in nanoseconds (`USER_HZ`).
 const TICK: u64 = 10_000_000;
+
+/// How long it may take until a thread's end is seen.
+const CHECKED: Duration = Duration::from_secs(1);
 
 const FORK: u32 = 0;
 const EXEC: u32 = 1;
@@ -94,6 +99,7 @@ pub struct ProcessReader {
     ring: RingBuf<MapData>,
     settings: Array<MapData, [u32; 2]>,
     lost: Array<MapData, u64>,
+    checked: Array<MapData, u32>,
     /// How many had been lost when that was asked last.
     lost_before: u64,
     /// Its programs are attached for as long as it is there.
@@ -115,7 +121,7 @@ impl ProcessReader {
         }
         // Kernels before 5.11 count a map's memory as locked.
         let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
-        // The loader does without them, and the programs would read at the wrong places.
+        // The loader takes the offsets of the kernel's fields from its BTF.
         if !load::has_types() {
             return Err(OpenError::new("the kernel has no BTF"));
         }
@@ -138,6 +144,7 @@ impl ProcessReader {
             ring: RingBuf::try_from(take("events")?).map_err(failed)?,
             settings: Array::try_from(take("settings")?).map_err(failed)?,
             lost: Array::try_from(take("lost")?).map_err(failed)?,
+            checked: Array::try_from(take("checked")?).map_err(failed)?,
             lost_before: 0,
             _programs: programs,
         };
@@ -153,7 +160,23 @@ impl ProcessReader {
             }
             .map_err(refused)?;
         }
+        reader.check()?;
         Ok(reader)
+    }
+
+    /// Lets a thread end, and sees whether the programs have read what they should. Without BTF, or with
+    /// some that the loader doesn't understand, they would read at the wrong places.
+    fn check(&mut self) -> Result<(), OpenError> {
+        let deadline = Instant::now() + CHECKED;
+        while Instant::now() < deadline {
+            let _ = thread::Builder::new().spawn(|| ()).map(thread::JoinHandle::join);
+            match self.checked.get(&0, 0) {
+                Ok(1) => return Ok(()),
+                Ok(0) => thread::sleep(Duration::from_millis(1)),
+                _ => break,
+            }
+        }
+        Err(OpenError::new("the kernel's structures are not as its BTF says"))
     }
 
     /// From now on the descriptor becomes readable with each event, as it does from the beginning.

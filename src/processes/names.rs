@@ -26,8 +26,8 @@ type Map<K, V> = HashMap<K, V, RandomState>;
 /// are listed, so that the last bytes may come a look later.
 const LOOKS: u32 = 2;
 /// Names of ended processes that are kept beyond that, and their bytes.
-const ENDED: usize = 16_384;
-const ENDED_BYTES: usize = 4 << 20;
+const ENDED: usize = 4096;
+const ENDED_BYTES: usize = 1 << 20;
 /// And in any case.
 const MOST_ENDED: usize = 1 << 18;
 const MOST_ENDED_BYTES: usize = 64 << 20;
@@ -326,12 +326,14 @@ impl Table {
                 Event::Fork { parent: parent.pid, pid }
             }
             What::Exec(arguments) => {
-                // Users, units and containers hardly ever change with the program.
-                let before = self.named(id).and_then(|named| named.described.label.clone());
                 let by_program = self.labels.first() == Some(&LabelBy::Program);
-                let label = match arguments.filter(|_| by_program) {
-                    Some(arguments) => Some(label::program(arguments, event.name).into()),
-                    None => before,
+                let label = match self.labels.first() {
+                    Some(LabelBy::Program) => {
+                        arguments.map(|arguments| label::program(arguments, event.name).into())
+                    }
+                    Some(LabelBy::Exe) => None,
+                    // Users, units and containers hardly ever change with the program.
+                    _ => self.named(id).and_then(|named| named.described.label.clone()),
                 };
                 let entry = self.entry(id);
                 entry.execs += 1;

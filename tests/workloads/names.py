@@ -29,8 +29,11 @@ def send(to, count, pause=0.0):
 def clients(count):
     """Copies that make a socket in their first moment, and end at any moment of a refresh."""
     for number in range(int(count)):
+        time.sleep(0.05)
+        while time.clock_gettime(time.CLOCK_BOOTTIME) % 0.01 > 0.001:
+            pass  # the clock tick in which the process starts is that of its socket
         if os.fork() == 0:
-            send(peer(), 300, 0.003 + number * 0.0003)
+            send(peer(), 300, 0.005 + number * 0.0003)
             os._exit(0)
     for _ in range(int(count)):
         os.wait()

@@ -20,6 +20,7 @@
 
 // The kernel's helper functions by their numbers (`enum bpf_func_id`).
 static void *(*const bpf_map_lookup_elem)(void *map, const void *key) = (void *)BPF_FUNC_map_lookup_elem;
+static __u64 (*const bpf_get_current_pid_tgid)(void) = (void *)BPF_FUNC_get_current_pid_tgid;
 static long (*const bpf_get_current_comm)(void *to, __u32 size) = (void *)BPF_FUNC_get_current_comm;
 static long (*const bpf_probe_read_kernel)(void *to, __u32 size, const void *from) =
 	(void *)BPF_FUNC_probe_read_kernel;
@@ -124,6 +125,27 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } lost SEC(".maps");
+
+// Whether what is read of the kernel's structures is what its helper functions say: 1 if it is, 2 if not.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} checked SEC(".maps");
+
+INLINE void check(struct task_struct *current)
+{
+	__u32 first = 0;
+	__u32 *result = bpf_map_lookup_elem(&checked, &first);
+	int pid = 0, tgid = 0;
+
+	if (!result || *result)
+		return;
+	READ(pid, current->pid);
+	READ(tgid, current->tgid);
+	*result = bpf_get_current_pid_tgid() == ((__u64)tgid << 32 | (__u32)pid) ? 1 : 2;
+}
 
 INLINE void lose(void)
 {
@@ -316,6 +338,7 @@ int process_exit(struct bpf_raw_tracepoint_args *ctx)
 	struct signal_struct *signal = 0;
 	int live = 0;
 
+	check(task);
 	READ(signal, task->signal);
 	READ(live, signal->live.counter);
 	if (live > 0)
