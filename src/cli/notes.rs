@@ -16,6 +16,7 @@ struct Said {
     refused: bool,
     incomplete: bool,
     overflow: bool,
+    forwarded_error: bool,
 }
 
 /// Messages on standard error, each kind once. A screen that is cleared every second would wipe
@@ -57,6 +58,8 @@ impl Notes {
 
     /// Says what a look found that its user should know, each kind of trouble once.
     pub(super) fn tell(&mut self, looked: &Looked, source: Source) {
+        // With ebpf, conntrack reports what is forwarded.
+        let flows = if source == Source::Ebpf { Source::Conntrack } else { source };
         let mut said = std::mem::take(&mut self.said);
         let mut once = |said: &mut bool, wanted: bool, message: &dyn Fn() -> String| {
             if wanted && !*said {
@@ -87,13 +90,11 @@ impl Notes {
             format!("{} entries of {source} can't be read; the first: {first}", looked.malformed)
         });
         once(&mut said.lost_ends, looked.lost_ends > 0, &|| {
-            format!(
-                "flows ended faster than {source} could tell; some of their last bytes are lost"
-            )
+            format!("flows ended faster than {flows} could tell; some of their last bytes are lost")
         });
         once(&mut said.lost_births, looked.lost_births > 0, &|| {
             format!(
-                "flows began faster than {source} could tell; those that are over by now may stand \
+                "flows began faster than {flows} could tell; those that are over by now may stand \
                  under (exited) with --unattributed"
             )
         });
@@ -118,6 +119,12 @@ impl Notes {
                  under (overflow) with --unattributed; to mend it: start it again, so that it makes \
                  room for those that there are now",
                 looked.overflow.unwrap_or_default()
+            )
+        });
+        once(&mut said.forwarded_error, looked.forwarded_error.is_some(), &|| {
+            let why = looked.forwarded_error.as_deref().unwrap_or_default();
+            format!(
+                "forwarded traffic can't be read any more, and is not counted from now on: {why}"
             )
         });
         self.said = said;

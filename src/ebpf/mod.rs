@@ -293,6 +293,20 @@ impl Reader {
         }
     }
 
+    /// Every socket that has a slot now, with its bytes. It is no reading: [`Reader::read`] hands on the
+    /// same bytes afterwards.
+    pub fn peek(&self) -> impl Iterator<Item = Counted> {
+        self.cookies().filter_map(|(slot, cookie)| {
+            let filled = self.slot(slot).filter(|counted| counted.is_filled())?;
+            Some(Counted { slot, cookie, inode: filled.inode(), bytes: filled.bytes() })
+        })
+    }
+
+    /// The bytes that stand in the slot of this socket now.
+    pub fn bytes(&self, of: &Counted) -> Bytes {
+        self.slot(of.slot).map(Slot::bytes).unwrap_or_default()
+    }
+
     fn count(&self, of: impl Fn(&Totals) -> &AtomicU64) -> u64 {
         self.totals.first().map_or(0, |totals| of(totals).load(Relaxed))
     }

@@ -107,6 +107,15 @@ impl Bytes {
         self == Bytes::default()
     }
 
+    /// The smaller of each figure.
+    pub fn min(self, other: Bytes) -> Bytes {
+        let min = |a: Traffic, b: Traffic| Traffic {
+            received: a.received.min(b.received),
+            sent: a.sent.min(b.sent),
+        };
+        Bytes { remote: min(self.remote, other.remote), local: min(self.local, other.local) }
+    }
+
     fn read(sent: &[AtomicU64; 2], received: &[AtomicU64; 2]) -> Bytes {
         let place = |place: usize| Traffic {
             received: received[place].load(Relaxed),

@@ -217,6 +217,17 @@ impl Attribution {
         }
     }
 
+    /// The network namespaces in which the originator and the responder of a flow are accounted that was
+    /// taken before; `None` for an end that is not accounted, and for both ends of a forwarded flow.
+    pub fn accounted_in(&self, flow: &Flow, netns: NetnsKey) -> [Option<NetnsKey>; 2] {
+        let Some(state) = self.flows.get(&FlowId::of(flow, netns)) else { return [None; 2] };
+        let end = |end: usize| match state.ends[end] {
+            End::Elsewhere | End::Nobody(Reason::Forwarded, _) => None,
+            End::Of(_) | End::Nobody(..) => Some(state.next_door[end].unwrap_or(state.netns)),
+        };
+        [end(0), end(1)]
+    }
+
     /// Begins an observation of all flows.
     pub fn begin(&mut self) {
         self.observation += 1;

@@ -154,6 +154,12 @@ impl SocketAttribution {
         self.referenced.clear();
     }
 
+    /// These bytes of a socket were accounted by somebody else: only what comes beyond them is new.
+    pub fn set_baseline(&mut self, accounted: &Counted) {
+        let known = self.memory.remember(accounted, self.observation);
+        known.last = accounted.bytes;
+    }
+
     /// Whether it takes a list of all sockets to say whose this one is. Where there is little `room` most of
     /// those that are seen for the first time are gone in a moment, and need none.
     pub fn is_new(&self, counted: &Counted, room: Room) -> bool {

@@ -22,8 +22,11 @@ use wire::{Header, Message, Messages, WireError};
 /// The kernel fills at most 32 KiB a read of a dump (`netlink_recvmsg`); the rest is room for what
 /// a later kernel may do.
 const BUFFER: usize = 64 * 1024;
-/// Room in the kernel for some ten thousand announcements that have not been read yet, in bytes.
-const ANNOUNCEMENTS: usize = 8 << 20;
+/// Room in the kernel for announcements that have not been read yet, in bytes; the kernel doubles it, and uses only
+/// what waits. An announced flow takes 1,280 bytes: there is room for some fifty thousand. Once they have found no
+/// room, the kernel drops all that follow until the socket is read to its end, so a busy host loses ten thousand
+/// and more at once.
+const ANNOUNCEMENTS: usize = 32 << 20;
 
 /// Why a netlink request brought no answer.
 #[derive(Debug, Error)]
@@ -170,7 +173,7 @@ impl Netlink {
     }
 
     /// Opens a socket that is sent the messages of the multicast `groups` (a bit mask) too. Its
-    /// receive buffer has 8 MiB, or as much as the user may have.
+    /// receive buffer has 32 MiB, or as much as the user may have.
     ///
     /// # Errors
     /// What the kernel says: no such subsystem or group, no permission for the group.

@@ -69,9 +69,10 @@ const fn extensions(counters: bool) -> u8 {
 
 /// The body of a question for the socket at the end of a flow that sends along `tuple`: the very one
 /// that the kernel would give a packet to. For TCP that is the listening socket where no other is.
-pub fn question(tuple: &Tuple) -> [u8; 56] {
+/// With `counters` its `tcp_info` comes, too.
+pub fn question(tuple: &Tuple, counters: bool) -> [u8; 56] {
     let family = if tuple.source.address.is_v4() { Family::V4 } else { Family::V6 };
-    let mut body = request(family, tuple.protocol, false);
+    let mut body = request(family, tuple.protocol, counters);
     let Tuple { mut source, mut destination, .. } = *tuple;
     if tuple.protocol.is_datagram() {
         // `udp_dump_one` in net/ipv4/udp_diag.c takes the ends the other way round.

@@ -33,9 +33,30 @@ impl Finder {
     pub fn find(
         &mut self,
         tuples: &[Tuple],
+        each: impl FnMut(usize, Option<Socket>),
+    ) -> Result<(), NetlinkError> {
+        self.ask(tuples, false, each)
+    }
+
+    /// As [`Finder::find`], with the byte counters of TCP sockets.
+    ///
+    /// # Errors
+    /// What the kernel says to the whole.
+    pub fn find_counted(
+        &mut self,
+        tuples: &[Tuple],
+        each: impl FnMut(usize, Option<Socket>),
+    ) -> Result<(), NetlinkError> {
+        self.ask(tuples, true, each)
+    }
+
+    fn ask(
+        &mut self,
+        tuples: &[Tuple],
+        counters: bool,
         mut each: impl FnMut(usize, Option<Socket>),
     ) -> Result<(), NetlinkError> {
-        let questions = tuples.iter().map(diag::question);
+        let questions = tuples.iter().map(|tuple| diag::question(tuple, counters));
         self.netlink.ask(diag::SOCK_DIAG_BY_FAMILY, questions, |place, answer| {
             let Some(tuple) = place.and_then(|place| tuples.get(place)) else { return };
             let socket = answer.ok().and_then(|m| diag::decode(tuple.protocol, m.body).ok());

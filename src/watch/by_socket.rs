@@ -4,7 +4,9 @@ mod court;
 mod listing;
 mod makers;
 mod passing;
+mod past;
 
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::Instant;
 
@@ -22,6 +24,7 @@ use court::Court;
 use listing::Listing;
 use makers::Makers;
 use passing::Passing;
+pub(super) use past::Past;
 
 /// For how many looks it is remembered who let go of a Multipath TCP connection: its subflows go on for a moment.
 const CLOSED: u32 = 8;
@@ -73,6 +76,16 @@ impl BySocket {
     /// Accounts what has no socket, too, where connection tracking knows it.
     pub(super) fn count_passing(&mut self, names: &Names, proc: &Path) {
         self.passing = Passing::open(names, self.choice, proc);
+    }
+
+    /// Descriptors that become readable when there is something for [`BySocket::drain`].
+    pub(super) fn events(&self) -> Vec<BorrowedFd<'_>> {
+        self.passing.as_ref().map(Passing::events).unwrap_or_default()
+    }
+
+    /// Takes what was announced of what passes through; whether it is time for a look.
+    pub(super) fn drain(&mut self) -> bool {
+        self.passing.as_mut().is_some_and(Passing::drain)
     }
 
     /// Whether so much has come since the last look that it is time for the next one.
@@ -151,10 +164,13 @@ impl Watch {
         let overflow = self.account(by_socket, &counted, &last, room, ledger);
         looked.overflow = overflow.then(|| by_socket.reader.capacity());
         by_socket.reader.give_back();
-        if let Some(passing) = &mut by_socket.passing
-            && passing.look(by_socket.pings, ledger).is_err()
-        {
-            by_socket.passing = None;
+        match by_socket.passing.as_mut().map(|passing| passing.look(by_socket.pings, ledger)) {
+            Some(Ok(passing)) => looked.add_forwarded(passing),
+            Some(Err(error)) => {
+                looked.forwarded_error = Some(error.to_string());
+                by_socket.passing = None;
+            }
+            None => {}
         }
         self.name(ledger, processes.ended);
         ledger.keep_names_of(by_socket.attribution.referenced());
@@ -162,14 +178,25 @@ impl Watch {
         Ok(looked)
     }
 
-    /// Accounts what was counted before by others.
-    fn look_back(&self, by_socket: &BySocket, ledger: &mut Ledger) -> Result<Looked, WatchError> {
+    /// Accounts what was counted before by others. What the slots have counted of it is left out there.
+    fn look_back(
+        &self,
+        by_socket: &mut BySocket,
+        ledger: &mut Ledger,
+    ) -> Result<Looked, WatchError> {
         let (source, names) = (past_source(&self.proc), self.owners.names());
         let mut past = Watch::beside(names, source, by_socket.choice, true, &self.proc)?;
         past.label_by(by_socket.labels.clone());
         past.leave_to_pipes(self.pipes.iter().copied());
+        past.past = Some(Past::begin(&by_socket.reader));
         // Where nobody knows of the past, counting begins now.
-        Ok(past.look(ledger).unwrap_or_default())
+        let looked = past.look(ledger).unwrap_or_default();
+        let BySocket { reader, attribution, choice, .. } = by_socket;
+        let only = (*choice == NetnsChoice::Own).then(|| reader.netns());
+        for accounted in past::baselines(&mut past, reader, only, ledger) {
+            attribution.set_baseline(&accounted);
+        }
+        Ok(looked)
     }
 
     fn hear_of_processes(&mut self, looked: &mut Looked) {

@@ -42,7 +42,8 @@ impl Watch {
         looked: &mut Looked,
     ) -> Result<(), WatchError> {
         let announced = self.witness.as_ref().is_some_and(Witness::listens);
-        let Watch { places, owners, attribution, own, pipes, proc, socketless, .. } = self;
+        let Watch { places, owners, attribution, own, pipes, proc, .. } = self;
+        let (socketless, past) = (self.socketless, &mut self.past);
         let (mut readings, mut neighbours) = (Vec::new(), Neighbours::default());
         for readers in places.iter_mut() {
             let (reading, key, table, local) = readers.split();
@@ -75,10 +76,13 @@ impl Watch {
                 let owners = owners.into_inner();
                 for share in shares.into_iter().flatten() {
                     let share = without_own_pipes(flow, share, *own, pipes);
-                    if *socketless && !has_no_socket(flow, &share) {
+                    if socketless && !has_no_socket(flow, &share) {
                         continue;
                     }
                     ledger.credit(&share, || described_or_unknown(&share, owners));
+                }
+                if let Some(past) = past {
+                    past.add(flow, key, attribution.accounted_in(flow, key), local);
                 }
             };
             let coverage = match counting {

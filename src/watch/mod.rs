@@ -28,7 +28,7 @@ use crate::sockets::{self, State};
 
 pub use source::{Source, SourceChoice};
 
-use by_socket::BySocket;
+use by_socket::{BySocket, Past};
 use readers::{Counting, Readers};
 use witness::{Listeners, Witness};
 
@@ -100,6 +100,21 @@ pub struct Looked {
     pub incomplete: bool,
     /// How many sockets there is room for, where there were more.
     pub overflow: Option<usize>,
+    /// Why what passes through can't be read any more.
+    pub forwarded_error: Option<String>,
+}
+
+impl Looked {
+    /// Adds what was found while reading what passes through.
+    fn add_forwarded(&mut self, passing: Looked) {
+        self.flows += passing.flows;
+        self.uncounted += passing.uncounted;
+        self.malformed += passing.malformed;
+        self.first_error = self.first_error.take().or(passing.first_error);
+        self.lost_ends += passing.lost_ends;
+        self.lost_births += passing.lost_births;
+        self.incomplete |= passing.incomplete;
+    }
 }
 
 /// What a watch is told of by the kernel's tracepoints, if they can be had.
@@ -132,6 +147,8 @@ pub struct Watch {
     told: Told,
     /// Whether only what has no socket is accounted: what passes through, and pings that are answered.
     socketless: bool,
+    /// What was accounted, where the slots of sockets have counted some of it, too.
+    past: Option<Past>,
     /// This process, and the ports of its pipes.
     own: Option<ProcessId>,
     pipes: HashSet<u16>,
@@ -195,6 +212,7 @@ impl Watch {
             acceptors: Vec::new(),
             looks: 0,
             socketless: false,
+            past: None,
             pipes: HashSet::new(),
             proc: proc.to_owned(),
         })
@@ -234,14 +252,17 @@ impl Watch {
     /// Descriptors that become readable when there is something for [`Watch::drain`].
     pub fn events(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let call = self.witness.iter().map(Witness::events);
-        self.places.iter().filter_map(Readers::events).chain(call)
+        let passing = self.by_socket.iter().flat_map(BySocket::events);
+        self.places.iter().filter_map(Readers::events).chain(call).chain(passing)
     }
 
     /// Takes what was announced since the last time, so that the kernel's buffer never fills. The
     /// next look accounts it. Returns whether that should not wait.
     pub fn drain(&mut self) -> bool {
         self.places.iter_mut().for_each(Readers::drain);
-        self.witness.as_ref().is_some_and(Witness::is_calling)
+        let passing = self.by_socket.as_mut().is_some_and(BySocket::drain);
+        passing
+            || self.witness.as_ref().is_some_and(Witness::is_calling)
             || self.by_socket.as_ref().is_some_and(BySocket::is_filling)
     }
 

@@ -7,9 +7,9 @@ use super::pace::Pace;
 use super::{Source, WatchError};
 use crate::addresses::{self, LocalAddresses};
 use crate::conntrack::{self, state::State};
-use crate::flow::Tuple;
+use crate::flow::{Flow, Tuple};
 use crate::netns::{NetnsId, NetnsKey};
-use crate::sockets::{self, Ends, Finder, Inode, SocketTable};
+use crate::sockets::{self, Ends, Finder, Inode, Socket, SocketTable};
 
 /// What counts, and only that: a socket that is told the ends of flows and never read would fill
 /// the kernel's buffer.
@@ -91,6 +91,33 @@ impl Readers {
     pub(super) fn split(&mut self) -> (Reading<'_>, NetnsKey, &SocketTable, &LocalAddresses) {
         let Readers { key, counting, table, local, finder, pace, state, .. } = self;
         (Reading { counting, finder, pace, state }, *key, table, local)
+    }
+
+    /// Reads single flows by their tuples out of the originator (in the default zone): of conntrack those
+    /// that have ended since the last reading come first.
+    pub(super) fn ask(&mut self, tuples: &[Tuple], mut each: impl FnMut(&Flow)) {
+        match &mut self.counting {
+            // Flows that can't be read now are not handed on: whoever asks knows what that means.
+            Counting::Conntrack(reader) => drop(reader.read_chosen(tuples, each)),
+            Counting::Sockets(_) => {
+                let Some(finder) = &mut self.finder else { return };
+                let _ = finder.find_counted(tuples, |_, socket| {
+                    socket.and_then(|socket| socket.flow()).iter().for_each(&mut each);
+                });
+            }
+            Counting::Apart => {}
+        }
+    }
+
+    /// The socket at the end of a flow that sends along `tuple`: of several that share its address the one
+    /// that the kernel would choose.
+    pub(super) fn socket_of(&mut self, tuple: &Tuple) -> Option<&Socket> {
+        let found = self.table.find(tuple)?;
+        if found.sockets().nth(1).is_none() {
+            return found.sockets().next();
+        }
+        let chosen = choose(&mut self.finder, tuple)?;
+        found.sockets().find(|socket| socket.inode == Some(chosen))
     }
 
     pub(super) fn events(&self) -> Option<BorrowedFd<'_>> {

@@ -2,6 +2,8 @@
 //! get along, and what it says where it can't be had.
 
 mod ends;
+mod forwarded;
+mod past;
 mod reader;
 
 use std::collections::HashSet;

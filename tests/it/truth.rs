@@ -141,6 +141,11 @@ impl<'a> Count<'a> {
         Count { name, hooks: ["none", EGRESS], received: String::new(), sent: sent.to_owned() }
     }
 
+    /// Any two matches of what passes through.
+    pub(crate) fn forwarded_matching(name: &'a str, received: &str, sent: &str) -> Count<'a> {
+        Count { hooks: ["forward", "forward"], ..Count::matching(name, received, sent) }
+    }
+
     /// Any two matches at the input and output hooks.
     pub(crate) fn matching(name: &'a str, received: &str, sent: &str) -> Count<'a> {
         Count {

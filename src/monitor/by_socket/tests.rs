@@ -138,6 +138,18 @@ fn only_what_is_new_is_accounted_and_the_first_bytes_are_no_rate() {
 }
 
 #[test]
+fn only_what_comes_beyond_the_baseline_is_new() {
+    let mut attribution = SocketAttribution::new();
+    attribution.set_baseline(&counted(0, 7, remote(80, 10)));
+    let shares = observe(&mut attribution, counted(0, 7, remote(100, 10)), MADE, Ok(MAKER));
+    assert_eq!(shares[0].traffic, Traffic::new(20, 0));
+    // Another socket has the slot by now.
+    attribution.set_baseline(&counted(1, 8, remote(80, 10)));
+    let shares = observe(&mut attribution, counted(1, 9, remote(100, 10)), MADE, Ok(MAKER));
+    assert_eq!(shares[0].traffic, Traffic::new(100, 10));
+}
+
+#[test]
 fn what_waits_for_a_process_moves_to_it() {
     let mut attribution = SocketAttribution::new();
     observe(&mut attribution, counted(0, 1, remote(0, 0)), MADE, Ok(MAKER));

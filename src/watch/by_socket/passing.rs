@@ -1,5 +1,6 @@
 //! Traffic that has no socket on this host, as far as connection tracking knows it.
 
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use crate::conntrack;
@@ -8,7 +9,7 @@ use crate::monitor::{Reason, Share};
 use crate::netns::NetnsChoice;
 use crate::processes::Names;
 use crate::traffic::Traffic;
-use crate::watch::{Source, Watch, WatchError, flows};
+use crate::watch::{Looked, Source, Watch, WatchError, flows};
 
 /// What connection tracking says of traffic that has no socket here.
 #[derive(Debug)]
@@ -57,10 +58,25 @@ impl Passing {
         })
     }
 
+    /// Descriptors that become readable when there is something for [`Passing::drain`].
+    pub(super) fn events(&self) -> Vec<BorrowedFd<'_>> {
+        self.watch.events().collect()
+    }
+
+    /// Takes what was announced since the last time: flows may begin and end between two looks by the ten
+    /// thousand, more than the kernel's buffer has room for. Whether it is time for a look.
+    pub(super) fn drain(&mut self) -> bool {
+        self.watch.drain()
+    }
+
     /// Accounts what is new since the last look: what passed through, and the pings that the kernel has
     /// received and answered, but for what its own sockets have counted of them, `pings`.
-    pub(super) fn look(&mut self, pings: Traffic, ledger: &mut Ledger) -> Result<(), WatchError> {
-        self.watch.look(&mut self.ledger)?;
+    pub(super) fn look(
+        &mut self,
+        pings: Traffic,
+        ledger: &mut Ledger,
+    ) -> Result<Looked, WatchError> {
+        let looked = self.watch.look(&mut self.ledger)?;
         for (reason, account) in self.ledger.unattributed_lines() {
             let new = match reason {
                 Reason::Forwarded => self.forwarded.grow(account.total, Traffic::ZERO),
@@ -74,7 +90,7 @@ impl Passing {
             }
         }
         self.ledger.begin();
-        Ok(())
+        Ok(looked)
     }
 }
 

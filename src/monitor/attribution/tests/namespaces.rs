@@ -348,3 +348,15 @@ fn a_namespace_that_is_not_read_any_more_takes_no_other_with_it() {
     host.look_in(&[(OWN, &[other.counted(2, 20)])]);
     assert_eq!(host.all(), (30, 3));
 }
+
+#[test]
+fn an_end_is_accounted_in_the_namespace_of_its_socket() {
+    let mut host = Host::with_containers();
+    host.connect_in(CONTAINER, 7, INSIDE, REMOTE);
+    let flow = tcp(INSIDE, REMOTE).counted(100, 10);
+    let forwarded = tcp("172.17.0.9:40000", REMOTE).counted(100, 10);
+    host.look_in(&[(OWN, &[flow, forwarded])]);
+    assert_eq!(host.attribution.accounted_in(&flow, OWN), [Some(CONTAINER), None]);
+    assert_eq!(host.attribution.accounted_in(&forwarded, OWN), [None, None]);
+    assert_eq!(host.attribution.accounted_in(&flow, OTHER), [None, None]);
+}

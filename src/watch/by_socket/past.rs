@@ -1,0 +1,435 @@
+//! How much of the past the slots of sockets hold, too.
+//!
+//! The programs are attached first, and then the past is read. A socket that is busy meanwhile has bytes in its
+//! slot that the past contains as well. Those are its baseline: only what its slot counts beyond them is new.
+//!
+//! The slot and conntrack's entry can't be read at the same moment. A socket whose slot stood still while the
+//! past was read has all of it in the past. For a busy one its flows are read once more, one at a time, with a
+//! look into its slot before and after: that is a matter of microseconds, and takes no system call.
+
+use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+
+use crate::ebpf::{self, Bytes, Counted, Origin};
+use crate::flow::{CountedAt, Counters, Flow, Protocol, Tuple};
+use crate::ledger::Ledger;
+use crate::netns::NetnsKey;
+use crate::traffic::Traffic;
+use crate::watch::{Looked, Map, Watch};
+
+/// How often the flows of a busy socket are read at the most, and how often without a packet meanwhile: then
+/// the next attempt can't be better. The second one shows that no packet was between the two counters.
+const ATTEMPTS: u32 = 16;
+const UNDISTURBED: u32 = 2;
+
+/// How many flows are read one at a time before there is but one attempt for each socket that is left.
+const QUESTIONS: usize = 20_000;
+
+/// What was accounted of the past.
+#[derive(Debug)]
+pub(in crate::watch) struct Past {
+    /// Every socket that had bytes in its slot before that.
+    before: Map<u64, Bytes>,
+    ends: Vec<End>,
+}
+
+/// An end of a flow, with what was accounted to it.
+#[derive(Clone, Copy, Debug)]
+struct End {
+    /// Whose table has the flow, and what it is called there.
+    table: NetnsKey,
+    flow: Tuple,
+    zone: u16,
+    generation: Option<u64>,
+    counted_at: CountedAt,
+    counters: Counters,
+    /// Whether this is the responder's end.
+    responder: bool,
+    /// The namespace of its socket, and the tuple by which that is found.
+    netns: NetnsKey,
+    tuple: Tuple,
+    local: bool,
+}
+
+impl End {
+    /// Counters of the flow as this end sees them.
+    fn view(&self, counters: Counters) -> Traffic {
+        let originator = Traffic::new(counters.reply, counters.original);
+        if self.responder { originator.swapped() } else { originator }
+    }
+
+    fn bytes(&self, counters: Counters) -> Bytes {
+        place(self.view(counters), self.local)
+    }
+
+    fn key(&self) -> (NetnsKey, Tuple, u16, bool) {
+        (self.table, self.flow, self.zone, self.responder)
+    }
+}
+
+impl Past {
+    /// To be called before the past is read.
+    pub(super) fn begin(reader: &ebpf::Reader) -> Past {
+        let before = reader.peek().filter(Counted::has_bytes);
+        Past { before: before.map(|of| (of.cookie, of.bytes)).collect(), ends: Vec::new() }
+    }
+
+    /// A flow of `table` was accounted in these namespaces.
+    pub(in crate::watch) fn add(
+        &mut self,
+        flow: &Flow,
+        table: NetnsKey,
+        accounted_in: [Option<NetnsKey>; 2],
+        addresses: &crate::addresses::LocalAddresses,
+    ) {
+        let Some(counters) = flow.counters else { return };
+        let local = addresses.sends_from(&flow.original.source.address)
+            && addresses.sends_from(&flow.reply.source.address);
+        let tuples = [flow.original, flow.reply];
+        for ((netns, tuple), responder) in accounted_in.into_iter().zip(tuples).zip([false, true]) {
+            let Some(netns) = netns else { continue };
+            self.ends.push(End {
+                table,
+                flow: flow.original,
+                zone: flow.zone,
+                generation: flow.generation,
+                counted_at: flow.counted_at,
+                counters,
+                responder,
+                netns,
+                tuple,
+                local,
+            });
+        }
+    }
+}
+
+/// A socket with bytes in its slot, and the flows of the past that it has.
+#[derive(Debug)]
+struct Busy {
+    slot: Counted,
+    before: Option<Bytes>,
+    ends: Vec<End>,
+}
+
+/// The bytes in the slots of sockets that the past contains. `only` is the network namespace that is watched if it
+/// is but one.
+pub(super) fn baselines(
+    watch: &mut Watch,
+    reader: &ebpf::Reader,
+    only: Option<u64>,
+    ledger: &mut Ledger,
+) -> Vec<Counted> {
+    let Some(past) = watch.past.take() else { return Vec::new() };
+    let slots = reader.peek().filter(Counted::has_bytes);
+    let mut sockets: Map<u64, Busy> = slots
+        .map(|slot| {
+            let before = past.before.get(&slot.cookie).copied();
+            (slot.cookie, Busy { slot, before, ends: Vec::new() })
+        })
+        .collect();
+    let unlisted = assign(watch, &mut sockets, past.ends);
+    assign_by_ports(reader, &mut sockets, unlisted, only);
+    add_new_flows(watch, &mut sockets, ledger);
+
+    let mut busy: Vec<Busy> = sockets.into_values().filter(|of| !of.ends.is_empty()).collect();
+    // Where most is at stake comes first.
+    busy.sort_by_key(|of| std::cmp::Reverse(total(of.slot.bytes - of.before.unwrap_or_default())));
+    let mut asked = 0;
+    let each = busy.into_iter().map(|socket| {
+        let baseline = match socket.before {
+            Some(before) if before == socket.slot.bytes => before,
+            _ => measure(watch, reader, &socket, &mut asked),
+        };
+        let taken = socket.ends.iter().map(|end| end.bytes(end.counters));
+        let taken = taken.fold(Bytes::default(), |sum, bytes| sum + bytes);
+        let taken = as_in_slot(taken, socket.slot.bytes);
+        // No more than the past contains, whatever else the slot has counted.
+        Counted { bytes: baseline.min(taken), ..socket.slot }
+    });
+    each.collect()
+}
+
+/// Gives each end to its socket. Returns those whose sockets were not listed.
+fn assign(watch: &mut Watch, sockets: &mut Map<u64, Busy>, ends: Vec<End>) -> Vec<End> {
+    let mut places = Map::default();
+    let mut unlisted = Vec::new();
+    for end in ends {
+        let cookie = match end.counted_at {
+            CountedAt::Socket => end.generation,
+            CountedAt::Path => {
+                let readers = watch.places.iter_mut().find(|readers| readers.key == end.netns);
+                readers.and_then(|readers| Some(readers.socket_of(&end.tuple)?.cookie))
+            }
+        };
+        let Some(cookie) = cookie.filter(|cookie| *cookie != 0) else {
+            unlisted.push(end);
+            continue;
+        };
+        let Some(socket) = sockets.get_mut(&cookie) else { continue };
+        // A flow may have been read several times.
+        match places.entry(end.key()) {
+            Entry::Occupied(place) => socket.ends[*place.get()] = end,
+            Entry::Vacant(place) => {
+                place.insert(socket.ends.len());
+                socket.ends.push(end);
+            }
+        }
+    }
+    unlisted
+}
+
+/// Gives sockets that were not listed their flows: those that have come or gone meanwhile, pings and raw sockets.
+/// Their slots know no addresses.
+fn assign_by_ports(
+    reader: &ebpf::Reader,
+    sockets: &mut Map<u64, Busy>,
+    unlisted: Vec<End>,
+    only: Option<u64>,
+) {
+    let port = |end: &End| (end.tuple.protocol, end.tuple.source.port);
+    let mut by_port: Map<(Protocol, u16), Vec<End>> = Map::default();
+    let latest: Map<_, End> = unlisted.into_iter().map(|end| (end.key(), end)).collect();
+    for end in latest.into_values() {
+        by_port.entry(port(&end)).or_default().push(end);
+    }
+    for socket in sockets.values_mut().filter(|socket| socket.ends.is_empty()) {
+        let Some(origin) = reader.origin(&socket.slot) else { continue };
+        if only.is_some_and(|only| ![0, only].contains(&origin.netns)) || origin.listening {
+            continue;
+        }
+        let fits = |end: &End| fits(end, &origin, socket.slot.bytes, reader.netns());
+        let [local, remote] = origin.ports;
+        match by_port.get_mut(&(origin.protocol, local)) {
+            // Connected: one flow is its own.
+            Some(ends) if remote != 0 => {
+                let place = ends.iter().position(fits);
+                socket.ends.extend(place.map(|place| ends.swap_remove(place)));
+            }
+            Some(ends) => socket.ends.extend(ends.iter().filter(|end| fits(end))),
+            None if has_ports(origin.protocol) => {}
+            None => {
+                let same = by_port.iter().filter(|((protocol, _), _)| *protocol == origin.protocol);
+                socket.ends.extend(same.flat_map(|(_, ends)| ends));
+            }
+        }
+    }
+}
+
+fn has_ports(protocol: Protocol) -> bool {
+    protocol.is_datagram() || [Protocol::TCP, Protocol::SCTP, Protocol::DCCP].contains(&protocol)
+}
+
+/// Whether a flow's end can be that of a socket which has these bytes in its slot.
+fn fits(end: &End, origin: &Origin, slot: Bytes, own: u64) -> bool {
+    let [_, remote] = origin.ports;
+    if remote != 0 && remote != end.tuple.destination.port
+        || origin.netns != 0 && (origin.netns == own) != (end.netns == NetnsKey::OWN)
+    {
+        return false;
+    }
+    // All that a socket has carried that is younger than the programs is in its slot.
+    let (all, slot) = (end.view(end.counters), slot.remote + slot.local);
+    let is_young = origin.maker.is_some() || origin.accepted;
+    !is_young || all.received <= slot.received && all.sent <= slot.sent
+}
+
+/// Adds the flows that have begun since the past was read at the sockets that have several: what such a flow has
+/// carried is in the slot, and not in the past.
+fn add_new_flows(watch: &mut Watch, sockets: &mut Map<u64, Busy>, ledger: &mut Ledger) {
+    let may_have_more = |socket: &Busy| {
+        let open = |end: &End| end.counted_at == CountedAt::Path && end.flow.protocol.is_datagram();
+        socket.before != Some(socket.slot.bytes) && socket.ends.iter().any(open)
+    };
+    if !sockets.values().any(may_have_more) {
+        return;
+    }
+    watch.hear(ledger, &mut Looked::default());
+    let ends = sockets.values().filter(|socket| may_have_more(socket)).flat_map(|of| &of.ends);
+    let mut known: HashSet<_> = ends.map(|end| (end.flow, end.responder)).collect();
+    let Watch { places, attribution, .. } = watch;
+    for readers in places {
+        let table = readers.key;
+        for flow in attribution.open_flows(table).into_iter().flatten() {
+            if !flow.protocol.is_datagram() {
+                continue;
+            }
+            for (responder, tuple) in [(false, flow), (true, flow.reversed())] {
+                let cookie = readers.socket_of(&tuple).map(|socket| socket.cookie);
+                let socket = cookie.and_then(|cookie| sockets.get_mut(&cookie));
+                let Some(socket) = socket.filter(|socket| may_have_more(socket)) else { continue };
+                if known.insert((flow, responder)) {
+                    let local = socket.slot.bytes.remote.is_zero();
+                    socket.ends.push(End {
+                        table,
+                        flow,
+                        zone: 0,
+                        generation: None,
+                        counted_at: CountedAt::Path,
+                        counters: Counters::default(),
+                        responder,
+                        netns: table,
+                        tuple,
+                        local,
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// Reads the flows of a busy socket again, as closely to its slot as can be: how much of the slot the past
+/// contains.
+fn measure(watch: &mut Watch, reader: &ebpf::Reader, socket: &Busy, asked: &mut usize) -> Bytes {
+    let mut bracket = Bracket::default();
+    let mut now: Vec<Counters> = socket.ends.iter().map(|end| end.counters).collect();
+    let mut places = Map::default();
+    let mut tables: Map<NetnsKey, Vec<Tuple>> = Map::default();
+    for (place, end) in socket.ends.iter().enumerate().filter(|(_, end)| end.zone == 0) {
+        places.insert((end.table, end.flow, end.responder), place);
+        let tuples = tables.entry(end.table).or_default();
+        if !places.contains_key(&(end.table, end.flow, !end.responder)) {
+            tuples.push(end.flow);
+        }
+    }
+    let (mut answered, mut undisturbed) = (false, 0);
+    for _ in 0..ATTEMPTS {
+        let earliest = reader.bytes(&socket.slot);
+        for (table, tuples) in &tables {
+            let readers = watch.places.iter_mut().find(|readers| readers.key == *table);
+            let Some(readers) = readers else { continue };
+            readers.ask(tuples, |flow| {
+                let Some(counters) = flow.counters else { return };
+                for responder in [false, true] {
+                    let place = places.get(&(*table, flow.original, responder));
+                    let Some(&place) = place.filter(|_| flow.zone == 0) else { continue };
+                    answered = true;
+                    now[place] = later(&socket.ends[place], flow.generation, counters);
+                }
+            });
+        }
+        let latest = reader.bytes(&socket.slot);
+        *asked += socket.ends.len();
+        let ends = socket.ends.iter().zip(&now);
+        let since =
+            ends.fold(Bytes::default(), |sum, (end, now)| sum + end.bytes(*now - end.counters));
+        bracket.narrow(as_in_slot(since, latest), earliest, latest);
+        undisturbed += u32::from(earliest == latest);
+        if !answered || undisturbed == UNDISTURBED || *asked >= QUESTIONS {
+            break;
+        }
+    }
+    match (answered, socket.before) {
+        (true, _) => bracket.middle(),
+        // It was read at some time in between.
+        (false, before) => middle(before.unwrap_or_default(), socket.slot.bytes),
+    }
+}
+
+/// What the flow at an end has carried by now, counted on where it was replaced by another one.
+fn later(end: &End, generation: Option<u64>, counters: Counters) -> Counters {
+    if end.generation.is_none() || generation == end.generation {
+        return counters;
+    }
+    let before = end.counters;
+    Counters {
+        original: before.original.saturating_add(counters.original),
+        reply: before.reply.saturating_add(counters.reply),
+    }
+}
+
+/// Between what the part of a slot is that the past contains.
+#[derive(Clone, Copy, Debug, Default)]
+struct Bracket {
+    least: Bytes,
+    most: Option<Bytes>,
+}
+
+impl Bracket {
+    /// The flows were found to have carried so much `since` they were accounted, at a moment between two looks
+    /// into the slot.
+    fn narrow(&mut self, since: Bytes, earliest: Bytes, latest: Bytes) {
+        self.least = combine(self.least, earliest - since, u64::max);
+        let most = latest - since;
+        self.most = Some(self.most.map_or(most, |before| before.min(most)));
+    }
+
+    /// A packet that conntrack has counted and the slot has not yet makes either figure too small, never too
+    /// large: where they contradict each other the least is right.
+    fn middle(&self) -> Bytes {
+        middle(self.least, self.most.unwrap_or(self.least))
+    }
+}
+
+/// `least`, and half of what `most` is beyond it.
+fn middle(least: Bytes, most: Bytes) -> Bytes {
+    combine(least, most, |least, most| least + most.saturating_sub(least) / 2)
+}
+
+fn combine(a: Bytes, b: Bytes, each: impl Fn(u64, u64) -> u64) -> Bytes {
+    let traffic = |a: Traffic, b: Traffic| Traffic {
+        received: each(a.received, b.received),
+        sent: each(a.sent, b.sent),
+    };
+    Bytes { remote: traffic(a.remote, b.remote), local: traffic(a.local, b.local) }
+}
+
+fn total(bytes: Bytes) -> u64 {
+    (bytes.remote + bytes.local).total()
+}
+
+fn place(traffic: Traffic, local: bool) -> Bytes {
+    let (remote, local) = if local { (Traffic::ZERO, traffic) } else { (traffic, Traffic::ZERO) };
+    Bytes { remote, local }
+}
+
+/// The slot knows by its device where a packet went, a flow by its addresses only: where the slot has bytes in one
+/// place alone, they are there.
+fn as_in_slot(bytes: Bytes, slot: Bytes) -> Bytes {
+    match (slot.remote.is_zero(), slot.local.is_zero()) {
+        (true, false) => place(bytes.remote + bytes.local, true),
+        (false, true) => place(bytes.remote + bytes.local, false),
+        _ => bytes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(bytes: u64) -> Bytes {
+        place(Traffic::new(0, bytes), false)
+    }
+
+    #[test]
+    fn a_quiet_moment_is_exact_and_else_the_narrowest_bracket_is_halved() {
+        let mut bracket = Bracket::default();
+        // 1,000 were in the past; the flow was read anew while the slot grew from 1,500 to 1,900.
+        bracket.narrow(sent(600), sent(1500), sent(1900));
+        assert_eq!(bracket.middle(), sent(1100));
+        bracket.narrow(sent(1000), sent(1950), sent(2050));
+        assert_eq!(bracket.middle(), sent(1000));
+        bracket.narrow(sent(1100), sent(2100), sent(2100));
+        assert_eq!(bracket.middle(), sent(1000));
+    }
+
+    #[test]
+    fn a_packet_between_the_two_counters_is_found_out_by_another_attempt() {
+        let mut bracket = Bracket::default();
+        // Conntrack has counted 100 that the slot has not yet.
+        bracket.narrow(sent(600), sent(1500), sent(1500));
+        assert_eq!(bracket.middle(), sent(900));
+        bracket.narrow(sent(600), sent(1600), sent(1600));
+        assert_eq!(bracket.middle(), sent(1000));
+    }
+
+    #[test]
+    fn bytes_are_taken_where_the_slot_has_them() {
+        let by_address = place(Traffic::new(5, 7), true);
+        let by_device = place(Traffic::new(5, 7), false);
+        assert_eq!(as_in_slot(by_address, sent(100)), by_device);
+        assert_eq!(as_in_slot(by_device, by_address), by_address);
+        let both = by_address + by_device;
+        assert_eq!(as_in_slot(both, both), both);
+    }
+}
