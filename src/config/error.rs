@@ -35,6 +35,18 @@ pub enum Problem {
     /// No configuration is as big as that.
     #[error("is too big; expected a configuration file of at most {0} MiB")]
     TooBig(u64),
+    /// Root reads it, and it belongs to somebody else.
+    #[error(
+        "belongs to the user with number {0}, who could have root run commands; to fix it: sudo chown \
+         root FILE"
+    )]
+    ForeignOwner(u32),
+    /// Root reads it, and its group or others may write it.
+    #[error(
+        "can be written by others than its owner (mode {0:04o}), who could have root run commands; to \
+         fix it: sudo chmod go-w FILE"
+    )]
+    Writable(u32),
     /// A line with something in it before the first section.
     #[error("'{0}' stands before the first section; expected a line such as [Name] above it")]
     BeforeSection(String),

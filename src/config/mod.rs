@@ -9,6 +9,7 @@ pub mod schema;
 
 mod applications;
 mod error;
+mod file;
 mod interpolate;
 mod monitors;
 mod notifications;
@@ -19,8 +20,6 @@ pub(crate) mod values;
 #[cfg(test)]
 mod tests;
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 pub use applications::parse_applications;
@@ -30,9 +29,6 @@ pub use notifications::{Notification, parse_notifications};
 pub use show::{show, show_applications, show_monitors, show_notifications};
 
 use crate::group::Application;
-
-/// In MiB: a file that is bigger is none of ours, or never ends.
-const BIGGEST: u64 = 16;
 
 /// The files, as the options name them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -91,21 +87,8 @@ fn read<T>(
     parse: fn(&Path, &[u8]) -> Result<T, Vec<ConfigError>>,
 ) -> Result<Option<T>, Vec<ConfigError>> {
     let Some(file) = file else { return Ok(None) };
-    let bytes = contents(file).map_err(|problem| {
+    let bytes = file::contents(file).map_err(|problem| {
         vec![ConfigError { file: file.to_owned(), line: None, section: None, key: None, problem }]
     })?;
     parse(file, &bytes).map(Some)
-}
-
-/// The bytes of a file that isn't too big.
-fn contents(file: &Path) -> Result<Vec<u8>, Problem> {
-    let limit = BIGGEST << 20;
-    let mut bytes = Vec::new();
-    let read: io::Result<_> =
-        File::open(file).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes));
-    match read {
-        Ok(length) if length as u64 > limit => Err(Problem::TooBig(BIGGEST)),
-        Ok(_) => Ok(bytes),
-        Err(error) => Err(Problem::Unreadable(error.to_string())),
-    }
 }

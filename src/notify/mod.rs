@@ -5,6 +5,7 @@ mod placeholders;
 mod process;
 mod queue;
 mod runner;
+mod shells;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -19,10 +20,10 @@ pub use runner::{Left, Report, Runner};
 /// A command: its words, in which placeholders may stand: `{rule}`, `{app}`, `{direction}`,
 /// `{threshold}`, `{value}`, `{state}`, `{time}`, as in [`Facts`].
 ///
-/// They are replaced after the splitting, so a value is never split, and no shell ever reads it
-/// (but one that the command itself starts: give it `"$BWMON_APP"` there, not `{app}`). An
-/// application chooses its name: where a word begins with `{app}`, a `--` before it keeps the
-/// program from reading it as an option.
+/// They are replaced after the splitting, so a value is never split. An application chooses its name:
+/// so a placeholder in a word that a known shell or interpreter would read as program text is refused,
+/// and a value with which a word begins gets a space before a `-`, `+` or `@`, so that no program takes
+/// the word for an option or for the name of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
     words: Vec<String>,
@@ -33,8 +34,8 @@ impl Command {
     /// and backslashes; nothing else means anything (`#`, `$`, `*`).
     ///
     /// # Errors
-    /// A quotation or an escape that is never finished, a NUL byte, no program at all, or a
-    /// placeholder in the program's name: one sentence.
+    /// A quotation or an escape that is never finished, a NUL byte, no program at all, a placeholder
+    /// in the program's name or in what a shell would read: one sentence.
     pub fn parse(text: &str) -> Result<Command, String> {
         if text.contains('\0') {
             return Err("there is a NUL byte in it".to_owned());
@@ -48,6 +49,7 @@ impl Command {
                 "{placeholder} in the program's name: nobody but this file may choose what is run"
             ));
         }
+        shells::check(&words)?;
         Ok(Command { words })
     }
 

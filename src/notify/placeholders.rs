@@ -46,6 +46,9 @@ impl Texts {
 
     /// `word` with its placeholders replaced. What was put in is not searched again, and all other
     /// braces stay as they are.
+    ///
+    /// Where the word begins with a value, that can't make an option of it (`-f`, `+x`), nor the name
+    /// of a file (`@x`): a space comes before it.
     pub(super) fn fill(&self, word: &str) -> String {
         let mut filled = String::with_capacity(word.len());
         let mut rest = word;
@@ -55,8 +58,17 @@ impl Texts {
             rest = &rest[at + NAMES[index].0.len()..];
         }
         filled.push_str(rest);
+        let begins_with_value = first(word).is_some_and(|(at, _)| at == 0);
+        if begins_with_value && filled.starts_with(['-', '+', '@']) {
+            filled.insert(0, ' ');
+        }
         filled
     }
+}
+
+/// The environment variable with the value of this placeholder.
+pub(super) fn variable(placeholder: &str) -> &'static str {
+    NAMES.iter().find(|(name, _)| *name == placeholder).map_or("", |(_, variable)| variable)
 }
 
 /// The first placeholder in `word`, if it has any.
@@ -123,6 +135,27 @@ mod tests {
         let texts = Texts::new(&facts(&vec![b'x'; 1_000_000]));
         assert_eq!(texts.fill("{app}").len(), 1000);
         assert!(texts.fill("{app}").ends_with("x..."));
+    }
+
+    #[test]
+    fn a_value_makes_no_option_of_a_word() {
+        for (application, word, expected) in [
+            (&b"-f/etc/shadow"[..], "{app}", " -f/etc/shadow"),
+            (b"--help", "{app}: {state}", " --help: firing"),
+            (b"+x", "{app}", " +x"),
+            (b"@/etc/shadow", "{app}", " @/etc/shadow"),
+            (b"", "{app}-x", " -x"),
+            // The file has chosen these.
+            (b"-x", "-{app}", "--x"),
+            (b"-x", "--subject={app}", "--subject=-x"),
+            (b"x", "-s", "-s"),
+            (b"a-b", "{app}", "a-b"),
+        ] {
+            assert_eq!(Texts::new(&facts(application)).fill(word), expected, "{word}");
+        }
+        // There it begins no word.
+        let texts = Texts::new(&facts(b"-f"));
+        assert!(texts.environment().any(|pair| pair == ("BWMON_APP", "-f")));
     }
 
     #[test]

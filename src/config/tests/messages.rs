@@ -189,6 +189,14 @@ fn errors_of_the_other_files() {
             ],
         ),
         (
+            b"[a]\nprocess_filter=x\nnotification_command=sh -c \"echo {app} >> log\"\n",
+            &[
+                "f:3: [a] notification_command: bad value 'sh -c \"echo {app} >> log\"'; 'sh' would run \
+                 what an application puts into its name; expected \"$BWMON_APP\" in place of {app}, \
+                 which is in the environment of the command",
+            ],
+        ),
+        (
             b"[a]\nprocess_filter=%(x)s\ninterval=%(interval)s\nnotification_command=date +%(\n",
             &[
                 "f:2: [a] process_filter: %(x)s names a key that neither this section nor \

@@ -1,6 +1,8 @@
 //! Wrong arguments and files: all that is wrong is told, and nothing is begun.
 
+use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt, chown};
 
 use super::{Dir, FILES, here, pipe, write, write_files};
 use crate::pipe::rig::LOCAL;
@@ -93,6 +95,38 @@ fn a_file_that_can_not_be_read_is_told() {
     ] {
         let finished = run(&dir, &["--monitor-config", name]);
         assert_eq!(said(&finished, 2), [expected]);
+    }
+}
+
+/// Else whoever can write it, or choose the name of a process, has root run commands.
+#[test]
+fn what_others_could_have_root_run_is_refused() {
+    let dir = Dir::new();
+    let refused = |expected: &str| {
+        let finished = run(&dir, &["--notification-config", "cfg"]);
+        let said = said(&finished, 2);
+        finished.expect("lines", said.len(), 1);
+        finished.expect(expected, said[0].starts_with(expected), true);
+    };
+    let rule = "[N]\nprocess_filter=x\nnotification_command=";
+    write(&dir.0, "cfg", &format!("{rule}sh -c \"echo {{app}} >> log\"\n"));
+    refused(
+        "cfg:3: [N] notification_command: bad value 'sh -c \"echo {app} >> log\"'; 'sh' would run ",
+    );
+    write(&dir.0, "cfg", &format!("{rule}logger {{app}}\n"));
+    for (mode, owner, expected) in [
+        (0o666, 0, "cfg: can be written by others than its owner (mode 0666), "),
+        (0o620, 0, "cfg: can be written by others than its owner (mode 0620), "),
+        (0o644, 65534, "cfg: belongs to the user with number 65534, "),
+    ] {
+        if !rustix::process::geteuid().is_root() {
+            crate::netns::skip("it takes root to read the file as root");
+            return;
+        }
+        let path = dir.0.join("cfg");
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        chown(&path, Some(owner), Some(owner)).unwrap();
+        refused(expected);
     }
 }
 
