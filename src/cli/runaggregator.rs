@@ -136,7 +136,7 @@ impl Program<'_> {
 
     /// Reads the files again. What is wrong with them is said, and the configuration stays.
     fn reload(&mut self) {
-        let mut messages: Vec<String> = match config::load(&self.arguments.files()) {
+        let mut messages: Vec<String> = match config::reload(&self.arguments.files()) {
             Err(errors) => errors.iter().map(ConfigError::to_string).collect(),
             Ok(configuration) => match self.configure(&configuration) {
                 Err(error) => vec![format!("{error:#}")],

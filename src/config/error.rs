@@ -2,6 +2,7 @@
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::escape::{visible, visible_cut};
 use crate::filter::PatternError;
@@ -35,6 +36,16 @@ pub enum Problem {
     /// No configuration is as big as that.
     #[error("is too big; expected a configuration file of at most {0} MiB")]
     TooBig(u64),
+    /// A pipe that nobody closes, or writes to, in time.
+    #[error(
+        "is a pipe that did not end within {seconds} s; expected a file, or a pipe that is written and \
+         closed",
+        seconds = .0.as_secs_f64()
+    )]
+    Endless(Duration),
+    /// A pipe that has delivered what there was.
+    #[error("is a pipe that holds nothing more; expected a file, or a pipe that is written again")]
+    Spent,
     /// Root reads it, and it belongs to somebody else.
     #[error(
         "belongs to the user with number {0}, who could have root run commands; to fix it: sudo chown \

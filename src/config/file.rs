@@ -1,10 +1,14 @@
 //! The bytes of a configuration file, if it is one that may be trusted.
 
-use std::fs::{File, Metadata};
-use std::io::Read;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use super::error::Problem;
@@ -15,23 +19,86 @@ const BIGGEST: u64 = 16;
 /// The permission bits of those that are not the owner: group and others may write.
 const WRITABLE: u32 = 0o022;
 
+/// When files are read: it decides how long a pipe is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Occasion {
+    /// Before anything runs.
+    Start,
+    /// While everything runs, and waits for it.
+    Reload,
+}
+
+impl Occasion {
+    /// How long a pipe may take to deliver everything.
+    fn patience(self) -> Duration {
+        match self {
+            Occasion::Start => Duration::from_secs(10),
+            // A writer that waits for a reader delivers in some milliseconds.
+            Occasion::Reload => Duration::from_millis(250),
+        }
+    }
+}
+
 /// The bytes of a file that isn't too big, and that nobody but its owner can have written if root
-/// reads it.
-pub(super) fn contents(path: &Path) -> Result<Vec<u8>, Problem> {
+/// reads it. Of a pipe they are waited for, but not for ever.
+pub(super) fn contents(path: &Path, occasion: Occasion) -> Result<Vec<u8>, Problem> {
     let unreadable = |error: std::io::Error| Problem::Unreadable(error.to_string());
-    let file = File::open(path).map_err(unreadable)?;
+    // Opening a FIFO would wait for a writer.
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let opened = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path);
+    let file = opened.map_err(unreadable)?;
     // Of what was opened: a path may lead elsewhere by now.
     let metadata = file.metadata().map_err(unreadable)?;
     if geteuid().is_root() {
         let caller = std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse().ok());
         trusted(&metadata, caller)?;
     }
-    let limit = BIGGEST << 20;
+    let bytes = read(&file, metadata.is_file(), occasion.patience())?;
+    // What `<(...)` had to say was read at the start. Nobody has emptied the configuration.
+    if bytes.is_empty() && metadata.file_type().is_fifo() && occasion == Occasion::Reload {
+        return Err(Problem::Spent);
+    }
+    Ok(bytes)
+}
+
+/// Reads to the end, a pipe or a device for so long at most.
+fn read(mut file: &File, is_regular: bool, patience: Duration) -> Result<Vec<u8>, Problem> {
+    let limit = usize::try_from(BIGGEST << 20).unwrap_or(usize::MAX);
+    let deadline = Instant::now() + patience;
     let mut bytes = Vec::new();
-    match file.take(limit + 1).read_to_end(&mut bytes) {
-        Ok(length) if length as u64 > limit => Err(Problem::TooBig(BIGGEST)),
-        Ok(_) => Ok(bytes),
-        Err(error) => Err(unreadable(error)),
+    let mut buffer = [0; 1 << 16];
+    loop {
+        // Before the first read, too: a FIFO that nobody has opened yet for writing looks as if it
+        // had ended.
+        if !is_regular && !is_ready(file, deadline) {
+            return Err(Problem::Endless(patience));
+        }
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(bytes),
+            Ok(count) => bytes.extend_from_slice(&buffer[..count]),
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(error) => return Err(Problem::Unreadable(error.to_string())),
+        }
+        if bytes.len() > limit {
+            return Err(Problem::TooBig(BIGGEST));
+        }
+    }
+}
+
+/// Waits until a read would not block; false if the deadline comes first, or has passed already.
+fn is_ready(file: &File, deadline: Instant) -> bool {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return false;
+        }
+        let timeout = Timespec::try_from(left).ok();
+        match poll(&mut [PollFd::new(file, PollFlags::IN)], timeout.as_ref()) {
+            Ok(0) | Err(Errno::INTR) => {}
+            // What is wrong, reading says.
+            Ok(_) | Err(_) => return true,
+        }
     }
 }
 
@@ -59,6 +126,7 @@ fn trusted(metadata: &Metadata, caller: Option<u32>) -> Result<(), Problem> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::io::Write;
     use std::os::unix::fs::{PermissionsExt, chown};
     use std::path::PathBuf;
 
@@ -95,7 +163,11 @@ mod tests {
             assert_eq!(trusted(&sample.mode(mode), owner), Ok(()), "{mode:o}");
         }
         for mode in [0o664, 0o646, 0o666, 0o620, 0o602, 0o777] {
-            assert_eq!(trusted(&sample.mode(mode), owner), Err(Problem::Writable(mode)), "{mode:o}");
+            assert_eq!(
+                trusted(&sample.mode(mode), owner),
+                Err(Problem::Writable(mode)),
+                "{mode:o}"
+            );
         }
     }
 
@@ -114,12 +186,71 @@ mod tests {
         for other in [None, Some(4321)] {
             assert_eq!(trusted(&given, other), Err(Problem::ForeignOwner(1234)));
         }
-        assert_eq!(contents(&sample.0), Err(Problem::ForeignOwner(1234)));
+        assert_eq!(contents(&sample.0, Occasion::Start), Err(Problem::ForeignOwner(1234)));
     }
 
     #[test]
     fn devices_are_nobodys() {
         // Anybody may write there, and nobody reads it.
-        assert_eq!(contents(Path::new("/dev/null")), Ok(Vec::new()));
+        for occasion in [Occasion::Start, Occasion::Reload] {
+            assert_eq!(contents(Path::new("/dev/null"), occasion), Ok(Vec::new()));
+        }
+    }
+
+    /// A FIFO of this name.
+    fn fifo(name: &str) -> Sample {
+        let sample = Sample::new(name);
+        fs::remove_file(&sample.0).unwrap();
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &sample.0, rustix::fs::FileType::Fifo, mode, 0)
+            .unwrap();
+        sample
+    }
+
+    /// Opens the FIFO as soon as there is a reader, writes these pieces and closes it.
+    fn writer(fifo: &Sample, pieces: &'static [&'static [u8]]) -> std::thread::JoinHandle<()> {
+        let path = fifo.0.clone();
+        std::thread::spawn(move || {
+            let mut file = OpenOptions::new().write(true).open(path).unwrap();
+            for piece in pieces {
+                file.write_all(piece).unwrap();
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        })
+    }
+
+    #[test]
+    fn a_pipe_that_delivers_is_read() {
+        let fifo = fifo("delivers");
+        for occasion in [Occasion::Start, Occasion::Reload] {
+            let writer = writer(&fifo, &[b"[a]\n", b"b=c\n"]);
+            // It may take a busy machine longer than a reload waits.
+            let bytes = crate::until::until("it is read", || contents(&fifo.0, occasion).ok());
+            writer.join().unwrap();
+            assert_eq!(bytes, b"[a]\nb=c\n", "{occasion:?}");
+        }
+    }
+
+    #[test]
+    fn a_pipe_that_does_not_end_is_not_waited_for() {
+        let fifo = fifo("endless");
+        let begin = Instant::now();
+        let patience = Occasion::Reload.patience();
+        assert_eq!(contents(&fifo.0, Occasion::Reload), Err(Problem::Endless(patience)));
+        // Nor one that says something, and then nothing, or always more.
+        let _open = OpenOptions::new().read(true).write(true).open(&fifo.0).unwrap();
+        (&_open).write_all(b"[a]\n").unwrap();
+        assert_eq!(contents(&fifo.0, Occasion::Reload), Err(Problem::Endless(patience)));
+        assert!(begin.elapsed() < Duration::from_secs(9), "{:?}", begin.elapsed());
+    }
+
+    #[test]
+    fn a_pipe_that_was_read_is_no_empty_configuration() {
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        drop(writer);
+        use std::os::fd::AsRawFd;
+        let path = PathBuf::from(format!("/dev/fd/{}", reader.as_raw_fd()));
+        assert_eq!(contents(&path, Occasion::Start), Ok(Vec::new()));
+        assert_eq!(contents(&path, Occasion::Reload), Err(Problem::Spent));
     }
 }

@@ -29,6 +29,7 @@ pub use notifications::{Notification, parse_notifications};
 pub use show::{show, show_applications, show_monitors, show_notifications};
 
 use crate::group::Application;
+use file::Occasion;
 
 /// The files, as the options name them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,11 +59,25 @@ pub struct Configuration {
 /// pipes; with one, there is only what it says.
 ///
 /// # Errors
-/// Everything that is wrong with all of them, file by file in the order of the lines.
+/// Everything that is wrong with all of them, file by file in the order of the lines. Of a pipe that is
+/// not written and closed within ten seconds, that.
 pub fn load(files: &Files) -> Result<Configuration, Vec<ConfigError>> {
+    load_on(files, Occasion::Start)
+}
+
+/// Reads the files again while everything runs. A pipe is waited for only a moment, and one that holds
+/// nothing more is an error.
+///
+/// # Errors
+/// Those of [`load`].
+pub fn reload(files: &Files) -> Result<Configuration, Vec<ConfigError>> {
+    load_on(files, Occasion::Reload)
+}
+
+fn load_on(files: &Files, occasion: Occasion) -> Result<Configuration, Vec<ConfigError>> {
     let mut configuration = Configuration::default();
     let mut errors = Vec::new();
-    match read(files.monitors.as_deref(), parse_monitors) {
+    match read(files.monitors.as_deref(), occasion, parse_monitors) {
         Ok(Some((monitors, pipes))) => {
             configuration.monitors = monitors;
             configuration.pipes = pipes;
@@ -70,11 +85,11 @@ pub fn load(files: &Files) -> Result<Configuration, Vec<ConfigError>> {
         Ok(None) => configuration.monitors = vec![MonitorSettings::all()],
         Err(more) => errors.extend(more),
     }
-    match read(files.applications.as_deref(), parse_applications) {
+    match read(files.applications.as_deref(), occasion, parse_applications) {
         Ok(applications) => configuration.applications = applications.unwrap_or_default(),
         Err(more) => errors.extend(more),
     }
-    match read(files.notifications.as_deref(), parse_notifications) {
+    match read(files.notifications.as_deref(), occasion, parse_notifications) {
         Ok(notifications) => configuration.notifications = notifications.unwrap_or_default(),
         Err(more) => errors.extend(more),
     }
@@ -84,10 +99,11 @@ pub fn load(files: &Files) -> Result<Configuration, Vec<ConfigError>> {
 /// What `parse` makes of a file's bytes, if there is a file.
 fn read<T>(
     file: Option<&Path>,
+    occasion: Occasion,
     parse: fn(&Path, &[u8]) -> Result<T, Vec<ConfigError>>,
 ) -> Result<Option<T>, Vec<ConfigError>> {
     let Some(file) = file else { return Ok(None) };
-    let bytes = file::contents(file).map_err(|problem| {
+    let bytes = file::contents(file, occasion).map_err(|problem| {
         vec![ConfigError { file: file.to_owned(), line: None, section: None, key: None, problem }]
     })?;
     parse(file, &bytes).map(Some)

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 
-use super::{Aggregator, FILES, Piped, pipe, write, write_files};
+use super::{Aggregator, Dir, FILES, Piped, here, pipe, write, write_files};
 use crate::netns::{Net, PEER4, WATCHED4};
 use crate::pipe::rig::{eventually, finish};
 use crate::runpipe::listens;
@@ -175,6 +175,41 @@ fn a_bad_file_changes_nothing() {
     program.reload(ANEW);
     open.go();
     open.close();
+    program.running.stop();
+}
+
+/// Nobody writes to it again, so reading it would wait for ever.
+#[test]
+fn a_pipe_keeps_nobody_waiting() {
+    let dir = Dir::new();
+    write_files(&dir.0, MONITOR, "", "");
+    let fifo = dir.0.join("monitors.cfg");
+    std::fs::remove_file(&fifo).unwrap();
+    let made = std::process::Command::new("mkfifo").args(["-m", "600"]).arg(&fifo).status();
+    assert!(made.unwrap().success());
+    let writer = std::thread::spawn({
+        let fifo = fifo.clone();
+        move || std::fs::write(fifo, MONITOR).unwrap()
+    });
+    let options = ["--interval", "0.2", "--source", "sockets", "--netns", "own"];
+    let mut program = Aggregator::start(here(&dir, &[&FILES[..], &options].concat()));
+    program.wait("the first refresh", |refreshes| !refreshes.is_empty());
+    writer.join().unwrap();
+    let begin = std::time::Instant::now();
+    program.reload("monitors.cfg: is a pipe that did not end within 0.25 s; ");
+    program.said(AS_IT_WAS, 1);
+    program.settle();
+    // The default interval of a look that is late by seconds would be seen.
+    let took = begin.elapsed();
+    program.running.expect("seconds until two refreshes", took.as_secs() < 10, true);
+    let writer = std::thread::spawn(move || std::fs::write(fifo, MONITOR).unwrap());
+    // A busy machine may need several tries to write in time.
+    eventually("a pipe that delivers is read", || {
+        program.running.signal(rustix::process::Signal::HUP);
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        program.running.stderr().contains(ANEW)
+    });
+    writer.join().unwrap();
     program.running.stop();
 }
 
