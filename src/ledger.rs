@@ -18,7 +18,7 @@ use crate::traffic::{Name, Row, Traffic};
 
 type Map<K, V> = HashMap<K, V, RandomState>;
 
-/// The name of the line in which the oldest ended processes are folded together.
+/// The name of the line in which the smallest and oldest ended processes are folded together.
 pub const ENDED: &str = "(ended)";
 
 /// Where the bytes of a process stand.
@@ -133,8 +133,17 @@ struct Live {
 #[derive(Debug)]
 struct Ended {
     account: Account,
-    /// When a process of this line ended last: the order of folding.
+    /// When a process of this line ended last.
     last: u64,
+}
+
+impl Ended {
+    /// The order of folding: the smallest first, of those that are about as big the oldest. A line that
+    /// carried much can't be pushed out by any number of small ones, and a new small line doesn't go
+    /// before an older one only because it has some bytes less.
+    fn worth(&self) -> (u32, u64) {
+        (u64::BITS - self.account.total.total().leading_zeros(), self.last)
+    }
 }
 
 /// Accounts the shares of processes.
@@ -262,26 +271,25 @@ impl Ledger {
         self.names.retain(|process, _| referenced.contains(process));
     }
 
-    /// Folds the oldest ended lines into one where there are too many; those that a living process
-    /// shares are no trouble, since they are shown anyway.
+    /// Folds ended lines into one where there are too many, those of the least worth first; lines that
+    /// a living process shares are no trouble, since they are shown anyway.
     fn fold(&mut self) {
-        let too_many = |ledger: &Ledger| {
-            ledger.ended.len() > ledger.options.ended_lines
-                || ledger.ended_bytes > ledger.options.ended_bytes
-        };
-        if !too_many(self) {
+        let Options { ended_lines, ended_bytes, .. } = self.options;
+        if self.ended.len() <= ended_lines && self.ended_bytes <= ended_bytes {
             return;
         }
+        // A quarter of the room at once: so they are put in order for every 250th end, not for each.
+        let (lines, bytes) = (ended_lines - ended_lines / 4, ended_bytes - ended_bytes / 4);
         let living: HashSet<&Name> = self.live.values().map(|live| &live.line.name).collect();
-        let mut oldest: Vec<(u64, Name)> = self
+        let mut folding: Vec<((u32, u64), Name)> = self
             .ended
             .iter()
             .filter(|(name, _)| !living.contains(name))
-            .map(|(name, ended)| (ended.last, name.clone()))
+            .map(|(name, ended)| (ended.worth(), name.clone()))
             .collect();
-        oldest.sort_unstable();
-        for (_, name) in oldest {
-            if !too_many(self) {
+        folding.sort_unstable();
+        for (_, name) in folding {
+            if self.ended.len() <= lines && self.ended_bytes <= bytes {
                 break;
             }
             if let Some(ended) = self.ended.remove(&name) {

@@ -177,11 +177,51 @@ fn names_of_ended_lines_are_bounded_in_bytes_too() {
         ledger.shows(Show::Traffic),
         [row("(ended)", 10, 1), row("aaaa", 20, 2), row("cc", 10, 1), row("d", 10, 1)]
     );
-    // One that is longer than all may be leaves none.
+    // One that is longer than all may be goes, and of the others those that carried less.
     ledger.give(share(6, 10, 1), "eleven byte");
     ledger.ended([process(6)]);
-    assert_eq!((ledger.ended.len(), ledger.ended_bytes), (0, 0));
-    assert_eq!(ledger.shows(Show::Traffic), [row("(ended)", 60, 6)]);
+    assert_eq!((ledger.ended.len(), ledger.ended_bytes), (1, 4));
+    assert_eq!(ledger.shows(Show::Traffic), [row("(ended)", 40, 4), row("aaaa", 20, 2)]);
+}
+
+/// Whoever starts many processes can't hide what he has sent.
+#[test]
+fn no_number_of_small_lines_folds_a_big_one() {
+    let mut ledger = Ledger::new(Options::default());
+    ledger.give(share(1, 2_000, 80_000_000), "exfiltrate");
+    ledger.give(share(2, 300, 200), "small");
+    ledger.ended([process(1), process(2)]);
+    for pid in 10..5_010 {
+        ledger.give(share(pid, 300, 200), &format!("tiny {pid}"));
+        ledger.ended([process(pid)]);
+        assert!(ledger.ended.len() <= 1000);
+    }
+    // At once, too, and with names that leave no room.
+    let long = "x".repeat(40_000);
+    for pid in 10_000..11_200 {
+        ledger.give(share(pid, 300, 200), &format!("{long}{pid}"));
+    }
+    ledger.ended((10_000..11_200).map(process));
+    assert!(ledger.ended_bytes <= 4 << 20);
+    let lines = ledger.shows(Show::Traffic);
+    assert!(lines.contains(&row("exfiltrate", 2_000, 80_000_000)));
+    assert!(!lines.iter().any(|(name, ..)| name == "small"));
+    let sum = Traffic::new(2_000 + 6_201 * 300, 80_000_000 + 6_201 * 200);
+    assert_eq!(ledger.sum(Show::Traffic), sum);
+}
+
+/// Folding is work for every line: it must not be done for each process that ends.
+#[test]
+fn folding_makes_room_for_many() {
+    let mut ledger = Ledger::new(Options::default());
+    let mut foldings = 0;
+    for pid in 0..10_000 {
+        ledger.give(share(pid, 3, 2), &pid.to_string());
+        let before = ledger.ended.len();
+        ledger.ended([process(pid)]);
+        foldings += usize::from(ledger.ended.len() != before + 1);
+    }
+    assert!(foldings <= 10_000 / 250, "{foldings}");
 }
 
 /// Its total would drop while its processes still run.
