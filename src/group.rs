@@ -8,6 +8,7 @@ use foldhash::fast::RandomState;
 use regex::bytes::Regex;
 
 use crate::ledger::{Line, Naming};
+use crate::lookalike::distinct;
 use crate::processes::Described;
 use crate::selection::{Selected, Selection};
 use crate::traffic::Name;
@@ -90,8 +91,8 @@ impl Grouping {
 impl Naming for Grouping {
     fn line(&mut self, process: &Described) -> Line {
         let Matched { application, selected } = self.matched(&process.command_line);
-        let name = application.or_else(|| process.label.clone());
-        Line { name: name.unwrap_or_else(|| process.command_line.clone()), selected }
+        let name = application.as_ref().or(process.label.as_ref());
+        Line { name: distinct(name.unwrap_or(&process.command_line)), selected }
     }
 
     fn of_unattributed(&self) -> Selected {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 
+use crate::lookalike::distinct;
 use crate::monitor::{Reason, Share};
 use crate::processes::{Described, ProcessId};
 use crate::selection::{Selected, Selection};
@@ -24,7 +25,8 @@ pub const ENDED: &str = "(ended)";
 /// Where the bytes of a process stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// What its line is called.
+    /// How its line is named. No process may have the name of a line of the program's own: see
+    /// [`crate::lookalike`].
     pub name: Name,
     /// Which of its bytes stand there; the others are shown nowhere.
     pub selected: Selected,
@@ -43,7 +45,7 @@ pub trait Naming: fmt::Debug + Send {
 /// A process stands on the line of its command line.
 impl Naming for Selection {
     fn line(&mut self, process: &Described) -> Line {
-        Line { name: process.command_line.clone(), selected: self.of(&process.command_line) }
+        Line { name: distinct(&process.command_line), selected: self.of(&process.command_line) }
     }
 
     fn of_unattributed(&self) -> Selected {

@@ -16,6 +16,7 @@ pub mod flow;
 pub mod group;
 pub mod ledger;
 pub mod listen;
+pub mod lookalike;
 pub mod monitor;
 pub mod netlink;
 pub mod netns;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::group::Groups;
 use crate::ledger::Account;
 use crate::listen::ListenError;
+use crate::lookalike::distinct;
 use crate::pipe::{Config, Pipe};
 use crate::traffic::{Name, Traffic};
 
@@ -201,7 +202,8 @@ impl Pipes {
     /// From now on each stands on the line of its application, if it belongs to one by its name.
     pub(super) fn group(&mut self, groups: &Groups) {
         for running in self.running.iter_mut().chain(&mut self.leaving) {
-            running.line = groups.find(&running.name).unwrap_or(&running.name).clone();
+            // With the processes of that application.
+            running.line = groups.find(&running.name).map_or(running.name.clone(), distinct);
         }
     }
 

@@ -114,6 +114,33 @@ fn another_configuration_keeps_totals_and_what_came_since_the_refresh() {
 }
 
 #[test]
+fn a_process_is_no_pipe_and_no_reason_whatever_it_calls_itself() {
+    let bytes = [("pipe-8080:host:80", 4000, false), ("(kernel)", 2000, false)];
+    let mut aggregator = Aggregator::new(vec![meter(Source::Sockets, &bytes)]);
+    let rule = Rule {
+        name: b"r".to_vec(),
+        filter: compile("^pipe-8080:").unwrap(),
+        in_threshold: Some(0.5),
+        out_threshold: None,
+        window: Duration::from_secs(1),
+        hold: Duration::ZERO,
+        repeat_interval: Duration::ZERO,
+        resolve_threshold: 1.0,
+    };
+    let all = Selection::default();
+    aggregator.configure(vec![all], groups("Web", "nginx"), vec![rule]);
+    // Time begins.
+    aggregator.alerts.observe(Instant::now(), []);
+    let tally = tally(&mut aggregator);
+    let names: Vec<String> =
+        shown(&tally.applications).into_iter().map(|(name, ..)| name).collect();
+    assert_eq!(names, [r"\(kernel)", r"\pipe-8080:host:80"]);
+    // The filters of rules find what it calls itself, and people are told of the other name.
+    let [notification] = tally.notifications.as_slice() else { panic!("{tally:?}") };
+    assert_eq!(notification.application[..], *br"\pipe-8080:host:80");
+}
+
+#[test]
 fn a_meter_without_a_selection_shows_nothing() {
     let bytes = [("wget", 4000, false)];
     let mut aggregator = Aggregator::new(vec![meter(Source::Sockets, &bytes)]);

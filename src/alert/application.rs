@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::state::Watch;
 use super::window::Window;
 use super::{Direction, Notification, Rule};
+use crate::lookalike::original;
 use crate::traffic::Name;
 
 /// An application that matches a rule.
@@ -112,6 +113,6 @@ impl Application {
 
 /// The indexes of the rules that hold for an application.
 pub(super) fn matching(rules: &[Rule], name: &Name) -> Box<[usize]> {
-    let holds = |(_, rule): &(usize, &Rule)| rule.filter.is_match(name);
+    let holds = |(_, rule): &(usize, &Rule)| rule.filter.is_match(original(name));
     rules.iter().enumerate().filter(holds).map(|(index, _)| index).collect()
 }

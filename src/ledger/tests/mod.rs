@@ -184,6 +184,21 @@ fn names_of_ended_lines_are_bounded_in_bytes_too() {
     assert_eq!(ledger.shows(Show::Traffic), [row("(ended)", 40, 4), row("aaaa", 20, 2)]);
 }
 
+#[test]
+fn a_process_that_calls_itself_like_a_reason_has_a_line_of_its_own() {
+    let mut ledger = Ledger::new(Options { ended_lines: 0, ..Options::default() });
+    ledger.give(share(1, 10, 1), "wget");
+    ledger.ended([process(1)]);
+    ledger.give(share(2, 20, 2), "(ended)");
+    ledger.give(share(3, 30, 3), "(kernel)");
+    let expected = [row("(ended)", 10, 1), row(r"\(ended)", 20, 2), row(r"\(kernel)", 30, 3)];
+    assert_eq!(ledger.shows(Show::Traffic), expected);
+    // Regular expressions know nothing of it.
+    let mut ledger = Ledger::new(excluding(r"^\(kernel\)$"));
+    ledger.give(share(1, 10, 1), "(kernel)");
+    assert_eq!(ledger.shows(Show::Traffic), []);
+}
+
 /// Whoever starts many processes can't hide what he has sent.
 #[test]
 fn no_number_of_small_lines_folds_a_big_one() {
