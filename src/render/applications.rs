@@ -1,9 +1,7 @@
 //! The aggregator's list: KiB per second in and out, application.
 
-use super::classic::NAME_LIMIT;
-use super::{Layout, frame};
+use super::{Layout, frame, short};
 use crate::aggregator::Usage;
-use crate::escape::visible_cut;
 
 /// Bytes in a KiB.
 const KIB: f64 = 1024.0;
@@ -14,11 +12,13 @@ pub fn is_busy(usage: &Usage) -> bool {
 }
 
 /// `usage` as a line without its newline: KiB per second received and sent, and the name made safe
-/// to print and cut to 60 characters. Scripts read these lines: the format does not change.
-pub fn line(usage: &Usage) -> String {
-    let name = visible_cut(&usage.name, NAME_LIMIT);
-    let (received, sent) = (usage.rate.received / KIB, usage.rate.sent / KIB);
-    format!("{received:>10.2} KiB / {sent:>10.2} KiB -- {name}")
+/// to print and cut to 60 characters. Scripts read these lines: the format does not change. On a screen
+/// with so many `columns` it is cut to them instead.
+pub fn line(usage: &Usage, columns: Option<usize>) -> String {
+    let (received, sent) = (usage.rate.received, usage.rate.sent);
+    let full = format!("{:>10.2} KiB / {:>10.2} KiB -- ", received / KIB, sent / KIB);
+    let short = || format!("{:>4}/{:>4} ", short(received), short(sent));
+    super::row(&usage.name, full, short, columns)
 }
 
 /// The bytes of one refresh that shows `usages` in their order; see [`frame`]. `notes` are lines of
@@ -28,7 +28,8 @@ pub fn compose<'a>(
     usages: impl DoubleEndedIterator<Item = &'a Usage>,
     layout: &Layout,
 ) -> Vec<u8> {
-    frame(notes.iter().cloned().chain(usages.map(line)), layout)
+    let columns = layout.columns();
+    frame(notes.iter().cloned().chain(usages.map(|usage| line(usage, columns))), layout)
 }
 
 #[cfg(test)]
@@ -58,7 +59,20 @@ mod tests {
                 ),
             ),
         ] {
-            assert_eq!(line(&usage), expected);
+            assert_eq!(line(&usage, None), expected);
+        }
+    }
+
+    #[test]
+    fn a_screen_has_whole_rows() {
+        let web = usage(123_456.0, 789.0, b"Web server of the whole house");
+        for (columns, expected) in [
+            (80, "    120.56 KiB /       0.77 KiB -- Web server of the whole house"),
+            (44, "    120.56 KiB /       0.77 KiB -- Web se..."),
+            (40, "121K/ 789 Web server of the whole house"),
+            (20, "121K/ 789 Web ser..."),
+        ] {
+            assert_eq!(line(&web, Some(columns)), expected);
         }
     }
 

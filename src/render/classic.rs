@@ -1,23 +1,23 @@
 //! The classic list: bytes in, bytes out, command line.
 
-use super::{Layout, frame};
-use crate::escape::visible_cut;
+use super::{Layout, frame, short};
 use crate::traffic::Row;
 
-/// The most characters of a name that are shown.
-pub const NAME_LIMIT: usize = 60;
-
-/// `row` as a line without its newline: received, sent, and the name made safe to print and cut
-/// to [`NAME_LIMIT`] characters. Scripts read these lines: the format does not change.
-pub fn line(row: &Row) -> String {
-    let name = visible_cut(&row.name, NAME_LIMIT);
-    format!("{:>10} / {:>10} -- {name}", row.traffic.received, row.traffic.sent)
+/// `row` as a line without its newline: received, sent, and the name made safe to print and cut to
+/// [`NAME_LIMIT`](super::NAME_LIMIT) characters. Scripts read these lines: the format does not change.
+/// On a screen with so many `columns` it is cut to them instead.
+pub fn line(row: &Row, columns: Option<usize>) -> String {
+    let (received, sent) = (row.traffic.received, row.traffic.sent);
+    let full = format!("{received:>10} / {sent:>10} -- ");
+    let short = || format!("{:>4}/{:>4} ", short(received as f64), short(sent as f64));
+    super::row(&row.name, full, short, columns)
 }
 
 /// The bytes of one refresh that shows `rows` in their order; see [`frame`]. `notes` are lines of
 /// their own above them, and the first to go where there is no room.
 pub fn compose(notes: &[String], rows: &[Row], layout: &Layout) -> Vec<u8> {
-    frame(notes.iter().cloned().chain(rows.iter().map(line)), layout)
+    let columns = layout.columns();
+    frame(notes.iter().cloned().chain(rows.iter().map(|row| line(row, columns))), layout)
 }
 
 #[cfg(test)]
@@ -60,7 +60,7 @@ mod tests {
             ),
         ];
         for (row, expected) in cases {
-            assert_eq!(line(&row), expected);
+            assert_eq!(line(&row, None), expected);
         }
     }
 
@@ -84,27 +84,48 @@ mod tests {
             String::from_utf8(compose(&[], &rows, &screen)).unwrap(),
             "\x1b[H\x1b[2J        20 /          7 -- ssh host\n       300 /          5 -- wget\n"
         );
-        // 31 cells in rows of 20: two rows, and one for the cursor.
         let small = Layout { clear, size: Some(Size { cols: 20, rows: 3 }) };
         assert_eq!(
             String::from_utf8(compose(&[], &rows, &small)).unwrap(),
-            "\x1b[H\x1b[2J       300 /          5 -- wget\n"
+            "\x1b[H\x1b[2J  20/   7 ssh host\n 300/   5 wget\n"
         );
     }
 
     #[test]
-    fn wide_names_wrap_by_cells() {
+    fn a_screen_has_whole_rows_and_uses_all_of_them() {
+        let name =
+            "/usr/bin/python3 /usr/local/bin/a-program-with-a-rather-long-name --and-options";
+        let busy = row(12_345_678, 90_123, name);
+        let cases = [
+            (200, format!("  12345678 /      90123 -- {name}")),
+            (120, format!("  12345678 /      90123 -- {name}")),
+            (80, format!("  12345678 /      90123 -- {}...", &name[..50])),
+            (40, format!("  12345678 /      90123 -- {}...", &name[..10])),
+            (35, format!("  12345678 /      90123 -- {}...", &name[..5])),
+            (34, format!(" 12M/ 88K {}...", &name[..21])),
+            (20, format!(" 12M/ 88K {}...", &name[..7])),
+            (12, " 12M/ 88K ..".to_owned()),
+            (8, " 12M/...".to_owned()),
+            (1, ".".to_owned()),
+        ];
+        for (columns, expected) in cases {
+            assert_eq!(line(&busy, Some(columns)), expected);
+        }
+        // Figures that need more than their column take it from the name.
+        let big = row(12_345_678_901, 1, name);
+        assert_eq!(line(&big, Some(40)), format!("12345678901 /          1 -- {}...", &name[..9]));
+    }
+
+    #[test]
+    fn wide_names_are_cut_by_cells() {
         // 27 cells before the name, then 2 for each character: 87 cells.
-        let rows = [row(1, 1, "first"), row(2, 2, "\u{4e16}".repeat(30))];
-        let shown = |cols, rows_of_screen| {
-            let size = Some(Size { cols, rows: rows_of_screen });
-            let bytes = compose(&[], &rows, &Layout { clear: Some(Vec::new()), size });
-            String::from_utf8(bytes).unwrap().lines().count()
+        let wide = row(2, 2, "\u{4e16}".repeat(30));
+        let name = |columns| {
+            let line = line(&wide, Some(columns));
+            line.split_once(" -- ").unwrap().1.replace('\u{4e16}', "w")
         };
-        assert_eq!(shown(87, 3), 2);
-        assert_eq!(shown(86, 3), 1);
-        assert_eq!(shown(86, 4), 2);
-        assert_eq!(shown(1, 1), 1);
-        assert_eq!(shown(0, 0), 2);
+        assert_eq!(name(87), "w".repeat(30));
+        assert_eq!(name(86), format!("{}...", "w".repeat(28)));
+        assert_eq!(name(85), format!("{}...", "w".repeat(27)));
     }
 }

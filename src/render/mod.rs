@@ -5,7 +5,9 @@
 
 use std::io::{self, Write};
 
-use unicode_width::UnicodeWidthChar;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+use crate::escape::visible_cut;
 
 pub mod applications;
 pub mod classic;
@@ -30,12 +32,74 @@ pub struct Layout {
     pub size: Option<Size>,
 }
 
+impl Layout {
+    /// The cells of a row, where there is a screen with a known size.
+    pub fn columns(&self) -> Option<usize> {
+        let size = self.clear.as_ref().and(self.size)?;
+        (size.cols > 0).then_some(usize::from(size.cols))
+    }
+}
+
+/// The most characters of a name that are shown where there is no screen.
+pub const NAME_LIMIT: usize = 60;
+
+/// The fewest cells for a name that are worth figures in full.
+const LEAST_NAME: usize = 8;
+
+/// A line of a list: figures, and the name, made safe to print.
+///
+/// Where there is no screen (`columns`), the line is `full` and the name, cut to [`NAME_LIMIT`]
+/// characters: scripts read that. On a screen the name has all of the row that is left, and where that
+/// is next to nothing the figures are the `short` ones; no line takes a second row.
+fn row(name: &[u8], full: String, short: impl Fn() -> String, columns: Option<usize>) -> String {
+    let Some(columns) = columns else { return full + &visible_cut(name, NAME_LIMIT) };
+    let mut line = if full.len() + LEAST_NAME <= columns { full } else { short() };
+    let room = columns.saturating_sub(line.len());
+    // A character may take no cell, but not many of them make sense on one.
+    line += &cut_cells(visible_cut(name, room.saturating_mul(4)), room);
+    cut_cells(line, columns)
+}
+
+/// `text`, or where it takes more than so many cells, what fits of it before `...`.
+fn cut_cells(mut text: String, cells: usize) -> String {
+    if text.width() <= cells {
+        return text;
+    }
+    let room = cells.saturating_sub(3);
+    let mut taken = 0;
+    let end = text.char_indices().find_map(|(index, c)| {
+        taken += c.width().unwrap_or(0);
+        (taken > room).then_some(index)
+    });
+    text.truncate(end.unwrap_or(text.len()));
+    text.push_str(&"..."[..cells.min(3)]);
+    text
+}
+
+/// Bytes in at most four characters: `999`, `1.0K`, `36M`. K is 1024.
+fn short(bytes: f64) -> String {
+    if bytes < 999.5 {
+        return format!("{bytes:.0}");
+    }
+    let mut value = bytes;
+    for unit in ["K", "M", "G", "T", "P"] {
+        value /= 1024.0;
+        if value < 9.95 {
+            return format!("{value:.1}{unit}");
+        }
+        if value < 999.5 {
+            return format!("{value:.0}{unit}");
+        }
+    }
+    format!("{:.0}E", value / 1024.0)
+}
+
 /// The bytes of one refresh: on a screen the clear sequence and then each line with its newline,
 /// elsewhere the lines and then an empty line.
 ///
 /// Where a screen has too few rows only the last lines that fit are taken, since the busiest come
 /// last; a line wider than the screen counts with all the rows it is wrapped to. The last row
-/// stays free for the cursor. One line is shown even where it does not fit.
+/// stays free for the cursor. The last line is cut where it alone does not fit.
 ///
 /// Lines are consumed from the end and only as far as they fit. They must be safe to print and
 /// hold no newline: see [`crate::escape`].
@@ -74,14 +138,25 @@ where
     let mut free = usize::from(size.rows) - 1;
     let mut shown = Vec::new();
     for line in lines {
-        let needed = wrapped_rows(&line, usize::from(size.cols));
-        if needed > free && !shown.is_empty() {
+        let cols = usize::from(size.cols);
+        let needed = wrapped_rows(&line, cols);
+        if needed > free {
+            if shown.is_empty() {
+                shown.push(cut_to_rows(&line, free.max(1), cols));
+            }
             break;
         }
-        free = free.saturating_sub(needed);
+        free -= needed;
         shown.push(line);
     }
     shown
+}
+
+/// What fits of `line` into so many rows.
+fn cut_to_rows(line: &str, rows: usize, cols: usize) -> String {
+    // Wide characters may leave cells at the ends of rows free.
+    let mut cuts = (0..=rows * cols).rev().map(|cells| cut_cells(line.to_owned(), cells));
+    cuts.find(|cut| wrapped_rows(cut, cols) <= rows).unwrap_or_default()
 }
 
 /// The rows that `line` takes on a screen of `cols` cells a row.
@@ -182,7 +257,8 @@ mod tests {
         // No older line jumps over one that does not fit.
         assert_eq!(show(&lines, &on(10, 3)), "<C>x\n");
         // The only line may be too big.
-        assert_eq!(show(&["eleven chars"], &on(3, 2)), "<C>eleven chars\n");
+        assert_eq!(show(&["eleven chars"], &on(3, 2)), "<C>...\n");
+        assert_eq!(show(&["eleven chars"], &on(5, 3)), "<C>eleven ...\n");
     }
 
     #[test]
@@ -195,6 +271,46 @@ mod tests {
         assert_eq!(wrapped_rows(&"\u{4e16}".repeat(2), 1), 3);
         assert_eq!(wrapped_rows(&"e\u{301}".repeat(10), 10), 1);
         assert_eq!(wrapped_rows(&"e\u{301}".repeat(11), 10), 2);
+    }
+
+    #[test]
+    fn cut_to_cells() {
+        let wide = "\u{4e16}".repeat(5);
+        for (text, cells, expected) in [
+            ("abcde", 5, "abcde"),
+            ("abcdef", 5, "ab..."),
+            ("abcdef", 3, "..."),
+            ("abcdef", 1, "."),
+            ("abcdef", 0, ""),
+            ("", 0, ""),
+            (&wide, 10, &wide),
+            // A wide character that only half fits is left out.
+            (&wide, 9, "\u{4e16}\u{4e16}\u{4e16}..."),
+            (&wide, 8, "\u{4e16}\u{4e16}..."),
+            ("e\u{301}e\u{301}e\u{301}e\u{301}", 4, "e\u{301}e\u{301}e\u{301}e\u{301}"),
+            ("e\u{301}e\u{301}e\u{301}e\u{301}x", 4, "e\u{301}..."),
+        ] {
+            assert_eq!(cut_cells(text.to_owned(), cells), expected, "{text} {cells}");
+        }
+    }
+
+    #[test]
+    fn four_characters_for_any_bytes() {
+        for (bytes, expected) in [
+            (0.0, "0"),
+            (0.4, "0"),
+            (999.4, "999"),
+            (999.5, "1.0K"),
+            (10_188.0, "9.9K"),
+            (10_189.0, "10K"),
+            (1_022_000.0, "998K"),
+            (1_023_900.0, "1.0M"),
+            (36.0 * 1024.0 * 1024.0, "36M"),
+            (u64::MAX as f64, "16E"),
+        ] {
+            assert_eq!(short(bytes), expected);
+            assert!(short(bytes).len() <= 4);
+        }
     }
 
     /// Counts writes and flushes.
@@ -258,6 +374,15 @@ mod tests {
 
     proptest! {
         #[test]
+        fn a_row_is_never_wrapped(
+            name in "[a-f \u{4e00}-\u{4e05}\u{301}\u{7}]{0,150}", received in any::<u64>(), columns in 1_usize..130,
+        ) {
+            let full = format!("{received:>10} / {:>10} -- ", 5);
+            let line = row(name.as_bytes(), full, || format!("{:>4}/{:>4} ", "1.0K", 5), Some(columns));
+            prop_assert!(line.width() <= columns && wrapped_rows(&line, columns) == 1, "{line:?}");
+        }
+
+        #[test]
         fn never_scrolls_when_one_line_fits(
             lines in proptest::collection::vec("[a-f \u{4e00}-\u{4e05}\u{301}]{0,30}", 1..20),
             cols in 2_u16..40, rows in 1_u16..20,
@@ -267,11 +392,12 @@ mod tests {
             });
             let shown = String::from_utf8(shown).unwrap();
             let all = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
-            prop_assert!(all.ends_with(&shown) && !shown.is_empty());
-
-            let end = cursor_row(&shown, usize::from(cols));
             let alone = shown.lines().count() == 1;
-            prop_assert!(end < usize::from(rows) || alone, "{} rows in {}", end, rows);
+            prop_assert!((all.ends_with(&shown) || alone) && !shown.is_empty());
+
+            // Not even one line has its row where the cursor needs the only one.
+            let end = cursor_row(&shown, usize::from(cols));
+            prop_assert!(end < usize::from(rows).max(2), "{} rows in {}", end, rows);
             // As many as fit: with one more it would scroll.
             let count = shown.lines().count();
             if count < lines.len() {

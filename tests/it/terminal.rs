@@ -77,6 +77,32 @@ fn a_terminal_is_cleared_and_shows_the_busiest_lines_that_fit() {
     assert_eq!((seen.status.as_str(), seen.termios.as_str()), ("0", "same"));
 }
 
+/// A row that is wrapped can't be read, and pushes another one out.
+#[test]
+fn a_small_terminal_has_whole_rows() {
+    let Some(net) = Net::new() else { return };
+    let _server = Workload::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9000");
+    let _clients = clients(&net);
+    let sizes = [[8, 40], [4, 20]];
+    let seen = terminal(&net, sizes, &["--source", "sockets", "--interval", "0.2"]);
+    // Whether the frame under way was of the first size is a race.
+    let frames = [&seen.frames[0][..], &seen.frames[1][1..]];
+    for (frames, [rows, columns]) in frames.into_iter().zip(sizes) {
+        assert!(!frames.is_empty());
+        for frame in frames {
+            let lines: Vec<&str> = frame.split_terminator("\r\n").collect();
+            let expected = usize::from(rows - 1).min(4);
+            assert_eq!(lines.len(), expected, "{frame:?}");
+            for line in lines {
+                assert_eq!(line.chars().count(), usize::from(columns), "{frame:?}");
+                let name = if columns == 40 { " -- /usr/bin/p..." } else { " /usr/bi..." };
+                assert!(line.ends_with(name), "{frame:?}");
+            }
+        }
+    }
+    assert_eq!((seen.status.as_str(), seen.termios.as_str()), ("0", "same"));
+}
+
 #[test]
 fn a_screen_without_lines_is_not_left_without_a_word() {
     let Some(net) = Net::new() else { return };
