@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use rustix::io::Errno;
+
 use super::FAILURE;
 use super::source::{self, MEND_ACCOUNTING};
 use crate::conntrack;
@@ -187,7 +189,11 @@ fn check_processes(proc: &Path, table: &SocketTable) -> Finding {
         Err(errno) => finding(
             false,
             format!("{}: {errno}", proc.display()),
-            Some("sudo mount -t proc proc /proc"),
+            match errno {
+                Errno::NOENT | Errno::NOTDIR => Some("sudo mount -t proc proc /proc"),
+                Errno::MFILE => Some("ulimit -n 1024"),
+                _ => None,
+            },
         ),
         Ok(look) if look.denied > 0 => finding(
             true,

@@ -48,8 +48,24 @@ impl Notes {
     /// What stands above a list on the screen: one that is empty, for this reason, is not left
     /// without a word.
     pub(super) fn on_screen(&self, empty: Option<&str>) -> Vec<String> {
-        let empty = empty.filter(|_| self.wiped).map(|why| self.line(why));
+        let empty = empty.filter(|_| self.wiped).map(|why| match self.said.denied {
+            true => self.line(&format!("of what this user can see, {why}")),
+            false => self.line(why),
+        });
         self.lines.iter().cloned().chain(empty).collect()
+    }
+
+    /// Says in one line what a user without privileges can't see, instead of once for each of the
+    /// sources and for each thing that is missing.
+    pub(super) fn tell_unprivileged(&mut self, looked: &Looked) {
+        self.said.denied = true;
+        self.said.refused = true;
+        let Looked { denied, .. } = looked;
+        self.say(&format!(
+            "not root: it sees the TCP payload of your own processes, and not what {denied} others send \
+             and receive (source sockets); to see all: sudo {}",
+            self.program
+        ));
     }
 
     fn line(&self, message: &str) -> String {

@@ -117,6 +117,7 @@ pub(super) fn open(
     notes: &mut Notes,
     mut first: impl FnMut(&mut Watch) -> Result<Looked, WatchError>,
 ) -> Result<Watch, WatchError> {
+    let mut no_ebpf = None;
     if choice == SourceChoice::Auto {
         match Watch::open(Source::Ebpf, netns, lookback, proc) {
             Ok(mut watch) => {
@@ -125,29 +126,57 @@ pub(super) fn open(
                 notes.tell(&looked, Source::Ebpf);
                 return Ok(watch);
             }
-            Err(WatchError::Ebpf(error)) => notes.say(&format!("no source ebpf: {error}")),
+            Err(WatchError::Ebpf(error)) => no_ebpf = Some(error),
             Err(error) => return Err(error),
         }
     }
+    let opened = open_without_ebpf(choice, netns, lookback, proc, &mut first);
+    let unprivileged = no_ebpf.as_ref().is_some_and(|error| error.mend().is_some());
+    match opened {
+        // What each source lacks is the same, and can be said at once.
+        Ok((watch, looked, _))
+            if unprivileged && watch.source() == Source::Sockets && looked.denied > 0 =>
+        {
+            notes.tell_unprivileged(&looked);
+            notes.tell(&looked, Source::Sockets);
+            Ok(watch)
+        }
+        opened => {
+            if let Some(error) = no_ebpf {
+                notes.say(&format!("no source ebpf: {error}"));
+            }
+            let (watch, looked, note) = opened?;
+            if let Some(note) = note {
+                notes.say(&note);
+            }
+            notes.tell(&looked, watch.source());
+            Ok(watch)
+        }
+    }
+}
+
+/// Opens what was chosen, or what `auto` takes after eBPF, and takes the first look at it. There may
+/// be a line to say on it.
+fn open_without_ebpf(
+    choice: SourceChoice,
+    netns: NetnsChoice,
+    lookback: bool,
+    proc: &Path,
+    first: &mut impl FnMut(&mut Watch) -> Result<Looked, WatchError>,
+) -> Result<(Watch, Looked, Option<String>), WatchError> {
     let (source, note) = choose(choice, proc);
     let mut watch = Watch::open(source, netns, lookback, proc)?;
     match first(&mut watch) {
         Err(WatchError::Conntrack(error)) if choice == SourceChoice::Auto => {
             let mend =
                 if error.is_permission() { "run it as root (CAP_NET_ADMIN)" } else { MEND_MODULE };
-            notes.say(&instead_of_conntrack(&error.to_string(), mend));
-            watch = Watch::open(Source::Sockets, netns, lookback, proc)?;
+            let note = instead_of_conntrack(&error.to_string(), mend);
+            let mut watch = Watch::open(Source::Sockets, netns, lookback, proc)?;
             let looked = first(&mut watch)?;
-            notes.tell(&looked, Source::Sockets);
+            Ok((watch, looked, Some(note)))
         }
-        looked => {
-            if let Some(note) = note {
-                notes.say(&note);
-            }
-            notes.tell(&looked?, source);
-        }
+        looked => Ok((watch, looked?, note)),
     }
-    Ok(watch)
 }
 
 /// The line that says why `auto` watches sockets.

@@ -44,6 +44,18 @@ fn unescaped(field: &[u8]) -> Vec<u8> {
     path
 }
 
+/// Why the hierarchy is not mounted here. `ip netns exec` gives a command mounts of its own, with a
+/// fresh `/sys` that hides it.
+fn missing(proc: &Path) -> String {
+    let first = std::fs::read(proc.join("1/mountinfo"));
+    if first.is_ok_and(|mounts| mounted(&mounts).is_some()) {
+        return "cgroup v2 is hidden among the mounts of this shell, as `ip netns exec` does it \
+                (enter with: nsenter --net=/run/netns/NAME)"
+            .to_owned();
+    }
+    "cgroup v2 is not mounted (mount it: mount -t cgroup2 none /sys/fs/cgroup)".to_owned()
+}
+
 /// Opens the root of the cgroup v2 hierarchy.
 ///
 /// # Errors
@@ -60,10 +72,7 @@ pub(super) fn root(proc: &Path) -> Result<File, String> {
     let mounts = proc.join("self/mountinfo");
     let listed = std::fs::read(&mounts);
     let listed = listed.map_err(|error| format!("{}: {error}", mounts.display()))?;
-    let point = mounted(&listed).ok_or(
-        "cgroup v2 is not mounted (mount it: mount -t cgroup2 none \
-                                        /sys/fs/cgroup)",
-    )?;
+    let point = mounted(&listed).ok_or_else(|| missing(proc))?;
     let opened = File::open(&point).and_then(|root| {
         let is_directory = root.metadata()?.is_dir();
         if is_directory { Ok(root) } else { Err(io::ErrorKind::NotADirectory.into()) }
@@ -86,6 +95,25 @@ mod tests {
         assert_eq!(mounted(text), Some(PathBuf::from("/sys/fs/my cgroup")));
         assert_eq!(mounted(b"30 1 0:26 / /sys/fs/cgroup rw - cgroup cgroup rw,cpu\n"), None);
         assert_eq!(mounted(b""), None);
+    }
+
+    #[test]
+    fn it_is_told_whether_it_is_hidden_or_not_mounted() {
+        const WITHOUT: &str = "24 1 0:22 / /proc rw,nosuid - proc proc rw\n";
+        const WITH: &str = "43 31 0:38 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+        let proc = std::env::temp_dir().join(format!("bwmon-cgroup-{}", std::process::id()));
+        for process in ["self", "1"] {
+            std::fs::create_dir_all(proc.join(process)).unwrap();
+        }
+        let why = |of_first| {
+            std::fs::write(proc.join("self/mountinfo"), WITHOUT).unwrap();
+            std::fs::write(proc.join("1/mountinfo"), of_first).unwrap();
+            root(&proc).unwrap_err()
+        };
+        let (hidden, missing) = (why(WITH), why(WITHOUT));
+        std::fs::remove_dir_all(&proc).unwrap();
+        assert!(hidden.contains("nsenter --net=") && !hidden.contains("mount it"), "{hidden}");
+        assert!(missing.contains("not mounted (mount it: "), "{missing}");
     }
 
     proptest! {

@@ -53,7 +53,7 @@ pub enum WatchError {
     #[error("source ebpf: {0}")]
     Ebpf(ebpf::OpenError),
     /// There is no procfs.
-    #[error("{path}: {errno} (mount it: mount -t proc proc {path})")]
+    #[error("{path}: {errno}{mend}", mend = proc_mend(*.errno, .path))]
     Proc {
         /// Where it should be.
         path: String,
@@ -64,6 +64,15 @@ pub enum WatchError {
 
 fn mend(error: &conntrack::ReadError) -> &'static str {
     if error.is_permission() { "; to mend it: run it as root (CAP_NET_ADMIN)" } else { "" }
+}
+
+/// What helps where procfs can't be read, if anything does.
+fn proc_mend(errno: Errno, path: &str) -> String {
+    match errno {
+        Errno::NOENT | Errno::NOTDIR => format!(" (mount it: mount -t proc proc {path})"),
+        Errno::MFILE => " (allow more open files: ulimit -n)".to_owned(),
+        _ => String::new(),
+    }
 }
 
 // Not the source of the error, but all of it: it would be told twice.

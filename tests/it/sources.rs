@@ -218,6 +218,36 @@ fn nobody_sees_own_sockets_by_name_and_others_as_no_permission() {
     finished.expect("other", refresh.workload("other"), Bytes::default());
 }
 
+/// Advice that can't help is worse than none.
+#[test]
+fn without_descriptors_it_does_not_advise_to_mount_proc() {
+    let Some(net) = net(false, false) else { return };
+    for limit in 3..14 {
+        let mut command = net.watched.command("prlimit");
+        command.args([&format!("--nofile={limit}"), "--", env!("CARGO_BIN_EXE_runmonitor")]);
+        command.args(["--count", "1", "--source", "sockets"]);
+        let finished = Running::start(command).finish();
+        let wrong = finished.stderr.contains("mount it") || finished.stderr.contains("modprobe");
+        finished.expect("wrong advice", wrong, false);
+    }
+}
+
+/// `ip netns exec` hides cgroup2.
+#[test]
+fn where_cgroup_v2_is_hidden_it_is_told_how_to_enter() {
+    let Some(net) = net(false, false) else { return };
+    let mut command = std::process::Command::new("ip");
+    command.args(["netns", "exec", net.watched.name.as_str(), env!("CARGO_BIN_EXE_runmonitor")]);
+    let finished = Running::start({
+        command.args(["--source", "ebpf", "--count", "1"]);
+        command
+    })
+    .finish();
+    finished.expect_status(1);
+    let said = finished.messages("nsenter --net=/run/netns/");
+    finished.expect("lines that say so", said.len(), 1);
+}
+
 #[test]
 fn nobody_is_told_what_conntrack_needs() {
     let Some(net) = net(true, true) else { return };
