@@ -130,7 +130,8 @@ impl Program<'_> {
         let Program { setup, aggregator, notes, log, .. } = self;
         setup.apply(configuration, aggregator, notes, log)?;
         let notifications = configuration.notifications.iter();
-        self.alarms.configure(notifications.map(|n| n.commands.clone()).collect());
+        let commands = notifications.map(|n| n.commands.clone()).collect();
+        self.alarms.configure(self.aggregator.rules(), commands);
         Ok(())
     }
 

@@ -66,7 +66,7 @@ pub const MONITOR: Kind = Kind {
         optional("include", "a regular expression: only processes whose command line has it"),
         optional("exclude", "a regular expression: no process whose command line has it"),
         default("ignorelocal", "false", "true or false: leave out what stays on this host"),
-        optional("source", "conntrack, sockets or auto; without it what --source says"),
+        optional("source", "ebpf, conntrack, sockets or auto; without it what --source says"),
     ],
 };
 

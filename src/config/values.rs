@@ -111,7 +111,7 @@ pub(super) fn truth(value: &str) -> Result<bool, String> {
 
 /// Where bytes are counted.
 pub(super) fn source(value: &str) -> Result<SourceChoice, String> {
-    value.parse().map_err(|()| "expected conntrack, sockets or auto".to_owned())
+    value.parse().map_err(|()| "expected ebpf, conntrack, sockets or auto".to_owned())
 }
 
 #[cfg(test)]
@@ -170,6 +170,19 @@ mod tests {
             assert!(share(bad).is_err(), "{bad:?}");
         }
         assert_eq!((share("0"), share("1")), (Ok(0.0), Ok(1.0)));
+    }
+
+    #[test]
+    fn the_message_about_a_source_names_all_of_them() {
+        use clap::ValueEnum;
+        let message = source("proc").unwrap_err();
+        for choice in SourceChoice::value_variants() {
+            let name = choice.to_string();
+            assert_eq!(source(&name), Ok(*choice));
+            assert!(message.contains(&name), "{message}");
+            let key = crate::config::schema::MONITOR.key("source").unwrap();
+            assert!(key.meaning.contains(&name), "{}", key.meaning);
+        }
     }
 
     #[test]

@@ -40,8 +40,10 @@ impl Alarms {
         Alarms { runner: Runner::new(report), commands: Vec::new(), wiped, shown: Vec::new() }
     }
 
-    /// From now on these are the commands of the rules, in their order.
-    pub(super) fn configure(&mut self, commands: Vec<Commands>) {
+    /// From now on these are the rules, with their commands in the same order. What was told by a rule
+    /// that is no more leaves the screen.
+    pub(super) fn configure(&mut self, rules: &[Rule], commands: Vec<Commands>) {
+        self.shown.retain(|shown| rules.iter().any(|rule| rule.name == shown.rule));
         self.commands = commands;
     }
 
@@ -93,5 +95,51 @@ fn keep(shown: &mut Vec<Shown>, facts: &Facts, line: String, now: Instant) {
     shown.push(Shown { rule, application, direction: facts.direction, line, over });
     if shown.len() > SHOWN {
         shown.remove(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn rule(name: &str) -> Rule {
+        Rule {
+            name: name.as_bytes().to_vec(),
+            filter: crate::filter::compile(".").unwrap_or_else(|error| panic!("{error}")),
+            in_threshold: Some(1.0),
+            out_threshold: None,
+            window: Duration::from_secs(1),
+            hold: Duration::ZERO,
+            repeat_interval: Duration::ZERO,
+            resolve_threshold: 1.0,
+        }
+    }
+
+    fn commands() -> Commands {
+        Commands { firing: None, resolved: None, timeout: Duration::from_secs(1) }
+    }
+
+    #[test]
+    fn the_line_of_a_rule_that_is_removed_leaves_the_screen() {
+        let mut alarms = Alarms::new(Arc::new(|_| ()), true);
+        let rules = [rule("stays"), rule("goes")];
+        alarms.configure(&rules, vec![commands(), commands()]);
+        let firing = |rule, application: &str| Notification {
+            rule,
+            application: application.as_bytes().into(),
+            direction: Direction::In,
+            threshold: 1.0,
+            value: 2.0,
+            state: State::Firing,
+            repeated: false,
+        };
+        let now = Instant::now();
+        alarms.tell(vec![firing(0, "one"), firing(1, "two")], &rules, now);
+        assert_eq!(alarms.on_screen().count(), 2);
+        alarms.configure(&rules[..1], vec![commands()]);
+        let left: Vec<String> = alarms.on_screen().collect();
+        assert!(left.len() == 1 && left[0].contains("one exceeding"), "{left:?}");
     }
 }

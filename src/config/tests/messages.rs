@@ -54,7 +54,7 @@ fn errors_of_a_monitor_file() {
                  (?!...) or (?<!...) is not supported by this regular expression engine; leave \
                  it out and use an exclude pattern for what must not match",
                 "f:5: [a] ignorelocal: bad value 'maybe'; expected true or false",
-                "f:6: [a] source: bad value 'proc'; expected conntrack, sockets or auto",
+                "f:6: [a] source: bad value 'proc'; expected ebpf, conntrack, sockets or auto",
             ],
         ),
         (
