@@ -5,6 +5,7 @@ mod arguments;
 mod setup;
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::process::ExitCode;
@@ -97,6 +98,9 @@ pub fn run() -> anyhow::Result<ExitCode> {
         let server =
             Server::start(address).map_err(|error| explain(PROGRAM, error).context("--serve"))?;
         program.notes.say(&format!("the page is at http://{}/", server.address()));
+        if let Some(warning) = exposure(server.address()) {
+            program.notes.say(&warning);
+        }
         program.page = Some(server);
     }
     let outcome = program.watch(&mut signals);
@@ -109,6 +113,23 @@ fn places(configuration: &Configuration) -> Places {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let pipe = 1 + threads * PIPE_DESCRIPTORS;
     Places::beside(OTHER_DESCRIPTORS + configuration.pipes.len() * pipe)
+}
+
+/// Who can read a page at this address, where that is not this host alone.
+fn exposure(address: SocketAddr) -> Option<String> {
+    let ip = address.ip().to_canonical();
+    if ip.is_loopback() {
+        return None;
+    }
+    let port = address.port();
+    let place = match ip.is_unspecified() {
+        true => format!("port {port} of any address of this host"),
+        false => address.to_string(),
+    };
+    Some(format!(
+        "warning: everybody who can reach {place} can read the page, without a password: command \
+         lines of all users are on it; --serve {port} is for this host alone"
+    ))
 }
 
 /// All that runs.
@@ -281,5 +302,25 @@ impl Watching for Program<'_> {
             self.notes.tell(&looked, meter.source());
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::exposure;
+
+    #[test]
+    fn a_page_for_others_than_this_host_is_told_of() {
+        for address in ["127.0.0.1:8000", "127.9.9.9:1", "[::1]:8000", "[::ffff:127.0.0.1]:8000"] {
+            assert_eq!(exposure(address.parse().unwrap()), None, "{address}");
+        }
+        for address in ["0.0.0.0:8000", "[::]:8000", "192.0.2.1:8000", "[2001:db8::1]:8000"] {
+            let warning = exposure(address.parse().unwrap()).unwrap();
+            assert!(
+                warning.contains("8000 ") && warning.contains(" can read the page"),
+                "{warning}"
+            );
+            assert!(warning.ends_with("--serve 8000 is for this host alone"), "{warning}");
+        }
     }
 }
