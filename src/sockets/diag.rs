@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::{Inode, Socket, State};
 use crate::flow::{Address, Counters, Endpoint, Protocol, Tuple};
-use crate::netlink::wire::Attributes;
+use crate::netlink::wire::{Attributes, put};
 
 /// `SOCK_DIAG_BY_FAMILY`
 pub const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -24,6 +24,14 @@ const AF_INET6: u8 = 10;
 const INET_DIAG_INFO: u16 = 2;
 const INET_DIAG_PROTOCOL: u16 = 10;
 const INET_DIAG_SKV6ONLY: u16 = 11;
+const INET_DIAG_ULP_INFO: u16 = 19;
+/// `INET_ULP_INFO_NAME` inside `INET_DIAG_ULP_INFO`: what runs on top of this TCP socket.
+const INET_ULP_INFO_NAME: u16 = 1;
+
+/// `IPPROTO_MPTCP`, which does not fit into the eight bits of `sdiag_protocol`.
+const MPTCP: u32 = 262;
+/// `INET_DIAG_REQ_PROTOCOL`: the attribute of a request that has room for it (Linux 5.9).
+const INET_DIAG_REQ_PROTOCOL: u16 = 3;
 
 /// The length of `struct inet_diag_msg`.
 const MESSAGE: usize = 72;
@@ -60,6 +68,17 @@ pub fn tcp_request(counters: bool) -> [u8; 60] {
     let mut body = [0; 60];
     body[3] = extensions(counters);
     body[52..56].copy_from_slice(&LISTED_STATES.to_ne_bytes());
+    body
+}
+
+/// The dump request for the MPTCP sockets of `family`: those that have a token and, since Linux 5.18,
+/// those that listen.
+///
+/// `sdiag_protocol` is 0 (`IPPROTO_IP`), for which nobody answers: a kernel that does not know the
+/// attribute refuses the request instead of listing the TCP sockets (6 is 262 cut to eight bits).
+pub fn mptcp_request(family: Family) -> Vec<u8> {
+    let mut body = request(family, Protocol(0), false).to_vec();
+    put(&mut body, INET_DIAG_REQ_PROTOCOL, &MPTCP.to_ne_bytes());
     body
 }
 
@@ -132,6 +151,7 @@ pub fn decode(protocol: Protocol, body: &[u8]) -> Result<Socket, DecodeError> {
         uid: ne32(64),
         inode: (ne32(68) != 0).then(|| Inode(ne32(68))),
         v6_only: false,
+        is_subflow: false,
         counters: None,
     };
     for attribute in Attributes::new(attributes) {
@@ -139,6 +159,10 @@ pub fn decode(protocol: Protocol, body: &[u8]) -> Result<Socket, DecodeError> {
             INET_DIAG_SKV6ONLY => socket.v6_only = attribute.u8() == Some(1),
             INET_DIAG_PROTOCOL => {
                 socket.tuple.protocol = attribute.u8().map_or(protocol, Protocol);
+            }
+            INET_DIAG_ULP_INFO => {
+                let mut names = attribute.nested().filter(|a| a.kind == INET_ULP_INFO_NAME);
+                socket.is_subflow = names.any(|name| name.value.starts_with(b"mptcp\0"));
             }
             INET_DIAG_INFO => socket.counters = payload(attribute.value, socket.state),
             _ => {}

@@ -3,6 +3,7 @@
 pub mod diag;
 mod ends;
 mod finder;
+mod mptcp;
 pub mod proc_net;
 mod reader;
 mod table;
@@ -36,6 +37,9 @@ pub struct Socket {
     pub state: State,
     /// Whether an IPv6 socket refuses IPv4.
     pub v6_only: bool,
+    /// Whether a TCP socket carries a part of an MPTCP connection, or listens for some. The kernel
+    /// tells it with `CAP_NET_ADMIN`, together with the inode of the MPTCP socket.
+    pub is_subflow: bool,
     /// Payload bytes since the socket's birth: `original` were sent, `reply` received. TCP only.
     pub counters: Option<Counters>,
 }

@@ -86,6 +86,7 @@ fn socket(line: &[u8], protocol: Protocol, kind: Kind) -> Option<Socket> {
         cookie: 0,
         state: State(entry.state.to_u8()),
         v6_only: false,
+        is_subflow: false,
         counters: None,
     })
 }

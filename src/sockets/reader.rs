@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::diag::{self, Family};
+use super::mptcp::Mptcp;
 use super::proc_net::{self, Kind};
 use super::{LISTED, Socket, SocketTable};
 use crate::flow::Protocol;
@@ -36,6 +37,7 @@ pub struct Listing {
 #[derive(Debug)]
 pub struct Reader {
     netlink: Option<Netlink>,
+    mptcp: Mptcp,
     proc_net: PathBuf,
 }
 
@@ -44,7 +46,11 @@ impl Reader {
     ///
     /// `proc` is where procfs is mounted.
     pub fn open(proc: &Path) -> Reader {
-        Reader { netlink: Netlink::open(Subsystem::SockDiag).ok(), proc_net: proc.join("net") }
+        Reader {
+            netlink: Netlink::open(Subsystem::SockDiag).ok(),
+            mptcp: Mptcp::default(),
+            proc_net: proc.join("net"),
+        }
     }
 
     /// From now on the directory of `process` in procfs shows what netlink doesn't know.
@@ -77,6 +83,9 @@ impl Reader {
                     proc_net,
                 })?;
             }
+        }
+        if let Some(netlink) = &mut self.netlink {
+            self.mptcp.read(netlink, table, &mut listing);
         }
         for name in ["raw", "raw6"] {
             let _ = self.read_proc_file(name, Protocol(0), Kind::Raw, table, &mut listing);
@@ -195,16 +204,44 @@ mod tests {
         assert_eq!((listing.malformed, listing.tcp_from_proc), (0, false));
     }
 
+    /// The MPTCP socket of a listener has a cookie of its own and the inode of its descriptor.
+    #[test]
+    fn an_mptcp_socket_is_listed_beside_its_subflow() {
+        use rustix::net::{
+            AddressFamily, RawProtocol, SocketType, bind, getsockname, listen, socket,
+        };
+        let mptcp = RawProtocol::new(262).map(rustix::net::Protocol::from_raw);
+        let Ok(listener) = socket(AddressFamily::INET, SocketType::STREAM, mptcp) else {
+            return; // a kernel without MPTCP
+        };
+        bind(&listener, &std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 0)).unwrap();
+        listen(&listener, 1).unwrap();
+        let address = getsockname(&listener).unwrap();
+        let address = std::net::SocketAddr::try_from(address).unwrap();
+        let mut table = SocketTable::default();
+        Reader::open(Path::new("/proc")).read(false, &mut table).unwrap();
+        let ours = table.iter().filter(|s| s.tuple.source.port == address.port());
+        let ours: Vec<_> = ours.filter(|s| s.tuple.protocol == Protocol::TCP).collect();
+        let is_subflow: Vec<_> = ours.iter().map(|s| s.is_subflow).collect();
+        if is_subflow == [false] {
+            return; // without CAP_NET_ADMIN the kernel does not tell
+        }
+        assert_eq!(is_subflow, [true, false], "{ours:?}");
+        let inode = rustix::fs::fstat(&listener).unwrap().st_ino;
+        assert!(ours.iter().all(|s| s.inode.is_some_and(|i| u64::from(i.0) == inode)), "{ours:?}");
+        assert_ne!(ours[0].cookie, ours[1].cookie);
+    }
+
     #[test]
     fn proc_net_lists_our_own_socket_where_sock_diag_is_refused() {
-        let mut reader = Reader { netlink: None, proc_net: PathBuf::from("/proc/net") };
+        let mut reader = Reader { netlink: None, ..Reader::open(Path::new("/proc")) };
         let listing = assert_lists_ours(&mut reader);
         assert_eq!((listing.malformed, listing.tcp_from_proc), (0, true));
     }
 
     #[test]
     fn neither_is_an_error_that_names_both() {
-        let mut reader = Reader { netlink: None, proc_net: PathBuf::from("/nonexistent/net") };
+        let mut reader = Reader { netlink: None, ..Reader::open(Path::new("/nonexistent")) };
         let error = reader.read(true, &mut SocketTable::default()).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("sock_diag") && text.contains("/nonexistent/net/tcp"), "{text}");

@@ -72,6 +72,13 @@ impl SocketTable {
         self.next.push(earlier);
     }
 
+    /// Adds a socket that no flow is to find: an MPTCP socket, whose packets its subflows send and
+    /// receive.
+    pub fn insert_unmatched(&mut self, socket: Socket) {
+        self.sockets.push(socket);
+        self.next.push(END);
+    }
+
     /// Every socket, in the order in which they were added.
     pub fn iter(&self) -> impl Iterator<Item = &Socket> {
         self.sockets.iter()
@@ -193,6 +200,7 @@ mod tests {
             cookie: u64::from(inode),
             state: State::ESTABLISHED,
             v6_only: false,
+            is_subflow: false,
             counters: None,
         }
     }

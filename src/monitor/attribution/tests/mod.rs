@@ -191,6 +191,7 @@ impl Host {
             cookie: inode.0.into(),
             state: State::ESTABLISHED,
             v6_only: false,
+            is_subflow: false,
             counters: None,
         });
         inode
