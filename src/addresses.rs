@@ -1,6 +1,6 @@
 //! The addresses of this host: which end of a flow is here.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use foldhash::fast::RandomState;
 
@@ -19,19 +19,20 @@ const IFA_BROADCAST: u16 = 4;
 /// Every address under which this network namespace receives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LocalAddresses {
-    own: HashSet<Address, RandomState>,
+    /// With the number of the interface that has the address, or 0.
+    own: HashMap<Address, u32, RandomState>,
     broadcast: HashSet<Address, RandomState>,
 }
 
 impl LocalAddresses {
     /// Whether a packet from `address` was sent by this host.
     pub fn sends_from(&self, address: &Address) -> bool {
-        address.is_loopback() || self.own.contains(address)
+        address.is_loopback() || self.own.contains_key(address)
     }
 
     /// Whether `address` is this host's alone: on no other one it means the same.
     pub fn is_known_as(&self, address: &Address) -> bool {
-        !address.is_loopback() && self.own.contains(address)
+        !address.is_loopback() && self.own.contains_key(address)
     }
 
     /// Whether a packet to `address` is taken by this host: its own addresses, broadcasts and
@@ -42,18 +43,25 @@ impl LocalAddresses {
 
     /// Every address of its own that is listed, loopback among them.
     pub fn own(&self) -> impl Iterator<Item = Address> {
-        self.own.iter().copied()
+        self.own.keys().copied()
     }
 
     /// Adds an address of this host.
     pub fn insert(&mut self, address: Address) {
-        self.own.insert(address);
+        self.own.insert(address, 0);
+    }
+
+    /// The number of the interface that has this address; 0 where it is not listed.
+    pub fn interface(&self, address: &Address) -> u32 {
+        self.own.get(address).copied().unwrap_or(0)
     }
 
     /// Takes one message of an address dump. One that is no address is skipped: an interface may
     /// be unnumbered.
     fn take(&mut self, body: &[u8]) {
-        let Some(attributes) = body.get(IFADDRMSG.len()..) else { return };
+        let Some((header, attributes)) = body.split_first_chunk::<8>() else { return };
+        let [.., a, b, c, d] = *header;
+        let interface = u32::from_ne_bytes([a, b, c, d]); // ifa_index
         let (mut address, mut local) = (None, None);
         for attribute in Attributes::new(attributes) {
             match attribute.kind {
@@ -64,7 +72,7 @@ impl LocalAddresses {
             }
         }
         // On a point-to-point link IFA_ADDRESS is the peer's and IFA_LOCAL our own.
-        self.own.extend(local.or(address));
+        self.own.extend(local.or(address).map(|address| (address, interface)));
     }
 }
 
@@ -132,6 +140,15 @@ mod tests {
         assert!(!local.sends_from(&address("10.0.0.255")));
         assert!(local.receives_at(&address("10.0.0.255")));
         assert!(!local.receives_at(&address("10.0.0.2")));
+    }
+
+    #[test]
+    fn an_address_has_its_interface() {
+        let mut local = LocalAddresses::default();
+        let header = [2, 24, 0x80, 0, 3, 0, 0, 0]; // AF_INET, /24, IFA_F_PERMANENT, universe, ifa_index 3
+        local.take(&[header.to_vec(), attribute(IFA_LOCAL, &[10, 0, 0, 1])].concat());
+        assert_eq!(local.interface(&address("10.0.0.1")), u32::from_ne_bytes([3, 0, 0, 0]));
+        assert_eq!(local.interface(&address("10.0.0.2")), 0);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use indexmap::map::Entry;
 use super::join::{Side, Surroundings, Whose, whose};
 use super::testimony::Testimony;
 use super::{Reason, Seen};
-use crate::flow::{CountedAt, Counters, Flow, Tuple};
+use crate::flow::{CountedAt, Counters, Flow, Protocol, Tuple};
 use crate::netns::NetnsKey;
 use crate::processes::ProcessId;
 use crate::traffic::Traffic;
@@ -387,7 +387,14 @@ impl Attribution {
         let delta = now - state.last;
         if known && delta == Counters::default() {
             let young = observation - state.born < YOUNG;
-            if !young || !state.ends.iter().any(|end| matches!(end, End::Nobody(..))) {
+            // A connection may be accepted at any time, and say nothing more.
+            let may_be_accepted = flow.original.protocol == Protocol::TCP;
+            let may_change = |end: &End| match end {
+                End::Nobody(Reason::Kernel, _) => young || may_be_accepted,
+                End::Nobody(..) => young,
+                End::Of(_) | End::Elsewhere => false,
+            };
+            if !state.ends.iter().any(may_change) {
                 return;
             }
         }

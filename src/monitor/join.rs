@@ -8,7 +8,7 @@ use crate::addresses::LocalAddresses;
 use crate::flow::{Address, CountedAt, Counters, Flow, Protocol, Tuple};
 use crate::netns::NetnsKey;
 use crate::processes::{Ownership, ProcessId};
-use crate::sockets::{Inode, Socket, SocketTable, State};
+use crate::sockets::{Inode, Match, Socket, SocketTable, State};
 use crate::traffic::Traffic;
 
 use super::Reason;
@@ -113,7 +113,7 @@ pub(super) fn whose(
     let mut elsewhere = false;
     for (side, tuple) in [(Side::Originator, &flow.original), (Side::Responder, &flow.reply)] {
         let end = side as usize;
-        whose.found[end] = named(tuple, side, around);
+        whose.found[end] = named(tuple, side, settled[end], around);
         if whose.found[end].is_none() && around.is_here(&tuple.source.address, side) {
             whose.found[end] = Some(without_socket(flow, side, settled[end], around));
         }
@@ -156,6 +156,7 @@ fn next_door(
             continue;
         }
         let here = match sockets.find(tuple) {
+            Some(matching) if settled && are_raw(tuple.protocol, matching) => continue,
             Some(matching) => {
                 let owner = &mut *around.owner;
                 let mut owners = matching.sockets().map(|socket| holder(socket, owner));
@@ -177,13 +178,23 @@ fn next_door(
     found
 }
 
-/// Who holds the socket at one end; `None` if there is no socket.
-fn named(tuple: &Tuple, side: Side, around: &mut Surroundings<'_>) -> Found {
+/// Whether a ping was matched with raw sockets, of which each receives what any of them has asked for.
+/// Who was there when the flow began is better evidence.
+fn are_raw(protocol: Protocol, found: Match<'_>) -> bool {
+    protocol.is_icmp() && found.sockets().all(|socket| socket.tuple.source.port == 0)
+}
+
+/// Who holds the socket at one end; `None` if there is no socket. `settled` says whether a process is
+/// known already.
+fn named(tuple: &Tuple, side: Side, settled: bool, around: &mut Surroundings<'_>) -> Found {
     // The kernel answers pings; a raw socket only gets to see them.
     if tuple.protocol.is_icmp() && side == Side::Responder {
         return None;
     }
     let found = around.sockets.find(tuple)?;
+    if settled && are_raw(tuple.protocol, found) {
+        return None;
+    }
     // Bound to the wildcard address it has its port here, not everywhere: a name server's socket
     // isn't the end of the queries that this host sends to others, or passes on.
     let unbound = |socket: &Socket| socket.tuple.source.address.is_unspecified();

@@ -87,9 +87,10 @@ const fn extensions(counters: bool) -> u8 {
 }
 
 /// The body of a question for the socket at the end of a flow that sends along `tuple`: the very one
-/// that the kernel would give a packet to. For TCP that is the listening socket where no other is.
+/// that the kernel would give a packet to that has come through `interface`. For TCP that is the
+/// listening socket where no other is. Where the interface is 0 no socket is found that is bound to one.
 /// With `counters` its `tcp_info` comes, too.
-pub fn question(tuple: &Tuple, counters: bool) -> [u8; 56] {
+pub fn question(tuple: &Tuple, interface: u32, counters: bool) -> [u8; 56] {
     let family = if tuple.source.address.is_v4() { Family::V4 } else { Family::V6 };
     let mut body = request(family, tuple.protocol, counters);
     let Tuple { mut source, mut destination, .. } = *tuple;
@@ -103,6 +104,7 @@ pub fn question(tuple: &Tuple, counters: bool) -> [u8; 56] {
         let address = &end.address.bytes()[from..];
         body[at..at + address.len()].copy_from_slice(address);
     }
+    body[44..48].copy_from_slice(&interface.to_ne_bytes());
     // INET_DIAG_NOCOOKIE: whichever it is.
     body[48..56].fill(0xff);
     body

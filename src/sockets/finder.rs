@@ -2,7 +2,7 @@
 
 use super::Socket;
 use super::diag;
-use crate::flow::{Protocol, Tuple};
+use crate::flow::{Address, Protocol, Tuple};
 use crate::netlink::{Netlink, NetlinkError, Subsystem};
 
 /// Asks the kernel for single sockets of the network namespace in which it was opened.
@@ -26,16 +26,18 @@ impl Finder {
     }
 
     /// Hands on, for each of `tuples`, its place among them and the socket to which the kernel would
-    /// give a packet that comes back along it, if there is one; listening sockets too.
+    /// give a packet that comes back along it, if there is one; listening sockets too. `interface` says
+    /// through which interface it would come to an address, if that is known: a socket may be bound to it.
     ///
     /// # Errors
     /// What the kernel says to the whole.
     pub fn find(
         &mut self,
         tuples: &[Tuple],
+        interface: impl Fn(&Address) -> u32,
         each: impl FnMut(usize, Option<Socket>),
     ) -> Result<(), NetlinkError> {
-        self.ask(tuples, false, each)
+        self.ask(tuples, interface, false, each)
     }
 
     /// As [`Finder::find`], with the byte counters of TCP sockets.
@@ -45,18 +47,22 @@ impl Finder {
     pub fn find_counted(
         &mut self,
         tuples: &[Tuple],
+        interface: impl Fn(&Address) -> u32,
         each: impl FnMut(usize, Option<Socket>),
     ) -> Result<(), NetlinkError> {
-        self.ask(tuples, true, each)
+        self.ask(tuples, interface, true, each)
     }
 
     fn ask(
         &mut self,
         tuples: &[Tuple],
+        interface: impl Fn(&Address) -> u32,
         counters: bool,
         mut each: impl FnMut(usize, Option<Socket>),
     ) -> Result<(), NetlinkError> {
-        let questions = tuples.iter().map(|tuple| diag::question(tuple, counters));
+        let questions = tuples
+            .iter()
+            .map(|tuple| diag::question(tuple, interface(&tuple.source.address), counters));
         self.netlink.ask(diag::SOCK_DIAG_BY_FAMILY, questions, |place, answer| {
             let Some(tuple) = place.and_then(|place| tuples.get(place)) else { return };
             let socket = answer.ok().and_then(|m| diag::decode(tuple.protocol, m.body).ok());
@@ -79,7 +85,8 @@ mod tests {
 
     fn found(tuples: &[Tuple]) -> Vec<Option<Socket>> {
         let mut found = vec![None; tuples.len()];
-        Finder::open().unwrap().find(tuples, |place, socket| found[place] = socket).unwrap();
+        let mut finder = Finder::open().unwrap();
+        finder.find(tuples, |_| 0, |place, socket| found[place] = socket).unwrap();
         found
     }
 

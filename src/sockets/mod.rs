@@ -5,11 +5,13 @@ mod ends;
 mod finder;
 mod mptcp;
 pub mod proc_net;
+mod raw;
 mod reader;
 mod table;
 
 pub use ends::Ends;
 pub use finder::Finder;
+pub use raw::RawSockets;
 pub use reader::{Listing, ReadError, Reader};
 pub use table::{Match, SocketTable};
 

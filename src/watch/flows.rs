@@ -67,7 +67,7 @@ impl Watch {
                     acceptor: &mut |listeners| {
                         owners.borrow_mut().acceptor(listeners.iter().copied())
                     },
-                    choose: &mut |tuple| choose(finder, tuple),
+                    choose: &mut |tuple| choose(finder, local, tuple),
                 };
                 attribution.flow(flow, &mut around, |share| {
                     let free = usize::from(shares[0].is_some());

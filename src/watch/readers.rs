@@ -7,7 +7,7 @@ use super::pace::Pace;
 use super::{Source, WatchError};
 use crate::addresses::{self, LocalAddresses};
 use crate::conntrack::{self, state::State};
-use crate::flow::{Flow, Tuple};
+use crate::flow::{Address, Flow, Tuple};
 use crate::netns::{NetnsId, NetnsKey};
 use crate::sockets::{self, Ends, Finder, Inode, Socket, SocketTable};
 
@@ -101,7 +101,9 @@ impl Readers {
             Counting::Conntrack(reader) => drop(reader.read_chosen(tuples, each)),
             Counting::Sockets(_) => {
                 let Some(finder) = &mut self.finder else { return };
-                let _ = finder.find_counted(tuples, |_, socket| {
+                let local = &self.local;
+                let interface = |address: &Address| local.interface(address);
+                let _ = finder.find_counted(tuples, interface, |_, socket| {
                     socket.and_then(|socket| socket.flow()).iter().for_each(&mut each);
                 });
             }
@@ -116,7 +118,7 @@ impl Readers {
         if found.sockets().nth(1).is_none() {
             return found.sockets().next();
         }
-        let chosen = choose(&mut self.finder, tuple)?;
+        let chosen = choose(&mut self.finder, &self.local, tuple)?;
         found.sockets().find(|socket| socket.inode == Some(chosen))
     }
 
@@ -147,9 +149,14 @@ pub(super) struct Reading<'a> {
 
 /// The socket that the kernel would choose for a packet that comes back along `tuple`, where several
 /// share its address.
-pub(super) fn choose(finder: &mut Option<Finder>, tuple: &Tuple) -> Option<Inode> {
+pub(super) fn choose(
+    finder: &mut Option<Finder>,
+    local: &LocalAddresses,
+    tuple: &Tuple,
+) -> Option<Inode> {
     let finder = finder.as_mut().filter(|_| Finder::knows(tuple.protocol))?;
     let mut chosen = None;
-    finder.find(&[*tuple], |_, socket| chosen = socket.and_then(|s| s.inode)).ok()?;
+    let interface = |address: &Address| local.interface(address);
+    finder.find(&[*tuple], interface, |_, socket| chosen = socket.and_then(|s| s.inode)).ok()?;
     chosen
 }

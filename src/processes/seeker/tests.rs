@@ -16,7 +16,7 @@ fn socket() -> (TcpListener, Inode, u32) {
     let tuple =
         Tuple { protocol: Protocol::TCP, source, destination: Endpoint { port: 1, ..source } };
     let mut found = None;
-    Finder::open().unwrap().find(&[tuple], |_, socket| found = socket).unwrap();
+    Finder::open().unwrap().find(&[tuple], |_| 0, |_, socket| found = socket).unwrap();
     let socket = found.unwrap();
     (listener, socket.inode.unwrap(), socket.uid)
 }

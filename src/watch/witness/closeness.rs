@@ -1,4 +1,4 @@
-//! How much time there is for asking again and again.
+//! How much time there is for asking again and again, and for reading raw and ping sockets.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ pub(super) const CLOSELY: Duration = Duration::from_micros(20);
 const CLOSELY_SHARE: f64 = 0.05;
 const CLOSELY_SAVED: Duration = Duration::from_millis(20);
 
-/// How much time there is for asking without a pause.
+/// How much time there is for what would be done without a pause otherwise.
 #[derive(Debug)]
 pub(super) struct Closeness {
     left: f64,

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use crate::addresses::{self, LocalAddresses};
 use crate::conntrack::ctnetlink::Births;
-use crate::flow::{Address, Flow};
+use crate::flow::{Address, Flow, Tuple};
+use crate::netlink::NetlinkError;
 use crate::netns::{self, NetnsId, NetnsKey};
-use crate::sockets::Finder;
+use crate::sockets::{Finder, RawSockets, Socket};
 use crate::watch::Source;
 
 /// How long a namespace is new: its addresses are still being given to it.
@@ -25,7 +26,9 @@ pub(super) struct Ears {
     pub(super) id: Option<NetnsId>,
     /// `None` where nothing is counted by flows, or the kernel has no connection tracking.
     births: Option<Births>,
-    pub(super) finder: Finder,
+    finder: Finder,
+    /// Those that the finder doesn't know.
+    pub(super) raw: RawSockets,
     addresses: addresses::Reader,
     pub(super) local: LocalAddresses,
     opened: Instant,
@@ -48,6 +51,7 @@ impl Ears {
             id: netns::of(Path::new("/proc"), "thread-self").ok(),
             births: (source == Source::Conntrack).then(|| Births::listen().ok()).flatten(),
             finder: Finder::open()?,
+            raw: RawSockets::open(Path::new("/proc/thread-self/net")),
             addresses,
             local,
             opened: now,
@@ -86,6 +90,16 @@ impl Ears {
         }
         self.handshakes = true;
         births.listen_to_handshakes().is_ok()
+    }
+
+    /// Asks for the sockets at the ends that send along these tuples: see [`Finder::find`].
+    pub(super) fn find(
+        &mut self,
+        tuples: &[Tuple],
+        each: impl FnMut(usize, Option<Socket>),
+    ) -> Result<(), NetlinkError> {
+        let Ears { finder, local, .. } = self;
+        finder.find(tuples, |address| local.interface(address), each)
     }
 
     /// Whether this namespace has the address, and no other means the same by it.

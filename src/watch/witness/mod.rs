@@ -7,6 +7,7 @@
 mod accepting;
 mod closeness;
 mod ears;
+mod portless;
 mod pursuit;
 mod urgency;
 mod worker;

@@ -9,6 +9,7 @@ use foldhash::fast::RandomState;
 
 use crate::flow::{Flow, Protocol, Tuple};
 use crate::netns::NetnsKey;
+use crate::sockets::Finder;
 
 /// How many are pursued. Beyond that the next look has to do.
 const MOST: usize = 8_192;
@@ -45,6 +46,12 @@ impl Wanted {
     /// Whether it is the end that accepts a connection.
     pub(super) fn is_server(&self) -> bool {
         self.side == 1 && self.flow.original.protocol == Protocol::TCP
+    }
+
+    /// Whether its socket is found by the protocol alone, or by an echo identifier: sock_diag is of no
+    /// help there.
+    pub(super) fn is_portless(&self) -> bool {
+        !Finder::knows(self.flow.original.protocol)
     }
 
     /// How often it was asked for again.

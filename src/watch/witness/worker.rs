@@ -22,7 +22,7 @@ use crate::monitor::{Seen, Testimony};
 use crate::netns::{self, NetnsChoice, NetnsId, NetnsKey};
 use crate::processes::events::{Event, Events};
 use crate::processes::{Announced, ProcessId, Seeker};
-use crate::sockets::{Finder, Inode, Socket, State};
+use crate::sockets::{Inode, Socket, State};
 use crate::watch::Source;
 
 /// In how many namespaces the kernel is asked to announce processes.
@@ -42,13 +42,15 @@ const WOKEN: usize = 64;
 pub(super) struct Worker {
     shared: Arc<Shared>,
     epoll: OwnedFd,
-    ears: Vec<Ears>,
+    pub(super) ears: Vec<Ears>,
     /// `None` where processes are reported otherwise, and where the kernel announces none, or the user may
     /// not be told.
     events: Option<Events>,
-    seeker: Seeker,
+    pub(super) seeker: Seeker,
     pursuit: Pursuit,
     closeness: Closeness,
+    /// How much time there is for reading raw and ping sockets.
+    pub(super) raw_reading: Closeness,
     accepting: Accepting,
     inhabitants: Map<u32, NetnsKey>,
     /// What is handed over at the end of a turn.
@@ -59,7 +61,7 @@ pub(super) struct Worker {
 }
 
 /// What the kernel says of the end of a flow.
-enum Answer {
+pub(super) enum Answer {
     /// This process has it.
     Held(Seen),
     /// Somebody has it, or will.
@@ -86,6 +88,7 @@ impl Worker {
             seeker,
             pursuit: Pursuit::default(),
             closeness: Closeness::begin(Instant::now()),
+            raw_reading: Closeness::begin(Instant::now()),
             accepting: Accepting::begin(Instant::now()),
             inhabitants: Map::default(),
             testimonies: Vec::new(),
@@ -326,10 +329,9 @@ impl Worker {
         let (mut wanted, mut testimony_of) = (Vec::new(), Vec::new());
         for (netns, flow) in born {
             for side in [0, 1] {
-                // Elsewhere the kernel has no sockets of the protocol, or they can't be asked for.
-                if Finder::knows(flow.original.protocol)
-                    && let Some(at) = self.place_of(netns, &flow, side, now)
-                {
+                // The kernel itself answers pings.
+                let has_socket = side == 0 || !flow.original.protocol.is_icmp();
+                if has_socket && let Some(at) = self.place_of(netns, &flow, side, now) {
                     wanted.push(Wanted::new(netns, flow, side, at));
                     testimony_of.push(self.testimonies.len());
                 }
@@ -447,9 +449,14 @@ impl Worker {
     fn ask(&mut self, wanted: &[Wanted], listeners: bool) -> Vec<Answer> {
         let mut answers: Vec<Answer> = wanted.iter().map(|_| Answer::Gone).collect();
         let mut order: Vec<usize> = (0..wanted.len()).collect();
-        order.sort_by_key(|place| wanted[*place].at);
-        for group in order.chunk_by(|a, b| wanted[*a].at == wanted[*b].at) {
-            let at = wanted[group[0]].at;
+        let by = |place: &usize| (wanted[*place].at, wanted[*place].is_portless());
+        order.sort_by_key(by);
+        for group in order.chunk_by(|a, b| by(a) == by(b)) {
+            let (at, portless) = by(&group[0]);
+            if portless {
+                self.ask_portless(wanted, group, &mut answers);
+                continue;
+            }
             let Some(ears) = self.ears.iter_mut().find(|ears| ears.key == at) else { continue };
             let netns = ears.id;
             let tuples: Vec<Tuple> = group.iter().map(|place| wanted[*place].tuple()).collect();
@@ -458,7 +465,7 @@ impl Worker {
             if listeners || !self.seeker.accepts_together() {
                 self.seeker.glance();
             }
-            let asked = ears.finder.find(&tuples, |place, socket| sockets[place] = socket);
+            let asked = ears.find(&tuples, |place, socket| sockets[place] = socket);
             self.lost += u64::from(asked.is_err());
             if listeners {
                 self.ask_for_listeners(at, &tuples, &mut sockets);
@@ -502,7 +509,7 @@ impl Worker {
             return found;
         }
         let questions: Vec<Tuple> = tuples.iter().map(|tuple| tuple.from_anyone()).collect();
-        let asked = ears.finder.find(&questions, |place, socket| {
+        let asked = ears.find(&questions, |place, socket| {
             let listens = |s: &Socket| s.state == State::LISTEN && accepting.at(s.inode).is_some();
             found[place] = socket.filter(listens);
         });
@@ -510,7 +517,12 @@ impl Worker {
         found
     }
 
-    fn judge(&mut self, wanted: &Wanted, socket: Option<Socket>, netns: Option<NetnsId>) -> Answer {
+    pub(super) fn judge(
+        &mut self,
+        wanted: &Wanted,
+        socket: Option<Socket>,
+        netns: Option<NetnsId>,
+    ) -> Answer {
         let server = wanted.is_server();
         let Some(socket) = socket else {
             return if server { Answer::Pending } else { Answer::Gone };
@@ -568,12 +580,15 @@ impl Worker {
 
     /// Whether the socket of an end still is this one.
     fn is_there(&mut self, wanted: &Wanted, inode: Inode) -> bool {
+        if wanted.is_portless() {
+            return true; // it was listed a moment ago
+        }
         let Some(ears) = self.ears.iter_mut().find(|ears| ears.key == wanted.at) else {
             return false;
         };
         let mut there = false;
         let same = |socket: Option<Socket>| socket.is_some_and(|s| s.inode == Some(inode));
-        let asked = ears.finder.find(&[wanted.tuple()], |_, socket| there = same(socket));
+        let asked = ears.find(&[wanted.tuple()], |_, socket| there = same(socket));
         asked.is_ok() && there
     }
 

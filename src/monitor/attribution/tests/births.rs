@@ -251,3 +251,32 @@ fn short_flows_leave_nothing_behind() {
     assert_eq!(host.attribution.len(), 0);
     assert!(host.attribution.claims.is_empty());
 }
+
+/// A raw socket gets the answers to everybody's pings.
+#[test]
+fn a_ping_stays_its_senders_where_others_have_raw_sockets() {
+    for local in ["0.0.0.0:0", "10.0.0.1:0"] {
+        let mut host = watched();
+        let other = host.open(held(2), Protocol::ICMP, local, "0.0.0.0:0");
+        let ping = flow(Protocol::ICMP, "10.0.0.1:77", "192.0.2.7:2048").entry(7);
+        host.hear_and_look([born(ping, by(1))], [ping.counted(84, 84)]);
+        host.look([ping.counted(168, 168)]);
+        assert_eq!((host.of(1), host.of(2)), ((168, 168), (0, 0)), "{local}");
+        // Whose beginning nobody has seen is whose socket is there.
+        let ping = flow(Protocol::ICMP, "10.0.0.1:78", "192.0.2.7:2048").entry(8);
+        host.look([ping.counted(84, 84)]);
+        host.close(other);
+        assert_eq!((host.of(1), host.of(2)), ((168, 168), (84, 84)), "{local}");
+    }
+}
+
+/// A protocol without ports has one flow for all who use it between two addresses.
+#[test]
+fn what_several_send_one_after_the_other_is_each_ones() {
+    let mut host = watched();
+    let flow = flow(Protocol(253), "10.0.0.1:0", "192.0.2.7:0").entry(7);
+    host.hear_and_look([born(flow, by(1))], [flow.counted(100, 0)]);
+    host.open(held(2), Protocol(253), "0.0.0.0:0", "0.0.0.0:0");
+    host.look([flow.counted(150, 0)]);
+    assert_eq!((host.of(1), host.of(2)), ((0, 100), (0, 50)));
+}

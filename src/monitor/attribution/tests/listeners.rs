@@ -145,3 +145,42 @@ fn who_holds_the_chosen_one_may_be_hidden() {
     host.look([udp(CLIENT, "10.0.0.1:53").counted(1, 2)]);
     assert_eq!(host.under(Reason::NoPermission), (1, 2));
 }
+
+/// A connection that waits to be accepted for so many looks, and says nothing more.
+fn silent(flow: Flow, client: &str, server: &str, looks: u32) -> Host {
+    let mut host = Host::new();
+    host.look([]);
+    host.without_inode(State::ESTABLISHED, server, client);
+    (0..looks).for_each(|_| drop(host.look([flow])));
+    assert_eq!(host.under(Reason::Kernel), host.all(), "{looks}");
+    host.sockets.clear();
+    host
+}
+
+#[test]
+fn a_connection_that_is_accepted_late_takes_its_bytes_along_and_need_not_say_more() {
+    let tracked = short().counted(50_216, 112);
+    let at_socket = at_socket(1, SERVER, CLIENT).counted(0, 50_000);
+    for (flow, bytes) in [(tracked, (50_216, 112)), (at_socket, (50_000, 0))] {
+        for looks in [1, 2, 5, 700] {
+            let mut host = silent(flow, CLIENT, SERVER, looks);
+            host.holders.clear(); // the cookie stays
+            host.open(held(1), Protocol::TCP, SERVER, CLIENT);
+            let shares = host.look([flow]);
+            assert_eq!((host.of(1), host.all()), (bytes, bytes), "{looks}");
+            assert!(shares.iter().all(|share| share.recent == Traffic::ZERO));
+            assert_eq!(host.look([flow]), []);
+        }
+    }
+}
+
+/// Accepted, served and closed since the look before.
+#[test]
+fn a_connection_that_has_waited_long_and_is_over_is_whose_alone_can_have_accepted_it() {
+    for looks in [1, 5, 700] {
+        let mut host = silent(short().counted(50_216, 112), CLIENT, SERVER, looks);
+        host.listen(held(1), "0.0.0.0:80");
+        host.look([short().counted(50_320, 300).over()]);
+        assert_eq!((host.of(1), host.all()), ((50_320, 300), (50_320, 300)), "{looks}");
+    }
+}

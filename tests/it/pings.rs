@@ -1,0 +1,85 @@
+//! Raw and ping sockets of processes that live for some milliseconds: sock_diag doesn't know them.
+
+use std::fs;
+
+use crate::netns::{Namespace, Net, PEER4, PEER6};
+use crate::run::watch;
+use crate::truth::Bytes;
+
+fn send(net: &Net, namespace: &Namespace, name: &str, kind: &str, host: &str, size: u64) {
+    let script = net.dir.join("ping_once.py");
+    if !script.exists() {
+        fs::write(&script, include_str!("../workloads/ping_once.py")).unwrap();
+    }
+    let mut command = namespace.command("/usr/bin/python3");
+    let size = size.to_string();
+    let words = ["ping_once.py", name, kind, host, &size];
+    let status = command.args(words).current_dir(&net.dir).status().unwrap();
+    assert!(status.success(), "{words:?}: {status}");
+}
+
+/// How often it may be tried: names of short processes are lost where the machine is busy.
+const ATTEMPTS: usize = 3;
+
+/// Twelve of each kind; an echo has a header of eight bytes, and is answered by the same.
+fn all_are_named(kind: &str, host: &str, header: u64) {
+    let named: Vec<usize> = (0..ATTEMPTS).map_while(|_| named(kind, host, header)).collect();
+    assert!(named.len() < ATTEMPTS, "{kind} to {host}: so many of 12 have their names: {named:?}");
+}
+
+/// How many have their names, if not all. All bytes have to be told in any case.
+fn named(kind: &str, host: &str, header: u64) -> Option<usize> {
+    let net = Net::new()?;
+    net.watched.run("sysctl -q -w net.ipv4.ping_group_range=0\t0");
+    let mut running = watch(&net, "conntrack", &["--unattributed", "--interval", "2"]);
+    for number in 0..12 {
+        send(&net, &net.watched, &format!("ping{number}"), kind, host, 56);
+    }
+    let each = header + 8 + 56;
+    running.wait_until("all are counted", |all| all.total() == 12 * 2 * each);
+    let refresh = running.settled();
+    running.stop();
+    let of =
+        |number| refresh.starting_with(&format!("/usr/bin/python3 ping_once.py ping{number} "));
+    let named = (0..12).filter(|number| of(*number) == Bytes::new(each, each)).count();
+    (named < 12).then_some(named)
+}
+
+#[test]
+fn short_pings_through_a_raw_socket_have_their_names() {
+    all_are_named("raw", PEER4, 20);
+}
+
+#[test]
+fn short_pings_through_a_ping_socket_have_their_names() {
+    all_are_named("dgram", PEER4, 20);
+}
+
+#[test]
+fn short_pings_over_ipv6_have_their_names() {
+    all_are_named("raw", PEER6, 40);
+    all_are_named("dgram", PEER6, 40);
+}
+
+/// Which have no ports: all senders between two addresses have one flow.
+#[test]
+fn a_short_sender_of_another_protocol_has_its_name() {
+    let line = "/usr/bin/python3 ping_once.py sender ";
+    for protocol in ["253", "254"] {
+        let mut named = false;
+        for _ in 0..ATTEMPTS {
+            if named {
+                break;
+            }
+            let Some(net) = Net::new() else { return };
+            let mut running = watch(&net, "conntrack", &["--unattributed", "--interval", "2"]);
+            send(&net, &net.watched, "sender", protocol, PEER4, 500);
+            running.wait_until("it is counted", |all| {
+                all.lines.iter().map(|line| line.bytes.sent).sum::<u64>() == 520
+            });
+            named |= running.settled().starting_with(line).sent == 520;
+            running.stop();
+        }
+        assert!(named, "protocol {protocol}");
+    }
+}
