@@ -4,10 +4,13 @@
 //! `include/uapi/linux/cn_proc.h`; everything is in the host's byte order. The kernel announces in
 //! the initial network namespace alone, and numbers processes as the initial PID namespace does.
 
+use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 
 use crate::netlink::{Netlink, NetlinkError, Subsystem};
+use crate::netns;
 
 /// `NLMSG_DONE`: the type of all the connector's messages.
 const DONE: u16 = 3;
@@ -16,6 +19,8 @@ const PROC: u32 = 1;
 /// `PROC_CN_MCAST_LISTEN`, `PROC_CN_MCAST_IGNORE`
 const LISTEN: u32 = 1;
 const IGNORE: u32 = 2;
+/// In how many namespaces the kernel is asked to announce processes.
+const NAMESPACES_TRIED: usize = 16;
 /// The length of `struct cn_msg` without its data.
 const CN_MSG: usize = 20;
 
@@ -81,6 +86,23 @@ impl Events {
         let events = Events { netlink: Netlink::listen(Subsystem::Connector, PROC)? };
         events.subscribe(LISTEN)?;
         Ok(events)
+    }
+
+    /// The kernel announces processes in its first network namespace alone. Which that is it doesn't tell:
+    /// it is the one of its first process and of its threads, and else one of those that there are.
+    pub fn listen_elsewhere(proc: &Path) -> Option<Events> {
+        let mut tried = HashSet::new();
+        let processes = std::fs::read_dir(proc).ok()?.flatten();
+        let processes = processes.filter_map(|entry| entry.file_name().into_string().ok());
+        let numbered = processes.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
+        let first = ["1", "2"].map(str::to_owned).into_iter();
+        first.chain(numbered).find_map(|process| {
+            let id = netns::of(proc, &process).ok()?;
+            if tried.len() == NAMESPACES_TRIED || !tried.insert(id) {
+                return None;
+            }
+            netns::inside(proc, &process, Events::listen).ok()?.ok()
+        })
     }
 
     fn subscribe(&self, what: u32) -> io::Result<()> {

@@ -197,6 +197,33 @@ fn programs_of_a_millisecond_have_their_full_names_in_another_pid_namespace() {
     renamed_programs(&["unshare", "--pid", "--fork", "--mount-proc"]);
 }
 
+/// It is stopped until there is no room for more reports.
+#[test]
+fn lost_reports_are_said_and_all_names_are_read_again() {
+    let Some(net) = Net::new() else { return };
+    script(&net);
+    let command = "sleep 6; exec /usr/bin/python3 names.py silent 4";
+    let mut late = Scene::start(&net, &["/bin/bash", "-c", command]);
+    let mut running = watch(&net, "ebpf", &["--interval", "0.3"]);
+    running.signal(Signal::STOP);
+    let fill = "long=$(printf %0100000d 0); for i in $(seq 70); do /bin/true $long; done; \
+                for i in $(seq 200); do /bin/true; done";
+    Scene::start(&net, &["/bin/bash", "-c", fill]).ends();
+    let became = || {
+        let pid = late.0.id();
+        std::fs::read(format!("/proc/{pid}/cmdline")).unwrap().ends_with(b"silent\x004\0")
+    };
+    let deadline = Instant::now() + DEADLINE;
+    while !became() {
+        assert!(Instant::now() < deadline, "it calls no exec");
+        sleep(Duration::from_millis(50));
+    }
+    running.signal(Signal::CONT);
+    late.ends();
+    expect_sent(&mut running, "/usr/bin/python3 names.py silent 4", 50_000);
+    running.stop().expect_one_message("faster than they could be followed");
+}
+
 /// Without its rights, processes are announced by the proc connector, or not at all.
 #[test]
 fn where_tracepoints_are_refused_nothing_is_said() {

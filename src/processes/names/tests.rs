@@ -177,6 +177,9 @@ fn a_program_has_the_label_of_the_one_before_until_its_own_is_read() {
     names.exec(CHILD, b"/bin/ssh\0host\0", b"ssh");
     assert!(!names.missing(CHILD).label);
     assert_eq!(names.described(CHILD).and_then(|d| d.label).as_deref(), Some(&b"ssh"[..]));
+    names.label_by(&[LabelBy::Exe]);
+    names.exec(CHILD, b"ls\0", b"ls");
+    assert_eq!(names.described(CHILD).and_then(|d| d.label), None, "it is another file");
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! The thread that sees flows begin.
 
-use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -24,9 +23,6 @@ use crate::processes::events::{Event, Events};
 use crate::processes::{Announced, ProcessId, Seeker};
 use crate::sockets::{Inode, Socket, State};
 use crate::watch::Source;
-
-/// In how many namespaces the kernel is asked to announce processes.
-const NAMESPACES_TRIED: usize = 16;
 
 /// What wakes the thread beside the namespaces, which do so by their keys.
 const BELL: u64 = u64::MAX;
@@ -75,7 +71,7 @@ pub(super) enum Answer {
 impl Worker {
     pub(super) fn new(shared: Arc<Shared>, proc: &Path) -> io::Result<Worker> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        let announced = || Events::listen().ok().or_else(|| listen_elsewhere(proc));
+        let announced = || Events::listen().ok().or_else(|| Events::listen_elsewhere(proc));
         let events = if shared.reported { None } else { announced() };
         let mut seeker = Seeker::with_names(proc, shared.names.clone())?;
         if shared.choice == NetnsChoice::Own {
@@ -607,21 +603,4 @@ impl Worker {
             self.shared.answered.notify_all();
         }
     }
-}
-
-/// The kernel announces processes in its first network namespace alone. Which that is it doesn't tell:
-/// it is the one of its first process and of its threads, and else one of those that there are.
-fn listen_elsewhere(proc: &Path) -> Option<Events> {
-    let mut tried = HashSet::new();
-    let processes = std::fs::read_dir(proc).ok()?.flatten();
-    let processes = processes.filter_map(|entry| entry.file_name().into_string().ok());
-    let numbered = processes.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
-    let first = ["1", "2"].map(str::to_owned).into_iter();
-    first.chain(numbered).find_map(|process| {
-        let id = netns::of(proc, &process).ok()?;
-        if tried.len() == NAMESPACES_TRIED || !tried.insert(id) {
-            return None;
-        }
-        netns::inside(proc, &process, Events::listen).ok()?.ok()
-    })
 }
