@@ -158,8 +158,10 @@ fn one_that_is_ending_is_not_named_by_its_parent_if_its_short_name_differs() {
     let mut parent = std::process::Command::new("sleep").arg("60").spawn().unwrap();
     for (program, named) in [("true", "[true]"), ("sleep", "sleep 60 ")] {
         let mut child = std::process::Command::new(program).arg("0").spawn().unwrap();
-        let ended = format!("/proc/{}/cmdline", child.id());
-        until("it has ended", || std::fs::read(&ended).unwrap().is_empty().then_some(()));
+        let stat = format!("/proc/{}/stat", child.id());
+        until("it has ended", || {
+            std::fs::read_to_string(&stat).unwrap().contains(") Z ").then_some(())
+        });
         let mut seeker = seeker();
         seeker.notice(Event::Exec { pid: parent.id() });
         seeker.read_up(|_, _| ());
