@@ -165,8 +165,9 @@ fn a_process_whose_main_thread_has_ended_has_its_full_name() {
     }
 }
 
-/// Starts 500 programs a second under a name of the shell's choice while both cores are busy.
-fn renamed_programs(through: &[&str]) {
+/// Starts 500 programs a second under a name of the shell's choice while both cores are busy, with the
+/// monitor `stopped` meanwhile: as if it never got a processor.
+fn renamed_programs(through: &[&str], stopped: bool) {
     let Some(net) = Net::new() else { return };
     let busy = [
         "/bin/sh",
@@ -178,7 +179,12 @@ fn renamed_programs(through: &[&str]) {
     let _busy = Scene::start(&net, &busy);
     let script = "for i in $(seq 500); do (exec -a named-by-hand bash -c 'printf %0972d 0 > \
                   /dev/udp/127.0.0.1/9') & [ $((i % 10)) = 0 ] && sleep 0.02; done; wait";
-    Scene::start(&net, &[through, &["/bin/bash", "-c", script]].concat()).ends();
+    let mut shell = Scene::start(&net, &[through, &["/bin/bash", "-c", script]].concat());
+    if stopped {
+        running.signal(Signal::STOP);
+    }
+    shell.ends();
+    running.signal(Signal::CONT);
     let refresh = running.wait_until("all their bytes", |refresh| {
         refresh.lines.iter().map(|line| line.bytes.sent).sum::<u64>() >= 500_000
     });
@@ -189,12 +195,16 @@ fn renamed_programs(through: &[&str]) {
 
 #[test]
 fn programs_of_a_millisecond_have_their_full_names_on_a_busy_host() {
-    renamed_programs(&[]);
+    for stopped in [false, true] {
+        renamed_programs(&[], stopped);
+    }
 }
 
 #[test]
 fn programs_of_a_millisecond_have_their_full_names_in_another_pid_namespace() {
-    renamed_programs(&["unshare", "--pid", "--fork", "--mount-proc"]);
+    for stopped in [false, true] {
+        renamed_programs(&["unshare", "--pid", "--fork", "--mount-proc"], stopped);
+    }
 }
 
 /// It is stopped until there is no room for more reports.
