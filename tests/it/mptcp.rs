@@ -12,7 +12,7 @@ use crate::screen::Refresh;
 use crate::truth::{Bytes, Count, Truth};
 
 /// Sources that count all bytes of a connection, and name whose they are however short it was.
-const SOURCES: &[&str] = &["conntrack"];
+const SOURCES: &[&str] = &["conntrack", "ebpf"];
 
 const TCP: u32 = 6;
 const MPTCP: u32 = 262;

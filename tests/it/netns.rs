@@ -205,6 +205,12 @@ impl Net {
             number,
             _turn: turn,
         };
+        if setup.routed {
+            // IPv6 would say by itself where it is.
+            for which in ["all", "default"] {
+                net.watched.set_sysctl(&format!("net.ipv6.conf.{which}.disable_ipv6"), 1);
+            }
+        }
         net.join(&net.peer, "peer");
         net.watched.address("peer", &format!("{WATCHED4}/24"));
         net.peer.address("watched", &format!("{PEER4}/24"));
