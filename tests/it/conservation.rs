@@ -2,7 +2,7 @@
 
 use crate::netns::{Net, PEER4, PEER6, WATCHED4};
 use crate::run::{Running, inside, once, watch};
-use crate::truth::{Count, Truth, without_announced};
+use crate::truth::{Count, Truth};
 use crate::workload::Workload;
 
 /// The bytes of all entries, as `conntrack` prints them; of those between two addresses of the
@@ -139,13 +139,7 @@ fn a_ping_is_answered_by_the_kernel() {
     let after = ["conntrack", "ebpf"].map(|source| watch(&net, source, &["--unattributed"]));
     for mut running in after.into_iter().chain([before]) {
         let refresh = running.settled();
-        // It says by itself where it is, too, which no connection tracking shows.
-        let kernel = refresh.reason("(kernel)");
-        let answers = match kernel == truth {
-            true => kernel,
-            false => without_announced(&net.watched, kernel, kernel),
-        };
-        running.expect("(kernel)", answers, truth);
+        running.expect("(kernel)", refresh.reason("(kernel)"), truth);
         running.expect("lines", refresh.lines.len(), 1);
         running.stop();
     }

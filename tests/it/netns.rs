@@ -44,10 +44,23 @@ pub(crate) struct Namespace {
     pub(crate) name: String,
 }
 
+/// What a kernel tells its neighbours by itself, whenever it likes: that it looks for routers, whether anybody has
+/// its addresses already, and which groups it has joined. It is the kernel's own traffic, and no test's.
+const QUIET: &str = "table inet quiet {
+ chain output {
+  type filter hook output priority -400
+  icmpv6 type { mld-listener-report, mld-listener-done, mld2-listener-report, nd-router-solicit } drop
+  icmpv6 type nd-neighbor-solicit ip6 saddr :: drop
+  meta l4proto igmp drop
+ }
+}
+";
+
 impl Namespace {
     pub(crate) fn new(name: String) -> Namespace {
         let namespace = Namespace { name };
         output(Command::new("ip").args(["netns", "add", &namespace.name]));
+        namespace.nft(QUIET);
         namespace.run("ip link set lo up");
         namespace
     }
@@ -205,12 +218,6 @@ impl Net {
             number,
             _turn: turn,
         };
-        if setup.routed {
-            // IPv6 would say by itself where it is.
-            for which in ["all", "default"] {
-                net.watched.set_sysctl(&format!("net.ipv6.conf.{which}.disable_ipv6"), 1);
-            }
-        }
         net.join(&net.peer, "peer");
         net.watched.address("peer", &format!("{WATCHED4}/24"));
         net.peer.address("watched", &format!("{PEER4}/24"));
@@ -224,6 +231,14 @@ impl Net {
         } else {
             net.watched.address("peer", &format!("{WATCHED6}/64"));
             net.peer.address("watched", &format!("{PEER6}/64"));
+            // Nobody has to ask where the other one is.
+            for (namespace, address, at, link) in [
+                (&net.watched, PEER6, PEER_MAC, "peer"),
+                (&net.peer, WATCHED6, WATCHED_MAC, "watched"),
+            ] {
+                let neighbour = format!("{address} lladdr {at} dev {link} nud permanent");
+                namespace.run(&format!("ip -6 neigh replace {neighbour}"));
+            }
         }
         net.watched.set_sysctl("net.netfilter.nf_conntrack_acct", setup.accounting.into());
         if setup.tracking {

@@ -64,33 +64,6 @@ const EGRESS: &str = "egress";
 /// The watched namespace's device towards its peer.
 const DEVICE: &str = "peer";
 
-/// What a namespace's kernel says to its neighbours by itself, whenever it likes: which groups it has joined, and
-/// where addresses are. Its own sockets have that.
-const ANNOUNCED: &str = "table inet announced {
- counter kernel_out {
- }
- chain output {
-  type filter hook output priority 10
-  icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } counter name kernel_out
-  icmpv6 type { mld-listener-report, mld-listener-done, mld2-listener-report } counter name kernel_out
-  meta l4proto igmp counter name kernel_out
- }
-}
-";
-
-/// The bytes that this namespace's kernel has sent by itself since its true bytes are counted.
-pub(crate) fn announced(namespace: &Namespace) -> Bytes {
-    let text = namespace.run("nft list counters table inet announced");
-    parse_counters(&text, "bytes")["kernel"]
-}
-
-/// A program that counts sockets shows what the kernel's own have sent, from its start on: those are left out of
-/// what it shows of `namespace` under `(kernel)`, and of all lines together.
-pub(crate) fn without_announced(namespace: &Namespace, shown: Bytes, kernel: Bytes) -> Bytes {
-    let announced = announced(namespace).sent.min(kernel.sent);
-    Bytes { sent: shown.sent - announced, ..shown }
-}
-
 /// What one name counts: an nft match for what it receives and one for what it sends.
 pub(crate) struct Count<'a> {
     name: &'a str,
@@ -179,7 +152,6 @@ impl<'a> Truth<'a> {
             let hook = (EGRESS, format!("hook {EGRESS} device {DEVICE}"));
             namespace.nft(&script("netdev", &frames, &[hook]));
         }
-        namespace.nft(ANNOUNCED);
         Truth { namespace, families }
     }
 

@@ -144,7 +144,7 @@ impl Row {
             header,
             bare,
             _kept: kept,
-            net,
+            _net: net,
         })
     }
 
@@ -252,5 +252,5 @@ pub(crate) struct Played {
     header: u64,
     bare: u64,
     _kept: Vec<Box<dyn Any>>,
-    net: Net,
+    _net: Net,
 }

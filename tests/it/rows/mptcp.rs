@@ -32,24 +32,28 @@ pub(super) const ROWS: &[Row] = &[
     Row::new("mptcp_join", "MPTCP client, a second subflow added later", |stage| {
         join(stage, true, false);
     })
-    .mptcp(),
+    .mptcp()
+    .loses(),
     Row::new("mptcp_join_server", "MPTCP server, a second subflow added later", |stage| {
         join(stage, false, false);
     })
-    .mptcp(),
+    .mptcp()
+    .loses(),
     Row::new("mptcp_join_brief", "MPTCP client, a second subflow between two refreshes", |stage| {
         join(stage, true, true);
     })
     .every("5")
     .closes_first()
-    .mptcp(),
+    .mptcp()
+    .loses(),
     Row::new(
         "mptcp_join_brief_server",
         "MPTCP server, a second subflow between two refreshes",
         |stage| join(stage, false, true),
     )
     .every("5")
-    .mptcp(),
+    .mptcp()
+    .loses(),
     Row::new("mptcp_to_plain", "MPTCP client of a TCP server, short connections", |stage| {
         short_client(stage, "mptcp", "plain");
     })

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::{Owner, Played};
 use crate::run::Running;
 use crate::screen::Refresh;
-use crate::truth::{Bytes, without_announced};
+use crate::truth::Bytes;
 
 /// From here on, in percent, it is too much.
 const TOO_MUCH: f64 = 100.1;
@@ -193,11 +193,7 @@ impl Played {
             };
             named + grown(nameless(first), nameless(last))
         } else {
-            let all = last.lines.iter().map(|line| line.bytes).sum();
-            match source {
-                "ebpf" => without_announced(&self.net.watched, all, last.reason("(kernel)")),
-                _ => all,
-            }
+            last.lines.iter().map(|line| line.bytes).sum()
         };
         let expected = self.truth.values().copied().sum();
         let worst = self.worst(|name| last.owned(name));

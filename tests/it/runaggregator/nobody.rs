@@ -16,7 +16,8 @@ fn nobody_sees_own_processes_and_is_told_what_is_missing() {
     // Something that conntrack has counted: else it is not even asked.
     own.go();
     for source in ["sockets", "auto"] {
-        let args = ["--source", source, "--interval", "0.4", "--unattributed"];
+        // Other tests' namespaces would be told of.
+        let args = ["--source", source, "--interval", "0.4", "--unattributed", "--netns", "own"];
         let mut program = Aggregator::start(program_with_setpriv(PROGRAM, &net, NOBODY, &args));
         program.wait("the first refresh", |refreshes| !refreshes.is_empty());
         own.go();
