@@ -16,14 +16,16 @@ pub(super) struct Raw {
     sender_when: u64,
     name: [u8; 16],
     sender: u32,
-    unused: u32,
+    user: u32,
 }
 
 /// The cookie that stands for a packet socket, which has none of its own: no socket's cookie is as high.
 const COOKIE: u64 = 1 << 63;
 
-/// For how many readings a socket without new frames is kept.
+/// For how many readings a socket without new frames is kept: where there are few, and where the map is half full.
 const KEPT: u32 = 600;
+const KEPT_OF_MANY: u32 = 8;
+const MANY: usize = 512;
 
 #[derive(Debug)]
 struct Known {
@@ -46,8 +48,14 @@ impl PacketSockets {
     }
 
     /// Hands on the place, the cookie and the bytes of each, and whether that is the last time; the map is read
-    /// again if there was another number of `frames` before.
-    pub(super) fn read(&mut self, frames: u64, mut each: impl FnMut(usize, u64, Bytes, bool)) {
+    /// again if there was another number of `frames` before. `forgotten` gets the place of the user whose a socket
+    /// was that is not known any more.
+    pub(super) fn read(
+        &mut self,
+        frames: u64,
+        mut forgotten: impl FnMut(u32),
+        mut each: impl FnMut(usize, u64, Bytes, bool),
+    ) {
         if frames != self.frames {
             let all: Result<Vec<_>, _> = self.map.iter().collect();
             if let Ok(all) = all {
@@ -55,14 +63,18 @@ impl PacketSockets {
                 all.into_iter().for_each(|(inode, raw)| self.know(inode, raw));
             }
         }
+        let kept = if self.places.iter().flatten().count() > MANY { KEPT_OF_MANY } else { KEPT };
         for (place, known) in self.places.iter_mut().enumerate() {
             let Some(socket) = known else { continue };
             socket.idle += 1;
-            let last = socket.idle > KEPT;
+            // A frame may have come since.
+            let unchanged = |now: Raw| now.sent == socket.raw.sent;
+            let last = socket.idle > kept && self.map.get(&socket.inode, 0).map_or(true, unchanged);
             let sent = |at: usize| Traffic::new(0, socket.raw.sent[at]);
             each(place, COOKIE | socket.inode, Bytes { remote: sent(0), local: sent(1) }, last);
             if last {
                 let _ = self.map.remove(&socket.inode);
+                forgotten(socket.raw.user);
                 *known = None;
             }
         }

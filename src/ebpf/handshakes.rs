@@ -75,8 +75,9 @@ impl Waiting {
                 }
                 let listener = set.listener[way].load(Relaxed);
                 let sent = set.sent[way].fetch_or(SETTLED, Relaxed);
-                // It may have become a socket in this moment, which has its bytes then.
-                if set.tag[way].load(Acquire) != tag || sent & SETTLED != 0 {
+                // It may have become a socket in this moment, which has its bytes then. Another handshake in
+                // its place has left them.
+                if set.tag[way].load(Acquire) == 0 || sent & SETTLED != 0 {
                     continue;
                 }
                 let received = set.received[way].load(Relaxed);

@@ -21,11 +21,13 @@ mod outside;
 mod processes;
 mod slots;
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 
+use foldhash::fast::RandomState;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType};
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -93,9 +95,13 @@ pub struct Reader {
     handshakes: Mapping<Set>,
     waiting: Waiting,
     outside: Namespaces,
+    /// The network namespaces of the listening sockets at the last reading, and at the one before.
+    listening: [HashMap<u64, u64, RandomState>; 2],
     /// Multipath TCP sockets that were let go of, as they were read last: their tokens, and by whom.
     closed_multipath: Vec<(u32, Passing)>,
     packets: PacketSockets,
+    /// How many of them the users have.
+    packet_users: Mapping<AtomicU64>,
     /// What was read in slots that were taken from their sockets since the last reading. A packet that was
     /// being counted at that moment is counted by now.
     leaving: Vec<Counted>,
@@ -157,8 +163,10 @@ impl Reader {
             handshakes: programs.mapping("handshakes", SETS)?,
             waiting: Waiting::default(),
             outside: Namespaces::new(programs.take_map("outside")?).map_err(map)?,
+            listening: Default::default(),
             closed_multipath: Vec::new(),
             packets: PacketSockets::new(programs.take_map("packet_sockets")?).map_err(map)?,
+            packet_users: programs.mapping("packet_users", USERS)?,
             leaving: Vec::new(),
             left: Vec::new(),
             gone: Gone::default(),
@@ -248,6 +256,7 @@ impl Reader {
         }
         let mut closed_multipath = std::mem::take(&mut self.closed_multipath);
         closed_multipath.clear();
+        let mut listening = HashMap::default();
         for (slot, cookie) in self.cookies() {
             // One that is being filled at this moment comes with the next reading.
             let Some(filled) = self.slot(slot).filter(|counted| counted.is_filled()) else {
@@ -258,12 +267,21 @@ impl Reader {
             let still = self.owner(slot).is_some_and(|owner| owner.load(Acquire) == cookie);
             if still {
                 closed_multipath.extend(filled.closed_multipath());
+                listening.extend(filled.listens_in().map(|netns| (cookie, netns)));
                 each(Counted { slot, cookie, inode, bytes }, None);
             }
         }
         self.closed_multipath = closed_multipath;
+        let [now, before] = &mut self.listening;
+        *before = std::mem::replace(now, listening);
         let (capacity, frames) = (self.capacity(), self.count(|totals| &totals.frames));
-        self.packets.read(frames, |place, cookie, bytes, last| {
+        let users = &self.packet_users;
+        let forgotten = |user: u32| {
+            if let Some(has) = users.get(user as usize) {
+                has.fetch_sub(1, Relaxed);
+            }
+        };
+        self.packets.read(frames, forgotten, |place, cookie, bytes, last| {
             let (slot, inode) = ((capacity + place) as u32, Some(frames::inode(cookie)));
             let counted = Counted { slot, cookie, inode, bytes };
             each(counted, last.then_some(bytes));
@@ -279,18 +297,27 @@ impl Reader {
             settled.push((listener, bytes));
         });
         self.waiting = waiting;
-        if settled.is_empty() {
-            return;
-        }
-        let listeners: std::collections::HashMap<u64, u32> =
-            self.cookies().map(|(slot, cookie)| (cookie, slot)).collect();
         for (listener, bytes) in settled {
-            let slot = listeners.get(&listener).and_then(|slot| self.slot(*slot));
-            match slot {
+            match self.find(listener) {
                 Some(slot) => slot.add(bytes),
-                None => self.outside.add(bytes),
+                None => {
+                    let netns = self.listening.iter().find_map(|seen| seen.get(&listener));
+                    self.outside.add(netns.copied().unwrap_or(0), bytes);
+                }
             }
         }
+    }
+
+    /// The slot of a socket that has one: in one of two buckets, as in `program/slots.h`.
+    fn find(&self, cookie: u64) -> Option<&Slot> {
+        let buckets = self.buckets.len();
+        let second = (cookie.wrapping_mul(0xd6e8_feb8_6659_fd93) >> 40) as u32;
+        [cookie as u32, second].into_iter().find_map(|hash| {
+            let at = hash as usize & (buckets - 1);
+            let cookies = &self.buckets.get(at)?.cookies;
+            let way = cookies.iter().position(|taken| taken.load(Acquire) == cookie)?;
+            self.slots.get(way * buckets + at)
+        })
     }
 
     /// Every socket that has a slot now, with its bytes. It is no reading: [`Reader::read`] hands on the
@@ -358,14 +385,14 @@ impl Reader {
     fn free(&self, slot: u32) {
         if let (Some(left), Some(owner)) = (self.slot(slot), self.owner(slot)) {
             let user = left.clear();
-            // Only now may it be written to.
-            owner.store(FREE, Release);
             if let Some(has) = self.users.get(user as usize) {
                 has.fetch_sub(1, Relaxed);
             }
             if let Some(totals) = self.totals.first() {
                 totals.freed.fetch_add(1, Relaxed);
             }
+            // Only now may it be written to.
+            owner.store(FREE, Release);
         }
     }
 
@@ -376,8 +403,9 @@ impl Reader {
         }
     }
 
-    /// What was counted outside the slots, for each network namespace by its cookie, 0 where that isn't known.
-    pub fn outside(&mut self) -> &[(u64, Outside)] {
+    /// What was counted outside the slots, for each network namespace by its cookie, 0 where that isn't known. One
+    /// that is left out begins anew should it come again.
+    pub fn outside(&mut self) -> impl Iterator<Item = (u64, Outside)> {
         let changes = self.count(|totals| &totals.outside);
         self.outside.read(changes)
     }

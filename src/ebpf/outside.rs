@@ -5,6 +5,11 @@ use aya::maps::{HashMap, Map, MapData, MapError};
 use super::slots::Bytes;
 use crate::traffic::Traffic;
 
+/// With more namespaces than this, half of the map's room, those in which nothing happens are forgotten.
+const MANY: usize = 2048;
+/// After so many readings without a change.
+const QUIET: u32 = 4;
+
 /// `struct outside`
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
@@ -37,15 +42,22 @@ impl From<Raw> for Outside {
     }
 }
 
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    of: Outside,
+    /// What is known here alone: bytes of listening sockets that are there no more.
+    own: Bytes,
+    /// For how many readings nothing has changed.
+    quiet: u32,
+}
+
 /// The kernel's map.
 #[derive(Debug)]
 pub(super) struct Namespaces {
     map: HashMap<MapData, u64, Raw>,
-    /// How often it had changed when it was read, and what it was.
+    /// How often it had changed when it was read.
     changes: u64,
-    /// What is known here alone, of no namespace in particular.
-    own: Bytes,
-    read: Vec<(u64, Outside)>,
+    known: std::collections::HashMap<u64, Known, foldhash::fast::RandomState>,
 }
 
 impl Namespaces {
@@ -53,28 +65,44 @@ impl Namespaces {
     pub(super) fn new(map: Map) -> Result<Namespaces, MapError> {
         let mut map = HashMap::try_from(map)?;
         map.insert(0, Raw::default(), 0)?;
-        Ok(Namespaces { map, changes: 0, own: Bytes::default(), read: Vec::new() })
+        Ok(Namespaces { map, changes: 0, known: Default::default() })
     }
 
-    /// Every namespace's, by its cookie; read again if there was another number of `changes` before.
-    pub(super) fn read(&mut self, changes: u64) -> &[(u64, Outside)] {
-        if changes != self.changes {
-            // One that can't be read now is read the next time.
-            let all: Result<Vec<_>, _> = self.map.iter().collect();
-            if let Ok(all) = all {
-                self.changes = changes;
-                self.read = all.into_iter().map(|(cookie, raw)| (cookie, raw.into())).collect();
-                for (_, unknown) in self.read.iter_mut().filter(|(cookie, _)| *cookie == 0) {
-                    unknown.without_socket = unknown.without_socket + self.own;
-                }
+    /// Every namespace's, by its cookie; read again if there was another number of `changes` before. Where there
+    /// are many, those in which nothing happens are left out from then on.
+    pub(super) fn read(&mut self, changes: u64) -> impl Iterator<Item = (u64, Outside)> {
+        // One that can't be read now is read the next time.
+        if changes != self.changes
+            && let Ok(all) = self.map.iter().collect::<Result<Vec<_>, _>>()
+        {
+            self.changes = changes;
+            for (cookie, raw) in all {
+                let known = self.known.entry(cookie).or_default();
+                let now = Outside::from(raw);
+                known.quiet = if known.of == now { known.quiet + 1 } else { 0 };
+                known.of = now;
             }
         }
-        &self.read
+        if self.known.len() > MANY {
+            let map = &mut self.map;
+            self.known.retain(|cookie, known| {
+                let kept = *cookie == 0 || known.quiet < QUIET;
+                if !kept {
+                    let _ = map.remove(cookie);
+                }
+                kept
+            });
+        }
+        self.known.iter().map(|(cookie, Known { of, own, .. })| {
+            let without_socket = of.without_socket + *own;
+            (*cookie, Outside { without_socket, ..*of })
+        })
     }
 
-    /// Bytes of a listening socket that is there no more.
-    pub(super) fn add(&mut self, bytes: Bytes) {
-        self.own = self.own + bytes;
-        self.changes = u64::MAX;
+    /// Bytes of a listening socket of this namespace that is there no more.
+    pub(super) fn add(&mut self, netns: u64, bytes: Bytes) {
+        let known = self.known.entry(netns).or_default();
+        known.own = known.own + bytes;
+        known.quiet = 0;
     }
 }

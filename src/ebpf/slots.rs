@@ -1,4 +1,4 @@
-//! What the program in the kernel writes: the layouts of `program/sockets.bpf.c`.
+//! What the programs in the kernel write: the layouts of `program/slots.h`.
 //!
 //! Everything in them is an atomic integer, because the kernel writes while it is read. Each is right
 //! by itself; two of them may be a packet apart.
@@ -239,6 +239,12 @@ impl Slot {
     pub(super) fn inode(&self) -> Option<Inode> {
         let inode = self.receiver.inode.load(Relaxed);
         (inode != 0).then_some(Inode(inode))
+    }
+
+    /// The network namespace of a socket that accepts connections.
+    pub(super) fn listens_in(&self) -> Option<u64> {
+        let listens = self.receiver.listening.load(Relaxed) != 0;
+        listens.then(|| self.sender.netns.load(Relaxed))
     }
 
     /// Gives bytes to its socket that were counted elsewhere.

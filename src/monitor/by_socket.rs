@@ -281,14 +281,22 @@ impl SocketAttribution {
         if self.observation == 1 { Bytes::default() } else { new }
     }
 
-    /// Takes what was counted outside the slots in a network namespace.
-    pub fn outside(&mut self, netns: u64, outside: Outside, mut each: impl FnMut(Share)) {
-        let before = self.outside.insert(netns, outside).unwrap_or_default();
-        for (reason, new) in [
-            (Reason::Overflow, outside.without_slot - before.without_slot),
-            (Reason::Exited, outside.without_socket - before.without_socket),
-        ] {
-            share_out(Err(reason), None, new, self.recent(new), &mut each);
+    /// Takes what was counted outside the slots, by network namespaces. One that is left out begins anew.
+    pub fn outside(
+        &mut self,
+        all: impl Iterator<Item = (u64, Outside)>,
+        mut each: impl FnMut(Share),
+    ) {
+        let before = std::mem::take(&mut self.outside);
+        for (netns, outside) in all {
+            let before = before.get(&netns).copied().unwrap_or_default();
+            for (reason, new) in [
+                (Reason::Overflow, outside.without_slot - before.without_slot),
+                (Reason::Exited, outside.without_socket - before.without_socket),
+            ] {
+                share_out(Err(reason), None, new, self.recent(new), &mut each);
+            }
+            self.outside.insert(netns, outside);
         }
     }
 

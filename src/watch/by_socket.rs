@@ -235,14 +235,16 @@ impl Watch {
             }
         }
         let Court { reader, mut makers, ledger, .. } = court;
+        let reads_kernel = reader.reads_kernel();
+        // Where it isn't known in which namespace something was, it may have been in this one.
+        let is_watched =
+            |netns: u64| only.is_none_or(|only| netns == only || netns == 0 && !reads_kernel);
         let mut overflow = false;
-        for (netns, outside) in reader.outside() {
-            // That of which it isn't known where it was may have been here.
-            if only.is_none_or(|only| [only, 0].contains(netns)) {
-                overflow |= !outside.without_slot.is_zero();
-                attribution.outside(*netns, *outside, |share| makers.credit(ledger, &share));
-            }
-        }
+        let watched =
+            reader.outside().filter(|(netns, _)| is_watched(*netns)).inspect(|(_, of)| {
+                overflow |= !of.without_slot.is_zero();
+            });
+        attribution.outside(watched, |share| makers.credit(ledger, &share));
         overflow
     }
 }

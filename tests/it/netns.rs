@@ -44,6 +44,16 @@ pub(crate) struct Namespace {
     pub(crate) name: String,
 }
 
+/// The link-local address that a kernel makes of a device's own (RFC 4291, appendix A).
+fn link_local(mac: &str) -> String {
+    let mut bytes: Vec<u8> =
+        mac.split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
+    bytes[0] ^= 2;
+    let words = [[bytes[0], bytes[1]], [bytes[2], 0xff], [0xfe, bytes[3]], [bytes[4], bytes[5]]];
+    let words = words.map(|word| format!("{:x}", u16::from_be_bytes(word)));
+    format!("fe80::{}", words.join(":"))
+}
+
 /// What a kernel tells its neighbours by itself, whenever it likes: that it looks for routers, whether anybody has
 /// its addresses already, and which groups it has joined. It is the kernel's own traffic, and no test's.
 const QUIET: &str = "table inet quiet {
@@ -232,9 +242,12 @@ impl Net {
             net.watched.address("peer", &format!("{WATCHED6}/64"));
             net.peer.address("watched", &format!("{PEER6}/64"));
             // Nobody has to ask where the other one is.
+            let [of_peer, of_watched] = [PEER_MAC, WATCHED_MAC].map(link_local);
             for (namespace, address, at, link) in [
                 (&net.watched, PEER6, PEER_MAC, "peer"),
+                (&net.watched, &of_peer, PEER_MAC, "peer"),
                 (&net.peer, WATCHED6, WATCHED_MAC, "watched"),
+                (&net.peer, &of_watched, WATCHED_MAC, "watched"),
             ] {
                 let neighbour = format!("{address} lladdr {at} dev {link} nud permanent");
                 namespace.run(&format!("ip -6 neigh replace {neighbour}"));

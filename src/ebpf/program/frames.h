@@ -21,6 +21,11 @@ struct list_head {
 
 struct adjacent_list {
 	struct list_head upper;
+	struct list_head lower;
+} RELOCATED;
+
+struct packet_sock {
+	int ifindex; // of the device that it is bound to
 } RELOCATED;
 
 struct net_device {
@@ -58,10 +63,12 @@ struct packet_socket {
 	__u64 sender_when; // when that process began, in nanoseconds since boot
 	char name[NAME];
 	__u32 sender;
-	__u32 unused;
+	__u32 user; // the place of its user in `packet_users`
 };
 
 #define PACKET_SOCKETS 1024
+// How many of them a user other than the superuser may have.
+#define PACKET_SOCKETS_OF_USER 64
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, PACKET_SOCKETS);
@@ -69,8 +76,16 @@ struct {
 	__type(value, struct packet_socket);
 } packet_sockets SEC(".maps");
 
-// The last frame of a packet socket on a processor: one that goes to a device on top of others (a VLAN, a bond)
-// is queued at each of them in turn.
+// How many the users have, by a hash of their numbers; user space takes off those that it forgets.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, USERS);
+	__type(key, __u32);
+	__type(value, __u64);
+} packet_users SEC(".maps");
+
+// The last frame of a packet socket on a processor, and the device to which it was sent.
 struct last_frame {
 	struct sk_buff *skb;
 	struct net_device *dev;
@@ -82,20 +97,52 @@ struct {
 	__type(value, struct last_frame);
 } last_frames SEC(".maps");
 
-// Whether a frame was queued before, at a device on top of this one.
-INLINE int is_queued_again(struct sk_buff *skb, struct net_device *dev)
+INLINE int is_empty(struct list_head *list)
+{
+	return (__u64)READ(list, next) == (__u64)list;
+}
+
+// Whether a frame was queued before, at a device on top of this one: a frame that goes to a VLAN, a bond or a tunnel
+// is queued at each device in turn.
+INLINE int is_queued_again(struct sk_buff *skb, struct sock *sk, struct net_device *dev)
 {
 	__u32 zero = 0;
+	struct packet_sock *packet = (void *)sk;
 	struct last_frame *last = bpf_map_lookup_elem(&last_frames, &zero);
 	if (!last)
 		return 0;
-	// Below nothing: an empty list leads to itself.
-	int below = (__u64)READ(dev, adj_list.upper.next) != (__u64)&dev->adj_list.upper;
+	int bound = HAS(packet->ifindex) ? READ(packet, ifindex) : 0;
+	if (bound && bound == READ(dev, ifindex)) {
+		last->skb = skb;
+		last->dev = dev;
+		return 0;
+	}
+	// One that is bound to no device may send to any.
+	int below = bound || !is_empty(&dev->adj_list.upper);
 	int again = below && last->skb == skb && last->dev != dev;
-	last->skb = skb;
+	// The next frame may be at the same place in memory.
+	last->skb = again && is_empty(&dev->adj_list.lower) ? 0 : skb;
 	if (!again)
 		last->dev = dev;
 	return again;
+}
+
+INLINE struct packet_socket *packet_socket_of(struct sock *sk, __u64 inode)
+{
+	struct packet_socket *socket = bpf_map_lookup_elem(&packet_sockets, &inode);
+	if (socket)
+		return socket;
+	struct packet_socket new = { .netns = netns_of(sk), .user = place_of_user(user_of(sk)) };
+	__u32 user = new.user;
+	__u64 *has = bpf_map_lookup_elem(&packet_users, &user);
+	if (!has || (user && ONCE(*has) >= PACKET_SOCKETS_OF_USER))
+		return 0;
+	new.sender = bpf_get_current_pid_tgid() >> 32;
+	new.sender_when = current_start();
+	bpf_get_current_comm(new.name, NAME);
+	if (!bpf_map_update_elem(&packet_sockets, &inode, &new, BPF_NOEXIST))
+		__sync_fetch_and_add(has, 1);
+	return bpf_map_lookup_elem(&packet_sockets, &inode);
 }
 
 SEC("raw_tp/net_dev_queue")
@@ -106,39 +153,29 @@ int queue(struct raw_tracepoint *tracepoint)
 	if (!sk || READ(sk, __sk_common.skc_family) != AF_PACKET)
 		return 0;
 	struct net_device *dev = READ(skb, dev);
-	if (is_queued_again(skb, dev))
+	if (is_queued_again(skb, sk, dev))
 		return 0;
-	__u64 inode = inode_of(sk);
 	int local = READ(dev, ifindex) == LOOPBACK_IFINDEX;
 	__u64 bytes = READ(skb, len);
 	__u32 zero = 0;
+	struct packet_socket *socket = packet_socket_of(sk, inode_of(sk));
+	if (!socket) {
+		struct outside *of = outside_of(netns_of(sk));
+		if (!of)
+			return 0;
+		CHECKED(of);
+		__sync_fetch_and_add(&of->sent[local], bytes);
+		outside_changed();
+		return 0;
+	}
+	CHECKED(socket);
+	__sync_fetch_and_add(&socket->sent[local], bytes);
 	struct shared *counts = bpf_map_lookup_elem(&shared, &zero);
 	if (counts)
 		__sync_fetch_and_add(&counts->frames, 1);
-	struct packet_socket *socket = bpf_map_lookup_elem(&packet_sockets, &inode);
-	if (!socket) {
-		struct packet_socket new = { .netns = netns_of(sk) };
-		new.sender = bpf_get_current_pid_tgid() >> 32;
-		new.sender_when = current_start();
-		bpf_get_current_comm(new.name, NAME);
-		bpf_map_update_elem(&packet_sockets, &inode, &new, BPF_NOEXIST);
-		socket = bpf_map_lookup_elem(&packet_sockets, &inode);
-	}
-	if (socket) {
-		CHECKED(socket);
-		__sync_fetch_and_add(&socket->sent[local], bytes);
-		return 0;
-	}
-	struct outside *of = outside_of(netns_of(sk));
-	if (!of)
-		return 0;
-	CHECKED(of);
-	__sync_fetch_and_add(&of->sent[local], bytes);
 	return 0;
 }
 
-// A packet that reached this host's sockets, and there is none for it (any more): TCP and UDP alone. What others
-// have received (raw sockets, the kernel itself) comes by here, too.
 SEC("raw_tp/kfree_skb")
 int drop(struct raw_tracepoint *tracepoint)
 {
@@ -166,6 +203,7 @@ int drop(struct raw_tracepoint *tracepoint)
 		return 0;
 	CHECKED(of);
 	__sync_fetch_and_add(&of->received_by_none[local], bytes);
+	outside_changed();
 	return 0;
 }
 

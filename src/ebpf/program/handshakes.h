@@ -9,7 +9,6 @@
 #include "slots.h"
 
 #define AF_INET 2
-#define IPPROTO_TCP 6
 
 #define FIN 1
 #define SYN 2
@@ -64,7 +63,7 @@ struct handshakes {
 // User space has given these bytes to the listening socket, whose they stay.
 #define SETTLED (1u << 31)
 
-// A full set gives up its oldest entry's bytes to the listening socket.
+// A full set gives up an entry to the next one: its bytes are the listening socket's.
 #define HANDSHAKE_SETS 8192
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -112,8 +111,11 @@ INLINE int handshake_way(struct handshakes *set, __u32 tag)
 	return -1;
 }
 
-// Bytes that a listening socket has to itself.
-INLINE void give_to_listener(__u64 listener, __u32 sent, __u32 received)
+// No entry has more than this: what comes beyond it is no handshake.
+#define MOST_OF_HANDSHAKE (1u << 30)
+
+// Bytes that a listening socket has to itself; if that is closed, nobody of its network namespace.
+INLINE void give_to_listener(__u64 listener, __u64 netns, __u32 sent, __u32 received)
 {
 	if (sent & SETTLED)
 		return;
@@ -125,7 +127,7 @@ INLINE void give_to_listener(__u64 listener, __u32 sent, __u32 received)
 		to_sent = &slot->sent[local];
 		to_received = &slot->received[local];
 	} else {
-		struct outside *of = outside_of(0);
+		struct outside *of = outside_of(netns);
 		if (!of)
 			return;
 		CHECKED(of);
@@ -134,10 +136,12 @@ INLINE void give_to_listener(__u64 listener, __u32 sent, __u32 received)
 	}
 	__sync_fetch_and_add(to_sent, sent);
 	__sync_fetch_and_add(to_received, received & ~ON_LOOPBACK);
+	if (!slot)
+		outside_changed();
 }
 
 // Keeps a packet of a handshake. 0 where it can't be told of which.
-INLINE int note_handshake(struct __sk_buff *skb, __u64 listener, __u32 bytes, int out, int local)
+INLINE int note_handshake(struct __sk_buff *skb, __u64 listener, __u64 netns, __u32 bytes, int out, int local)
 {
 	struct headers all;
 	if (!load_headers(skb, &all))
@@ -185,7 +189,8 @@ INLINE int note_handshake(struct __sk_buff *skb, __u64 listener, __u32 bytes, in
 		ONCE(set->sent[way]) = 0;
 		set->received[way] = local ? ON_LOOPBACK : 0;
 	}
-	int settled = !!(ONCE(set->sent[way]) & SETTLED);
+	int settled = ONCE(set->sent[way]) > MOST_OF_HANDSHAKE ||
+		      (ONCE(set->received[way]) & ~ON_LOOPBACK) > MOST_OF_HANDSHAKE;
 	if (!settled) {
 		if (out)
 			__sync_fetch_and_add(&set->sent[way], bytes);
@@ -197,7 +202,7 @@ INLINE int note_handshake(struct __sk_buff *skb, __u64 listener, __u32 bytes, in
 	bpf_spin_unlock(&lock->lock);
 	__sync_fetch_and_add(&counts->handshakes, 1);
 	if (evicted)
-		give_to_listener(evicted, evicted_sent, evicted_received);
+		give_to_listener(evicted, netns, evicted_sent, evicted_received);
 	return !settled;
 }
 

@@ -91,10 +91,6 @@ struct task_struct {
 	__u64 start_boottime;
 } RELOCATED;
 
-struct possible_list {
-	void *next;
-} RELOCATED;
-
 // The address of a structure that the verifier knows as a pointer of a kind with which it allows no sums. What
 // was put on the stack is read back as a number.
 INLINE void *address_of(const void *pointer)

@@ -12,6 +12,11 @@
 
 #define NAME 16
 
+#define IPPROTO_TCP 6
+#define IPPROTO_UDP 17
+// The loopback device has this number in every network namespace.
+#define LOOPBACK_IFINDEX 1
+
 // A slot's flags.
 #define FILLED 1u // what is known from the beginning is written
 #define RELEASED 2u // no descriptor refers to it any more
@@ -62,7 +67,7 @@ struct bucket {
 // What is counted of all sockets together. User space reads this.
 struct shared {
 	__u64 claimed; // slots that were given to sockets so far
-	__u64 freed; // slots that are free again: user space writes it, but for those taken from silent sockets
+	__u64 freed; // slots that are free again; user space and the kernel's side add to it
 	__u64 outside; // changes of `outside`
 	__u64 handshakes; // packets of handshakes
 	__u64 frames; // frames that packet sockets have sent
@@ -200,8 +205,37 @@ INLINE struct slot *find_slot(__u64 cookie)
 }
 
 // A user may have twice as many slots as are free: nobody can fill them all, and each who tries leaves room for
-// the next. 
+// the next.
 #define SHARE_OF_FREE 2
+// Cookies can be chosen, by making many sockets and keeping some. So the last free ways of a bucket are for those
+// who have few of the others.
+#define RESERVED_WAYS 2
+#define FEW_WAYS 4
+
+INLINE __u64 free_slots(struct shared *counts)
+{
+	__u64 taken = ONCE(counts->claimed) - ONCE(counts->freed), all = bucket_count * (__u64)WAYS;
+	return taken < all ? all - taken : 0;
+}
+
+// Whether a user may have another way of a bucket, if one is free.
+INLINE int has_way_for(struct bucket *bucket, __u32 at, __u32 user)
+{
+	int open = 0, own = 0;
+	if (!user)
+		return 1;
+#pragma clang loop unroll(disable)
+	for (int way = 0; way < WAYS; way++)
+		open += !ONCE(bucket->cookies[way & (WAYS - 1)]);
+	if (open > RESERVED_WAYS)
+		return 1;
+#pragma clang loop unroll(disable)
+	for (int way = 0; way < WAYS; way++) {
+		struct slot *slot = slot_at(at, way);
+		own += slot && ONCE(bucket->cookies[way & (WAYS - 1)]) && ONCE(slot->user) == user;
+	}
+	return own < FEW_WAYS;
+}
 
 // A way of a bucket that a socket has which is open and was silent ever since it was made: it loses nothing with
 // its slot but who made it, and somebody who has bytes needs it. -1 if there is none.
@@ -216,6 +250,8 @@ INLINE int silent_way(struct bucket *bucket, __u32 at, __u64 *cookie)
 		if (ONCE(slot->flags) & (RELEASED | MULTIPATH) || !(ONCE(slot->flags) & FILLED))
 			continue;
 		if (slot->begun || slot->listening || slot->listener)
+			continue;
+		if (slot->sent[REMOTE] || slot->sent[LOCAL] || slot->received[REMOTE] || slot->received[LOCAL])
 			continue;
 		*cookie = whose;
 		return way;
@@ -235,9 +271,9 @@ INLINE struct slot *claim_slot(__u64 cookie, __u32 user, int *own)
 	__u64 *has = bpf_map_lookup_elem(&users, &user);
 	if (!all || !first || !second || !counts || !has)
 		return 0;
-	__u64 taken = ONCE(counts->claimed) - ONCE(counts->freed);
-	if (user && ONCE(*has) >= SHARE_OF_FREE * (bucket_count * (__u64)WAYS - taken))
+	if (user && ONCE(*has) >= SHARE_OF_FREE * free_slots(counts))
 		return 0;
+	int in_first = has_way_for(first, first_at, user), in_second = has_way_for(second, second_at, user);
 	__u32 at = first_at;
 	*own = 0;
 	bpf_spin_lock(&all->lock);
@@ -246,7 +282,7 @@ INLINE struct slot *claim_slot(__u64 cookie, __u32 user, int *own)
 		at = second_at;
 		way = way_of(second, cookie);
 	}
-	if (way < 0) {
+	if (way < 0 && in_first) {
 		at = first_at;
 		way = way_of(first, 0);
 		if (way >= 0) {
@@ -254,7 +290,7 @@ INLINE struct slot *claim_slot(__u64 cookie, __u32 user, int *own)
 			*own = 1;
 		}
 	}
-	if (way < 0) {
+	if (way < 0 && in_second) {
 		at = second_at;
 		way = way_of(second, 0);
 		if (way >= 0) {
@@ -262,12 +298,13 @@ INLINE struct slot *claim_slot(__u64 cookie, __u32 user, int *own)
 			*own = 1;
 		}
 	}
-	ONCE(counts->claimed) += *own;
 	bpf_spin_unlock(&all->lock);
 	if (way < 0)
 		return 0;
-	if (*own)
+	if (*own) {
+		__sync_fetch_and_add(&counts->claimed, 1);
 		__sync_fetch_and_add(has, 1);
+	}
 	return slot_at(at, way);
 }
 
@@ -281,8 +318,7 @@ INLINE struct slot *claim_silent(__u64 cookie, __u32 user)
 	__u64 *has = bpf_map_lookup_elem(&users, &user);
 	if (!all || !bucket || !counts || !has)
 		return 0;
-	__u64 taken = ONCE(counts->claimed) - ONCE(counts->freed);
-	if (user && ONCE(*has) >= SHARE_OF_FREE * (bucket_count * (__u64)WAYS - taken + WAYS))
+	if (user && ONCE(*has) >= SHARE_OF_FREE * (free_slots(counts) + WAYS))
 		return 0;
 	__u64 silent = 0;
 	int way = silent_way(bucket, at, &silent);
@@ -306,11 +342,11 @@ INLINE struct slot *claim_silent(__u64 cookie, __u32 user)
 		ONCE(bucket->cookies[way & (WAYS - 1)]) = cookie;
 		own = 1;
 	}
-	ONCE(counts->claimed) += own;
-	ONCE(counts->freed) += own;
 	bpf_spin_unlock(&all->lock);
 	if (!own)
 		return 0;
+	__sync_fetch_and_add(&counts->claimed, 1);
+	__sync_fetch_and_add(&counts->freed, 1);
 	__u32 before = slot->user;
 	__u64 *had = bpf_map_lookup_elem(&users, &before);
 	if (had)
@@ -330,13 +366,18 @@ INLINE struct slot *claim_silent(__u64 cookie, __u32 user)
 	return slot;
 }
 
-// What is counted outside the slots in a network namespace.
-INLINE struct outside *outside_of(__u64 netns)
+// To be said after something was added to it: user space reads it again.
+INLINE void outside_changed(void)
 {
 	__u32 zero = 0;
 	struct shared *counts = bpf_map_lookup_elem(&shared, &zero);
 	if (counts)
 		__sync_fetch_and_add(&counts->outside, 1);
+}
+
+// What is counted outside the slots in a network namespace.
+INLINE struct outside *outside_of(__u64 netns)
+{
 	struct outside *of = bpf_map_lookup_elem(&outside, &netns);
 	if (of)
 		return of;

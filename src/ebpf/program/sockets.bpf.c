@@ -8,13 +8,11 @@
 
 #include "handshakes.h"
 
-#define IPPROTO_UDP 17
+#include "frames.h"
+
 #ifndef IPPROTO_MPTCP
 #define IPPROTO_MPTCP 262
 #endif
-#define LOOPBACK_IFINDEX 1
-
-#include "frames.h"
 
 // What a connection is in (`include/net/tcp_states.h`).
 #define TCP_FIN_WAIT1 4
@@ -128,7 +126,6 @@ INLINE void count(struct __sk_buff *skb, int out)
 	if (!sk)
 		return;
 	__u64 bytes = skb->len;
-	// The loopback device has this number in every network namespace.
 	int local = skb->ifindex == LOOPBACK_IFINDEX;
 	__u64 cookie = bpf_get_socket_cookie(skb);
 	struct slot *slot = find_slot(cookie);
@@ -144,6 +141,7 @@ INLINE void count(struct __sk_buff *skb, int out)
 			return;
 		CHECKED(of);
 		__sync_fetch_and_add(out ? &of->sent[local] : &of->received[local], bytes);
+		outside_changed();
 		return;
 	}
 	// An accepted connection has it as soon as it is accepted.
@@ -155,7 +153,7 @@ INLINE void count(struct __sk_buff *skb, int out)
 			slot->listening = 1;
 		if (!slot->begun)
 			first_packet(slot, sk);
-		if (note_handshake(skb, cookie, (__u32)bytes, out, local))
+		if (note_handshake(skb, cookie, slot->netns, (__u32)bytes, out, local))
 			return;
 	}
 	if (out) {
@@ -316,6 +314,10 @@ int establish(struct bpf_sock_ops *ops)
 	__u16 local_port = __builtin_bswap16((__u16)ops->local_port);
 	__u16 remote_port = (__u16)(ops->remote_port >> 16);
 	addresses = mix(addresses, (__u32)remote_port << 16 | local_port);
+	// Nobody takes it for one that is silent.
+	slot->local_port = (__u16)ops->local_port;
+	slot->remote_port = remote_port;
+	slot->begun = 1;
 	take_over(slot, addresses, ops->snd_una - 1);
 	return 1;
 }

@@ -197,11 +197,14 @@ fn a_connection_that_waits_to_be_accepted_keeps_its_slot_and_is_looked_for() {
 #[test]
 fn what_no_slot_has_stands_under_its_reason_by_namespace() {
     let mut attribution = SocketAttribution::new();
+    let mut last = std::collections::BTreeMap::new();
     let mut look = |netns, without_slot, without_socket| {
         attribution.begin();
         let mut shares = Vec::new();
         let outside = Outside { without_slot, without_socket };
-        attribution.outside(netns, outside, |share| shares.push((share.to, share.traffic)));
+        last.insert(netns, outside);
+        let all = last.iter().map(|(netns, outside)| (*netns, *outside));
+        attribution.outside(all, |share| shares.push((share.to, share.traffic)));
         shares
     };
     let overflow = |received, sent| (Err(Reason::Overflow), Traffic::new(received, sent));

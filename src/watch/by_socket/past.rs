@@ -210,7 +210,7 @@ fn assign_by_ports(
             None if has_ports(origin.protocol) => {}
             None => {
                 let same = by_port.iter().filter(|((protocol, _), _)| *protocol == origin.protocol);
-                socket.ends.extend(same.flat_map(|(_, ends)| ends));
+                socket.ends.extend(same.flat_map(|(_, ends)| ends).filter(|end| fits(end)));
             }
         }
     }

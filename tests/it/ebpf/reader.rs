@@ -20,7 +20,7 @@ fn reader_of(room: u32) -> Reader {
 }
 
 fn without_slot(reader: &mut Reader, netns: u64) -> ebpf::Bytes {
-    let of = reader.outside().iter().find(|(cookie, _)| *cookie == netns);
+    let of = reader.outside().find(|(cookie, _)| *cookie == netns);
     of.map(|(_, outside)| outside.without_slot).unwrap_or_default()
 }
 
@@ -79,28 +79,54 @@ fn silent_sockets_give_way_to_those_with_bytes() {
     drop(silent);
 }
 
+/// Makes many sockets and sends with each.
+const MANY: &str = "import socket, sys
+receiver = socket.socket(2, 2); receiver.bind(('127.0.0.1', 0))
+sockets = [socket.socket(2, 2) for _ in range(9000)]
+for s in sockets: s.sendto(b'x' * 1000, receiver.getsockname())
+print('done', flush=True); sys.stdin.readline()
+";
+
+/// Keeps those alone whose cookies fill two thirds of the buckets, and sends with each of them.
+const CHOSEN: &str = "import socket, sys
+receiver = socket.socket(2, 2); receiver.bind(('127.0.0.1', 0))
+sockets, buckets = [], [0] * 512
+for _ in range(30000):
+    s = socket.socket(2, 2)
+    bucket = int.from_bytes(s.getsockopt(1, 57, 8), sys.byteorder) % 512
+    if bucket < 340 and buckets[bucket] < 8:
+        buckets[bucket] += 1; sockets.append(s)
+        s.sendto(b'x' * 1000, receiver.getsockname())
+print('done', flush=True); sys.stdin.readline()
+";
+
 /// What one user takes is bounded by what is left for the others.
 #[test]
 fn a_user_leaves_room_for_others() {
+    leaves_room(MANY);
+}
+
+/// Cookies can be read by everybody, so that buckets can be chosen.
+#[test]
+fn a_user_leaves_room_for_others_in_each_bucket() {
+    leaves_room(CHOSEN);
+}
+
+fn leaves_room(flood: &str) {
     let Some(net) = Net::alone() else { return };
     let mut reader = reader_of(1 << 12);
-    let script = "import socket, sys\n\
-        receiver = socket.socket(2, 2); receiver.bind(('127.0.0.1', 0))\n\
-        sockets = [socket.socket(2, 2) for _ in range(9000)]\n\
-        for s in sockets: s.sendto(b'x' * 1000, receiver.getsockname())\n\
-        print('done', flush=True); sys.stdin.readline()\n";
-    let mut flood = net.watched.command("prlimit");
-    flood.args([
+    let mut command = net.watched.command("prlimit");
+    command.args([
         "--nofile=20000",
         "setpriv",
         "--reuid=54321",
         "--clear-groups",
         "/usr/bin/python3",
         "-c",
-        script,
+        flood,
     ]);
-    flood.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut flood = flood.spawn().unwrap();
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut flood = command.spawn().unwrap();
     BufReader::new(flood.stdout.as_mut().unwrap()).read_line(&mut String::new()).unwrap();
     let (receiver, cookies) = {
         let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
