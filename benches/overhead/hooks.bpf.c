@@ -28,4 +28,22 @@ int release(void *socket)
 	return socket != 0;
 }
 
+SEC("sockops")
+int establish(void *operation)
+{
+	return operation != 0;
+}
+
+SEC("raw_tp/net_dev_queue")
+int queue(void *tracepoint)
+{
+	return tracepoint == 0;
+}
+
+SEC("raw_tp/kfree_skb")
+int drop(void *tracepoint)
+{
+	return tracepoint == 0;
+}
+
 char program_license[] SEC("license") = "Dual MIT/GPL";

@@ -30,7 +30,8 @@ impl Hooks {
         Ok(Hooks(fs::read(&object)?))
     }
 
-    /// Attaches them to the root of the hierarchy of control groups, until what it returns is dropped.
+    /// Attaches them to the root of the hierarchy of control groups and to the tracepoints, until what it returns
+    /// is dropped.
     pub(crate) fn attach(&self) -> anyhow::Result<Ebpf> {
         let mounts = fs::read_to_string("/proc/self/mounts")?;
         let mut mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<&str>>());
@@ -51,6 +52,14 @@ impl Hooks {
                 Program::CgroupSock(program) => {
                     program.load()?;
                     program.attach(&root, mode)?;
+                }
+                Program::SockOps(program) => {
+                    program.load()?;
+                    program.attach(&root, mode)?;
+                }
+                Program::RawTracePoint(program) => {
+                    program.load()?;
+                    program.attach(if name == "queue" { "net_dev_queue" } else { "kfree_skb" })?;
                 }
                 _ => bail!("a program of another type"),
             }
