@@ -59,19 +59,26 @@ pub struct Evidence {
     pub closer: Option<ProcessId>,
 }
 
+/// The process that holds a socket, or has held it last: neither its maker nor its closer matters then.
+pub fn holder(
+    origin: &Origin,
+    now: Option<Ownership>,
+    held: Option<ProcessId>,
+) -> Option<ProcessId> {
+    match now {
+        Some(Ownership::Process(holder)) if !origin.released => Some(holder),
+        _ => held,
+    }
+}
+
 /// Whose a socket is. `held` is who was found to hold it before.
 pub fn whose(
     origin: &Origin,
     evidence: &Evidence,
     held: Option<ProcessId>,
 ) -> Result<ProcessId, Reason> {
-    if !origin.released
-        && let Some(Ownership::Process(holder)) = evidence.holder
-    {
+    if let Some(holder) = holder(origin, evidence.holder, held) {
         return Ok(holder);
-    }
-    if let Some(held) = held {
-        return Ok(held);
     }
     let passed_on = origin.accepted || origin.maker.is_none();
     let known = if passed_on { evidence.closer } else { evidence.maker };

@@ -11,7 +11,7 @@ mod reason;
 mod testimony;
 
 pub use attribution::{Attribution, Coverage, Observation, Share};
-pub use by_socket::{Evidence, Judge, Remembered, Room, SocketAttribution, Verdict, whose};
+pub use by_socket::{Evidence, Judge, Remembered, Room, SocketAttribution, Verdict, holder, whose};
 pub use join::{Neighbours, Surroundings};
 pub use reason::Reason;
 pub use testimony::{Seen, Testimony};

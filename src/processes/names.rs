@@ -96,6 +96,8 @@ pub(super) struct Missing {
 struct Table {
     /// `None` where the kernel refuses it.
     reader: Option<ProcessReader>,
+    /// Whether every start, exec and exit is reported.
+    reported: bool,
     look: u32,
     processes: Map<ProcessId, Entry>,
     /// The process that had a number last.
@@ -132,13 +134,14 @@ impl Names {
     pub fn listen(&self, proc: &Path) -> bool {
         let reader = ProcessReader::open(proc).ok();
         let mut table = self.table();
+        table.reported = reader.is_some();
         table.reader = reader;
-        table.reader.is_some()
+        table.reported
     }
 
     /// Whether the kernel reports processes with their names.
     pub fn are_reported(&self) -> bool {
-        self.table().reader.is_some()
+        self.table().reported
     }
 
     /// Keeps events for a thread, and hands on what becomes readable with new ones. If it is not in a
@@ -206,7 +209,15 @@ impl Names {
 
     /// The kernel has seen a process with this short name.
     pub fn seen(&self, id: ProcessId, comm: &[u8]) {
-        self.table().take(id, None, &[], comm);
+        let mut table = self.table();
+        // Its start may be reported by now.
+        table.drain();
+        let is_new = !table.processes.contains_key(&id);
+        table.take(id, None, &[], comm);
+        if is_new && table.reported {
+            // The exit of a process that has no entry has been reported: nothing else would end this one.
+            table.end(id);
+        }
     }
 
     /// What there is to read of a process that is listed.

@@ -144,6 +144,28 @@ fn a_number_is_the_process_that_had_it_at_that_time() {
     assert_eq!(names.by_number(CHILD.pid, 1000), None);
 }
 
+#[test]
+fn a_process_that_is_seen_after_it_was_forgotten_is_forgotten_again() {
+    let names = Names::default();
+    names.table().reported = true;
+    let count = 2 * ENDED as u32;
+    for pid in 0..count {
+        let id = ProcessId { start_time: 1, pid };
+        names.seen(id, b"maker");
+        assert_eq!(names.name(id).as_deref(), Some("[maker]"));
+    }
+    // One that is there is kept.
+    names.read(SHELL, names.program(SHELL), b"sh\0", b"sh");
+    names.seen(SHELL, b"sh");
+    for _ in 0..=LOOKS {
+        names.begin_look();
+    }
+    let kept = ENDED + 1;
+    let table = names.table();
+    assert_eq!((table.processes.len(), table.numbers.len()), (kept, kept));
+    assert!(table.processes.contains_key(&SHELL));
+}
+
 /// Where the kernel reports numbers alone.
 #[test]
 fn a_copy_whose_short_name_differs_from_its_parents_is_not_named_by_it() {

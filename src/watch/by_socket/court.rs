@@ -6,7 +6,7 @@ use super::makers::Makers;
 use crate::ebpf::{Counted, Origin, Passing, Reader};
 use crate::flow::Protocol;
 use crate::ledger::Ledger;
-use crate::monitor::{Evidence, Judge, Reason, Remembered, Share, Verdict, whose};
+use crate::monitor::{self, Evidence, Judge, Reason, Remembered, Share, Verdict, whose};
 use crate::processes::{Ownership, ProcessId};
 use crate::sockets::Inode;
 use crate::traffic::Traffic;
@@ -88,9 +88,15 @@ impl Judge for Court<'_> {
             }
             (_, None) => None,
         };
-        let maker = origin.maker.map(|maker| self.makers.find(&maker, origin.made / TICK));
-        let closer = origin.closer.map(|closer| self.makers.find(&closer, NOW));
-        let to = whose(origin, &Evidence { holder, maker, closer }, remembered.held);
+        let to = match monitor::holder(origin, holder, remembered.held) {
+            Some(process) => Ok(process),
+            None => {
+                let find = |maker| self.makers.find(&maker, origin.made / TICK);
+                let maker = origin.maker.map(find);
+                let closer = origin.closer.map(|closer| self.makers.find(&closer, NOW));
+                whose(origin, &Evidence { holder, maker, closer }, remembered.held)
+            }
+        };
         let held = matches!(holder, Some(Ownership::Process(_)));
         Some(Verdict { to, held, inode })
     }
