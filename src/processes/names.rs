@@ -6,7 +6,7 @@
 //! One table serves the thread that is told of processes and the look that accounts their bytes. Whoever
 //! comes first takes what the kernel has reported, so that a look never waits for the thread.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,6 +31,9 @@ const ENDED_BYTES: usize = 1 << 20;
 /// And in any case.
 const MOST_ENDED: usize = 1 << 18;
 const MOST_ENDED_BYTES: usize = 64 << 20;
+/// What is left of an ended process's name where bytes are short. All of them are short then: no process loses
+/// its name because others have long ones.
+const SHORT: usize = MOST_ENDED_BYTES / MOST_ENDED;
 /// How many events wait for the thread.
 const WAITING: usize = 1 << 16;
 /// How many parents are asked for a name.
@@ -67,6 +70,12 @@ impl Named {
     fn len(&self) -> usize {
         self.described.command_line.len()
     }
+
+    fn cut(&mut self) {
+        if let Some(short) = self.described.command_line.get(..SHORT) {
+            self.described.command_line = short.into();
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +92,8 @@ struct Entry {
     /// How often it was seen to call exec.
     execs: u32,
     ended: bool,
+    /// What it adds to the bytes of ended processes.
+    bytes: usize,
 }
 
 /// What is still missing of a process's description.
@@ -105,6 +116,8 @@ struct Table {
     /// The ended ones in their order, and the look at which they ended.
     ended: VecDeque<(ProcessId, u32)>,
     ended_bytes: usize,
+    /// Those with long names, by the number of bits of their lengths, in the order of their ends.
+    long: BTreeMap<u32, VecDeque<ProcessId>>,
     /// Where starts are not reported: whose copy has a number, its name at that time, and the look.
     copies: Map<u32, (u32, Option<Named>, u32)>,
     /// For the thread, if it wants them.
@@ -451,10 +464,32 @@ impl Table {
         let length = self.named(id).map_or(0, Named::len);
         let Some(entry) = self.processes.get_mut(&id).filter(|entry| !entry.ended) else { return };
         entry.ended = true;
+        entry.bytes = length;
         self.ended.push_back((id, look));
         self.ended_bytes += length;
-        if self.ended.len() > MOST_ENDED || self.ended_bytes > MOST_ENDED_BYTES {
+        if length > SHORT {
+            self.long.entry(length.ilog2()).or_default().push_back(id);
+        }
+        self.shorten();
+        if self.ended.len() > MOST_ENDED {
             self.forget();
+        }
+    }
+
+    /// Cuts names of ended processes where bytes are short: the longest, and of these the oldest first.
+    fn shorten(&mut self) {
+        while self.ended_bytes > MOST_ENDED_BYTES
+            && let Some(mut longest) = self.long.last_entry()
+        {
+            let Some(id) = longest.get_mut().pop_front() else {
+                longest.remove();
+                continue;
+            };
+            if let Some(entry) = self.processes.get_mut(&id).filter(|entry| entry.bytes > SHORT) {
+                entry.named.iter_mut().for_each(Named::cut);
+                self.ended_bytes -= entry.bytes - SHORT;
+                entry.bytes = SHORT;
+            }
         }
     }
 
@@ -463,20 +498,23 @@ impl Table {
         self.copies.retain(|_, (.., told)| look.wrapping_sub(*told) <= LOOKS);
         while let Some((id, ended)) = self.ended.front().copied() {
             let many = self.ended.len() > ENDED || self.ended_bytes > ENDED_BYTES;
-            let too_many = self.ended.len() > MOST_ENDED || self.ended_bytes > MOST_ENDED_BYTES;
+            let too_many = self.ended.len() > MOST_ENDED;
             if !(too_many || many && look.wrapping_sub(ended) > LOOKS) {
                 break;
             }
             self.ended.pop_front();
-            let entry = self.processes.remove(&id);
-            let named = entry.and_then(|entry| entry.named);
-            self.ended_bytes -= named.map_or(0, |named| named.len()).min(self.ended_bytes);
+            let Some(Entry { bytes, .. }) = self.processes.remove(&id) else { continue };
+            self.ended_bytes -= bytes;
+            // The first of its length: they are forgotten in the order of their ends.
+            if bytes > SHORT
+                && let Some(long) = self.long.get_mut(&bytes.ilog2())
+                && long.front() == Some(&id)
+            {
+                long.pop_front();
+            }
             if self.numbers.get(&id.pid) == Some(&id) {
                 self.numbers.remove(&id.pid);
             }
-        }
-        if self.ended.is_empty() {
-            self.ended_bytes = 0;
         }
     }
 }

@@ -212,12 +212,12 @@ fn programs_of_a_millisecond_have_their_full_names_in_another_pid_namespace() {
 fn lost_reports_are_said_and_all_names_are_read_again() {
     let Some(net) = Net::new() else { return };
     script(&net);
-    let command = "sleep 6; exec /usr/bin/python3 names.py silent 4";
+    let command = "until [ -e full ]; do sleep 0.1; done; exec /usr/bin/python3 names.py silent 4";
     let mut late = Scene::start(&net, &["/bin/bash", "-c", command]);
     let mut running = watch(&net, "ebpf", &["--interval", "0.3"]);
     running.signal(Signal::STOP);
-    let fill = "long=$(printf %0100000d 0); for i in $(seq 70); do /bin/true $long; done; \
-                for i in $(seq 200); do /bin/true; done";
+    let fill = "long=$(printf %0100000d 0); for i in $(seq 20); do /bin/true $long; done; \
+                for i in $(seq 4000); do /bin/true; done; : > full";
     Scene::start(&net, &["/bin/bash", "-c", fill]).ends();
     let became = || {
         let pid = late.0.id();
@@ -232,6 +232,21 @@ fn lost_reports_are_said_and_all_names_are_read_again() {
     late.ends();
     expect_sent(&mut running, "/usr/bin/python3 names.py silent 4", 50_000);
     running.stop().expect_one_message("faster than they could be followed");
+}
+
+/// With the monitor stopped, so that it takes no reports.
+#[test]
+fn long_command_lines_of_some_leave_room_for_reports_of_others() {
+    let Some(net) = Net::new() else { return };
+    let mut running = watch(&net, "ebpf", &["--interval", "0.3"]);
+    running.signal(Signal::STOP);
+    let script = "long=$(printf %0100000d 0); for i in $(seq 200); do /bin/true $long; done; \
+                  exec -a named-by-hand bash -c 'printf %0972d 0 > /dev/udp/127.0.0.1/9'";
+    Scene::start(&net, &["/bin/bash", "-c", script]).ends();
+    running.signal(Signal::CONT);
+    expect_sent(&mut running, "named-by-hand -c printf %0972d 0 > /dev/udp/127.0.0.1/9", 1000);
+    let finished = running.stop();
+    finished.expect("messages of lost reports", finished.messages("faster than").len(), 0);
 }
 
 /// Without its rights, processes are announced by the proc connector, or not at all.

@@ -156,6 +156,12 @@ INLINE void lose(void)
 		__sync_fetch_and_add(count, 1);
 }
 
+// Whether a quarter of the ring is full.
+INLINE int is_crowded(void)
+{
+	return bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > bpf_ringbuf_query(&events, BPF_RB_RING_SIZE) / 4;
+}
+
 // Waking a thread costs more than all else here. Where nobody is in a hurry it is done when a quarter of
 // the ring is full.
 INLINE void submit(struct event *event, __u32 netns)
@@ -166,8 +172,7 @@ INLINE void submit(struct event *event, __u32 netns)
 
 	if (!to || to->prompt || netns != to->netns)
 		flags = 0;
-	else if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) >
-		 bpf_ringbuf_query(&events, BPF_RB_RING_SIZE) / 4)
+	else if (is_crowded())
 		flags = BPF_RB_FORCE_WAKEUP;
 	bpf_ringbuf_submit(event, flags);
 }
@@ -234,14 +239,26 @@ INLINE struct span command_line(struct mm_struct *mm)
 	return span;
 }
 
+// Reports `task` without its arguments: all that there is room for, or all that there is.
+INLINE void report_bare(struct task_struct *task, __u32 kind, __u32 length)
+{
+	struct event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+
+	if (!event) {
+		lose();
+		return;
+	}
+	identify(event, task, kind);
+	event->length = length;
+	submit(event, event->netns);
+}
+
 // Reports `task` with its arguments in a record of this size, a constant.
 #define REPORT(size)                                                                                        \
 	do {                                                                                                \
 		struct event *event = bpf_ringbuf_reserve(&events, sizeof(*event) + (size) + 8, 0);         \
-		if (!event) {                                                                               \
-			lose();                                                                             \
-			return 0;                                                                           \
-		}                                                                                           \
+		if (!event)                                                                                 \
+			goto bare;                                                                          \
 		identify(event, task, kind);                                                                \
 		__u64 length = span.length;                                                                 \
 		/* Where the compiler knows it already, the verifier doesn't. */                            \
@@ -250,6 +267,21 @@ INLINE struct span command_line(struct mm_struct *mm)
 			length = (size);                                                                    \
 		if (bpf_probe_read_user(event->arguments, length, (void *)span.start) == 0)                 \
 			event->length = length;                                                             \
+		submit(event, event->netns);                                                                \
+	} while (0)
+
+// The same for a title. One that is longer than `most` is cut for a program that begins, and left out for a
+// process that ends: it is known with a longer one.
+#define REPORT_TITLE(size, most)                                                                            \
+	do {                                                                                                \
+		struct event *event = bpf_ringbuf_reserve(&events, sizeof(*event) + (size) + 8, 0);         \
+		if (!event)                                                                                 \
+			goto bare;                                                                          \
+		identify(event, task, kind);                                                                \
+		/* Room for the NUL that is always written. */                                              \
+		long length = bpf_probe_read_user_str(event->arguments, (size) + 1, (void *)span.start);    \
+		if (length > 0 && !(kind == EXIT && length > (most)))                                       \
+			event->length = length > span.length ? span.length : length;                        \
 		submit(event, event->netns);                                                                \
 	} while (0)
 
@@ -262,37 +294,32 @@ INLINE int report(struct task_struct *task, __u32 kind)
 	if (mm)
 		span = command_line(mm);
 	if (!span.length) {
-		struct event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
-
-		if (!event) {
-			lose();
-			return 0;
-		}
-		identify(event, task, kind);
-		if (mm)
-			event->length = 0;
-		submit(event, event->netns);
-	} else if (span.title) {
-		struct event *event = bpf_ringbuf_reserve(&events, sizeof(*event) + TITLE + 8, 0);
-		long length;
-
-		if (!event) {
-			lose();
-			return 0;
-		}
-		identify(event, task, kind);
-		// Room for the NUL that is always written.
-		length = bpf_probe_read_user_str(event->arguments, TITLE + 1, (void *)span.start);
-		if (length > 0)
-			event->length = length > span.length ? span.length : length;
-		submit(event, event->netns);
-	} else if (span.length <= SMALL) {
-		REPORT(SMALL);
-	} else if (span.length <= MIDDLE) {
-		REPORT(MIDDLE);
-	} else {
-		REPORT(MOST);
+		report_bare(task, kind, mm ? 0 : UNREAD);
+		return 0;
 	}
+	// Long arguments must not take the room of other processes' events.
+	if (span.length > SMALL && is_crowded()) {
+		if (span.title) {
+			span.length = SMALL;
+			REPORT_TITLE(SMALL, SMALL);
+			return 0;
+		}
+		// What exec has reported of it is longer, or as long.
+		if (kind == EXIT)
+			goto bare;
+		span.length = SMALL;
+	}
+	if (span.title)
+		REPORT_TITLE(TITLE, TITLE + 1);
+	else if (span.length <= SMALL)
+		REPORT(SMALL);
+	else if (span.length <= MIDDLE)
+		REPORT(MIDDLE);
+	else
+		REPORT(MOST);
+	return 0;
+bare:
+	report_bare(task, kind, UNREAD);
 	return 0;
 }
 

@@ -56,17 +56,50 @@ fn a_name_stays_when_the_process_ends_and_for_two_looks_at_least() {
     assert!(names.table().processes.len() <= ENDED && names.table().numbers.len() <= ENDED);
 }
 
-#[test]
-fn what_is_kept_of_ended_processes_is_bounded_within_a_look_too() {
-    let names = Names::default();
+/// Many processes of one user with command lines as long as they are read.
+fn end_with_long_names(names: &Names, count: usize) {
     let long = [b'x'; describe::COMMAND_LINE_MAX];
-    for pid in 0..2 * (MOST_ENDED_BYTES / long.len()) as u32 {
-        let id = ProcessId { start_time: 1, pid };
+    for pid in 0..count as u32 {
+        let id = ProcessId { start_time: 1, pid: 100 + pid };
         names.exec(id, &long, b"x");
         names.happen(id, What::Exit(None), b"x");
     }
-    assert!(names.table().ended_bytes <= MOST_ENDED_BYTES);
-    assert!(names.table().processes.len() <= MOST_ENDED_BYTES / long.len() + 1);
+}
+
+#[test]
+fn what_is_kept_of_ended_processes_is_bounded_within_a_look_too() {
+    let names = Names::default();
+    end_with_long_names(&names, 2 * MOST_ENDED_BYTES / describe::COMMAND_LINE_MAX);
+    let bytes = |names: &Names| -> usize {
+        let table = names.table();
+        let named = table.processes.values().filter_map(|entry| entry.named.as_ref());
+        let bytes = named.map(Named::len).sum();
+        assert_eq!(table.ended_bytes, bytes);
+        bytes
+    };
+    let kept = bytes(&names);
+    assert!(kept <= MOST_ENDED_BYTES && kept > MOST_ENDED_BYTES / 2, "{kept}");
+    for _ in 0..=LOOKS {
+        names.begin_look();
+    }
+    assert!(bytes(&names) <= ENDED_BYTES);
+    assert!(names.table().long.values().map(VecDeque::len).sum::<usize>() <= ENDED);
+}
+
+#[test]
+fn long_names_of_some_leave_the_names_of_others_as_they_are() {
+    let names = Names::default();
+    let java = [&b"java\0"[..], &[b'j'; 2000]].concat();
+    names.exec(SHELL, b"sh\0-c\0true\0", b"sh");
+    names.exec(CHILD, &java, b"java");
+    names.happen(SHELL, What::Exit(None), b"sh");
+    names.happen(CHILD, What::Exit(None), b"java");
+    end_with_long_names(&names, 2 * MOST_ENDED_BYTES / describe::COMMAND_LINE_MAX);
+    assert_eq!(names.name(SHELL).as_deref(), Some("sh -c true "));
+    assert_eq!(names.name(CHILD).map(|name| name.len()), Some(java.len()));
+    // The oldest of the long ones are cut, and nobody is without a name.
+    let first = ProcessId { start_time: 1, pid: 100 };
+    assert_eq!(names.name(first), Some("x".repeat(SHORT)));
 }
 
 #[test]
