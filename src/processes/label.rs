@@ -37,6 +37,11 @@ impl Labels {
         Labels { by, users: Users::default() }
     }
 
+    /// Whether there is no label to read.
+    pub(super) fn is_empty(&self) -> bool {
+        self.by.is_empty()
+    }
+
     /// The label of a process with this raw command line and name.
     pub(super) fn of(
         &mut self,

@@ -393,6 +393,10 @@ impl Owners {
         let Ok(cmdline) = self.proc.cmdline(id.pid) else { return };
         let label = self.labels.of(&self.proc, id.pid, &cmdline, comm);
         self.names.read(id, program, &cmdline, comm);
+        // Another reader of the same table may have labels to read.
+        if self.labels.is_empty() {
+            return;
+        }
         // A process that is about to end has given its memory back, its command line with it.
         if !cmdline.is_empty() || !self.names.has_command_line(id) {
             self.names.label(id, program, label);

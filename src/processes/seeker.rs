@@ -514,8 +514,10 @@ impl Seeker {
             {
                 self.names.read(id, program, &parent, &comm);
             }
-            let label = self.labels.of(&self.proc, pid, &cmdline, &comm);
-            self.names.label(id, program, label);
+            if !self.labels.is_empty() {
+                let label = self.labels.of(&self.proc, pid, &cmdline, &comm);
+                self.names.label(id, program, label);
+            }
         }
         let netns = descriptors.netns();
         let last = lowest_free(&descriptors.numbers(&mut self.buffer));
@@ -531,7 +533,7 @@ impl Seeker {
 
     /// Reads the label of a process that has just become another program, if there is any to read.
     pub fn label(&mut self, id: ProcessId) {
-        if !self.names.missing(id).label {
+        if self.labels.is_empty() || !self.names.missing(id).label {
             return;
         }
         let program = self.names.program(id);

@@ -70,12 +70,18 @@ impl BySocket {
     }
 
     pub(super) fn label_by(&mut self, labels: Vec<LabelBy>) {
+        if let Some(passing) = &mut self.passing {
+            passing.label_by(labels.clone());
+        }
         self.labels = labels;
     }
 
     /// Accounts what has no socket, too, where connection tracking knows it.
     pub(super) fn count_passing(&mut self, names: &Names, proc: &Path) {
         self.passing = Passing::open(names, self.choice, proc);
+        if let Some(passing) = &mut self.passing {
+            passing.label_by(self.labels.clone());
+        }
     }
 
     /// Descriptors that become readable when there is something for [`BySocket::drain`].

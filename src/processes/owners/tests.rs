@@ -366,6 +366,23 @@ fn where_somebody_may_be_hidden_nobody_is_alone() {
 }
 
 #[test]
+fn who_reads_no_labels_leaves_them_to_the_others_that_share_the_names() {
+    let names = Names::default();
+    let open = || Owners::with_names(Path::new("/proc"), names.clone()).unwrap();
+    let (mut labelled, mut plain) = (open(), open());
+    labelled.label_by(vec![LabelBy::Program]);
+    plain.list().unwrap();
+    let own = plain.own().unwrap();
+    assert_eq!(plain.described(own).unwrap().label, None);
+    labelled.list().unwrap();
+    assert!(labelled.described(own).unwrap().label.is_some());
+    // It has traffic.
+    plain.look = 1;
+    plain.refresh(own);
+    assert!(plain.described(own).unwrap().label.is_some());
+}
+
+#[test]
 fn every_process_is_in_a_network_namespace() {
     let mut setup = Setup::new();
     setup.look();

@@ -7,7 +7,7 @@ use crate::conntrack;
 use crate::ledger::{Ledger, Options};
 use crate::monitor::{Reason, Share};
 use crate::netns::NetnsChoice;
-use crate::processes::Names;
+use crate::processes::{LabelBy, Names};
 use crate::traffic::Traffic;
 use crate::watch::{Looked, Source, Watch, WatchError, flows};
 
@@ -56,6 +56,11 @@ impl Passing {
             forwarded: Extra::default(),
             pings: Extra::default(),
         })
+    }
+
+    /// Labels processes as the watch does that shares its table of names: it may read a process first.
+    pub(super) fn label_by(&mut self, labels: Vec<LabelBy>) {
+        self.watch.label_by(labels);
     }
 
     /// Descriptors that become readable when there is something for [`Passing::drain`].
