@@ -15,20 +15,19 @@ use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, include_bytes_aligned};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
+use super::slots::TICK;
 use super::{OpenError, load};
 
 /// The compiled programs, as in [`super`].
 static OBJECT: &[u8] = include_bytes_aligned!("program/processes.bpf.o");
 
 /// The inode of the initial PID namespace (`PROC_PID_INIT_INO`, `include/linux/proc_ns.h`).
-const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
+pub(crate) const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 
 /// `struct event` without its arguments.
 const HEAD: usize = 56;
 /// Where the arguments could not be read.
 const UNREAD: u32 = u32::MAX;
-/// A clock tick of the kernel's, in nanoseconds (`USER_HZ`).
-const TICK: u64 = 10_000_000;
 
 /// How long it may take until a thread's end is seen.
 const CHECKED: Duration = Duration::from_secs(1);

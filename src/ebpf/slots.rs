@@ -67,7 +67,7 @@ struct Receiver {
 const _: () = assert!(size_of::<Slot>() == 128 && size_of::<Bucket>() == 64);
 
 /// A clock tick of the kernel's, in nanoseconds (`USER_HZ`).
-pub(super) const TICK: u64 = 10_000_000;
+pub(crate) const TICK: u64 = 10_000_000;
 
 const FILLED: u32 = 1;
 const RELEASED: u32 = 2;

@@ -15,6 +15,7 @@ use super::descriptors::{Listed, Proc, TableSize, Unreadable};
 use super::label::{LabelBy, Labels};
 use super::names::{Missing, Names};
 use super::{Described, ProcessId};
+use crate::ebpf::INITIAL_PID_NAMESPACE;
 use crate::netns::NetnsId;
 use crate::sockets::Inode;
 
@@ -36,9 +37,6 @@ const UNTOLD_ROUND: u32 = 8;
 
 /// At which looks a process is asked for its network namespace again.
 const NAMESPACE_ROUND: u32 = 8;
-
-/// The inode of the initial PID namespace (`PROC_PID_INIT_INO`, `include/linux/proc_ns.h`).
-const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 
 /// Who holds a socket, or why nobody can be named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -27,6 +27,9 @@
 // A load or store that happens once, where another processor or user space has the same memory.
 #define ONCE(place) (*(volatile typeof(place) *)&(place))
 
+// Bytes of a process's short name, its end included (TASK_COMM_LEN).
+#define NAME 16
+
 static void *(*const bpf_map_lookup_elem)(void *map, const void *key) = (void *)BPF_FUNC_map_lookup_elem;
 static long (*const bpf_map_update_elem)(void *map, const void *key, const void *value, __u64 flags) =
 	(void *)BPF_FUNC_map_update_elem;
@@ -44,5 +47,24 @@ static long (*const bpf_skb_load_bytes)(void *skb, __u32 offset, void *to, __u32
 	(void *)BPF_FUNC_skb_load_bytes;
 static long (*const bpf_probe_read_kernel)(void *to, __u32 length, const void *from) =
 	(void *)BPF_FUNC_probe_read_kernel;
+static long (*const bpf_probe_read_user)(void *to, __u32 length, const void *from) =
+	(void *)BPF_FUNC_probe_read_user;
+static long (*const bpf_probe_read_user_str)(void *to, __u32 length, const void *from) =
+	(void *)BPF_FUNC_probe_read_user_str;
+static void *(*const bpf_ringbuf_reserve)(void *ring, __u64 size, __u64 flags) =
+	(void *)BPF_FUNC_ringbuf_reserve;
+static void (*const bpf_ringbuf_submit)(void *data, __u64 flags) = (void *)BPF_FUNC_ringbuf_submit;
+static __u64 (*const bpf_ringbuf_query)(void *ring, __u64 what) = (void *)BPF_FUNC_ringbuf_query;
+
+// A structure of the kernel's own: the loader puts in the offsets of its fields.
+#define RELOCATED __attribute__((preserve_access_index))
+
+// Reads a field, which is a number or a pointer, of a structure at an address: 0 where it can't be read.
+#define READ(structure, field)                                                                             \
+	({                                                                                                 \
+		typeof((structure)->field) value_ = 0;                                                     \
+		bpf_probe_read_kernel(&value_, sizeof(value_), &(structure)->field);                       \
+		value_;                                                                                    \
+	})
 
 #endif

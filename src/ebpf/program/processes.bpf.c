@@ -6,35 +6,10 @@
 // change them before they are read. So no process is too short-lived to be named. A ring buffer keeps the
 // events in the order in which they took place.
 //
-// Only headers of the kernel's user-space interface. The few fields of the kernel's own structures are
-// declared here; the loader finds their offsets in the BTF of the running kernel (CO-RE). Works from
-// Linux 5.10 on.
+// The few fields of the kernel's own structures are declared here; the loader finds their offsets in the BTF
+// of the running kernel (CO-RE). Works from Linux 5.10 on.
 
-#include <linux/bpf.h>
-#include <linux/types.h>
-
-#define SEC(name) __attribute__((section(name), used))
-#define __uint(name, value) int (*name)[value]
-#define __type(name, type) typeof(type) *name
-#define INLINE static __attribute__((always_inline))
-
-// The kernel's helper functions by their numbers (`enum bpf_func_id`).
-static void *(*const bpf_map_lookup_elem)(void *map, const void *key) = (void *)BPF_FUNC_map_lookup_elem;
-static __u64 (*const bpf_get_current_pid_tgid)(void) = (void *)BPF_FUNC_get_current_pid_tgid;
-static long (*const bpf_get_current_comm)(void *to, __u32 size) = (void *)BPF_FUNC_get_current_comm;
-static long (*const bpf_probe_read_kernel)(void *to, __u32 size, const void *from) =
-	(void *)BPF_FUNC_probe_read_kernel;
-static long (*const bpf_probe_read_user)(void *to, __u32 size, const void *from) =
-	(void *)BPF_FUNC_probe_read_user;
-static long (*const bpf_probe_read_user_str)(void *to, __u32 size, const void *from) =
-	(void *)BPF_FUNC_probe_read_user_str;
-static void *(*const bpf_ringbuf_reserve)(void *ring, __u64 size, __u64 flags) =
-	(void *)BPF_FUNC_ringbuf_reserve;
-static void (*const bpf_ringbuf_submit)(void *data, __u64 flags) = (void *)BPF_FUNC_ringbuf_submit;
-static __u64 (*const bpf_ringbuf_query)(void *ring, __u64 what) = (void *)BPF_FUNC_ringbuf_query;
-
-// The fields of the kernel's structures that are read.
-#define CORE __attribute__((preserve_access_index))
+#include "helpers.h"
 
 typedef struct {
 	int counter;
@@ -42,23 +17,23 @@ typedef struct {
 
 struct ns_common {
 	unsigned int inum;
-} CORE;
+} RELOCATED;
 
 struct net {
 	struct ns_common ns;
-} CORE;
+} RELOCATED;
 
 struct nsproxy {
 	struct net *net_ns;
-} CORE;
+} RELOCATED;
 
 struct mm_struct {
 	unsigned long arg_start, arg_end, env_start, env_end;
-} CORE;
+} RELOCATED;
 
 struct signal_struct {
 	atomic_t live; // threads that have not begun to exit
-} CORE;
+} RELOCATED;
 
 struct task_struct {
 	int pid, tgid;
@@ -67,11 +42,7 @@ struct task_struct {
 	struct mm_struct *mm;
 	struct nsproxy *nsproxy;
 	struct signal_struct *signal;
-} CORE;
-
-#define READ(to, field) bpf_probe_read_kernel(&(to), sizeof(to), &(field))
-
-#define NAME 16
+} RELOCATED;
 
 enum { FORK, EXEC, EXIT };
 
@@ -138,13 +109,11 @@ INLINE void check(struct task_struct *current)
 {
 	__u32 first = 0;
 	__u32 *result = bpf_map_lookup_elem(&checked, &first);
-	int pid = 0, tgid = 0;
 
 	if (!result || *result)
 		return;
-	READ(pid, current->pid);
-	READ(tgid, current->tgid);
-	*result = bpf_get_current_pid_tgid() == ((__u64)tgid << 32 | (__u32)pid) ? 1 : 2;
+	__u64 read = (__u64)READ(current, tgid) << 32 | (__u32)READ(current, pid);
+	*result = bpf_get_current_pid_tgid() == read ? 1 : 2;
 }
 
 INLINE void lose(void)
@@ -179,25 +148,18 @@ INLINE void submit(struct event *event, __u32 netns)
 
 INLINE __u32 netns_of(struct task_struct *task)
 {
-	struct nsproxy *nsproxy = 0;
-	struct net *net = 0;
-	__u32 inum = 0;
+	struct nsproxy *nsproxy = READ(task, nsproxy);
+	struct net *net = nsproxy ? READ(nsproxy, net_ns) : 0;
 
-	READ(nsproxy, task->nsproxy);
-	if (!nsproxy)
-		return 0;
-	READ(net, nsproxy->net_ns);
-	READ(inum, net->ns.inum);
-	return inum;
+	return net ? READ(net, ns.inum) : 0;
 }
 
 INLINE void identify(struct event *event, struct task_struct *task, __u32 kind)
 {
-	struct task_struct *leader = 0;
+	struct task_struct *leader = READ(task, group_leader);
 
-	READ(leader, task->group_leader);
-	READ(event->start, leader->start_boottime);
-	READ(event->pid, task->tgid);
+	event->start = READ(leader, start_boottime);
+	event->pid = READ(task, tgid);
 	event->kind = kind;
 	event->netns = netns_of(task);
 	event->parent = 0;
@@ -217,18 +179,17 @@ struct span {
 INLINE struct span command_line(struct mm_struct *mm)
 {
 	struct span span = {};
-	unsigned long end = 0, env_start = 0, env_end = 0;
+	unsigned long end = READ(mm, arg_end);
 	char last = 0;
 
-	READ(span.start, mm->arg_start);
-	READ(end, mm->arg_end);
+	span.start = READ(mm, arg_start);
 	if (end <= span.start)
 		return span;
 	// A title may be longer than the arguments were, and goes on where the environment was.
 	bpf_probe_read_user(&last, 1, (void *)(end - 1));
 	if (last) {
-		READ(env_start, mm->env_start);
-		READ(env_end, mm->env_end);
+		unsigned long env_start = READ(mm, env_start), env_end = READ(mm, env_end);
+
 		if (env_start == end && env_end > end)
 			end = env_end;
 		span.title = 1;
@@ -287,10 +248,9 @@ INLINE void report_bare(struct task_struct *task, __u32 kind, __u32 length)
 
 INLINE int report(struct task_struct *task, __u32 kind)
 {
-	struct mm_struct *mm = 0;
+	struct mm_struct *mm = READ(task, mm);
 	struct span span = {};
 
-	READ(mm, task->mm);
 	if (mm)
 		span = command_line(mm);
 	if (!span.length) {
@@ -327,14 +287,11 @@ bare:
 SEC("raw_tp/sched_process_fork")
 int process_fork(struct bpf_raw_tracepoint_args *ctx)
 {
-	struct task_struct *parent = (void *)ctx->args[0], *leader = 0;
+	struct task_struct *parent = (void *)ctx->args[0], *leader;
 	struct task_struct *task = (void *)ctx->args[1];
-	int pid = 0, tgid = 0;
 	struct event *event;
 
-	READ(pid, task->pid);
-	READ(tgid, task->tgid);
-	if (pid != tgid)
+	if (READ(task, pid) != READ(task, tgid))
 		return 0; // a thread
 	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	if (!event) {
@@ -342,9 +299,9 @@ int process_fork(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	}
 	identify(event, task, FORK);
-	READ(event->parent, parent->tgid);
-	READ(leader, parent->group_leader);
-	READ(event->parent_start, leader->start_boottime);
+	event->parent = READ(parent, tgid);
+	leader = READ(parent, group_leader);
+	event->parent_start = READ(leader, start_boottime);
 	submit(event, event->netns);
 	return 0;
 }
@@ -362,13 +319,10 @@ SEC("raw_tp/sched_process_exit")
 int process_exit(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct task_struct *task = (void *)ctx->args[0];
-	struct signal_struct *signal = 0;
-	int live = 0;
+	struct signal_struct *signal = READ(task, signal);
 
 	check(task);
-	READ(signal, task->signal);
-	READ(live, signal->live.counter);
-	if (live > 0)
+	if (READ(signal, live.counter) > 0)
 		return 0; // other threads go on
 	return report(task, EXIT);
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::makers::Makers;
-use crate::ebpf::{Counted, Origin, Passing, Reader};
+use crate::ebpf::{Counted, Origin, Passing, Reader, TICK};
 use crate::flow::Protocol;
 use crate::ledger::Ledger;
 use crate::monitor::{self, Evidence, Judge, Reason, Remembered, Share, Verdict, whose};
@@ -16,9 +16,6 @@ use crate::watch::Map;
 /// link to be read; beyond that they are asked for in turn, each at every eighth look.
 const CONFIRMED: u32 = 4096;
 const CONFIRM_ROUND: u32 = 8;
-
-/// A clock tick of the kernel's, in nanoseconds (`USER_HZ`).
-const TICK: u64 = 10_000_000;
 
 /// Later than any process has started.
 const NOW: u64 = u64::MAX / TICK;
