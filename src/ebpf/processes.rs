@@ -17,6 +17,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::slots::TICK;
 use super::{OpenError, load};
+use crate::netns::NetnsId;
 
 /// The compiled programs, as in [`super`].
 static OBJECT: &[u8] = include_bytes_aligned!("program/processes.bpf.o");
@@ -69,6 +70,17 @@ pub enum What<'a> {
     /// All its threads have ended. The command line is the last one, where it still was in memory
     /// (Linux 6.16 and later).
     Exit(Option<&'a [u8]>),
+}
+
+/// The events for which a reader is woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// None.
+    Nothing,
+    /// Those of other network namespaces than this one.
+    OthersThan(NetnsId),
+    /// All.
+    All,
 }
 
 /// Reads one record; `None` for one that is none.
@@ -147,7 +159,7 @@ impl ProcessReader {
             lost_before: 0,
             _programs: programs,
         };
-        reader.wake_for_all()?;
+        reader.wake_for(Wake::All)?;
         for (program, tracepoint) in [
             ("process_fork", "sched_process_fork"),
             ("process_exec", "sched_process_exec"),
@@ -178,24 +190,17 @@ impl ProcessReader {
         Err(OpenError::new("the kernel's structures are not as its BTF says"))
     }
 
-    /// From now on the descriptor becomes readable with each event, as it does from the beginning.
+    /// From now on the descriptor becomes readable with these events, and when a quarter of the ring is full.
+    /// At first it does with all.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn wake_for_all(&mut self) -> Result<(), OpenError> {
-        self.set([1, 0])
-    }
-
-    /// From now on it becomes readable with events of other network namespaces than that with this inode
-    /// number, and when a quarter of the ring is full.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn wake_for_others_than(&mut self, netns: u32) -> Result<(), OpenError> {
-        self.set([0, netns])
-    }
-
-    fn set(&mut self, settings: [u32; 2]) -> Result<(), OpenError> {
+    pub fn wake_for(&mut self, wake: Wake) -> Result<(), OpenError> {
+        let settings = match wake {
+            Wake::Nothing => [0, 0],
+            Wake::OthersThan(NetnsId(netns)) => [1, netns],
+            Wake::All => [2, 0],
+        };
         self.settings.set(0, settings, 0).map_err(|error| OpenError::new(error.to_string()))
     }
 

@@ -16,7 +16,7 @@ use foldhash::fast::RandomState;
 use super::events::Event;
 use super::label::{self, LabelBy};
 use super::{Described, ProcessId, describe};
-use crate::ebpf::{ProcessEvent, ProcessReader, Started, What};
+use crate::ebpf::{ProcessEvent, ProcessReader, Started, Wake, What};
 use crate::netns::NetnsId;
 use crate::traffic::Name;
 
@@ -157,21 +157,13 @@ impl Names {
         self.table().reported
     }
 
-    /// Keeps events for a thread, and hands on what becomes readable with new ones. If it is not in a
-    /// hurry, it need not be woken for those of the network namespace `calm`. `None` where the kernel
-    /// reports none.
-    pub fn announce<T>(
-        &self,
-        calm: Option<NetnsId>,
-        wait: impl FnOnce(BorrowedFd<'_>) -> T,
-    ) -> Option<T> {
+    /// Keeps events for a thread, and hands on what becomes readable with those for which it wants to be
+    /// woken. `None` where the kernel reports none.
+    pub fn announce<T>(&self, wake: Wake, wait: impl FnOnce(BorrowedFd<'_>) -> T) -> Option<T> {
         let mut table = self.table();
         table.announced.get_or_insert_default();
         let reader = table.reader.as_mut()?;
-        let _ = match calm {
-            Some(NetnsId(calm)) => reader.wake_for_others_than(calm),
-            None => reader.wake_for_all(),
-        };
+        let _ = reader.wake_for(wake);
         Some(wait(reader.as_fd()))
     }
 

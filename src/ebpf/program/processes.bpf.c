@@ -77,9 +77,12 @@ struct {
 	__uint(max_entries, 1 << 22);
 } events SEC(".maps");
 
+// For which events user space is woken, beside when a quarter of the ring is full.
+enum { NONE, OTHERS, ALL };
+
 struct settings {
-	__u32 prompt; // user space is woken for each event
-	__u32 netns; // and else for those of other network namespaces than this one
+	__u32 wake;
+	__u32 netns; // OTHERS: those of other network namespaces than this one
 };
 
 struct {
@@ -139,7 +142,7 @@ INLINE void submit(struct event *event, __u32 netns)
 	struct settings *to = bpf_map_lookup_elem(&settings, &first);
 	__u64 flags = BPF_RB_NO_WAKEUP;
 
-	if (!to || to->prompt || netns != to->netns)
+	if (!to || to->wake == ALL || (to->wake == OTHERS && netns != to->netns))
 		flags = 0;
 	else if (is_crowded())
 		flags = BPF_RB_FORCE_WAKEUP;

@@ -242,7 +242,7 @@ fn what_waits_for_a_thread_is_bounded_and_a_loss_is_said() {
     let names = Names::default();
     names.exec(SHELL, b"sh\0", b"sh");
     assert_eq!(names.announced(), (Vec::new(), false), "nobody wanted it");
-    assert_eq!(names.announce(None, |_| ()), None);
+    assert_eq!(names.announce(Wake::All, |_| ()), None);
     for _ in 0..=WAITING {
         names.exec(SHELL, b"sh\0", b"sh");
     }

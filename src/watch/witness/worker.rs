@@ -16,6 +16,7 @@ use super::ears::Ears;
 use super::pursuit::{Pursuit, Wanted};
 use super::urgency::Urgency;
 use super::{Command, Map, Shared, WAITING, ring, take};
+use crate::ebpf::Wake;
 use crate::flow::{Flow, Protocol, Tuple};
 use crate::monitor::{Seen, Testimony};
 use crate::netns::{self, NetnsChoice, NetnsId, NetnsKey};
@@ -97,10 +98,13 @@ impl Worker {
             worker.wake_for(events, PROCESSES)?;
         }
         if worker.shared.reported {
-            // Who counts at sockets needs to hear of processes only now and then.
-            let own = netns::of(proc, "self").ok();
-            let calm = own.filter(|_| worker.shared.source == Source::Ebpf);
-            worker.shared.names.announce(calm, |fd| worker.wake_for(fd, PROCESSES)).transpose()?;
+            // Who counts at sockets needs to hear of processes only now and then, but for new namespaces.
+            let wake = match (worker.shared.source, worker.shared.choice) {
+                (Source::Ebpf, NetnsChoice::Own) => Wake::Nothing,
+                (Source::Ebpf, _) => netns::of(proc, "self").map_or(Wake::All, Wake::OthersThan),
+                _ => Wake::All,
+            };
+            worker.shared.names.announce(wake, |fd| worker.wake_for(fd, PROCESSES)).transpose()?;
         }
         Ok(worker)
     }
@@ -171,7 +175,7 @@ impl Worker {
                 Command::LabelBy(labels) => {
                     if self.shared.reported && !labels.is_empty() {
                         // They are read while the process lives.
-                        self.shared.names.announce(None, |_| ());
+                        self.shared.names.announce(Wake::All, |_| ());
                     }
                     self.seeker.label_by(labels);
                 }
