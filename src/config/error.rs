@@ -52,6 +52,17 @@ pub enum Problem {
          root FILE"
     )]
     ForeignOwner(u32),
+    /// Root reads it, and a symbolic link on the way to it belongs to somebody else.
+    #[error(
+        "is reached through a symbolic link of the user with number {0}, who could have root run commands; \
+         to fix it: name the file itself, or sudo chown -h root LINK"
+    )]
+    ForeignLink(u32),
+    /// Root reads it, and procfs shows there what any user may have written.
+    #[error(
+        "is a file of procfs, whose lines any user can choose; expected a file on a disk, or a pipe"
+    )]
+    OfProc,
     /// Root reads it, and its group or others may write it.
     #[error(
         "can be written by others than its owner (mode {0:04o}), who could have root run commands; to \

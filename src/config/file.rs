@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use super::error::Problem;
+use super::open;
 
 /// In MiB: a file that is bigger is none of ours, or never ends.
 const BIGGEST: u64 = 16;
@@ -44,15 +45,21 @@ impl Occasion {
 pub(super) fn contents(path: &Path, occasion: Occasion) -> Result<Vec<u8>, Problem> {
     let unreadable = |error: std::io::Error| Problem::Unreadable(error.to_string());
     // Opening a FIFO would wait for a writer.
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    let opened = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path);
-    let file = opened.map_err(unreadable)?;
-    // Of what was opened: a path may lead elsewhere by now.
-    let metadata = file.metadata().map_err(unreadable)?;
-    if geteuid().is_root() {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let (file, metadata) = if geteuid().is_root() {
         let caller = std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse().ok());
+        let file = open::open(path, flags, caller)?;
+        // Of what was opened: a path may lead elsewhere by now.
+        let metadata = file.metadata().map_err(unreadable)?;
         trusted(&metadata, caller)?;
-    }
+        (file, metadata)
+    } else {
+        let flags = flags.bits().cast_signed();
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
+        let file = file.map_err(unreadable)?;
+        let metadata = file.metadata().map_err(unreadable)?;
+        (file, metadata)
+    };
     let bytes = read(&file, metadata.is_file(), occasion.patience())?;
     // What `<(...)` had to say was read at the start. Nobody has emptied the configuration.
     if bytes.is_empty() && metadata.file_type().is_fifo() && occasion == Occasion::Reload {
@@ -105,8 +112,8 @@ fn is_ready(file: &File, deadline: Instant) -> bool {
 /// Whether root may do what the file says: it belongs to root, or to the user who has called sudo,
 /// and nobody else can write it. (Access control lists show in the bits of the group.)
 ///
-/// Its folders are not looked at. Who can write there can put another file in its place, but that
-/// file is refused, because it belongs to whoever made it.
+/// The permissions of its folders are not checked. A user who can write there can put another file in its place,
+/// but a file of that user's is refused here, and a link to a file of root's in [`open::open`].
 fn trusted(metadata: &Metadata, caller: Option<u32>) -> Result<(), Problem> {
     let kind = metadata.file_type();
     // Devices hold nothing that anybody has written, and a folder can't be read.

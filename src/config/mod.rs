@@ -13,6 +13,7 @@ mod file;
 mod interpolate;
 mod monitors;
 mod notifications;
+mod open;
 mod section;
 mod show;
 pub(crate) mod values;

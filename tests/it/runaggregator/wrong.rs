@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
 
 use super::{Dir, FILES, here, pipe, write, write_files};
 use crate::pipe::rig::LOCAL;
@@ -128,6 +128,16 @@ fn what_others_could_have_root_run_is_refused() {
         chown(&path, Some(owner), Some(owner)).unwrap();
         refused(expected);
     }
+    // In its place a link to what belongs to root.
+    let path = dir.0.join("cfg");
+    fs::remove_file(&path).unwrap();
+    write(&dir.0, "of-root", &format!("{rule}logger {{app}}\n"));
+    symlink("of-root", &path).unwrap();
+    lchown(&path, Some(65534), Some(65534)).unwrap();
+    refused("cfg: is reached through a symbolic link of the user with number 65534, ");
+    fs::remove_file(&path).unwrap();
+    symlink("/proc/self/cmdline", &path).unwrap();
+    refused("cfg: is a file of procfs, ");
 }
 
 /// Nothing is begun while anything is wrong.

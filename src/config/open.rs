@@ -1,0 +1,203 @@
+//! Opens a file for root by a path that only root, or the user who has called sudo, has chosen.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{
+    CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, openat, readlinkat,
+};
+use rustix::io::Errno;
+
+use super::error::Problem;
+
+/// As many symbolic links as the kernel follows in one path.
+const MOST_LINKS: u32 = 40;
+
+/// Opens `path`, and follows only symbolic links that belong to root or to `caller`: somebody else's link would
+/// lead to a file of root's, and so hide who has chosen its lines. Refuses files of procfs: many belong to root
+/// and show what any user has written, such as the command line of a setuid program.
+///
+/// Each component is opened by itself, so that nobody can exchange it between the check and the use.
+pub(super) fn open(path: &Path, flags: OFlags, caller: Option<u32>) -> Result<File, Problem> {
+    let flags = flags | OFlags::CLOEXEC;
+    let mut left = components(path);
+    if left.is_empty() {
+        return Err(unreadable(Errno::NOENT));
+    }
+    let mut folder = at(CWD, OsStr::new("."), OFlags::PATH)?;
+    let mut links = 0;
+    while let Some(name) = left.pop() {
+        let entry = at(folder.as_fd(), &name, OFlags::PATH | OFlags::NOFOLLOW)?;
+        let status = fstat(&entry).map_err(unreadable)?;
+        if FileType::from_raw_mode(status.st_mode) != FileType::Symlink {
+            if left.is_empty() {
+                return finished(at(folder.as_fd(), &name, flags | OFlags::NOFOLLOW)?);
+            }
+            folder = entry;
+            continue;
+        }
+        if status.st_uid != 0 && Some(status.st_uid) != caller {
+            return Err(Problem::ForeignLink(status.st_uid));
+        }
+        links += 1;
+        if links > MOST_LINKS {
+            return Err(unreadable(Errno::LOOP));
+        }
+        if !is_of_procfs(&entry)? {
+            let target = readlinkat(&entry, "", Vec::new()).map_err(unreadable)?;
+            left.extend(components(&PathBuf::from(OsString::from_vec(target.into_bytes()))));
+        } else if left.is_empty() {
+            // `/dev/fd/3` leads to a pipe that has no path: only the kernel can follow it.
+            return finished(at(folder.as_fd(), &name, flags)?);
+        } else {
+            folder = at(folder.as_fd(), &name, OFlags::PATH)?;
+        }
+    }
+    finished(at(folder.as_fd(), OsStr::new("."), flags)?)
+}
+
+/// The components of a path, the first one last.
+fn components(path: &Path) -> Vec<OsString> {
+    let names = path.components().map(Component::as_os_str).rev();
+    names.map(OsStr::to_owned).collect()
+}
+
+fn at(folder: BorrowedFd<'_>, name: &OsStr, flags: OFlags) -> Result<OwnedFd, Problem> {
+    openat(folder, name, flags | OFlags::CLOEXEC, Mode::empty()).map_err(unreadable)
+}
+
+fn finished(file: OwnedFd) -> Result<File, Problem> {
+    if is_of_procfs(&file)? {
+        return Err(Problem::OfProc);
+    }
+    Ok(File::from(file))
+}
+
+fn is_of_procfs(file: &OwnedFd) -> Result<bool, Problem> {
+    Ok(fstatfs(file).map_err(unreadable)?.f_type == PROC_SUPER_MAGIC)
+}
+
+fn unreadable(errno: Errno) -> Problem {
+    Problem::Unreadable(std::io::Error::from(errno).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Read;
+    use std::os::unix::fs::{lchown, symlink};
+
+    use rustix::process::geteuid;
+
+    use super::*;
+
+    /// A folder of its own, with the file `config` in its folder `inner`.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Folder {
+            let name = format!("bwmon-open-{}-{name}", std::process::id());
+            let folder = Folder(std::env::temp_dir().join(name));
+            fs::create_dir_all(folder.0.join("inner")).unwrap();
+            fs::write(folder.0.join("inner/config"), "[a]\n").unwrap();
+            folder
+        }
+
+        fn link(&self, name: &str, target: impl AsRef<Path>, owner: Option<u32>) -> PathBuf {
+            let link = self.0.join(name);
+            symlink(target, &link).unwrap();
+            lchown(&link, owner, None).unwrap();
+            link
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn lines(path: &Path, caller: Option<u32>) -> Result<String, Problem> {
+        let mut lines = String::new();
+        open(path, OFlags::RDONLY, caller)?.read_to_string(&mut lines).unwrap();
+        Ok(lines)
+    }
+
+    fn own() -> Option<u32> {
+        Some(geteuid().as_raw())
+    }
+
+    #[test]
+    fn the_path_is_that_of_the_kernel() {
+        let folder = Folder::new("path");
+        let expected = Ok("[a]\n".to_owned());
+        folder.link("relative", "inner/../inner/./config", None);
+        folder.link("absolute", folder.0.join("relative"), None);
+        folder.link("folder", "inner", None);
+        for name in
+            ["inner/config", "inner/../inner//config", "relative", "absolute", "folder/config"]
+        {
+            assert_eq!(lines(&folder.0.join(name), own()), expected, "{name}");
+        }
+        assert_eq!(
+            lines(Path::new("src/../Cargo.toml"), own()).ok(),
+            fs::read_to_string("Cargo.toml").ok()
+        );
+        folder.link("ring", "ring", None);
+        for name in ["ring", "ring/config", "missing", "inner/config/below", ""] {
+            let path = if name.is_empty() { PathBuf::new() } else { folder.0.join(name) };
+            let error = fs::read(&path).unwrap_err().to_string();
+            let found = lines(&path, own());
+            assert_eq!(found, Err(Problem::Unreadable(error)), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_link_belongs_to_root_or_to_the_caller_of_sudo() {
+        if !geteuid().is_root() {
+            eprintln!("SKIPPED: only root can give a link away");
+            return;
+        }
+        let folder = Folder::new("links");
+        let expected = Ok("[a]\n".to_owned());
+        let of_root = folder.link("root", "inner/config", None);
+        assert_eq!(lines(&of_root, None), expected);
+        let foreign = folder.link("foreign", "inner/config", Some(1234));
+        folder.link("through", "foreign", None);
+        folder.link("folder", "inner", Some(1234));
+        for path in [foreign, folder.0.join("through"), folder.0.join("folder/config")] {
+            assert_eq!(lines(&path, Some(1234)), expected, "{path:?}");
+            for caller in [None, Some(4321)] {
+                assert_eq!(lines(&path, caller), Err(Problem::ForeignLink(1234)), "{path:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn procfs_shows_lines_that_anybody_has_chosen() {
+        let folder = Folder::new("proc");
+        let link = folder.link("link", "/proc/self/cmdline", None);
+        let own_number = format!("/proc/{}/cmdline", std::process::id());
+        for path in [&link, Path::new("/proc/self/cmdline"), Path::new(&own_number)] {
+            assert_eq!(lines(path, own()), Err(Problem::OfProc), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn descriptors_that_were_handed_on_are_read() {
+        use std::os::fd::AsRawFd;
+        let folder = Folder::new("fd");
+        let file = File::open(folder.0.join("inner/config")).unwrap();
+        for prefix in ["/dev/fd", "/proc/self/fd", "/proc/thread-self/fd"] {
+            let (reader, writer) = rustix::pipe::pipe().unwrap();
+            rustix::io::write(&writer, b"[b]\n").unwrap();
+            drop(writer);
+            let of = |fd: i32| PathBuf::from(format!("{prefix}/{fd}"));
+            assert_eq!(lines(&of(reader.as_raw_fd()), own()), Ok("[b]\n".to_owned()), "{prefix}");
+            assert_eq!(lines(&of(file.as_raw_fd()), own()), Ok("[a]\n".to_owned()), "{prefix}");
+        }
+    }
+}
