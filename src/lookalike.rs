@@ -19,6 +19,11 @@ const LOOKED_AT: usize = 256;
 /// What a pipe's name begins with; the number of a port follows.
 const PIPE: [char; 5] = ['p', 'i', 'p', 'e', '-'];
 
+/// Characters that [`escape`](crate::escape) prints as they are, and that fonts draw as nothing: the space, the
+/// Braille pattern without dots, the Egyptian full and half blank, the Khitan filler, the notehead that is null.
+/// It escapes all other blanks.
+const BLANKS: [&str; 6] = [" ", "\u{2800}", "\u{13441}", "\u{13442}", "\u{16fe4}", "\u{1d159}"];
+
 /// Characters that are drawn much like an opening parenthesis.
 const PARENTHESES: &[char] = &[
     '(', '\u{207d}', '\u{208d}', '\u{239b}', '\u{2768}', '\u{276a}', '\u{2772}', '\u{27ee}',
@@ -51,6 +56,14 @@ fn without_backslashes(name: &[u8]) -> &[u8] {
     &name[count..]
 }
 
+/// What follows the blanks at the beginning.
+fn without_blanks(mut name: &[u8]) -> &[u8] {
+    while let Some(rest) = BLANKS.iter().find_map(|blank| name.strip_prefix(blank.as_bytes())) {
+        name = rest;
+    }
+    name
+}
+
 /// Whether the name, printed, begins like a reason or a pipe.
 fn is_lookalike(name: &[u8]) -> bool {
     // Most names.
@@ -60,10 +73,8 @@ fn is_lookalike(name: &[u8]) -> bool {
             return false;
         }
     }
-    // Only spaces are printed as nothing.
-    let blanks = name.iter().take_while(|byte| **byte == b' ').count();
-    let text: Cow<'_, str> =
-        String::from_utf8_lossy(&name[blanks..name.len().min(blanks + LOOKED_AT)]);
+    let name = without_blanks(name);
+    let text: Cow<'_, str> = String::from_utf8_lossy(&name[..name.len().min(LOOKED_AT)]);
     let mut characters = text.chars();
     if characters.clone().next().is_some_and(|first| PARENTHESES.contains(&first)) {
         return true;
@@ -114,6 +125,21 @@ mod tests {
     }
 
     #[test]
+    fn no_blank_hides_the_likeness() {
+        // All that draw nothing, and that the standard library or unicode-width takes for something.
+        let fillers = "\u{a0}\u{115f}\u{1160}\u{1680}\u{2007}\u{3000}\u{3164}\u{ffa0}";
+        for blank in fillers.chars().map(String::from).chain(BLANKS.map(str::to_owned)) {
+            for reason in ["(kernel)", "pipe-8080:example.com:80"] {
+                for name in [format!("{blank}{reason}"), format!(" {blank} {blank}{reason}")] {
+                    let shown = crate::escape::visible(distinct(&name.as_bytes().into()).as_ref());
+                    assert!(shown.trim_start().starts_with('\\'), "{name:?}: {shown:?}");
+                }
+            }
+            assert_eq!(of(&format!("{blank}ssh ")), format!("{blank}ssh "));
+        }
+    }
+
+    #[test]
     fn most_names_stay() {
         for name in [
             "",
@@ -137,7 +163,7 @@ mod tests {
         #[test]
         fn the_original_comes_back(
             bytes in any::<Vec<u8>>(),
-            text in r"[\\]{0,3} {0,2}(\(|pipe-|pi\u{440}e-)[8(]?.{0,5}",
+            text in r"[\\]{0,3}[ \u{2800}]{0,2}(\(|pipe-|pi\u{440}e-)[8(]?.{0,5}",
         ) {
             for name in [bytes, text.into_bytes()] {
                 let name: Name = name.into();
