@@ -131,9 +131,10 @@ impl Notes {
         });
         once(&mut said.overflow, looked.overflow.is_some(), &|| {
             format!(
-                "more than {} sockets had traffic at once; what the others send and receive stands \
-                 under (overflow) with --unattributed; to mend it: start it again, so that it makes \
-                 room for those that there are now",
+                "more than there is room for: {} sockets in all, a few less where they are spread unevenly, \
+                 and for one user other than root two thirds of them at most; what the others send and \
+                 receive stands under (overflow) with --unattributed; to mend it: start it again, which \
+                 makes room for twice as many sockets as files are open then",
                 looked.overflow.unwrap_or_default()
             )
         });
@@ -144,5 +145,31 @@ impl Notes {
             )
         });
         self.said = said;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The notes that a look leaves on a screen.
+    fn said(looked: &Looked) -> Vec<String> {
+        let mut notes =
+            Notes { program: "test", wiped: true, lines: Vec::new(), said: Said::default() };
+        // Each kind once.
+        for _ in 0..2 {
+            notes.tell(looked, Source::Ebpf);
+        }
+        notes.on_screen(None)
+    }
+
+    #[test]
+    fn sockets_without_room_are_too_many_or_one_users() {
+        assert_eq!(said(&Looked::default()), [""; 0]);
+        let lines = said(&Looked { overflow: Some(131_072), ..Looked::default() });
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].starts_with("test: more than there is room for: 131072 sockets in all, "));
+        assert!(lines[0].contains("for one user other than root two thirds of them at most;"));
+        assert!(lines[0].contains("under (overflow) with --unattributed; to mend it: "));
     }
 }
