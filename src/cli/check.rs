@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use rustix::io::Errno;
 
 use super::FAILURE;
-use super::source::{self, MEND_ACCOUNTING};
+use super::source::{self, MEND_ACCOUNTING, MEND_UNREAD_KERNEL, UNREAD_KERNEL};
 use crate::conntrack;
 use crate::conntrack::ctnetlink::Births;
 use crate::conntrack::state::State;
@@ -79,12 +79,20 @@ fn write(finding: &Finding, out: &mut impl Write) -> std::io::Result<()> {
 
 fn check_ebpf(proc: &Path) -> Finding {
     match ebpf::Reader::open(proc) {
-        Ok(reader) => {
-            let room = reader.capacity();
-            let what = format!("every socket's bytes are counted, of {room} at once");
-            Finding::new("ebpf", true, what, None)
-        }
+        Ok(reader) => ebpf_works(reader.capacity(), reader.reads_kernel()),
         Err(error) => Finding::new("ebpf", false, error.why().to_owned(), error.mend()),
+    }
+}
+
+/// What eBPF counts, with room for so many sockets.
+fn ebpf_works(room: usize, reads_kernel: bool) -> Finding {
+    let all = format!("every socket's bytes are counted, of {room} at once");
+    match reads_kernel {
+        true => Finding::new("ebpf", true, all, None),
+        false => {
+            let what = format!("{all}; {UNREAD_KERNEL}");
+            Finding::new("ebpf", true, what, Some(MEND_UNREAD_KERNEL))
+        }
     }
 }
 
@@ -234,6 +242,19 @@ mod tests {
         assert!(text.contains("processes:  does not work: /nonexistent: "), "{text}");
         assert!(text.contains("auto:       takes sockets"), "{text}");
         assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::SUCCESS));
+    }
+
+    #[test]
+    fn what_ebpf_does_not_count_is_said_where_it_can_not_read_the_kernel() {
+        let whole = ebpf_works(131_072, true);
+        let expected = "every socket's bytes are counted, of 131072 at once";
+        assert_eq!(whole, Finding::new("ebpf", true, expected.to_owned(), None));
+        let less = ebpf_works(131_072, false);
+        assert!(less.works);
+        assert!(
+            less.what.starts_with(&format!("{expected}; what packet sockets send and packets "))
+        );
+        assert_eq!(less.mend.as_deref(), Some(MEND_UNREAD_KERNEL));
     }
 
     #[test]

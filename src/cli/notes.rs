@@ -1,5 +1,6 @@
 //! What a program has to say beside what it shows.
 
+use super::source::{MEND_UNREAD_KERNEL, UNREAD_KERNEL};
 use super::{is_wiped, line, say};
 use crate::watch::{Looked, Source};
 
@@ -16,6 +17,7 @@ struct Said {
     refused: bool,
     incomplete: bool,
     overflow: bool,
+    unread_kernel: bool,
     forwarded_error: bool,
 }
 
@@ -138,6 +140,9 @@ impl Notes {
                 looked.overflow.unwrap_or_default()
             )
         });
+        once(&mut said.unread_kernel, looked.unread_kernel, &|| {
+            format!("{UNREAD_KERNEL}; to mend it: {MEND_UNREAD_KERNEL}")
+        });
         once(&mut said.forwarded_error, looked.forwarded_error.is_some(), &|| {
             let why = looked.forwarded_error.as_deref().unwrap_or_default();
             format!(
@@ -171,5 +176,17 @@ mod tests {
         assert!(lines[0].starts_with("test: more than there is room for: 131072 sockets in all, "));
         assert!(lines[0].contains("for one user other than root two thirds of them at most;"));
         assert!(lines[0].contains("under (overflow) with --unattributed; to mend it: "));
+    }
+
+    #[test]
+    fn a_kernel_that_keeps_its_structures_to_itself_is_told_of() {
+        let lines = said(&Looked { unread_kernel: true, ..Looked::default() });
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(
+            lines[0].starts_with(
+                "test: what packet sockets send and packets without a socket are not "
+            )
+        );
+        assert!(lines[0].contains("; to mend it: use a kernel that has "));
     }
 }

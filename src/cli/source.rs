@@ -54,6 +54,14 @@ pub(super) const MEND_MODULE: &str = "sudo modprobe nf_conntrack";
 pub(super) const MEND_HOOKS: &str = "sudo nft 'add table inet bwmon { chain track { \
     type filter hook input priority 0; ct state new; }; }'";
 
+/// What eBPF doesn't count where its programs can't read the kernel's structures, and why.
+pub(super) const UNREAD_KERNEL: &str = "what packet sockets send and packets without a socket are not counted, and \
+    short Multipath TCP connections have no process, because eBPF can't read this kernel's structures (no BTF, or \
+    lockdown)";
+/// Lets eBPF read them.
+pub(super) const MEND_UNREAD_KERNEL: &str = "use a kernel that has /sys/kernel/btf/vmlinux \
+    (CONFIG_DEBUG_INFO_BTF) and is not booted with lockdown=confidentiality";
+
 /// Why connection tracking doesn't count here, with what mends it; `None` if it does.
 pub(super) fn impediment(state: State) -> Option<(&'static str, &'static str)> {
     match state {

@@ -168,6 +168,7 @@ impl Watch {
         self.hear_of_processes(&mut looked);
         looked.flows += (taken + last.len()) as u64;
         let overflow = self.account(by_socket, &counted, &last, room, ledger);
+        looked.unread_kernel = !by_socket.reader.reads_kernel();
         looked.overflow = overflow.then(|| by_socket.reader.capacity());
         by_socket.reader.give_back();
         match by_socket.passing.as_mut().map(|passing| passing.look(by_socket.pings, ledger)) {

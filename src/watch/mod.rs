@@ -107,8 +107,11 @@ pub struct Looked {
     pub refused: usize,
     /// Whether a table changed so fast that it could not be read as a whole.
     pub incomplete: bool,
-    /// How many sockets there is room for, where there were more.
+    /// How many sockets there is room for, where some found none.
     pub overflow: Option<usize>,
+    /// Whether the kernel counts sockets but keeps its structures to itself
+    /// (see [`Reader::reads_kernel`](crate::ebpf::Reader::reads_kernel)).
+    pub unread_kernel: bool,
     /// Why what passes through can't be read any more.
     pub forwarded_error: Option<String>,
 }
