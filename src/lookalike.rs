@@ -126,9 +126,10 @@ mod tests {
 
     #[test]
     fn no_blank_hides_the_likeness() {
-        // All that draw nothing, and that the standard library or unicode-width takes for something.
-        let fillers = "\u{a0}\u{115f}\u{1160}\u{1680}\u{2007}\u{3000}\u{3164}\u{ffa0}";
-        for blank in fillers.chars().map(String::from).chain(BLANKS.map(str::to_owned)) {
+        // All that fonts draw as nothing, whatever the standard library and unicode-width take them for.
+        let escaped = "\u{a0}\u{115f}\u{1160}\u{1680}\u{2007}\u{3000}\u{3164}\u{ffa0}";
+        let printed = " \u{2800}\u{13441}\u{13442}\u{16fe4}\u{1d159}";
+        for blank in escaped.chars().chain(printed.chars()) {
             for reason in ["(kernel)", "pipe-8080:example.com:80"] {
                 for name in [format!("{blank}{reason}"), format!(" {blank} {blank}{reason}")] {
                     let shown = crate::escape::visible(distinct(&name.as_bytes().into()).as_ref());
