@@ -11,16 +11,6 @@
 // is dead code, which the verifier leaves out.
 const volatile __u32 reads_kernel = 0;
 
-#define RELOCATED __attribute__((preserve_access_index))
-
-// Reads a field, which is a number or a pointer, of a structure at an address: 0 where it can't be read.
-#define READ(structure, field)                                                                             \
-	({                                                                                                 \
-		typeof((structure)->field) value_ = 0;                                                     \
-		bpf_probe_read_kernel(&value_, sizeof(value_), &(structure)->field);                       \
-		value_;                                                                                    \
-	})
-
 // Whether the running kernel has a field of this name and kind.
 #define HAS(field) __builtin_preserve_field_info(field, 2)
 

@@ -142,8 +142,11 @@ INLINE void submit(struct event *event, __u32 netns)
 	struct settings *to = bpf_map_lookup_elem(&settings, &first);
 	__u64 flags = BPF_RB_NO_WAKEUP;
 
-	if (!to || to->wake == ALL || (to->wake == OTHERS && netns != to->netns))
+	if (!to || to->wake == ALL)
 		flags = 0;
+	// Events for which nobody was woken may be waiting before it.
+	else if (to->wake == OTHERS && netns != to->netns)
+		flags = BPF_RB_FORCE_WAKEUP;
 	else if (is_crowded())
 		flags = BPF_RB_FORCE_WAKEUP;
 	bpf_ringbuf_submit(event, flags);

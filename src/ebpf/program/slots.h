@@ -10,8 +10,6 @@
 
 #include "kernel.h"
 
-#define NAME 16
-
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
 // The loopback device has this number in every network namespace.
