@@ -18,6 +18,8 @@ pub(super) struct Raw {
     received: [u64; 2],
     sent_by_none: [u64; 2],
     received_by_none: [u64; 2],
+    pings: [u64; 2],
+    resets: [u64; 2],
 }
 
 /// What was counted of a network namespace that no slot has.
@@ -27,6 +29,10 @@ pub struct Outside {
     pub without_slot: Bytes,
     /// No socket was there for them (any more).
     pub without_socket: Bytes,
+    /// Answers to pings, sent through sockets that the kernel uses in all namespaces.
+    pub pings: Bytes,
+    /// Refusals of connections, sent like those.
+    pub resets: Bytes,
 }
 
 impl From<Raw> for Outside {
@@ -38,6 +44,8 @@ impl From<Raw> for Outside {
         Outside {
             without_slot: bytes(raw.sent, raw.received),
             without_socket: bytes(raw.sent_by_none, raw.received_by_none),
+            pings: bytes(raw.pings, [0; 2]),
+            resets: bytes(raw.resets, [0; 2]),
         }
     }
 }

@@ -14,6 +14,7 @@ use super::{Reason, Share};
 use crate::ebpf::{Bytes, Counted, Origin, Outside};
 use crate::processes::{Ownership, ProcessId};
 use crate::sockets::Inode;
+use crate::traffic::Traffic;
 use memory::Memory;
 
 /// For how many observations a socket without traffic keeps its slot where there is room for others: one
@@ -288,23 +289,29 @@ impl SocketAttribution {
         if self.observation == 1 { Bytes::default() } else { new }
     }
 
-    /// Takes what was counted outside the slots, by network namespaces. One that is left out begins anew.
+    /// Takes what was counted outside the slots, by network namespaces. One that is left out begins anew. Returns
+    /// what the kernel has sent in answer to pings.
     pub fn outside(
         &mut self,
         all: impl Iterator<Item = (u64, Outside)>,
         mut each: impl FnMut(Share),
-    ) {
+    ) -> Traffic {
         let before = std::mem::take(&mut self.outside);
+        let mut pings = Bytes::default();
         for (netns, outside) in all {
             let before = before.get(&netns).copied().unwrap_or_default();
             for (reason, new) in [
                 (Reason::Overflow, outside.without_slot - before.without_slot),
                 (Reason::Exited, outside.without_socket - before.without_socket),
+                (Reason::Kernel, outside.pings - before.pings),
+                (Reason::Kernel, outside.resets - before.resets),
             ] {
                 share_out(Err(reason), None, new, self.recent(new), &mut each);
             }
+            pings = pings + (outside.pings - before.pings);
             self.outside.insert(netns, outside);
         }
+        pings.remote + pings.local
     }
 
     /// The processes to which the sockets of this observation belong.

@@ -241,7 +241,7 @@ impl Watch {
                 court.reader.take_back(socket, &origin);
             }
         }
-        let Court { reader, mut makers, ledger, .. } = court;
+        let Court { reader, mut makers, ledger, pings, .. } = court;
         let reads_kernel = reader.reads_kernel();
         // Where it isn't known in which namespace something was, it may have been in this one.
         let is_watched =
@@ -251,7 +251,7 @@ impl Watch {
             reader.outside().filter(|(netns, _)| is_watched(*netns)).inspect(|(_, of)| {
                 overflow |= !of.without_slot.is_zero();
             });
-        attribution.outside(watched, |share| makers.credit(ledger, &share));
+        *pings += attribution.outside(watched, |share| makers.credit(ledger, &share));
         overflow
     }
 }

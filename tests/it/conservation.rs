@@ -145,6 +145,27 @@ fn a_ping_is_answered_by_the_kernel() {
     }
 }
 
+/// The kernel answers pings in all namespaces through the same sockets.
+#[test]
+fn what_the_kernel_answers_in_another_namespace_is_not_ours() {
+    let Some(net) = Net::new() else { return };
+    let truth = Truth::start(
+        &net.watched,
+        &[Count::matching("ping", "icmp type echo-request", "icmp type echo-reply")],
+    );
+    let mut running = watch(&net, "ebpf", &["--unattributed"]);
+    for (namespace, to) in [(&net.peer, WATCHED4), (&net.watched, PEER4), (&net.peer, WATCHED4)] {
+        let mut ping =
+            Workload::start(&net, namespace, "ping", &format!("ping host={to} size=500 count=40"));
+        ping.go();
+    }
+    let truth = truth.settled()["ping"];
+    running.wait_until("answers", |refresh| refresh.reason("(kernel)") == truth);
+    let refresh = running.settled();
+    running.expect("(kernel)", refresh.reason("(kernel)"), truth);
+    running.stop();
+}
+
 #[test]
 fn a_ping_from_here_is_its_senders() {
     let Some(net) = Net::new() else { return };

@@ -122,6 +122,8 @@ struct outside {
 	__u64 received[PLACES];
 	__u64 sent_by_none[PLACES]; // there was no socket for them (any more)
 	__u64 received_by_none[PLACES];
+	__u64 pings[PLACES]; // sent by sockets that the kernel uses in all namespaces: answers to pings
+	__u64 resets[PLACES]; // and what refuses connections
 };
 #define NAMESPACES 4096
 struct {

@@ -10,6 +10,8 @@
 
 #include "frames.h"
 
+#define IPPROTO_ICMP 1
+#define IPPROTO_ICMPV6 58
 #ifndef IPPROTO_MPTCP
 #define IPPROTO_MPTCP 262
 #endif
@@ -88,6 +90,26 @@ INLINE struct slot *begin(struct bpf_sock *sk, __u64 cookie)
 	return slot;
 }
 
+// The kernel answers pings, and refuses connections, through sockets of its own, one on each processor, which it
+// puts into the network namespace in question for each packet. What such a socket sends in another namespace than
+// that of its slot is counted there.
+INLINE int count_elsewhere(struct slot *slot, struct bpf_sock *sk, __u64 bytes, int local)
+{
+	int pings = slot->protocol == IPPROTO_ICMP || slot->protocol == IPPROTO_ICMPV6;
+	if (!pings && (slot->protocol != IPPROTO_TCP || sk->state != TCP_CLOSE))
+		return 0;
+	__u64 netns = netns_of(address_of(sk));
+	if (netns == slot->netns)
+		return 0;
+	struct outside *of = outside_of(netns);
+	if (!of)
+		return 0;
+	CHECKED(of);
+	__sync_fetch_and_add(pings ? &of->pings[local] : &of->resets[local], bytes);
+	outside_changed();
+	return 1;
+}
+
 // The first packet since it has this slot: now it has its ports, or never.
 INLINE void first_packet(struct slot *slot, struct bpf_sock *sk)
 {
@@ -157,6 +179,8 @@ INLINE void count(struct __sk_buff *skb, int out)
 			return;
 	}
 	if (out) {
+		if (reads_kernel && !slot->maker && !slot->listener && count_elsewhere(slot, sk, bytes, local))
+			return;
 		if (!slot->begun)
 			first_packet(slot, sk);
 		__sync_fetch_and_add(&slot->sent[local], bytes);

@@ -3,7 +3,6 @@ use proptest::prelude::*;
 use super::*;
 use crate::ebpf::{Outside, Passing};
 use crate::flow::Protocol;
-use crate::traffic::Traffic;
 
 const MAKER: ProcessId = ProcessId { start_time: 10, pid: 100 };
 const WORKER: ProcessId = ProcessId { start_time: 20, pid: 200 };
@@ -201,7 +200,7 @@ fn what_no_slot_has_stands_under_its_reason_by_namespace() {
     let mut look = |netns, without_slot, without_socket| {
         attribution.begin();
         let mut shares = Vec::new();
-        let outside = Outside { without_slot, without_socket };
+        let outside = Outside { without_slot, without_socket, ..Outside::default() };
         last.insert(netns, outside);
         let all = last.iter().map(|(netns, outside)| (*netns, *outside));
         attribution.outside(all, |share| shares.push((share.to, share.traffic)));
