@@ -24,6 +24,10 @@
 #define NAME_OF_CLOSER 32u // `name` is the closer's
 #define MULTIPATH 64u // a Multipath TCP socket; its subflows have slots of their own
 
+// What was seen of a socket.
+#define SEEN 1u // a packet
+#define HAS_INODE 2u // that it was accepted
+
 // What left or will leave the host, and what stays on its loopback device.
 enum { REMOTE, LOCAL, PLACES };
 
@@ -42,7 +46,7 @@ struct slot {
 	__u16 local_port;
 	__u16 remote_port;
 	__u32 protocol;
-	__u32 begun; // a packet was seen
+	__u32 begun; // what was seen of it
 	__u32 user; // the place of its user in `users`
 	__u64 received[PLACES] OWN_LINE;
 	char name[NAME]; // the maker's, or the closer's

@@ -57,6 +57,17 @@ INLINE __u64 inode_named(struct slot *slot, struct sock *sk)
 	return sk ? inode_of(sk) : 0;
 }
 
+// An accepted connection has its inode as soon as it is accepted. Whether that is known stands in the line of the
+// cache of who sends, and is asked by who sends: that it receives is answered, too.
+INLINE void find_inode(struct slot *slot, struct sock *sk)
+{
+	__u64 inode = inode_named(slot, sk);
+	if (!inode)
+		return;
+	slot->inode = inode;
+	slot->begun |= HAS_INODE;
+}
+
 // A slot for a socket of which nothing is known here, and that `user` has. User space may know more: which
 // sockets had the slots that it took back.
 INLINE struct slot *begin(struct bpf_sock *sk, __u64 cookie)
@@ -118,7 +129,7 @@ INLINE void first_packet(struct slot *slot, struct bpf_sock *sk)
 		return;
 	slot->local_port = (__u16)sk->src_port;
 	slot->remote_port = (__u16)sk->dst_port;
-	slot->begun = 1;
+	slot->begun |= SEEN;
 }
 
 // A connection whose socket was released is over when the packet is acknowledged that has told so: what
@@ -166,9 +177,6 @@ INLINE void count(struct __sk_buff *skb, int out)
 		outside_changed();
 		return;
 	}
-	// An accepted connection has it as soon as it is accepted.
-	if (reads_kernel && !slot->inode && slot->listener)
-		slot->inode = inode_named(slot, address_of(sk));
 	__u32 state = sk->state;
 	if (state == TCP_LISTEN && slot->protocol == IPPROTO_TCP) {
 		if (!slot->listening)
@@ -183,12 +191,14 @@ INLINE void count(struct __sk_buff *skb, int out)
 			return;
 		if (!slot->begun)
 			first_packet(slot, sk);
+		if (reads_kernel && slot->listener && !(slot->begun & HAS_INODE))
+			find_inode(slot, address_of(sk));
 		__sync_fetch_and_add(&slot->sent[local], bytes);
 	} else {
 		if (!slot->has_received) {
 			if (!slot->begun)
 				first_packet(slot, sk);
-			slot->has_received = slot->begun;
+			slot->has_received = slot->begun & SEEN;
 		}
 		__sync_fetch_and_add(&slot->received[local], bytes);
 	}
@@ -341,7 +351,7 @@ int establish(struct bpf_sock_ops *ops)
 	// Nobody takes it for one that is silent.
 	slot->local_port = (__u16)ops->local_port;
 	slot->remote_port = remote_port;
-	slot->begun = 1;
+	slot->begun = SEEN;
 	take_over(slot, addresses, ops->snd_una - 1);
 	return 1;
 }
