@@ -28,6 +28,6 @@ fi
 
 # As the user first: what is compiled stays the user's.
 cargo test --no-run "$@"
-# More threads than cores: these tests mostly wait for traffic.
-exec "${as_root[@]}" env BWMON_REQUIRE_NETNS=1 "RUST_TEST_THREADS=${RUST_TEST_THREADS:-8}" \
+# More threads than cores: these tests mostly wait for traffic. Not many more: some look whether a thread is in time.
+exec "${as_root[@]}" env BWMON_REQUIRE_NETNS=1 "RUST_TEST_THREADS=${RUST_TEST_THREADS:-4}" \
     cargo test "$@"

@@ -15,8 +15,11 @@ const LASTING: f64 = 99.9;
 
 fn hold(source: &str, name: &str, floor: Floor) {
     let row = ROWS.iter().copied().flatten().find(|row| row.name == name).unwrap();
-    for last in [!row.loses, true] {
-        if holds(source, row, floor, last) {
+    // What conntrack's thread is in time for is a matter of chance where tests share the processors. Counters in the
+    // kernel are exact at any time.
+    let attempts = if source == "conntrack" || row.loses { 3 } else { 1 };
+    for attempt in 1..=attempts {
+        if holds(source, row, floor, attempt == attempts) {
             return;
         }
     }
