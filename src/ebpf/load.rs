@@ -177,11 +177,10 @@ impl Programs {
     }
 
     /// Attaches a program to a tracepoint; a kernel that refuses, or has no such tracepoint, shows less.
-    fn trace(&mut self, name: &str, tracepoint: &str) -> bool {
-        let Some(Program::RawTracePoint(program)) = self.programs.program_mut(name) else {
-            return false;
-        };
-        program.load().and_then(|()| program.attach(tracepoint)).is_ok()
+    fn trace(&mut self, name: &str, tracepoint: &str) {
+        if let Some(Program::RawTracePoint(program)) = self.programs.program_mut(name) {
+            let _ = program.load().and_then(|()| program.attach(tracepoint));
+        }
     }
 
     /// A map's memory, which the kernel shares.

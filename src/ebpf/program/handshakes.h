@@ -233,11 +233,8 @@ INLINE void take_over(struct slot *slot, __u64 addresses, __u32 begin)
 	BARRIER();
 	struct slot *from = find_slot(listener);
 	if (from) {
-		slot->maker_when = from->maker_when;
 		slot->netns = from->netns;
-		((__u64 *)slot->name)[0] = ((__u64 *)from->name)[0];
-		((__u64 *)slot->name)[1] = ((__u64 *)from->name)[1];
-		slot->maker = from->maker;
+		inherit_maker(slot, from);
 	}
 	if (sent & SETTLED)
 		return;

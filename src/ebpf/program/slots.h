@@ -208,6 +208,16 @@ INLINE struct slot *find_slot(__u64 cookie)
 	return slot_at(at, way);
 }
 
+// Gives a slot the maker of another one: that last, so that it is never there without the rest.
+INLINE void inherit_maker(struct slot *slot, struct slot *from)
+{
+	slot->maker_when = from->maker_when;
+	((__u64 *)slot->name)[0] = ((__u64 *)from->name)[0];
+	((__u64 *)slot->name)[1] = ((__u64 *)from->name)[1];
+	BARRIER();
+	ONCE(slot->maker) = from->maker;
+}
+
 // A user may have twice as many slots as are free: nobody can fill them all, and each who tries leaves room for
 // the next.
 #define SHARE_OF_FREE 2

@@ -42,10 +42,7 @@ INLINE void join_multipath(struct slot *slot, struct sock *sk)
 	struct slot *from = cookie ? find_slot(cookie) : 0;
 	if (!from || !from->maker)
 		return;
-	slot->maker_when = from->maker_when;
-	((__u64 *)slot->name)[0] = ((__u64 *)from->name)[0];
-	((__u64 *)slot->name)[1] = ((__u64 *)from->name)[1];
-	slot->maker = from->maker;
+	inherit_maker(slot, from);
 }
 
 // The inode that descriptors name: of a subflow it is the whole connection's.
