@@ -10,7 +10,7 @@ use std::path::Path;
 
 use aya::maps::Map;
 use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError};
-use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
+use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
 use rustix::io::Errno;
 
 use super::mapping::{Mapping, Shared};
@@ -103,6 +103,12 @@ pub(super) fn loader<'a>() -> EbpfLoader<'a> {
     std::thread::spawn(EbpfLoader::new).join().unwrap_or_default()
 }
 
+/// The layout of the kernel's structures, if it tells it: what a loader knows, but doesn't give away. It is for a
+/// moment only, for the same reason.
+fn types() -> Option<Btf> {
+    std::thread::spawn(Btf::from_sys_fs).join().ok()?.ok()
+}
+
 /// The programs, attached for as long as this is there.
 #[derive(Debug)]
 pub(super) struct Programs {
@@ -168,19 +174,25 @@ impl Programs {
             })?;
         }
         let mut programs = Programs { programs, reads_kernel };
-        if reads_kernel {
+        if reads_kernel && let Some(types) = types() {
             for (name, tracepoint) in AT_TRACEPOINTS {
-                programs.trace(name, tracepoint);
+                programs.trace(name, tracepoint, &types);
             }
         }
         Ok(programs)
     }
 
     /// Attaches a program to a tracepoint; a kernel that refuses, or has no such tracepoint, shows less.
-    fn trace(&mut self, name: &str, tracepoint: &str) {
-        if let Some(Program::RawTracePoint(program)) = self.programs.program_mut(name) {
-            let _ = program.load().and_then(|()| program.attach(tracepoint));
-        }
+    fn trace(&mut self, name: &str, tracepoint: &str, types: &Btf) {
+        let _ = match self.programs.program_mut(name) {
+            Some(Program::RawTracePoint(program)) => {
+                program.load().and_then(|()| program.attach(tracepoint).map(drop))
+            }
+            Some(Program::BtfTracePoint(program)) => {
+                program.load(tracepoint, types).and_then(|()| program.attach().map(drop))
+            }
+            _ => Err(ProgramError::UnexpectedProgramType),
+        };
     }
 
     /// A map's memory, which the kernel shares.

@@ -206,6 +206,16 @@ INLINE int note_handshake(struct __sk_buff *skb, __u64 listener, __u64 netns, __
 	return !settled;
 }
 
+// At which socket a connection was asked for; 0 where that isn't known.
+INLINE __u64 listener_of(__u64 addresses, __u32 begin)
+{
+	struct handshakes *set = handshakes_of(addresses);
+	if (!set)
+		return 0;
+	int way = handshake_way(set, tag_of(addresses, begin, BY_SERVER));
+	return way < 0 ? 0 : ONCE(set->listener[way]);
+}
+
 // A connection that has a socket now: gives its slot what its listening socket knows, and what was kept of its
 // handshake.
 INLINE void take_over(struct slot *slot, __u64 addresses, __u32 begin)

@@ -23,6 +23,7 @@
 #define EXACT 16u // `maker_when` and `closer_when` are when those processes began
 #define NAME_OF_CLOSER 32u // `name` is the closer's
 #define MULTIPATH 64u // a Multipath TCP socket; its subflows have slots of their own
+#define SUBFLOW 128u // one of those
 
 // What was seen of a socket.
 #define SEEN 1u // a packet

@@ -31,18 +31,18 @@ INLINE __u32 exact(void)
 }
 
 // A subflow of a Multipath TCP socket is made by the kernel: its maker is who has made that one.
-INLINE void join_multipath(struct slot *slot, struct sock *sk)
+INLINE __u32 join_multipath(struct slot *slot, struct sock *sk)
 {
 	struct mptcp_subflow_context *subflow = subflow_of(sk);
 	if (!subflow)
-		return;
+		return 0;
 	slot->token = READ(subflow, token);
 	struct sock *whole = READ(subflow, conn);
 	__u64 cookie = whole ? cookie_of(whole) : 0;
 	struct slot *from = cookie ? find_slot(cookie) : 0;
-	if (!from || !from->maker)
-		return;
-	inherit_maker(slot, from);
+	if (from && from->maker)
+		inherit_maker(slot, from);
+	return SUBFLOW;
 }
 
 // The inode that descriptors name: of a subflow it is the whole connection's.
@@ -88,11 +88,28 @@ INLINE struct slot *begin(struct bpf_sock *sk, __u64 cookie)
 	slot->protocol = sk->protocol;
 	slot->user = user;
 	slot->netns = netns;
+	__u32 flags = FILLED | exact();
 	if (reads_kernel) {
 		if (sk->protocol == IPPROTO_TCP)
-			join_multipath(slot, kernels);
+			flags |= join_multipath(slot, kernels);
 		slot->inode = inode_named(slot, kernels);
 	}
+	BARRIER();
+	ONCE(slot->flags) = flags;
+	return slot;
+}
+
+// The same for a connection that nobody has accepted yet: what is known of its listening socket needs no reading.
+INLINE struct slot *begin_at(struct slot *listening, __u64 cookie)
+{
+	int own = 0;
+	__u32 user = listening->user;
+	struct slot *slot = claim_slot(cookie, user, &own);
+	if (!slot || !own)
+		return slot;
+	slot->protocol = IPPROTO_TCP;
+	slot->user = user;
+	slot->netns = listening->netns;
 	BARRIER();
 	ONCE(slot->flags) = FILLED | exact();
 	return slot;
@@ -243,7 +260,7 @@ int create(struct bpf_sock *sk)
 		slot->user = user;
 		bpf_get_current_comm(slot->name, NAME);
 		if (reads_kernel) {
-			slot->inode = inode_of(address_of(sk));
+			slot->inode = inode_of(address_by(&slot->closer_when, sk));
 			if (sk->protocol == IPPROTO_MPTCP) {
 				flags |= MULTIPATH;
 				slot->end = short_address(sk);
@@ -313,16 +330,6 @@ int establish(struct bpf_sock_ops *ops)
 	ops->reply = -1;
 	if (ops->op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB || !ops->is_fullsock)
 		return 1;
-	__u64 cookie = bpf_get_socket_cookie(ops);
-	struct slot *slot = find_slot(cookie);
-	if (!slot) {
-		struct bpf_sock *sk = ops->sk;
-		if (!sk)
-			return 1;
-		slot = begin(sk, cookie);
-	}
-	if (!slot)
-		return 1;
 	__u64 addresses = seed;
 	if (ops->family == AF_INET) {
 		addresses = mix(mix(addresses, ops->local_ip4), ops->remote_ip4);
@@ -345,11 +352,28 @@ int establish(struct bpf_sock_ops *ops)
 	__u16 local_port = __builtin_bswap16((__u16)ops->local_port);
 	__u16 remote_port = (__u16)(ops->remote_port >> 16);
 	addresses = mix(addresses, (__u32)remote_port << 16 | local_port);
+	__u32 first = ops->snd_una - 1;
+	__u64 cookie = bpf_get_socket_cookie(ops);
+	struct slot *slot = find_slot(cookie);
+	if (!slot) {
+		__u64 at = listener_of(addresses, first);
+		struct slot *listening = at ? find_slot(at) : 0;
+		if (listening && (ONCE(listening->flags) & (FILLED | SUBFLOW)) == FILLED)
+			slot = begin_at(listening, cookie);
+	}
+	if (!slot) {
+		struct bpf_sock *sk = ops->sk;
+		if (!sk)
+			return 1;
+		slot = begin(sk, cookie);
+	}
+	if (!slot)
+		return 1;
 	// Nobody takes it for one that is silent.
 	slot->local_port = (__u16)ops->local_port;
 	slot->remote_port = remote_port;
 	slot->begun = SEEN;
-	take_over(slot, addresses, ops->snd_una - 1);
+	take_over(slot, addresses, first);
 	return 1;
 }
 
