@@ -152,9 +152,7 @@ pub(super) fn baselines(
 
 /// Gives each end to its socket. Returns those whose sockets were not listed.
 fn assign(watch: &mut Watch, sockets: &mut Map<u64, Busy>, ends: Vec<End>) -> Vec<End> {
-    let mut places = Map::default();
-    let mut unlisted = Vec::new();
-    for end in ends {
+    let found = ends.into_iter().map(|end| {
         let cookie = match end.counted_at {
             CountedAt::Socket => end.generation,
             CountedAt::Path => {
@@ -162,13 +160,23 @@ fn assign(watch: &mut Watch, sockets: &mut Map<u64, Busy>, ends: Vec<End>) -> Ve
                 readers.and_then(|readers| Some(readers.socket_of(&end.tuple)?.cookie))
             }
         };
+        (cookie, end)
+    });
+    give(sockets, found)
+}
+
+/// Gives each end to the socket of this cookie, if there is one with bytes. Returns those without a cookie.
+fn give(sockets: &mut Map<u64, Busy>, found: impl Iterator<Item = (Option<u64>, End)>) -> Vec<End> {
+    let mut places = Map::default();
+    let mut unlisted = Vec::new();
+    for (cookie, end) in found {
         let Some(cookie) = cookie.filter(|cookie| *cookie != 0) else {
             unlisted.push(end);
             continue;
         };
         let Some(socket) = sockets.get_mut(&cookie) else { continue };
-        // A flow may have been read several times.
-        match places.entry(end.key()) {
+        // A flow may have been read several times. Meanwhile its tuple may have become another socket's.
+        match places.entry((cookie, end.key())) {
             Entry::Occupied(place) => socket.ends[*place.get()] = end,
             Entry::Vacant(place) => {
                 place.insert(socket.ends.len());
@@ -396,9 +404,54 @@ fn as_in_slot(bytes: Bytes, slot: Bytes) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::{Address, Endpoint};
 
     fn sent(bytes: u64) -> Bytes {
         place(Traffic::new(0, bytes), false)
+    }
+
+    fn busy(cookie: u64) -> (u64, Busy) {
+        let slot = Counted { slot: 0, cookie, inode: None, bytes: sent(100) };
+        (cookie, Busy { slot, before: None, ends: Vec::new() })
+    }
+
+    fn end(port: u16, bytes: u64) -> End {
+        let here = Endpoint::new(Address::from_v4([127, 0, 0, 1]), port);
+        let flow = Tuple { protocol: Protocol::TCP, source: here, destination: here };
+        End {
+            table: NetnsKey::OWN,
+            flow,
+            zone: 0,
+            generation: None,
+            counted_at: CountedAt::Path,
+            counters: Counters { original: bytes, reply: 0 },
+            responder: false,
+            netns: NetnsKey::OWN,
+            tuple: flow,
+            local: true,
+        }
+    }
+
+    /// A listing may be read again while it is read; an ended connection's tuple may be used again meanwhile.
+    #[test]
+    fn a_flow_that_is_read_again_may_have_another_socket_by_then() {
+        let mut sockets: Map<u64, Busy> = [busy(7), busy(8)].into_iter().collect();
+        let found = [
+            (Some(7), end(1, 10)),
+            (Some(7), end(2, 10)),
+            (Some(7), end(2, 20)),
+            (Some(8), end(2, 30)),
+            (Some(8), end(2, 40)),
+            (None, end(3, 10)),
+            (Some(9), end(3, 10)),
+        ];
+        let unlisted = give(&mut sockets, found.into_iter());
+        let carried = |ends: &[End]| -> Vec<(u16, u64)> {
+            ends.iter().map(|end| (end.flow.source.port, end.counters.original)).collect()
+        };
+        assert_eq!(carried(&sockets[&7].ends), [(1, 10), (2, 20)]);
+        assert_eq!(carried(&sockets[&8].ends), [(2, 40)]);
+        assert_eq!(carried(&unlisted), [(3, 10)]);
     }
 
     #[test]
