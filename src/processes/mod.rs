@@ -3,6 +3,8 @@
 mod describe;
 mod descriptors;
 pub mod events;
+#[cfg(test)]
+mod few;
 mod label;
 mod names;
 mod owners;

@@ -1,22 +1,22 @@
-//! Against the real `/proc`: this test's own sockets, and children that inherit them.
+//! Against the real directories of `/proc`: this test's own sockets, and children that inherit them.
 
+use std::cell::RefCell;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::*;
+use crate::processes::few::Few;
 use crate::sockets::{Reader, SocketTable};
 
-/// One test at a time: a child of another test would inherit this one's socket too.
-static ALONE: Mutex<()> = Mutex::new(());
-
 struct Setup {
-    _alone: MutexGuard<'static, ()>,
+    few: Few,
+    /// The process groups of the children.
+    groups: RefCell<Vec<u32>>,
     listener: TcpListener,
     inode: Inode,
     reader: Reader,
@@ -25,8 +25,14 @@ struct Setup {
 }
 
 impl Setup {
+    /// Only the test process and the children of this test are there.
     fn new() -> Setup {
-        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let few = Few::new();
+        let owners = Owners::open(few.path()).unwrap();
+        Setup::with(few, owners)
+    }
+
+    fn with(few: Few, owners: Owners) -> Setup {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut reader = Reader::open(Path::new("/proc"));
         let mut table = SocketTable::default();
@@ -34,20 +40,15 @@ impl Setup {
         let port = listener.local_addr().unwrap().port();
         let ours = table.iter().find(|s| s.tuple.source.port == port && !s.is_connected());
         let inode = ours.and_then(|s| s.inode).unwrap();
-        let mut setup = Setup {
-            _alone,
-            listener,
-            inode,
-            reader,
-            table,
-            owners: Owners::open(Path::new("/proc")).unwrap(),
-        };
-        // A child of some other test may hold it too, between fork and exec.
+        let groups = RefCell::default();
+        let mut setup = Setup { few, groups, listener, inode, reader, table, owners };
         setup.look();
         setup
     }
 
     fn look(&mut self) -> Look {
+        self.few.sweep();
+        self.groups.borrow().iter().for_each(|group| self.few.add_group(*group));
         self.reader.read(false, &mut self.table).unwrap();
         self.owners.look(self.table.inodes()).unwrap()
     }
@@ -68,7 +69,10 @@ impl Setup {
     fn heir_that(&self, script: &str) -> Heir {
         let listener = std::os::fd::OwnedFd::from(self.listener.try_clone().unwrap());
         let mut shell = Command::new("sh");
-        Heir(shell.args(["-c", script]).stdin(listener).process_group(0).spawn().unwrap())
+        let heir = shell.args(["-c", script]).stdin(listener).process_group(0).spawn().unwrap();
+        self.groups.borrow_mut().push(heir.id());
+        self.few.add(heir.id());
+        Heir(heir)
     }
 
     fn acceptor(&mut self) -> Option<u32> {
@@ -175,7 +179,7 @@ fn a_socket_that_was_handed_on_is_its_holders() {
     setup.look();
     let heir = setup.heir();
     // The parent closes its copy; the socket lives on in the child alone.
-    let Setup { _alone, listener, inode, mut reader, mut table, mut owners } = setup;
+    let Setup { few: _few, groups: _, listener, inode, mut reader, mut table, mut owners } = setup;
     drop(listener);
     reader.read(false, &mut table).unwrap();
     owners.look(table.inodes()).unwrap();
@@ -210,7 +214,8 @@ fn a_descriptor_number_that_is_used_again_hides_no_socket() {
 
 #[test]
 fn a_closed_socket_is_nobodys_and_forgotten() {
-    let Setup { _alone, listener, inode, mut reader, mut table, mut owners } = Setup::new();
+    let Setup { few: _few, groups: _, listener, inode, mut reader, mut table, mut owners } =
+        Setup::new();
     reader.read(false, &mut table).unwrap();
     owners.look(table.inodes()).unwrap();
     owners.look(table.inodes()).unwrap();
@@ -228,7 +233,8 @@ fn a_proc_that_is_none_is_an_error() {
 
 #[test]
 fn processes_that_come_and_go_while_they_are_looked_at_are_no_trouble() {
-    let mut setup = Setup::new();
+    // All of the host, other tests' children among them.
+    let mut setup = Setup::with(Few::new(), Owners::open(Path::new("/proc")).unwrap());
     let busy = std::thread::spawn(|| {
         for _ in 0..150 {
             Command::new("true").status().unwrap();
@@ -241,8 +247,7 @@ fn processes_that_come_and_go_while_they_are_looked_at_are_no_trouble() {
         assert!(setup.pid().is_some());
     }
     busy.join().unwrap();
-    setup.look();
-    assert_eq!(setup.pid(), Some(std::process::id()));
+    setup.look_until(|setup| setup.pid() == Some(std::process::id()));
 }
 
 #[test]

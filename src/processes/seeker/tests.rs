@@ -1,10 +1,11 @@
-//! Against the real `/proc`: sockets of this very process.
+//! Against the real directories of `/proc`: sockets of this very process.
 
 use std::net::TcpListener;
 use std::os::fd::AsRawFd;
 
 use super::*;
 use crate::flow::{Endpoint, Protocol, Tuple};
+use crate::processes::few::Few;
 use crate::sockets::Finder;
 use crate::until::until;
 
@@ -28,11 +29,10 @@ fn seeker() -> Seeker {
 #[test]
 fn a_socket_of_a_process_that_nobody_knew_is_found_by_its_user() {
     let (_listener, inode, user) = socket();
-    // Another test's child holds copies of all our sockets until it has become another program.
-    let found = until("our own process holds it alone", || {
-        let found = seeker().find_far(inode, user, None, Instant::now())?;
-        (found.process.pid == std::process::id()).then_some(found)
-    });
+    let few = Few::new();
+    let mut seeker = Seeker::open(few.path()).unwrap();
+    let found = seeker.find_far(inode, user, None, Instant::now()).unwrap();
+    assert_eq!(found.process.pid, std::process::id());
     assert!(!found.described.command_line.is_empty());
 }
 
@@ -40,7 +40,9 @@ fn a_socket_of_a_process_that_nobody_knew_is_found_by_its_user() {
 fn without_links_to_spare_only_the_likely_are_asked() {
     let (listener, inode, user) = socket();
     let now = Instant::now();
-    let mut poor = Seeker { links: 0.0, refilled: Some(now), ..seeker() };
+    let few = Few::new();
+    let seeker = Seeker::open(few.path()).unwrap();
+    let mut poor = Seeker { links: 0.0, refilled: Some(now), ..seeker };
     assert!(poor.find_far(inode, user, None, now).is_none());
     // One that is young is asked all the same.
     poor.notice(Event::Fork { parent: 1, pid: std::process::id() });
@@ -61,14 +63,13 @@ fn without_links_to_spare_only_the_likely_are_asked() {
 #[test]
 fn a_socket_that_is_nobodys_is_not_found() {
     let (listener, inode, user) = socket();
-    let mut seeker = seeker();
+    let few = Few::new();
+    let mut seeker = Seeker::open(few.path()).unwrap();
     assert!(seeker.find_far(inode, user, None, Instant::now()).is_some());
     drop(listener);
-    until("nobody holds it", || {
-        let found = seeker.find_far(inode, user, None, Instant::now());
-        // Everybody was asked: there are links left.
-        (found.is_none() && seeker.links > 0.0).then_some(())
-    });
+    assert!(seeker.find_far(inode, user, None, Instant::now()).is_none());
+    // Everybody was asked: there are links left.
+    assert!(seeker.links > 0.0);
 }
 
 #[test]
