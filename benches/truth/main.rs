@@ -214,7 +214,7 @@ fn measure(row: &Row, program: Program) -> Cell {
         Program::Peer(peer) => return measure_peer(row, peer),
     };
     let mut running = None;
-    let played = row.play(Size::Full, |net| running = Some(row.monitor(net, source)));
+    let played = row.play(Size::Full, Some(source), |net| running = Some(row.monitor(net, source)));
     let (Some(played), Some(mut running)) = (played, running) else { return Cell::default() };
     let verdict = played.judge(&mut running, 100.0.into(), source, PATIENCE);
     running.stop();
@@ -234,7 +234,7 @@ fn measure(row: &Row, program: Program) -> Cell {
 
 fn measure_peer(row: &Row, peer: Peer) -> Cell {
     let mut watching = None;
-    let played = row.play(Size::Full, |net| watching = Some(peer.watch(net)));
+    let played = row.play(Size::Full, None, |net| watching = Some(peer.watch(net)));
     let (Some(played), Some(watching)) = (played, watching) else { return Cell::default() };
     let shown = peer.shown(watching);
     let share = played.right(peer.unit(), |name| peer.of(&shown, name));

@@ -195,12 +195,15 @@ fn it_goes_on_when_cgroup2_is_mounted_elsewhere_meanwhile() {
     let truth = Truth::start(&net.watched, &[Count::client("client", "tcp", 9000)]);
     let script = format!(
         "\"$0\" --netns own --source ebpf --interval 0.2 & \
-         trap 'kill -INT $!; wait $!; exit' INT TERM; sleep 1; {UNMOUNT} \
+         trap 'kill -INT $!; wait $!; exit' INT TERM; \
+         while ! [ -e watching ]; do sleep 0.05; done; {UNMOUNT} \
          mkdir other; mount -t cgroup2 none other; echo remounted >&2; wait $!"
     );
     let mut command = unshared(&net, &["--mount"], &script);
     command.current_dir(&net.dir);
     let mut running = Running::start(command);
+    running.refreshes(1);
+    std::fs::write(net.dir.join("watching"), "").unwrap();
     while !running.stderr().contains("remounted") {
         running.expect_running();
         std::thread::sleep(std::time::Duration::from_millis(20));

@@ -8,7 +8,7 @@ use crate::rows::verdict::Floor;
 use crate::rows::{ROWS, Row, Size};
 
 /// How long the figures may take to come right. The longest interval between refreshes is 5 s.
-const PATIENCE: Duration = Duration::from_secs(4);
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Percent of what lives three seconds or more, wherever it lives.
 const LASTING: f64 = 99.9;
@@ -29,7 +29,8 @@ fn hold(source: &str, name: &str, floor: Floor) {
 fn holds(source: &str, row: &Row, floor: Floor, last: bool) -> bool {
     let _busy = Busy::where_asked();
     let mut running = None;
-    let played = row.play(Size::Small, |net| running = Some(row.monitor(net, source)));
+    let played =
+        row.play(Size::Small, Some(source), |net| running = Some(row.monitor(net, source)));
     let (Some(played), Some(mut running)) = (played, running) else { return true };
     let verdict = played.judge(&mut running, floor, source, PATIENCE);
     println!("{source} {}: {} %, floor {} %", row.name, verdict.worst, floor.named);

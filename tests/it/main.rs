@@ -13,6 +13,7 @@
 
 mod busy;
 mod netns;
+mod ports;
 mod rows;
 mod run;
 mod screen;

@@ -15,15 +15,17 @@
 //! can be told and swept.
 
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::retry_on_intr;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 pub(crate) const WATCHED4: &str = "10.77.0.1";
@@ -155,25 +157,34 @@ pub(crate) struct Setup {
     pub(crate) accounting: bool,
     /// The third namespace.
     pub(crate) routed: bool,
-    /// No other test's namespaces meanwhile: for a program that looks into all of them.
+    /// No other test's namespaces meanwhile, also not of other test processes.
     pub(crate) alone: bool,
 }
 
-/// Who has namespaces now: many, or one alone.
-static TURNS: RwLock<()> = RwLock::new(());
-
-struct Turn {
-    _shared: Option<RwLockReadGuard<'static, ()>>,
-    _alone: Option<RwLockWriteGuard<'static, ()>>,
-}
+/// Who has namespaces now: many tests, or one alone, of all test processes on this host.
+struct Turn(File);
 
 impl Turn {
     fn take(alone: bool) -> Turn {
-        // A test that failed meanwhile has left nothing that matters to others.
-        Turn {
-            _shared: (!alone).then(|| TURNS.read().unwrap_or_else(PoisonError::into_inner)),
-            _alone: alone.then(|| TURNS.write().unwrap_or_else(PoisonError::into_inner)),
-        }
+        let kind = if alone { FlockOperation::LockExclusive } else { FlockOperation::LockShared };
+        let lock = |name: &str| {
+            let path = format!("/run/{PREFIX}.{name}");
+            let file = File::options().create(true).append(true).open(path).unwrap();
+            retry_on_intr(|| flock(&file, kind)).unwrap();
+            file
+        };
+        // While one waits at the gate to be alone, nobody else comes through: else it might wait for ever.
+        let gate = lock("gate");
+        let turn = Turn(lock("turn"));
+        flock(&gate, FlockOperation::Unlock).unwrap();
+        turn
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // Not left to the closing: a child that calls no exec yet has a copy.
+        let _ = flock(&self.0, FlockOperation::Unlock);
     }
 }
 
@@ -199,7 +210,7 @@ impl Net {
         Net::with(Setup { tracking: true, accounting: true, routed: true, alone: false })
     }
 
-    /// As `new`, while no other test has any.
+    /// As `new`, while no other test on this host has any.
     pub(crate) fn alone() -> Option<Net> {
         Net::with(Setup { tracking: true, accounting: true, routed: false, alone: true })
     }

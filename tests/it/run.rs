@@ -16,7 +16,7 @@ use crate::truth::Bytes;
 use crate::workload::DEADLINE;
 
 /// How long a line may take to come right.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_runmonitor");
 

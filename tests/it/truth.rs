@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::netns::Namespace;
+use crate::workload::DEADLINE;
 
 /// Bytes as one process, or one side of a flow, sees them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,6 +27,11 @@ impl Bytes {
 
     pub(crate) fn total(self) -> u64 {
         self.received + self.sent
+    }
+
+    /// The smaller one, each way.
+    pub(crate) fn least(self, other: Bytes) -> Bytes {
+        Bytes { received: self.received.min(other.received), sent: self.sent.min(other.sent) }
     }
 
     pub(crate) fn swapped(self) -> Bytes {
@@ -158,7 +164,7 @@ impl<'a> Truth<'a> {
     /// The counts when nothing is under way any more: the same twice, further apart than an
     /// acknowledgement may be delayed (200 ms).
     pub(crate) fn settled(&self) -> BTreeMap<String, Bytes> {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + DEADLINE;
         let mut last = self.read("bytes");
         loop {
             thread::sleep(Duration::from_millis(250));

@@ -69,17 +69,25 @@ fn waiting(net: &Net) -> u64 {
 #[test]
 fn announced_ends_of_what_passes_through_do_not_wait_for_the_refresh() {
     let Some((net, mut running)) = router() else { return };
-    let mut client = flows(&net, 3000, 0);
-    // From here on the next look is five seconds away.
-    running.settled();
-    client.go();
-    net.watched.run("conntrack -F");
-    let flushed = Instant::now();
-    while waiting(&net) > 0 {
-        if flushed.elapsed() > Duration::from_millis(1500) {
-            running.expect("bytes of announcements that wait", waiting(&net), 0);
+    // On a busy machine all of it may take longer than the look is away; that proves nothing.
+    for attempt in 1.. {
+        let mut client = flows(&net, 3000, 0);
+        // From here on the next look is five seconds away.
+        running.settled();
+        let refreshed = Instant::now();
+        client.go();
+        net.watched.run("conntrack -F");
+        let flushed = waiting(&net);
+        while waiting(&net) > 0 && refreshed.elapsed() < Duration::from_secs(4) {
+            std::thread::sleep(Duration::from_millis(20));
         }
-        std::thread::sleep(Duration::from_millis(20));
+        if refreshed.elapsed() < Duration::from_secs(4) {
+            break;
+        }
+        if attempt == 8 {
+            running.expect("bytes of announcements that wait", waiting(&net), 0);
+            running.fail(&format!("{flushed} bytes of announcements waited for a look"));
+        }
     }
     running.stop();
 }

@@ -6,6 +6,7 @@ use bwmon::listen::ListenError;
 use bwmon::pipe::{Config, Pipe};
 
 use super::rig::{LOCAL, Remote, Rig, connect, exchange, finish};
+use crate::ports::free_port;
 
 const LOCAL6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
@@ -40,12 +41,13 @@ fn the_system_resolves_the_name_of_the_loopback() {
 fn bound_to_one_address_it_is_not_on_others() {
     let one = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
     for (bound, other) in [(one, LOCAL), (LOCAL, one), (LOCAL6, LOCAL), (LOCAL, LOCAL6)] {
-        let rig = Rig::with(|config| config.bind = Some(bound));
+        let port = free_port();
+        let rig = Rig::with(|config| (config.bind, config.port) = (Some(bound), port));
         let address = rig.pipe.address();
-        assert_eq!(address.ip(), bound);
+        assert_eq!(address, SocketAddr::new(bound, port));
         let client = connect(address);
         exchange(&client, &rig.remote.accept());
-        let elsewhere = SocketAddr::new(other, address.port());
+        let elsewhere = SocketAddr::new(other, port);
         assert!(TcpStream::connect(elsewhere).is_err(), "{elsewhere} is served too");
     }
 }
@@ -68,7 +70,9 @@ fn a_port_in_use_is_named() {
 /// Without SO_REUSEADDR a pipe could not be started again while its connections are in TIME-WAIT.
 #[test]
 fn its_port_can_be_had_again_at_once() {
-    let rig = Rig::with(|config| config.bind = Some(LOCAL));
+    // Not one that the kernel may give to another test's client at once.
+    let port = free_port();
+    let rig = Rig::with(|config| (config.bind, config.port) = (Some(LOCAL), port));
     let address = rig.pipe.address();
     let (client, remote) = rig.connect();
     exchange(&client, &remote);

@@ -13,11 +13,16 @@ use rustix::fd::AsFd;
 use rustix::io::retry_on_intr;
 use rustix::net::sockopt::set_socket_linger;
 
+use crate::ports::free_port;
+
 /// How long anything may take that should take no time. Generous: the machine may be busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long the test looks at something that must not happen.
 pub(crate) const MOMENT: Duration = Duration::from_millis(150);
+
+/// How many connections may wait to be accepted; the kernel takes less where it allows less.
+const BACKLOG: i32 = 8192;
 
 pub(crate) const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -111,12 +116,16 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
+    /// On a port that no other test has, also not when this remote is gone.
     pub(crate) fn new() -> Remote {
-        Remote::at((LOCAL, 0).into())
+        Remote::at((LOCAL, free_port()).into())
     }
 
     pub(crate) fn at(address: SocketAddr) -> Remote {
         let listener = TcpListener::bind(address).unwrap();
+        // A connection that finds no room waits for a repetition of the kernel's, which may take longer than
+        // anybody here waits.
+        rustix::net::listen(&listener, BACKLOG).unwrap();
         listener.set_nonblocking(true).unwrap();
         Remote { listener }
     }

@@ -180,10 +180,11 @@ impl Played {
             let (truth, got) = (self.truth_of(counts), last.owned(name));
             details += &format!("\n  {name}: {got}, of {truth}");
         }
+        let expected = self.truth.values().copied().sum();
         let sum = if self.elsewhere {
             // The program sees whatever else there is on this host. Other processes' lines are
-            // theirs, also that of the row's own peer; what has no name is the row's, unless it was
-            // there before.
+            // theirs, also that of the row's own peer; what has no name and was not there before may be the
+            // row's, as far as that has no name, or anybody's.
             let named: Bytes = self.owners.iter().map(|owner| last.owned(&owner.name)).sum();
             let nameless = |refresh: &Refresh| {
                 // A socket's counters are there for the new namespaces' kernels, too, which announce
@@ -191,11 +192,12 @@ impl Played {
                 let kernel = if source == "ebpf" { refresh.reason("(kernel)") } else { NONE };
                 grown(kernel, refresh.unattributed())
             };
-            named + grown(nameless(first), nameless(last))
+            let (missing, nameless) =
+                (grown(named, expected), grown(nameless(first), nameless(last)));
+            named + missing.least(nameless)
         } else {
             last.lines.iter().map(|line| line.bytes).sum()
         };
-        let expected = self.truth.values().copied().sum();
         let worst = self.worst(|name| last.owned(name));
         let by_process =
             self.worst(|name| last.owned(name) + last.starting_with(&format!("[{name}]")));

@@ -13,8 +13,9 @@ use rustix::process::Signal;
 
 use crate::netns::Net;
 use crate::pipe::rig::{LOCAL, Remote, connect, eventually};
+use crate::ports::free_port;
 use crate::run::{OWN, Running};
-use crate::runpipe::{free_port, listens};
+use crate::runpipe::listens;
 use crate::workload::DEADLINE;
 
 mod alerts;

@@ -5,7 +5,8 @@ use std::net::TcpStream;
 
 use super::Piped;
 use crate::pipe::rig::{LOCAL, connect, eventually, exchange, finish};
-use crate::runpipe::{free_port, listens};
+use crate::ports::free_port;
+use crate::runpipe::listens;
 
 /// What is answered to a request for the page under this name of the host.
 fn get(port: u16, host: &str) -> String {

@@ -6,7 +6,8 @@ use std::thread;
 
 use super::{Dir, FILES, PROGRAM, pipe, write_files};
 use crate::pipe::rig::{LOCAL, Remote, connect, eventually};
-use crate::runpipe::{free_port, listens};
+use crate::ports::free_port;
+use crate::runpipe::listens;
 use crate::terminal::from_hex;
 
 #[test]

@@ -6,8 +6,8 @@ use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
 
 use super::{Dir, FILES, here, pipe, write, write_files};
 use crate::pipe::rig::LOCAL;
+use crate::ports::free_port;
 use crate::run::{Finished, Running};
-use crate::runpipe::free_port;
 
 fn run(dir: &Dir, args: &[&str]) -> Finished {
     Running::start(here(dir, args)).finish()

@@ -6,11 +6,12 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{PROGRAM, free_port, listens, started};
+use super::{PROGRAM, listens, started};
 use crate::netns::{Net, PEER4, WATCHED4};
 use crate::pipe::rig::{
     LOCAL, Remote, connect, eventually, exchange, expect_reset, finish, patient,
 };
+use crate::ports::free_port;
 use crate::run::{Finished, Running};
 
 /// The one line that a program which could not begin has said.

@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
-use std::sync::atomic::{AtomicU16, Ordering};
 
 use crate::pipe::rig::{LOCAL, MOMENT, Remote, connect, eventually, read_some};
+use crate::ports::free_port;
 use crate::run::Running;
 
 mod crowd;
@@ -15,18 +15,6 @@ mod screen;
 mod starved;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_runpipe");
-
-/// A port where nobody listens, below those that the kernel gives to whoever connects.
-pub(crate) fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let begin = std::process::id() as u16 % 1_000 * 20;
-    loop {
-        let port = 10_000 + begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
-        if TcpListener::bind(("::", port)).is_ok() {
-            return port;
-        }
-    }
-}
 
 /// The program through a command that executes what it is given.
 fn through(wrapper: &[&str]) -> Command {

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use regex::Regex;
 use rustix::process::Signal;
 
-use super::{PROGRAM, Piped, free_port, last_error, listens};
+use super::{PROGRAM, Piped, last_error, listens};
 use crate::pipe::rig::{LOCAL, Remote, connect, eventually, exchange, expect_reset, finish, reset};
+use crate::ports::free_port;
 use crate::run::Running;
 use crate::screen::{Line, Refresh};
 use crate::truth::Bytes;
