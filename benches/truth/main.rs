@@ -215,7 +215,7 @@ fn measure(row: &Row, program: Program) -> Cell {
     };
     let mut running = None;
     let played = row.play(Size::Full, Some(source), |net| running = Some(row.monitor(net, source)));
-    let (Some(played), Some(mut running)) = (played, running) else { return Cell::default() };
+    let (Some(mut played), Some(mut running)) = (played, running) else { return Cell::default() };
     let verdict = played.judge(&mut running, 100.0.into(), source, PATIENCE);
     running.stop();
     let conserved = if verdict.is_conserved() {

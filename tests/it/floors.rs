@@ -31,7 +31,7 @@ fn holds(source: &str, row: &Row, floor: Floor, last: bool) -> bool {
     let mut running = None;
     let played =
         row.play(Size::Small, Some(source), |net| running = Some(row.monitor(net, source)));
-    let (Some(played), Some(mut running)) = (played, running) else { return true };
+    let (Some(mut played), Some(mut running)) = (played, running) else { return true };
     let verdict = played.judge(&mut running, floor, source, PATIENCE);
     println!("{source} {}: {} %, floor {} %", row.name, verdict.worst, floor.named);
     let holds = verdict.holds(floor);

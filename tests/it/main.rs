@@ -11,6 +11,7 @@
 // The lint's exemption for tests knows functions marked #[test], not a harness around them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod apart;
 mod busy;
 mod netns;
 mod ports;

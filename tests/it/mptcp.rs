@@ -219,7 +219,7 @@ fn sockets_that_are_there_at_a_refresh() {
     for (client, server) in [(MPTCP, MPTCP), (MPTCP, TCP), (TCP, MPTCP)] {
         for side in [Side::Client, Side::Server] {
             let Some(net) = Net::new() else { return };
-            let case = Case { client, server, count: 1, pauses: [0.0, 30.0], ..SHORT };
+            let case = Case { client, server, count: 1, pauses: [0.0, 250.0], ..SHORT };
             let (_server, client) = case.set_up(&net, side, "");
             let mut running = watch(&net, "sockets", &["--unattributed"]);
             let _client = client();
@@ -240,7 +240,10 @@ fn sockets_that_are_there_at_a_refresh() {
     }
 }
 
-/// All that it says is said before it is accepted, after so many refreshes that nobody asks any more.
+/// After so many nobody asks any more.
+const REFRESHES: usize = 15;
+
+/// All that it says is said before it is accepted, after so many refreshes.
 #[test]
 fn a_connection_that_is_accepted_late_and_stays_silent() {
     if is_missing() {
@@ -251,11 +254,14 @@ fn a_connection_that_is_accepted_late_and_stays_silent() {
             let Some(net) = Net::new() else { return };
             let truth = Truth::start(&net.watched, &[Count::server("all", "tcp", PORT)]);
             let case = Case { client: protocol, server: protocol, count: 1, size: 50_000, ..SHORT };
-            let case = Case { pauses: [0.0, 40.0], ..case };
+            let case = Case { pauses: [0.0, 250.0], ..case };
             let mut running = watch(&net, source, &["--unattributed"]);
-            let (_server, client) = case.set_up(&net, Side::Server, " 3");
+            let (_server, client) = case.set_up(&net, Side::Server, " accept");
             let _client = client();
             running.wait_until("it waits", |refresh| refresh.reason("(kernel)").received > 0);
+            let so_far = running.refreshes(0).len();
+            running.refreshes(so_far + REFRESHES);
+            fs::write(net.dir.join("accept"), "").unwrap();
             let what =
                 format!("{source}: a connection of protocol {protocol} on its server's line");
             running.wait_until(&what, |refresh| {

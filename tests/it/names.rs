@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::netns::Net;
+use crate::pipe::rig::eventually;
 use crate::run::{Running, watch};
+use crate::runpipe::listens;
 use crate::screen::Refresh;
 use crate::truth::{Bytes, Count, Truth};
 use crate::workload::DEADLINE;
@@ -37,6 +39,13 @@ impl Scene {
     fn kind(net: &Net, kind: &str, argument: &str) -> Scene {
         script(net);
         Scene::start(net, &["/usr/bin/python3", "names.py", kind, argument])
+    }
+
+    /// Waits until its command line ends so.
+    fn is_called(&self, end: &[u8]) {
+        eventually("it calls exec", || {
+            std::fs::read(format!("/proc/{}/cmdline", self.0.id())).unwrap().ends_with(end)
+        });
     }
 
     fn ends(&mut self) {
@@ -98,7 +107,7 @@ fn three_thousand_connections_of_one_process_are_on_its_line_when_it_has_ended()
     script(&net);
     let mut server = net.peer.command("/usr/bin/python3");
     let mut server = server.args(["names.py", "serve"]).current_dir(&net.dir).spawn().unwrap();
-    sleep(Duration::from_secs(1));
+    eventually("the server listens", || listens(server.id(), 9000));
     let mut running = watch(&net, "ebpf", &["--interval", "0.05"]);
     Scene::kind(&net, "connections", "3000").ends();
     let truth = truth.settled()["client"];
@@ -131,11 +140,12 @@ fn a_copy_that_ends_at_once_has_its_parents_name() {
 #[test]
 fn a_copy_of_a_parent_that_is_older_than_the_program_has_its_name() {
     let Some(net) = Net::new() else { return };
-    let mut parent = Scene::kind(&net, "fork", "3");
-    sleep(Duration::from_millis(500));
+    let mut parent = Scene::kind(&net, "fork", "now");
+    parent.is_called(b"fork\0now\0");
     let mut running = watch(&net, "ebpf", &["--interval", "0.5"]);
+    std::fs::write(net.dir.join("now"), "").unwrap();
     parent.ends();
-    expect_sent(&mut running, "/usr/bin/python3 names.py fork 3", 50_000);
+    expect_sent(&mut running, "/usr/bin/python3 names.py fork now", 50_000);
     running.stop();
 }
 
@@ -212,25 +222,20 @@ fn programs_of_a_millisecond_have_their_full_names_in_another_pid_namespace() {
 fn lost_reports_are_said_and_all_names_are_read_again() {
     let Some(net) = Net::new() else { return };
     script(&net);
-    let command = "until [ -e full ]; do sleep 0.1; done; exec /usr/bin/python3 names.py silent 4";
+    let command =
+        "until [ -e full ]; do sleep 0.1; done; exec /usr/bin/python3 names.py silent now";
     let mut late = Scene::start(&net, &["/bin/bash", "-c", command]);
     let mut running = watch(&net, "ebpf", &["--interval", "0.3"]);
     running.signal(Signal::STOP);
     let fill = "long=$(printf %0100000d 0); for i in $(seq 20); do /bin/true $long; done; \
                 for i in $(seq 4000); do /bin/true; done; : > full";
     Scene::start(&net, &["/bin/bash", "-c", fill]).ends();
-    let became = || {
-        let pid = late.0.id();
-        std::fs::read(format!("/proc/{pid}/cmdline")).unwrap().ends_with(b"silent\x004\0")
-    };
-    let deadline = Instant::now() + DEADLINE;
-    while !became() {
-        assert!(Instant::now() < deadline, "it calls no exec");
-        sleep(Duration::from_millis(50));
-    }
+    late.is_called(b"silent\0now\0");
     running.signal(Signal::CONT);
+    running.settled();
+    std::fs::write(net.dir.join("now"), "").unwrap();
     late.ends();
-    expect_sent(&mut running, "/usr/bin/python3 names.py silent 4", 50_000);
+    expect_sent(&mut running, "/usr/bin/python3 names.py silent now", 50_000);
     running.stop().expect_one_message("faster than they could be followed");
 }
 

@@ -216,8 +216,7 @@ impl Net {
     }
 
     pub(crate) fn with(setup: Setup) -> Option<Net> {
-        if let Some(why) = missing() {
-            skip(why);
+        if !are_possible() {
             return None;
         }
         static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -312,6 +311,15 @@ pub(crate) fn skip_or_fail(why: &str, required: bool) {
     // Not eprintln!, which the test runner keeps to itself while a test passes.
     let name = std::thread::current().name().unwrap_or("a test").to_owned();
     let _ = writeln!(std::io::stderr(), "SKIPPED: {name}: {why}");
+}
+
+/// Whether there can be namespaces; else it is said.
+pub(crate) fn are_possible() -> bool {
+    let missing = missing();
+    if let Some(why) = missing {
+        skip(why);
+    }
+    missing.is_none()
 }
 
 /// Why these tests can't run here, if so. The first call sweeps what dead runs left.

@@ -136,6 +136,8 @@ impl<'a> Count<'a> {
     }
 }
 
+const STEP: Duration = Duration::from_millis(250);
+
 /// The counters of one test.
 pub(crate) struct Truth<'a> {
     namespace: &'a Namespace,
@@ -161,15 +163,20 @@ impl<'a> Truth<'a> {
         Truth { namespace, families }
     }
 
-    /// The counts when nothing is under way any more: the same twice, further apart than an
-    /// acknowledgement may be delayed (200 ms).
+    /// The counts when nothing is under way any more: the same for longer than an acknowledgement may be
+    /// delayed (200 ms), and where sleeps last longer than they should, for longer.
     pub(crate) fn settled(&self) -> BTreeMap<String, Bytes> {
         let deadline = Instant::now() + DEADLINE;
         let mut last = self.read("bytes");
+        let (mut quiet, mut late) = (Duration::ZERO, Duration::ZERO);
         loop {
-            thread::sleep(Duration::from_millis(250));
+            let begin = Instant::now();
+            thread::sleep(STEP);
+            late = late.max(begin.elapsed() - STEP);
             let now = self.read("bytes");
-            if now == last {
+            quiet = if now == last { quiet + STEP } else { Duration::ZERO };
+            // What is late for this thread may be late for the kernel's timers, too.
+            if quiet >= STEP + 3 * late {
                 return now;
             }
             assert!(Instant::now() < deadline, "still traffic: {last:?}, then {now:?}");
@@ -180,6 +187,16 @@ impl<'a> Truth<'a> {
     /// The counts while more may come.
     pub(crate) fn so_far(&self) -> BTreeMap<String, Bytes> {
         self.read("bytes")
+    }
+
+    /// By which the counts can be read again.
+    pub(crate) fn families(&self) -> Vec<&'static str> {
+        self.families.clone()
+    }
+
+    /// What counts already, in tables of these families.
+    pub(crate) fn started(namespace: &'a Namespace, families: Vec<&'static str>) -> Truth<'a> {
+        Truth { namespace, families }
     }
 
     /// How many packets these were.

@@ -1,14 +1,14 @@
-"""mptcp.py NAME server PROTOCOL HOST PORT [LATE]
+"""mptcp.py NAME server PROTOCOL HOST PORT [FILE]
 mptcp.py NAME client PROTOCOL HOST PORT COUNT SIZE BEFORE AFTER [DEVICE]
 
 A TCP (6) or MPTCP (262) server reads what it gets and closes when the client has ended its direction. With
-LATE it accepts a single connection after so many seconds, and reads nothing.
+FILE it accepts a single connection when there is such a file, and reads nothing.
 
 A client makes COUNT connections one after the other and sends SIZE bytes on each. It waits BEFORE seconds
 after the first byte of each, and AFTER seconds after the last one. Its sockets are bound to DEVICE, if
 there is one.
 
-Set up, a server prints READY; a client ends when it has done so, a server after a minute.
+Set up, a server prints READY; a client ends when it has done so, a server after five minutes.
 """
 import os
 import signal
@@ -16,7 +16,7 @@ import socket
 import sys
 import time
 
-signal.alarm(60)
+signal.alarm(300)
 name, role, protocol, host, port = sys.argv[1:6]
 protocol, port = int(protocol), int(port)
 family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -30,9 +30,10 @@ if role == "server":
         if os.fork() == 0:
             os._exit(0)
         os.wait()
-        time.sleep(float(sys.argv[6]))
+        while not os.path.exists(sys.argv[6]):
+            time.sleep(0.01)
         accepted, _ = sock.accept()
-        time.sleep(60)
+        time.sleep(300)
     while True:
         accepted, _ = sock.accept()
         while accepted.recv(65536):

@@ -57,9 +57,18 @@ def serve(_):
             to.sendall(b"x")
 
 
-def silent(seconds):
+def wait(until):
+    """For so many seconds, or for a file."""
+    try:
+        time.sleep(float(until))
+    except ValueError:
+        while not os.path.exists(until):
+            time.sleep(0.01)
+
+
+def silent(until):
     to = peer()
-    time.sleep(float(seconds))
+    wait(until)
     send(to, 50)
 
 
@@ -74,9 +83,9 @@ def child(_):
     send(peer(), 50)
 
 
-def fork(seconds):
+def fork(until):
     """Its child is a copy that ends at once, and that nobody waits for. It has no socket itself."""
-    time.sleep(float(seconds))
+    wait(until)
     if os.fork() == 0:
         send(peer(), 50)
         os._exit(0)

@@ -45,7 +45,7 @@
 #define IPPROTO_MPTCP 262
 #endif
 
-enum { LIFE = 60, BLOCK = 1 << 16, WORKERS = 64, MOST = 10000 };
+enum { LIFE = 600, BLOCK = 1 << 16, WORKERS = 64, MOST = 10000 };
 
 static char **options;
 static char *name;

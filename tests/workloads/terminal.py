@@ -23,7 +23,7 @@ def resize(fd, rows, cols):
 
 
 def main():
-    signal.alarm(60)
+    signal.alarm(600)
     sizes = [int(word) for word in sys.argv[1:5]]
     master, slave = pty.openpty()
     resize(master, sizes[0], sizes[1])

@@ -4,7 +4,7 @@
 
 NAME only makes the command line recognisable; it stands first because the program under test
 cuts command lines. The process is called so too. Set up, a role prints READY. It obeys lines on
-stdin (go, close, reset, quit) and ends at stdin's end; whatever happens, it ends after a minute. A
+stdin (go, close, reset, quit) and ends at stdin's end; whatever happens, it ends after ten minutes. A
 client's `go` is one exchange, after which it prints `DONE SENT RECEIVED`: its payload bytes so far.
 
 TCP: the client announces an exchange in a header, both sides then send at once, and the server
@@ -23,7 +23,7 @@ import sys
 import threading
 import time
 
-LIFE = 60
+LIFE = 600
 CHUNKS = 20
 HEADER = struct.Struct("!QQd")
 BLOCK = bytes(1 << 16)

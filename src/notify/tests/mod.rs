@@ -79,7 +79,13 @@ impl Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.directory);
+        // A command that begins just now may make a file in between, and would wait for ever.
+        for _ in 0..100 {
+            let _ = fs::remove_dir_all(&self.directory);
+            if !self.directory.exists() {
+                break;
+            }
+        }
     }
 }
 

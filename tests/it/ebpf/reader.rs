@@ -11,12 +11,12 @@ use bwmon::ebpf::{self, Counted, Reader};
 use rustix::net::sockopt;
 use socket2::{Domain, Type};
 
+use crate::apart::in_own_cgroup;
 use crate::netns::{Namespace, Net};
 
-/// One with room for so few that other sockets of this host may have taken it all.
-fn reader_of(room: u32) -> Reader {
-    let mut attempts = (0..100).map(|_| Reader::with_room(Path::new("/proc"), room));
-    attempts.find_map(Result::ok).unwrap()
+/// One with room for so few that only sockets of the test's own control group may come to it.
+fn reader_of(room: u32, proc: &Path) -> Reader {
+    Reader::with_room(proc, room).unwrap()
 }
 
 fn without_slot(reader: &mut Reader, netns: u64) -> ebpf::Bytes {
@@ -27,8 +27,9 @@ fn without_slot(reader: &mut Reader, netns: u64) -> ebpf::Bytes {
 /// What doesn't find room is counted all the same, if not apart; and where it was.
 #[test]
 fn when_there_is_no_room_for_a_socket_its_bytes_are_counted_together() {
-    let Some(net) = Net::alone() else { return };
-    let mut reader = reader_of(64);
+    let Some(proc) = in_own_cgroup() else { return };
+    let Some(net) = Net::new() else { return };
+    let mut reader = reader_of(64, &proc);
     let sockets = net.watched.inside(|| {
         let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
         let senders: Vec<UdpSocket> =
@@ -56,8 +57,8 @@ fn when_there_is_no_room_for_a_socket_its_bytes_are_counted_together() {
 /// A socket that was silent ever since it was made gives way to one that has bytes.
 #[test]
 fn silent_sockets_give_way_to_those_with_bytes() {
-    let Some(_net) = Net::alone() else { return };
-    let mut reader = reader_of(1 << 12);
+    let Some(proc) = in_own_cgroup() else { return };
+    let mut reader = reader_of(1 << 12, &proc);
     let silent: Vec<UdpSocket> =
         (0..6000).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
     let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -113,8 +114,9 @@ fn a_user_leaves_room_for_others_in_each_bucket() {
 }
 
 fn leaves_room(flood: &str) {
-    let Some(net) = Net::alone() else { return };
-    let mut reader = reader_of(1 << 12);
+    let Some(proc) = in_own_cgroup() else { return };
+    let Some(net) = Net::new() else { return };
+    let mut reader = reader_of(1 << 12, &proc);
     let mut command = net.watched.command("prlimit");
     command.args([
         "--nofile=20000",

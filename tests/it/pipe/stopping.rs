@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
-use std::process::Command;
 use std::time::Instant;
 
 use bwmon::pipe::End;
 
 use super::rig::{MOMENT, Rig, eventually, exchange, expect_reset, finish, reset};
+use crate::apart::alone;
 
 fn refused(address: SocketAddr) -> bool {
     // A client that came in after all must not stay: its end at the remote is never accepted.
@@ -73,17 +73,7 @@ fn a_dropped_pipe_cuts_its_connections() {
 /// Other tests' threads and descriptors come and go: this one needs a process of its own.
 #[test]
 fn no_thread_and_no_descriptor_is_left() {
-    const ALONE: &str = "BWMON_TEST_ALONE";
-    if std::env::var_os(ALONE).is_none() {
-        let name = "pipe::stopping::no_thread_and_no_descriptor_is_left";
-        let run = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", name, "--test-threads=1", "--nocapture"])
-            .env(ALONE, "1")
-            .output()
-            .unwrap();
-        let output = String::from_utf8_lossy(&run.stdout);
-        assert!(run.status.success(), "{output}\n{}", String::from_utf8_lossy(&run.stderr));
-        assert!(output.contains("1 passed"), "{output}");
+    if !alone() {
         return;
     }
     let count =

@@ -139,11 +139,13 @@ impl Row {
         (self.play)(&mut stage);
         let counters = stage.truth.expect("a row counts");
         let (truth, packets) = (counters.settled(), counters.packets());
+        let families = counters.families();
         let Stage { owners, kept, note, .. } = stage;
         let Row { elsewhere, closes_first, header, bare, .. } = *self;
         Some(Played {
             truth,
             packets,
+            families,
             owners,
             note,
             elsewhere,
@@ -151,7 +153,7 @@ impl Row {
             header,
             bare,
             _kept: kept,
-            _net: net,
+            net,
         })
     }
 
@@ -251,6 +253,8 @@ impl<'a> Stage<'a> {
 pub(crate) struct Played {
     truth: BTreeMap<String, Bytes>,
     packets: BTreeMap<String, Bytes>,
+    /// Of the tables that count.
+    families: Vec<&'static str>,
     owners: Vec<Owner>,
     /// Something to be said of this time.
     pub(crate) note: Option<String>,
@@ -259,5 +263,5 @@ pub(crate) struct Played {
     header: u64,
     bare: u64,
     _kept: Vec<Box<dyn Any>>,
-    _net: Net,
+    net: Net,
 }
