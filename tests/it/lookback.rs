@@ -212,9 +212,18 @@ fn a_tuple_used_again_is_another_flow() {
     sockets.stop();
 }
 
+/// How often rates may be tried: the time between two refreshes is seen here only as they arrive.
+const ATTEMPTS: usize = 5;
+
 /// One refresh after the other, the rates of a known exchange add up to it.
 fn rates(source: &str) {
-    let Some(net) = Net::new() else { return };
+    let failures = (0..ATTEMPTS).map_while(|_| wrong_rates(source)).collect::<Vec<_>>();
+    assert!(failures.len() < ATTEMPTS, "the sum of rates over time, within a tenth: {failures:#?}");
+}
+
+/// What they add up to, if not to the exchange.
+fn wrong_rates(source: &str) -> Option<String> {
+    let net = Net::new()?;
     let truth = count(&net);
     let _server = server(&net);
     let mut client = client(&net, LIVE);
@@ -248,12 +257,11 @@ fn rates(source: &str) {
         _ => difference(truth.settled()["client"], before),
     };
     let near = |rates: f64, bytes: u64| (rates / bytes as f64 - 1.0).abs() < 0.1;
-    if !near(received, expected.received) || !near(sent, expected.sent) {
-        let got = Bytes::new(received as u64, sent as u64);
-        running.stop().differ("the sum of rates over time, within a tenth", &got, &expected);
-    }
-    assert!(busy >= 5, "the rates are not spread over refreshes: {busy} had bytes");
     running.stop();
+    let got = Bytes::new(received as u64, sent as u64);
+    let fits = near(received, expected.received) && near(sent, expected.sent);
+    // They are spread over refreshes.
+    (!fits || busy < 5).then(|| format!("{got} in {busy} refreshes, of {expected}"))
 }
 
 #[test]

@@ -439,7 +439,7 @@ def payload(data, host, options):
 
 
 def udp_server(name, options):
-    """Answers each datagram with reply= bytes, late= seconds afterwards, and on `go` says how much that was.
+    """Answers each datagram with reply= bytes, and on `go` says how much that was. held: none before `go`.
     sockets=N of them on each of ports=N ports from port= on; connect: to the sender of the first
     datagram."""
     host = options.get("host", "0.0.0.0")
@@ -454,7 +454,7 @@ def udp_server(name, options):
         sock.bind((host, port))
         socks.append(sock)
     reply = BLOCK[: int(options.get("reply", 0))]
-    late = float(options.get("late", 0))
+    holds, held = "held" in options, []
     connect = "connect" in options
     sent = received = 0
     say("READY")
@@ -464,6 +464,9 @@ def udp_server(name, options):
             if ready is commands:
                 if commands.read() == "quit":
                     return
+                for sock, address in held:
+                    sent += sock.sendto(reply, address)
+                holds, held = False, []
                 say("DONE", sent, received)
                 continue
             data, address = ready.recvfrom(len(BLOCK))
@@ -471,8 +474,8 @@ def udp_server(name, options):
             if connect:
                 ready.connect(address)
                 connect = False
-            if reply and late:
-                threading.Timer(late, ready.sendto, [reply, address]).start()
+            if reply and holds:
+                held.append((ready, address))
             elif reply:
                 sent += ready.sendto(reply, address)
 
@@ -506,7 +509,7 @@ def udp_client(name, options):
                 else:
                     sent += sock.sendto(BLOCK[:size], (host, address[1] + index % ports))
                 if reply:
-                    sock.settimeout(5)
+                    sock.settimeout(60)
                     received += payload(sock.recv(len(BLOCK)), host, options)
             if "leaves" in options:
                 for sock in socks:
@@ -566,7 +569,7 @@ def ping(name, options):
         ignored = ((1 << 256) - 1) ^ (1 << 129)
         sock.setsockopt(protocol, 1, ignored.to_bytes(32, "little"))
     sock.connect((host, 0))
-    sock.settimeout(5)
+    sock.settimeout(60)
     say("READY")
     sent = received = 0
     while commands.read() != "quit":

@@ -104,14 +104,13 @@ fn answered_late(stage: &mut Stage<'_>) {
         "table inet mute {\n chain output {\n  type filter hook output priority -400\n  \
          icmp type destination-unreachable drop\n }\n}\n",
     );
-    let role = "udp-server port=9000 reply=800 late=0.3";
-    stage.keep(Workload::start(net, &net.peer, "far", role));
+    let mut server = Workload::start(net, &net.peer, "far", "udp-server port=9000 reply=800 held");
     stage.begin();
     let options = "connected leaves sockets=20 count=20 size=1200 seconds=0.2";
     let role = format!("udp-client host={PEER4} port=9000 {options}");
     let mut client = Workload::start(net, &net.watched, "client", &role);
     client.go();
-    // The counters would seem to have settled before.
-    sleep(Duration::from_millis(500));
-    stage.keep(client);
+    // The sockets are closed.
+    server.go();
+    stage.keep((client, server));
 }
