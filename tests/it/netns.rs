@@ -356,13 +356,25 @@ fn missing() -> Option<&'static str> {
         .as_deref()
 }
 
-/// Deletes namespaces and directories of test processes that are no more.
+/// Where control groups of tests may be.
+const CGROUPS: [&str; 3] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/memory"];
+
+/// Deletes namespaces, directories and control groups of test processes that are no more.
 fn sweep() {
     let dead = |name: &str| {
         name.strip_prefix(PREFIX)
             .and_then(|rest| rest.strip_prefix('-')?.split('-').next()?.parse::<u32>().ok())
             .is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
     };
+    for group in CGROUPS.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten() {
+        if group.file_name().to_str().is_some_and(dead) {
+            // Those below first; one that somebody is in stays.
+            for below in fs::read_dir(group.path()).into_iter().flatten().flatten() {
+                let _ = fs::remove_dir(below.path());
+            }
+            let _ = fs::remove_dir(group.path());
+        }
+    }
     for folder in [Path::new(NAMESPACES), &std::env::temp_dir()] {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             let name = entry.file_name();

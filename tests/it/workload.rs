@@ -18,7 +18,7 @@ use crate::netns::{Namespace, Net, skip};
 use crate::truth::Bytes;
 
 /// How long anything may take that takes a few seconds at most. No machine is so busy.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(300);
 
 /// An exchange of a few megabytes that takes long enough to be held to the thousandth.
 pub(crate) const LIVE: &str = "up=3000000 down=2000000 seconds=3.5";

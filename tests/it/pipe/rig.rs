@@ -16,7 +16,7 @@ use rustix::net::sockopt::set_socket_linger;
 use crate::ports::free_port;
 
 /// How long anything may take that should take no time. Generous: the machine may be busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How long the test looks at something that must not happen.
 pub(crate) const MOMENT: Duration = Duration::from_millis(150);
