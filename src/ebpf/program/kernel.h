@@ -76,6 +76,10 @@ struct mptcp_sock {
 	__u32 token;
 } RELOCATED;
 
+// Whether the running kernel has Multipath TCP at all: a program that reads a structure which the kernel doesn't have
+// is refused, unless the verifier sees that nothing leads there.
+#define HAS_MULTIPATH (HAS(((struct mptcp_subflow_context *)0)->token) && HAS(((struct mptcp_sock *)0)->token))
+
 struct task_struct {
 	struct task_struct *group_leader;
 	__u64 start_boottime;
@@ -153,6 +157,8 @@ INLINE __u64 current_start(void)
 // What the subflow of a Multipath TCP socket knows of that; 0 for any other TCP socket.
 INLINE struct mptcp_subflow_context *subflow_of(struct sock *sk)
 {
+	if (!HAS_MULTIPATH)
+		return 0;
 	struct inet_connection_sock *icsk = (void *)sk;
 	struct tcp_ulp_ops *ops = READ(icsk, icsk_ulp_ops);
 	if (!ops)

@@ -310,7 +310,7 @@ int release(struct bpf_sock *sk)
 	__u64 cookie = bpf_get_socket_cookie(sk);
 	int ended = sk->protocol != IPPROTO_TCP || sk->state == TCP_CLOSE || sk->state == TCP_LISTEN;
 	struct slot *slot = find_slot(cookie);
-	if (reads_kernel && sk->protocol == IPPROTO_MPTCP) {
+	if (reads_kernel && HAS_MULTIPATH && sk->protocol == IPPROTO_MPTCP) {
 		let_go_of_multipath(sk, slot);
 		return 1;
 	}
