@@ -29,6 +29,9 @@ const AT_CGROUP: [&str; 5] = ["create", "establish", "release", "ingress", "egre
 /// Those at tracepoints, by the names of these.
 const AT_TRACEPOINTS: [(&str, &str); 2] = [("queue", "net_dev_queue"), ("drop", "kfree_skb")];
 
+/// One more, for answers that the cgroup's hook doesn't see before this version.
+const AT_TRACEPOINT_BEFORE: ((&str, &str), (u32, u32)) = (("answer", "net_dev_queue"), (6, 6));
+
 /// Why sockets can't be counted here.
 #[derive(Debug)]
 pub struct OpenError {
@@ -95,6 +98,17 @@ const TYPES: &str = "/sys/kernel/btf/vmlinux";
 /// Whether the kernel tells the layout of its structures.
 pub(super) fn has_types() -> bool {
     Path::new(TYPES).exists()
+}
+
+/// The first two numbers of the running kernel's version; `None` if it has others.
+pub(super) fn version() -> Option<(u32, u32)> {
+    first_two_numbers(rustix::system::uname().release().to_bytes())
+}
+
+fn first_two_numbers(release: &[u8]) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|byte| !byte.is_ascii_digit());
+    let mut number = || std::str::from_utf8(numbers.next()?).ok()?.parse().ok();
+    number().zip(number())
 }
 
 /// A loader that knows the kernel's structures. Their descriptions take tens of megabytes for a moment: what a
@@ -175,7 +189,9 @@ impl Programs {
         }
         let mut programs = Programs { programs, reads_kernel };
         if reads_kernel && let Some(types) = types() {
-            for (name, tracepoint) in AT_TRACEPOINTS {
+            let (older, before) = AT_TRACEPOINT_BEFORE;
+            let older = version().is_some_and(|version| version < before).then_some(older);
+            for (name, tracepoint) in AT_TRACEPOINTS.into_iter().chain(older) {
                 programs.trace(name, tracepoint, &types);
             }
         }
@@ -222,5 +238,19 @@ impl Programs {
     pub(super) fn take_map(&mut self, name: &str) -> Result<Map, OpenError> {
         let missing = || OpenError::new(format!("the map {name} is missing"));
         self.programs.take_map(name).ok_or_else(missing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_two_numbers() {
+        assert_eq!(first_two_numbers(b"6.1.0-50-cloud-amd64"), Some((6, 1)));
+        assert_eq!(first_two_numbers(b"6.12.117+deb13-rt-amd64"), Some((6, 12)));
+        assert_eq!(first_two_numbers(b"7.3-rc1"), Some((7, 3)));
+        assert_eq!(first_two_numbers(b"6"), None);
+        assert_eq!(first_two_numbers(b"custom"), None);
     }
 }

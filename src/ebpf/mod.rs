@@ -4,8 +4,9 @@
 //! the sockets of every process: one counts each packet that a socket receives and one each that it sends, one
 //! sees sockets being made, one sees connections being established from outside, and one sees sockets being let
 //! go of. Two more, at tracepoints, see what no such socket has: frames of packet sockets, and packets for which
-//! there is no socket. They look at no more of a packet than its headers, and let every packet pass. Nothing is
-//! pinned: when this process ends, however it does, the kernel detaches them.
+//! there is no socket; before Linux 6.6 a third sees the answers of servers to those who connect over IPv6. They
+//! look at no more of a packet than its headers, and let every packet pass. Nothing is pinned: when this process
+//! ends, however it does, the kernel detaches them.
 //!
 //! A socket's bytes are those of its IP packets, headers included, as connection tracking counts them: a
 //! packet that the device or the kernel cuts into segments later counts once, with one header. A packet socket's

@@ -223,10 +223,7 @@ impl ProcessReader {
 /// On PREEMPT_RT kernels before 6.12 a ring buffer's lock may sleep, and tracepoints must not.
 fn is_real_time_before_6_12() -> bool {
     let real_time = std::fs::read("/sys/kernel/realtime").is_ok_and(|text| text.starts_with(b"1"));
-    let uname = rustix::system::uname();
-    let mut numbers = uname.release().to_bytes().split(|byte| !byte.is_ascii_digit());
-    let mut number = || std::str::from_utf8(numbers.next()?).ok()?.parse::<u32>().ok();
-    real_time && number().zip(number()).is_none_or(|version| version < (6, 12))
+    real_time && load::version().is_none_or(|version| version < (6, 12))
 }
 
 impl AsFd for ProcessReader {

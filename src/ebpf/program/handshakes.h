@@ -140,6 +140,19 @@ INLINE void give_to_listener(__u64 listener, __u64 netns, __u32 sent, __u32 rece
 		outside_changed();
 }
 
+// Those of a packet: the address and the port of this host first.
+INLINE __u64 addresses_of(const __u32 *ip, int is_ipv4, const struct tcp *tcp, int out)
+{
+	__u64 addresses = seed;
+	if (is_ipv4) {
+		addresses = mix(mix(addresses, ip[out ? 3 : 4]), ip[out ? 4 : 3]);
+	} else {
+		for (int word = 2; word < 6; word++)
+			addresses = mix(mix(addresses, ip[out ? word : word + 4]), ip[out ? word + 4 : word]);
+	}
+	return mix(addresses, (__u32)tcp->ports[out] << 16 | tcp->ports[!out]);
+}
+
 // Keeps a packet of a handshake. 0 where it can't be told of which.
 INLINE int note_handshake(struct __sk_buff *skb, __u64 listener, __u64 netns, __u32 bytes, int out, int local)
 {
@@ -147,16 +160,7 @@ INLINE int note_handshake(struct __sk_buff *skb, __u64 listener, __u64 netns, __
 	if (!load_headers(skb, &all))
 		return 0;
 	struct tcp tcp = all.tcp;
-	__u64 addresses = seed;
-	// The address and the port of this host first.
-	if (all.is_ipv4) {
-		addresses = mix(mix(addresses, all.ip[out ? 3 : 4]), all.ip[out ? 4 : 3]);
-	} else {
-		for (int word = 2; word < 6; word++)
-			addresses = mix(mix(addresses, all.ip[out ? word : word + 4]),
-					all.ip[out ? word + 4 : word]);
-	}
-	addresses = mix(addresses, (__u32)tcp.ports[out] << 16 | tcp.ports[!out]);
+	__u64 addresses = addresses_of(all.ip, all.is_ipv4, &tcp, out);
 	__u32 zero = 0;
 	struct claiming *lock = bpf_map_lookup_elem(&claiming, &zero);
 	struct shared *counts = bpf_map_lookup_elem(&shared, &zero);
@@ -170,12 +174,13 @@ INLINE int note_handshake(struct __sk_buff *skb, __u64 listener, __u64 netns, __
 	int asks = !out && tcp.flags & SYN;
 	__u32 tag = asks ? tag_of(addresses, sequence, BY_CLIENT)
 			 : tag_of(addresses, out ? sequence : acknowledged - 1, BY_SERVER);
-	__u32 by_client = tag_of(addresses, acknowledged - 1, BY_CLIENT);
+	// Where the answer wasn't seen (answers.h), the packet after it finds the client's.
+	__u32 by_client = tag_of(addresses, (out ? acknowledged : sequence) - 1, BY_CLIENT);
 	__u64 evicted = 0;
 	__u32 evicted_sent = 0, evicted_received = 0;
 	bpf_spin_lock(&lock->lock);
 	int way = handshake_way(set, tag);
-	if (way < 0 && out)
+	if (way < 0 && !asks)
 		way = handshake_way(set, by_client);
 	if (way < 0) {
 		way = free_way(set);

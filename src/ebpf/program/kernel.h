@@ -31,6 +31,7 @@ struct net_reference {
 
 struct sock_common {
 	unsigned short skc_family;
+	unsigned char skc_state;
 	struct net_reference skc_net;
 	struct atomic64 skc_cookie;
 } RELOCATED;

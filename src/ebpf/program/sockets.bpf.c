@@ -10,6 +10,8 @@
 
 #include "frames.h"
 
+#include "answers.h"
+
 #define IPPROTO_ICMP 1
 #define IPPROTO_ICMPV6 58
 #ifndef IPPROTO_MPTCP
