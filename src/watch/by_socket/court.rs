@@ -70,6 +70,10 @@ impl Judge for Court<'_> {
             }
             // Where the kernel doesn't let its structures be read.
             if !was_listed() {
+                // The socket at which it was accepted is of before the start, and would be listed if it were here.
+                if origin.listener != 0 {
+                    return None;
+                }
                 let to = Err(Reason::Exited);
                 return origin.released.then_some(Verdict { to, held: false, inode: None });
             }
