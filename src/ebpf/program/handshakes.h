@@ -153,6 +153,41 @@ INLINE __u64 addresses_of(const __u32 *ip, int is_ipv4, const struct tcp *tcp, i
 	return mix(addresses, (__u32)tcp->ports[out] << 16 | tcp->ports[!out]);
 }
 
+// The last packet on this processor that a listening socket has received and that can become a connection. If another
+// processor makes the connection out of another packet at this moment, the kernel gives this one to the connection at
+// once (`req_stolen` in tcp_v4_rcv()), and the hook sees it a second time.
+struct last_asked {
+	__u64 skb;
+	__u64 bytes;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct last_asked);
+} last_asked SEC(".maps");
+
+// Forgets it where there is no packet. Only its address tells it from the next one.
+INLINE void keep_asked(struct __sk_buff *skb, __u64 bytes)
+{
+	__u32 zero = 0;
+	struct last_asked *last = reads_kernel ? bpf_map_lookup_elem(&last_asked, &zero) : 0;
+	if (!last)
+		return;
+	last->skb = (__u64)skb;
+	last->bytes = bytes;
+}
+
+INLINE int was_asked(struct __sk_buff *skb, __u64 bytes)
+{
+	__u32 zero = 0;
+	struct last_asked *last = reads_kernel ? bpf_map_lookup_elem(&last_asked, &zero) : 0;
+	if (!last || last->bytes != bytes || last->skb != (__u64)skb)
+		return 0;
+	last->skb = 0;
+	return 1;
+}
+
 // Keeps a packet of a handshake. 0 where it can't be told of which.
 INLINE int note_handshake(struct __sk_buff *skb, __u64 listener, __u64 netns, __u32 bytes, int out, int local)
 {
@@ -206,6 +241,8 @@ INLINE int note_handshake(struct __sk_buff *skb, __u64 listener, __u64 netns, __
 	ONCE(set->tag[way]) = tag;
 	bpf_spin_unlock(&lock->lock);
 	__sync_fetch_and_add(&counts->handshakes, 1);
+	if (!out && !asks && !settled)
+		keep_asked(skb, bytes);
 	if (evicted)
 		give_to_listener(evicted, netns, evicted_sent, evicted_received);
 	return !settled;

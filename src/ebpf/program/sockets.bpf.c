@@ -212,6 +212,9 @@ INLINE void count(struct __sk_buff *skb, int out)
 		__sync_fetch_and_add(&slot->sent[local], bytes);
 	} else {
 		if (!slot->has_received) {
+			// It is counted with the handshake.
+			if (was_asked(skb, bytes))
+				return;
 			if (!slot->begun)
 				first_packet(slot, sk);
 			slot->has_received = slot->begun & SEEN;
@@ -332,6 +335,8 @@ int establish(struct bpf_sock_ops *ops)
 	ops->reply = -1;
 	if (ops->op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB || !ops->is_fullsock)
 		return 1;
+	// The kernel is done with the packet that has made it: the next one may be at the same address.
+	keep_asked(0, 0);
 	__u64 addresses = seed;
 	if (ops->family == AF_INET) {
 		addresses = mix(mix(addresses, ops->local_ip4), ops->remote_ip4);
