@@ -233,7 +233,7 @@ impl<F: Fn() -> io::Result<Vec<SocketAddr>> + Send + Sync> Resolve for Answer<F>
     }
 }
 
-/// A pipe to a remote, on ports of the kernel's choice.
+/// A pipe to a remote, on ports that no other test has.
 pub(crate) struct Rig {
     pub(crate) pipe: Pipe,
     pub(crate) remote: Remote,
@@ -287,7 +287,7 @@ impl Rig {
 /// A pipe alone, and what it tells.
 pub(crate) fn pipe_to(address: SocketAddr, change: impl FnOnce(&mut Config)) -> (Pipe, Events) {
     let events = Events::default();
-    let mut config = Config::new(0, address.ip().to_string(), address.port());
+    let mut config = Config::new(free_port(), address.ip().to_string(), address.port());
     config.workers = NonZeroUsize::new(2).unwrap();
     config.report_ends = true;
     let told = events.clone();
