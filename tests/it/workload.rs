@@ -125,6 +125,8 @@ impl Workload {
     ) -> Workload {
         let what = format!("workload {} {role} in {}", name.to_string_lossy(), namespace.name);
         let mut command = namespace.command("setpriv");
+        // It ends with the test, also if that is killed.
+        command.arg("--pdeathsig=KILL");
         command.args(program).arg(name).args(role.split(' ')).current_dir(&net.dir);
         let errors = net.dir.join(format!("{}.stderr", fs::read_dir(&net.dir).unwrap().count()));
         let mut child = command

@@ -1,6 +1,6 @@
 """Runs a command in a terminal of its own: terminal.py ROWS COLS ROWS2 COLS2 COMMAND...
 
-After three refreshes the terminal gets its second size, after two more Ctrl-C is pressed. Says what
+With HOLD in the environment it begins when there is a file of that name. After three refreshes the terminal gets its second size, after two more Ctrl-C is pressed. Says what
 came, a line each: FRAME and the bytes between two clear sequences in hex (SIZE between those of the
 two sizes), STATUS and the exit status, TERMIOS and whether the terminal is as it was.
 """
@@ -41,7 +41,7 @@ def main():
 
     def wait_for(clears):
         nonlocal seen
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 300
         while seen.count(CLEAR) < clears and time.monotonic() < deadline:
             if select.select([master], [], [], 0.1)[0]:
                 seen += os.read(master, 65536)
@@ -51,8 +51,12 @@ def main():
         for frame in data.split(CLEAR)[1:]:
             print("FRAME", frame.hex())
 
+    hold = os.environ.get("HOLD")
+    while hold and not os.path.exists(hold):
+        if select.select([master], [], [], 0.01)[0]:
+            seen += os.read(master, 65536)
     # A frame is whole when the next one has begun.
-    wait_for(4)
+    wait_for(seen.count(CLEAR) + 4)
     frames(seen[: seen.rfind(CLEAR)])
     print("SIZE")
     at = len(seen)

@@ -8,6 +8,7 @@ use bwmon::pipe::End;
 
 use super::rig::{MOMENT, Rig, eventually, exchange, expect_reset, finish, reset};
 use crate::apart::alone;
+use crate::ports::free_port;
 
 fn refused(address: SocketAddr) -> bool {
     // A client that came in after all must not stay: its end at the remote is never accepted.
@@ -78,6 +79,8 @@ fn no_thread_and_no_descriptor_is_left() {
     }
     let count =
         || ["task", "fd"].map(|of| fs::read_dir(format!("/proc/self/{of}")).unwrap().count());
+    // The ports are reserved as long as the process lives.
+    free_port();
     let before = count();
     for round in 0..6 {
         let rig = Rig::new();

@@ -20,11 +20,13 @@ fn a_screen_is_cleared_and_an_alert_stays_on_it() {
     let mut command = Command::new("/usr/bin/python3");
     command.args([script, "24", "100", "20", "90", PROGRAM, "--interval", "0.7"]);
     command.args(FILES).args(["--drain-timeout", "0.1"]).current_dir(&dir.0);
+    command.env("HOLD", "hold");
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     eventually("the program listens", || listens(child.id(), port));
     // Until the program cuts it.
     let client = connect((LOCAL, port).into());
     let mut served = remote.accept();
+    super::write(&dir.0, "hold", "");
     let busy = thread::spawn(move || {
         let mut block = [0; 20_000];
         while (&client).write_all(&block).is_ok() && served.read_exact(&mut block).is_ok() {

@@ -101,7 +101,7 @@ fn the_drain_timeout_cuts() {
 
 #[test]
 fn a_count_ends_after_so_many_refreshes() {
-    let piped = Piped::new(&["--interval", "2", "--count", "2"]);
+    let piped = Piped::new(&["--interval", "8", "--count", "2"]);
     let (client, remote) = piped.connect();
     exchange(&client, &remote);
     finish(client, remote);
@@ -182,13 +182,17 @@ fn a_terminal_is_cleared_before_the_line() {
     let mut command = Command::new("/usr/bin/python3");
     command.args([script, "24", "80", "20", "70", PROGRAM, "--interval", "0.7"]);
     command.args([&port.to_string(), "127.0.0.1", &remote_port.to_string()]);
+    let hold = std::env::temp_dir().join(format!("bwmon-it-{}-hold{port}", std::process::id()));
+    command.env("HOLD", &hold);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     eventually("the program listens", || listens(child.id(), port));
     let client = connect((LOCAL, port).into());
     let served = remote.accept();
     exchange(&client, &served);
     finish(client, served);
+    std::fs::write(&hold, "").unwrap();
     let output = child.wait_with_output().unwrap();
+    std::fs::remove_file(&hold).unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let hex: String = format!("         9 /          9 -- pipe-{port}:127.0.0.1:{remote_port}\r\n")
         .bytes()
