@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::beat::seconds;
-use super::say;
+use super::messages::Messages;
+use super::schedule::seconds;
 use crate::listen::ListenError;
 
 /// How often it is looked whether the last connection has ended.
@@ -18,9 +18,9 @@ pub(super) fn drain_timeout(value: &str) -> Result<Duration, String> {
 }
 
 /// Says how many connections are `open` after it.
-pub(super) fn say_cut(program: &str, open: usize) {
+pub(super) fn say_cut(messages: &Messages, open: usize) {
     let were = if open == 1 { "connection was" } else { "connections were" };
-    say(program, &format!("{open} {were} cut after the drain timeout"));
+    messages.say(&format!("{open} {were} cut after the drain timeout"));
 }
 
 /// As many descriptors as the administrator allows: a connection takes two, a network namespace ten,

@@ -1,19 +1,20 @@
 //! The edge: flags, messages, signals and exit statuses. Each program's `main` only calls its
 //! `run` here and maps the result to an exit status.
 
-mod beat;
 pub mod check;
 mod forwarding;
-mod notes;
-mod pipe_log;
+mod messages;
+mod notices;
+mod pipe_words;
+mod run;
 pub mod runaggregator;
 pub mod runmonitor;
 pub mod runpipe;
+mod schedule;
 mod signals;
 mod source;
-mod vigil;
 
-pub use beat::Refreshes;
+pub use schedule::Refreshes;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;

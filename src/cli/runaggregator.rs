@@ -9,25 +9,22 @@ use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
 use clap::Parser;
 
-use super::beat::following;
+use super::USAGE;
 use super::forwarding::{GLANCE, allow_descriptors, explain, say_cut};
-use super::notes::Notes;
-use super::pipe_log::Log;
-use super::signals::Signals;
-use super::vigil::{Due, Vigil, Watching};
-use super::{FAILURE, USAGE, is_broken_pipe, is_wiped, line, say};
+use super::messages::Messages;
+use super::notices::Notices;
+use super::run::{Program, Run, Unwritable};
+use super::say;
 use crate::aggregator::{Aggregator, Tally, Usage};
 use crate::config::{self, ConfigError, Configuration};
-use crate::notify::Report;
 use crate::pipe::Places;
+use crate::render::applications;
 use crate::render::terminal::Terminal;
-use crate::render::{Screen, applications};
 use crate::serve::{Sample, Server};
 
 use alarms::Alarms;
@@ -68,15 +65,21 @@ pub fn run() -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let terminal = Terminal::of_stdout();
-    let wiped = is_wiped(terminal.is_screen());
-    let log = Log::start(PROGRAM, false, terminal.is_screen())
-        .context("no thread for messages can be had")?;
-    let mut signals = Signals::new().context("signals can't be handled")?;
-    signals.reload_on_hangup().context("signals can't be handled")?;
-    let voice = log.voice();
-    let report: Report = Arc::new(move |message| voice(&line(PROGRAM, &message)));
-    let mut program = Program {
-        arguments: &arguments,
+    let mut run = Run::start(PROGRAM, false, terminal.is_screen(), Unwritable::Told)?;
+    let outcome = watch(&arguments, &configuration, terminal, &mut run);
+    Ok(run.end(outcome))
+}
+
+/// Does what the configuration says until the end.
+fn watch(
+    arguments: &Arguments,
+    configuration: &Configuration,
+    terminal: Terminal,
+    run: &mut Run,
+) -> anyhow::Result<()> {
+    run.signals().reload_on_hangup().context("signals can't be handled")?;
+    let mut host = Host {
+        arguments,
         aggregator: Aggregator::new(Vec::new()),
         setup: Setup::new(
             Path::new("/proc"),
@@ -84,27 +87,31 @@ pub fn run() -> anyhow::Result<ExitCode> {
             arguments.netns,
             arguments.labels(),
             arguments.unattributed,
-            places(&configuration),
+            places(configuration),
         ),
-        alarms: Alarms::new(report, wiped),
-        notes: Notes::new(PROGRAM, terminal.is_screen()),
-        log,
+        alarms: Alarms::new(run.messages()),
+        notices: Notices::new(PROGRAM, run.messages()),
+        messages: run.messages().clone(),
         page: None,
         tally: Tally::default(),
         terminal,
     };
-    program.configure(&configuration)?;
+    host.configure(configuration)?;
     if let Some(address) = arguments.serve {
         let server =
             Server::start(address).map_err(|error| explain(PROGRAM, error).context("--serve"))?;
-        program.notes.say(&format!("the page is at http://{}/", server.address()));
+        host.messages.say(&format!("the page is at http://{}/", server.address()));
         if let Some(warning) = exposure(server.address()) {
-            program.notes.say(&warning);
+            host.messages.say(&warning);
         }
-        program.page = Some(server);
+        host.page = Some(server);
     }
-    let outcome = program.watch(&mut signals);
-    program.end(&signals, outcome)
+    let start = Instant::now();
+    // Here time begins: what was used before has no rate.
+    host.aggregator.tally(start, start);
+    let outcome = run.refresh(&mut host, &arguments.refreshes, start, false);
+    host.end(run, outcome.map(drop));
+    Ok(())
 }
 
 /// As many places for connections as there are descriptors to spare.
@@ -133,81 +140,90 @@ fn exposure(address: SocketAddr) -> Option<String> {
 }
 
 /// All that runs.
-struct Program<'a> {
+struct Host<'a> {
     arguments: &'a Arguments,
     aggregator: Aggregator,
     setup: Setup<'a>,
     alarms: Alarms,
-    notes: Notes,
-    log: Log,
+    notices: Notices,
+    messages: Messages,
     page: Option<Server>,
     /// What the last refresh came to.
     tally: Tally,
     terminal: Terminal,
 }
 
-impl Program<'_> {
+impl Host<'_> {
     fn configure(&mut self, configuration: &Configuration) -> anyhow::Result<()> {
-        let Program { setup, aggregator, notes, log, .. } = self;
-        setup.apply(configuration, aggregator, notes, log)?;
+        let Host { setup, aggregator, notices, messages, .. } = self;
+        setup.apply(configuration, aggregator, notices, messages)?;
         let notifications = configuration.notifications.iter();
         let commands = notifications.map(|n| n.commands.clone()).collect();
         self.alarms.configure(self.aggregator.rules(), commands);
         Ok(())
     }
 
-    /// Reads the files again. What is wrong with them is said, and the configuration stays.
-    fn reload(&mut self) {
-        let mut messages: Vec<String> = match config::reload(&self.arguments.files()) {
-            Err(errors) => errors.iter().map(ConfigError::to_string).collect(),
-            Ok(configuration) => match self.configure(&configuration) {
-                Err(error) => vec![format!("{error:#}")],
-                Ok(()) => Vec::new(),
-            },
-        };
-        messages.push(match messages.len() {
-            0 => "the configuration was read again".to_owned(),
-            _ => "the configuration stays as it was".to_owned(),
-        });
-        messages.iter().for_each(|message| self.log.say(&line(PROGRAM, message)));
-    }
-
-    /// Shows refresh after refresh until the end is asked for.
-    fn watch(&mut self, signals: &mut Signals) -> anyhow::Result<()> {
-        let mut screen = Screen::new(io::stdout());
-        let mut vigil = Vigil::new();
-        let mut next = Instant::now();
-        // Here time begins: what was used before has no rate.
-        self.aggregator.tally(next, next);
-        let mut refreshes = 0u64;
-        loop {
-            next = following(next, self.arguments.refreshes.interval, Instant::now());
-            loop {
-                match vigil.wait(signals, self, next)? {
-                    Due::Stop => return Ok(()),
-                    Due::Refresh => break,
-                    Due::Reload => self.reload(),
-                    Due::Redraw if refreshes > 0 && self.terminal.is_screen() => {
-                        screen.show(&self.compose()).context("standard output")?;
-                    }
-                    Due::Redraw => {}
-                }
-            }
-            self.refresh(next)?;
-            screen.show(&self.compose()).context("standard output")?;
-            refreshes += 1;
-            if self.arguments.refreshes.are_done(refreshes) {
-                return Ok(());
+    /// Listens no more, and waits for what is open.
+    fn end(self, run: &mut Run, outcome: anyhow::Result<()>) {
+        // Now, and not after what may take long.
+        if let Err(error) = outcome.and_then(|()| run.finish()) {
+            run.fail(&error);
+        }
+        run.signals().stop();
+        let Host { arguments, aggregator, alarms, messages, page, .. } = self;
+        let pipes = aggregator.pipes();
+        pipes.close();
+        drop(page);
+        messages.say_line("Please wait...".to_owned());
+        let limit = arguments.drain_timeout.map(|timeout| Instant::now() + timeout);
+        while !pipes.wait(Instant::now() + GLANCE) {
+            if limit.is_some_and(|at| at <= Instant::now()) {
+                say_cut(&messages, pipes.open());
+                break;
             }
         }
+        let left = alarms.finish(limit);
+        match left.dropped {
+            0 => {}
+            1 => messages.say("1 command that waited was not started"),
+            many => messages.say(&format!("{many} commands that waited were not started")),
+        }
+        match left.running {
+            0 => {}
+            1 => messages.say("1 command still runs after the drain timeout"),
+            many => messages.say(&format!("{many} commands still run after the drain timeout")),
+        }
+    }
+}
+
+impl Program for Host<'_> {
+    fn events(&self) -> Vec<BorrowedFd<'_>> {
+        self.aggregator.meters().iter().flat_map(|meter| meter.events()).collect()
     }
 
-    /// Takes the refresh that was due at `beat`.
-    fn refresh(&mut self, beat: Instant) -> anyhow::Result<()> {
+    fn drain(&mut self) -> bool {
+        // All of them, whatever the first one says.
+        let meters = self.aggregator.meters_mut().iter_mut();
+        meters.fold(false, |look, meter| meter.drain() | look)
+    }
+
+    fn needs_glances(&self) -> bool {
+        self.aggregator.meters().iter().any(|meter| meter.needs_glances())
+    }
+
+    fn look(&mut self) -> anyhow::Result<()> {
+        for meter in self.aggregator.meters_mut() {
+            let looked = meter.look()?;
+            self.notices.tell(&looked, meter.source());
+        }
+        Ok(())
+    }
+
+    fn refresh(&mut self, due: Instant) -> anyhow::Result<()> {
         self.look()?;
         // Flows are read last: a look that was held up before has seen what came meanwhile.
         let at = Instant::now();
-        self.tally = self.aggregator.tally(at, beat);
+        self.tally = self.aggregator.tally(at, due);
         let notifications = std::mem::take(&mut self.tally.notifications);
         self.alarms.tell(notifications, self.aggregator.rules(), at);
         if let Some(page) = &self.page {
@@ -233,75 +249,25 @@ impl Program<'_> {
             true => "nothing was received or sent",
             false => "no application used more than 1 KiB per second",
         };
-        let mut notes = self.notes.on_screen(shown.is_empty().then_some(empty));
-        notes.extend(self.log.on_screen());
-        notes.extend(self.alarms.on_screen());
-        applications::compose(&notes, shown.into_iter(), &self.terminal.layout())
+        let mut above = self.notices.on_screen(shown.is_empty().then_some(empty));
+        above.extend(self.alarms.on_screen());
+        applications::compose(&above, shown.into_iter(), &self.terminal.layout())
     }
 
-    /// Listens no more, and waits for what is open.
-    fn end(self, signals: &Signals, outcome: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
-        signals.stop();
-        let Program { arguments, aggregator, alarms, log, page, .. } = self;
-        let pipes = aggregator.pipes();
-        pipes.close();
-        drop(page);
-        let code = match outcome {
-            // Who read it has read enough.
-            Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-            // Now, and not after what may take long.
-            Err(error) => {
-                say(PROGRAM, &format!("{error:#}"));
-                ExitCode::from(FAILURE)
-            }
-            Ok(()) => ExitCode::SUCCESS,
+    /// Reads the files again. What is wrong with them is said, and the configuration stays.
+    fn reload(&mut self) {
+        let errors: Vec<String> = match config::reload(&self.arguments.files()) {
+            Err(errors) => errors.iter().map(ConfigError::to_string).collect(),
+            Ok(configuration) => match self.configure(&configuration) {
+                Err(error) => vec![format!("{error:#}")],
+                Ok(()) => Vec::new(),
+            },
         };
-        log.say("Please wait...");
-        let limit = arguments.drain_timeout.map(|timeout| Instant::now() + timeout);
-        while !pipes.wait(Instant::now() + GLANCE) {
-            if limit.is_some_and(|at| at <= Instant::now()) {
-                say_cut(PROGRAM, pipes.open());
-                break;
-            }
-        }
-        let left = alarms.finish(limit);
-        match left.dropped {
-            0 => {}
-            1 => say(PROGRAM, "1 command that waited was not started"),
-            many => say(PROGRAM, &format!("{many} commands that waited were not started")),
-        }
-        match left.running {
-            0 => {}
-            1 => say(PROGRAM, "1 command still runs after the drain timeout"),
-            many => say(PROGRAM, &format!("{many} commands still run after the drain timeout")),
-        }
-        drop(aggregator);
-        log.finish();
-        Ok(code)
-    }
-}
-
-impl Watching for Program<'_> {
-    fn events(&self) -> Vec<BorrowedFd<'_>> {
-        self.aggregator.meters().iter().flat_map(|meter| meter.events()).collect()
-    }
-
-    fn drain(&mut self) -> bool {
-        // All of them, whatever the first one says.
-        let meters = self.aggregator.meters_mut().iter_mut();
-        meters.fold(false, |look, meter| meter.drain() | look)
-    }
-
-    fn needs_glances(&self) -> bool {
-        self.aggregator.meters().iter().any(|meter| meter.needs_glances())
-    }
-
-    fn look(&mut self) -> anyhow::Result<()> {
-        for meter in self.aggregator.meters_mut() {
-            let looked = meter.look()?;
-            self.notes.tell(&looked, meter.source());
-        }
-        Ok(())
+        errors.iter().for_each(|error| self.messages.say(error));
+        self.messages.say(match errors.is_empty() {
+            true => "the configuration was read again",
+            false => "the configuration stays as it was",
+        });
     }
 }
 

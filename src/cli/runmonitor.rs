@@ -6,22 +6,21 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::Context;
 use clap::Parser;
 
-use super::beat::{Refreshes, following};
 use super::forwarding::allow_descriptors;
-use super::notes::Notes;
-use super::signals::Signals;
+use super::messages::Messages;
+use super::notices::Notices;
+use super::run::{Program, Run, Unwritable};
+use super::schedule::Refreshes;
 use super::source;
-use super::vigil::{Due, Vigil, Watching};
 use super::{USAGE, check, say};
 use crate::conntrack::state;
 use crate::filter::Filter;
 use crate::ledger::{Ledger, Options, Show};
 use crate::netns::NetnsChoice;
+use crate::render::classic;
 use crate::render::terminal::Terminal;
-use crate::render::{Screen, classic};
 use crate::selection::{Selection, Selector};
 use crate::traffic::Row;
 use crate::view::arrange;
@@ -119,39 +118,25 @@ pub fn run() -> anyhow::Result<ExitCode> {
 fn show(arguments: &Arguments, filter: Filter, proc: &Path) -> anyhow::Result<ExitCode> {
     // Each network namespace takes some, and each process that is watched closely one.
     allow_descriptors();
-    let mut signals = Signals::new().context("signals can't be handled")?;
     let terminal = Terminal::of_stdout();
-    let mut screen = Screen::new(io::stdout());
-    let (mut monitor, start) = begin(arguments, filter, proc, &terminal)?;
-    let mut vigil = Vigil::new();
+    let mut run = Run::start(PROGRAM, false, terminal.is_screen(), Unwritable::Fatal)?;
+    let outcome = watch(arguments, filter, proc, terminal, &mut run);
+    Ok(run.end(outcome))
+}
+
+/// Shows refresh after refresh.
+fn watch(
+    arguments: &Arguments,
+    filter: Filter,
+    proc: &Path,
+    terminal: Terminal,
+    run: &mut Run,
+) -> anyhow::Result<()> {
+    let (mut monitor, start) = begin(arguments, filter, proc, terminal, run.messages())?;
     // Without a past there is nothing to show yet: neither a rate, nor bytes since the start.
-    let mut ready = !arguments.no_lookback && !arguments.bandwidth;
-    let mut refreshes = 0u64;
-    let mut next = start;
-    loop {
-        if ready {
-            screen.show(&monitor.compose(&terminal)).context("standard output")?;
-            refreshes += 1;
-            if arguments.refreshes.are_done(refreshes) {
-                return Ok(ExitCode::SUCCESS);
-            }
-        }
-        ready = true;
-        next = following(next, arguments.refreshes.interval, Instant::now());
-        loop {
-            match vigil.wait(&mut signals, &mut monitor, next)? {
-                Due::Stop => return Ok(ExitCode::SUCCESS),
-                Due::Refresh => break,
-                Due::Redraw if refreshes > 0 && terminal.is_screen() => {
-                    screen.show(&monitor.compose(&terminal)).context("standard output")?;
-                }
-                Due::Redraw | Due::Reload => {}
-            }
-        }
-        monitor.look()?;
-        // Flows are read last: a look that was held up before has seen what came meanwhile.
-        monitor.conclude(Instant::now());
-    }
+    let ready = !arguments.no_lookback && !arguments.bandwidth;
+    run.refresh(&mut monitor, &arguments.refreshes, start, ready)?;
+    run.finish()
 }
 
 /// Takes the first look, which tells whether the source can be read at all.
@@ -159,15 +144,16 @@ fn begin(
     arguments: &Arguments,
     filter: Filter,
     proc: &Path,
-    terminal: &Terminal,
+    terminal: Terminal,
+    messages: &Messages,
 ) -> anyhow::Result<(Monitor, Instant)> {
     let selector = Selector { filter, ignore_local: arguments.ignore_local, here: true };
     let naming = Box::new(Selection::new(vec![selector]));
     let mut ledger = Ledger::new(Options { naming, ..Options::default() });
-    let mut notes = Notes::new(PROGRAM, terminal.is_screen());
+    let mut notices = Notices::new(PROGRAM, messages);
     let lookback = !arguments.no_lookback;
     let Arguments { source, netns, .. } = *arguments;
-    let watch = source::open(source, netns, lookback, proc, &mut notes, |watch| {
+    let watch = source::open(source, netns, lookback, proc, &mut notices, |watch| {
         if arguments.unattributed {
             watch.count_passing();
         }
@@ -180,7 +166,8 @@ fn begin(
         show: if arguments.bandwidth { Show::Bandwidth } else { Show::Traffic },
         unattributed: arguments.unattributed,
         rows: Vec::new(),
-        notes,
+        notices,
+        terminal,
     };
     monitor.conclude(start);
     Ok((monitor, start))
@@ -193,7 +180,8 @@ struct Monitor {
     unattributed: bool,
     /// What the last refresh shows.
     rows: Vec<Row>,
-    notes: Notes,
+    notices: Notices,
+    terminal: Terminal,
 }
 
 impl Monitor {
@@ -207,14 +195,9 @@ impl Monitor {
         self.rows = arrange(rows);
         self.ledger.begin();
     }
-
-    fn compose(&self, terminal: &Terminal) -> Vec<u8> {
-        let empty = self.rows.is_empty().then_some("nothing was received or sent");
-        classic::compose(&self.notes.on_screen(empty), &self.rows, &terminal.layout())
-    }
 }
 
-impl Watching for Monitor {
+impl Program for Monitor {
     fn events(&self) -> Vec<BorrowedFd<'_>> {
         self.watch.events().collect()
     }
@@ -229,8 +212,20 @@ impl Watching for Monitor {
 
     fn look(&mut self) -> anyhow::Result<()> {
         let looked = self.watch.look(&mut self.ledger)?;
-        self.notes.tell(&looked, self.watch.source());
+        self.notices.tell(&looked, self.watch.source());
         Ok(())
+    }
+
+    fn refresh(&mut self, _: Instant) -> anyhow::Result<()> {
+        self.look()?;
+        // Flows are read last: a look that was held up before has seen what came meanwhile.
+        self.conclude(Instant::now());
+        Ok(())
+    }
+
+    fn compose(&self) -> Vec<u8> {
+        let empty = self.rows.is_empty().then_some("nothing was received or sent");
+        classic::compose(&self.notices.on_screen(empty), &self.rows, &self.terminal.layout())
     }
 }
 

@@ -6,18 +6,17 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::Context;
 use clap::Parser;
 
-use super::beat::following;
+use super::USAGE;
 use super::forwarding::{GLANCE, allow_descriptors, explain, say_cut};
-use super::pipe_log::Log;
-use super::signals::{Signals, Woken};
-use super::{USAGE, is_broken_pipe};
+use super::messages::Messages;
+use super::run::{End, Program, Run, Unwritable};
+use super::schedule::following;
 use crate::pipe::{Config, Pipe};
+use crate::render::classic;
 use crate::render::terminal::Terminal;
-use crate::render::{Screen, classic};
-use crate::traffic::Row;
+use crate::traffic::{Row, Traffic};
 use crate::view::arrange;
 
 pub use arguments::Arguments;
@@ -43,10 +42,15 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Err(error) => return super::usage(PROGRAM, &error),
     };
     let terminal = Terminal::of_stdout();
-    let log = Log::start(PROGRAM, arguments.log, terminal.is_screen())
-        .context("no thread for messages can be had")?;
-    let Arguments { port, ref host, remote_port, .. } = arguments;
-    let mut config = Config::new(port, host, remote_port.unwrap_or(port));
+    let mut run = Run::start(PROGRAM, arguments.log, terminal.is_screen(), Unwritable::Told)?;
+    let outcome = forward(&arguments, terminal, &mut run);
+    Ok(run.end(outcome))
+}
+
+/// Forwards until the end.
+fn forward(arguments: &Arguments, terminal: Terminal, run: &mut Run) -> anyhow::Result<()> {
+    let Arguments { port, host, remote_port, .. } = arguments;
+    let mut config = Config::new(*port, host, remote_port.unwrap_or(*port));
     config.bind = arguments.bind;
     config.connect_timeout = arguments.connect_timeout;
     config.idle_timeout = arguments.idle_timeout;
@@ -54,89 +58,78 @@ pub fn run() -> anyhow::Result<ExitCode> {
     config.shape = arguments.shape;
     config.send_proxy = arguments.send_proxy;
     config.workers = arguments.workers.unwrap_or(config.workers);
-    config.report = Some(log.report(None));
+    config.report = Some(run.messages().report(None));
     config.report_ends = arguments.log;
     let name = config.name();
     allow_descriptors();
-    let signals = Signals::new().context("signals can't be handled")?;
     let pipe = Pipe::start(config).map_err(|error| explain(PROGRAM, error))?;
-    let mut show = Show { name, terminal, screen: Screen::new(io::stdout()), log, signals };
-    let ended = show.run(&arguments, pipe);
-    show.log.finish();
-    ended
+    let messages = run.messages().clone();
+    let mut shown = Forwarded { pipe, name, traffic: Traffic::default(), terminal, messages };
+    let outcome = run.refresh(&mut shown, &arguments.refreshes, Instant::now(), false);
+    let asked = matches!(outcome, Ok(End::Asked));
+    // Now, and not after what may take long.
+    if let Err(error) = outcome.and_then(|_| run.finish()) {
+        run.fail(&error);
+    }
+    shown.drain(arguments, run, asked);
+    shown.pipe.stop();
+    Ok(())
 }
 
-/// What shows the pipe's traffic until the end.
-struct Show {
+/// A pipe, and what it has forwarded at the last refresh.
+struct Forwarded {
+    pipe: Pipe,
     name: String,
+    traffic: Traffic,
     terminal: Terminal,
-    screen: Screen<io::Stdout>,
-    log: Log,
-    signals: Signals,
+    messages: Messages,
 }
 
-impl Show {
-    fn run(&mut self, arguments: &Arguments, pipe: Pipe) -> anyhow::Result<ExitCode> {
-        let mut next = Instant::now() + arguments.refreshes.interval;
-        let mut refreshes = 0;
-        let outcome = loop {
-            match self.signals.wait(next, &[]).context("waiting failed") {
-                Ok(Woken::Stop) => break Ok(()),
-                Ok(Woken::Resized) if refreshes == 0 || !self.terminal.is_screen() => continue,
-                Ok(Woken::Resized) => {}
-                Ok(Woken::Time | Woken::Events | Woken::Reload) => {
-                    refreshes += 1;
-                    next = following(next, arguments.refreshes.interval, Instant::now());
-                }
-                Err(error) => break Err(error),
-            }
-            if let Err(error) = self.refresh(&pipe) {
-                break Err(error);
-            }
-            if arguments.refreshes.are_done(refreshes) {
-                break Ok(());
-            }
-        };
-        let counted = arguments.refreshes.are_done(refreshes);
-        self.drain(arguments, &pipe, next, outcome.is_ok() && !counted);
-        pipe.stop();
-        match outcome {
-            // Who read it has read enough.
-            Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
-            outcome => outcome.map(|()| ExitCode::SUCCESS),
-        }
+impl Program for Forwarded {
+    fn refresh(&mut self, _: Instant) -> anyhow::Result<()> {
+        self.traffic = self.pipe.traffic();
+        Ok(())
     }
 
-    fn refresh(&mut self, pipe: &Pipe) -> anyhow::Result<()> {
-        let rows = arrange(vec![Row::new(pipe.traffic(), self.name.as_str())]);
-        let frame = classic::compose(&self.log.on_screen(), &rows, &self.terminal.layout());
-        self.screen.show(&frame).context("standard output")
+    fn compose(&self) -> Vec<u8> {
+        let rows = arrange(vec![Row::new(self.traffic, self.name.as_str())]);
+        classic::compose(&self.messages.on_screen(), &rows, &self.terminal.layout())
     }
+}
 
-    /// Lets the open connections run to their end, unless that takes too long. If it is still
-    /// `shown` what they do, the last refresh is what was forwarded in all.
-    fn drain(&mut self, arguments: &Arguments, pipe: &Pipe, mut next: Instant, mut shown: bool) {
-        self.signals.stop();
-        pipe.close();
-        self.log.say("Waiting for threads to finish...");
+impl Forwarded {
+    /// Lets the open connections run to their end, unless that takes too long. If what they do is
+    /// still `shown`, the last refresh is what was forwarded in all.
+    fn drain(&mut self, arguments: &Arguments, run: &mut Run, shown: bool) {
+        run.signals().stop();
+        self.pipe.close();
+        self.messages.say_line("Waiting for threads to finish...".to_owned());
         let limit = arguments.drain_timeout.map(|timeout| Instant::now() + timeout);
+        let mut next = Instant::now() + arguments.refreshes.interval;
         loop {
             let glance = Instant::now() + GLANCE;
-            if pipe.wait(Some(limit.map_or(glance, |at| at.min(glance)))) {
+            if self.pipe.wait(Some(limit.map_or(glance, |at| at.min(glance)))) {
                 break;
             }
             let now = Instant::now();
             if limit.is_some_and(|at| at <= now) {
-                say_cut(PROGRAM, pipe.open());
+                say_cut(&self.messages, self.pipe.open());
                 break;
             }
-            if now >= next {
+            if shown && now >= next {
                 next = following(next, arguments.refreshes.interval, now);
-                shown = shown && self.refresh(pipe).is_ok();
+                self.show(run);
             }
         }
         if shown {
-            let _ = self.refresh(pipe);
+            self.show(run);
+            // A reader who left meanwhile has read enough.
+            let _ = run.finish();
         }
+    }
+
+    fn show(&mut self, run: &mut Run) {
+        self.traffic = self.pipe.traffic();
+        run.show(self.compose());
     }
 }

@@ -1,6 +1,6 @@
 //! Waiting for time, signals and the kernel's announcements at once.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -23,7 +23,9 @@ pub(super) enum Woken {
     Resized,
     /// The user wants the configuration to be read again.
     Reload,
-    /// The descriptor that was given is readable.
+    /// A refresh could not be written.
+    Unwritten,
+    /// A descriptor that was given is readable.
     Events,
 }
 
@@ -33,13 +35,13 @@ pub(super) struct Signals {
     stop: Arc<AtomicBool>,
     resized: Arc<AtomicBool>,
     reload: Arc<AtomicBool>,
+    unwritten: Arc<AtomicBool>,
     wake: UnixStream,
     waker: UnixStream,
 }
 
 impl Signals {
-    /// From now on Ctrl-C and SIGTERM are asked for, not fatal. A second one is: the program may
-    /// be stuck in writing to somebody who doesn't read.
+    /// From now on Ctrl-C and SIGTERM are asked for, not fatal. A second one is: the end may take long.
     pub(super) fn new() -> io::Result<Signals> {
         let stop = Arc::new(AtomicBool::new(false));
         let resized = Arc::new(AtomicBool::new(false));
@@ -53,7 +55,9 @@ impl Signals {
         }
         flag::register(SIGWINCH, resized.clone())?;
         low_level::pipe::register(SIGWINCH, waker.try_clone()?)?;
-        Ok(Signals { stop, resized, reload: Arc::default(), wake, waker })
+        let (reload, unwritten) = Default::default();
+        waker.set_nonblocking(true)?;
+        Ok(Signals { stop, resized, reload, unwritten, wake, waker })
     }
 
     /// From now on SIGHUP asks for a reload. Without this it ends the program, as usual.
@@ -61,6 +65,19 @@ impl Signals {
         flag::register(SIGHUP, self.reload.clone())?;
         low_level::pipe::register(SIGHUP, self.waker.try_clone()?)?;
         Ok(())
+    }
+
+    /// What another thread calls when a refresh can't be written.
+    ///
+    /// # Errors
+    /// There is no descriptor to be had.
+    pub(super) fn on_unwritten(&self) -> io::Result<impl FnMut() + Send + 'static> {
+        let (unwritten, mut waker) = (self.unwritten.clone(), self.waker.try_clone()?);
+        Ok(move || {
+            unwritten.store(true, Ordering::Relaxed);
+            // Where it is full it wakes anyway.
+            let _ = waker.write(&[0]);
+        })
     }
 
     /// Whether the user has asked for the end.
@@ -88,6 +105,9 @@ impl Signals {
             }
             if self.reload.swap(false, Ordering::Relaxed) {
                 return Ok(Woken::Reload);
+            }
+            if self.unwritten.swap(false, Ordering::Relaxed) {
+                return Ok(Woken::Unwritten);
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {

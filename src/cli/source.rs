@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 
-use super::notes::Notes;
+use super::notices::Notices;
 use crate::conntrack::state::{self, State};
 use crate::netns::NetnsChoice;
 use crate::watch::{Looked, Source, SourceChoice, Watch, WatchError};
@@ -122,7 +122,7 @@ pub(super) fn open(
     netns: NetnsChoice,
     lookback: bool,
     proc: &Path,
-    notes: &mut Notes,
+    notices: &mut Notices,
     mut first: impl FnMut(&mut Watch) -> Result<Looked, WatchError>,
 ) -> Result<Watch, WatchError> {
     let mut no_ebpf = None;
@@ -130,8 +130,8 @@ pub(super) fn open(
         match Watch::open(Source::Ebpf, netns, lookback, proc) {
             Ok(mut watch) => {
                 let looked = first(&mut watch)?;
-                notes.say("source ebpf: the kernel counts the bytes of every socket from now on");
-                notes.tell(&looked, Source::Ebpf);
+                notices.say("source ebpf: the kernel counts the bytes of every socket from now on");
+                notices.tell(&looked, Source::Ebpf);
                 return Ok(watch);
             }
             Err(WatchError::Ebpf(error)) => no_ebpf = Some(error),
@@ -145,19 +145,19 @@ pub(super) fn open(
         Ok((watch, looked, _))
             if unprivileged && watch.source() == Source::Sockets && looked.denied > 0 =>
         {
-            notes.tell_unprivileged(&looked);
-            notes.tell(&looked, Source::Sockets);
+            notices.tell_unprivileged(&looked);
+            notices.tell(&looked, Source::Sockets);
             Ok(watch)
         }
         opened => {
             if let Some(error) = no_ebpf {
-                notes.say(&format!("no source ebpf: {error}"));
+                notices.say(&format!("no source ebpf: {error}"));
             }
             let (watch, looked, note) = opened?;
             if let Some(note) = note {
-                notes.say(&note);
+                notices.say(&note);
             }
-            notes.tell(&looked, watch.source());
+            notices.tell(&looked, watch.source());
             Ok(watch)
         }
     }

@@ -1,9 +1,7 @@
 //! Showing: lines of text become one refresh of a screen, or of a stream.
 //!
 //! What a refresh consists of is decided without touching a terminal ([`frame`]); [`terminal`]
-//! asks the terminal, [`Screen`] writes.
-
-use std::io::{self, Write};
+//! asks the terminal, [`sink::Sink`] writes.
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
@@ -11,6 +9,7 @@ use crate::escape::visible_cut;
 
 pub mod applications;
 pub mod classic;
+pub mod sink;
 pub mod terminal;
 
 /// A terminal's size in character cells. 0 means unknown.
@@ -177,29 +176,6 @@ fn wrapped_rows(line: &str, cols: usize) -> usize {
     rows
 }
 
-/// Where refreshes go.
-#[derive(Debug)]
-pub struct Screen<W> {
-    out: W,
-}
-
-impl<W: Write> Screen<W> {
-    /// Refreshes are written to `out`.
-    pub fn new(out: W) -> Screen<W> {
-        Screen { out }
-    }
-
-    /// Writes one refresh, whole and at once: a terminal that sees the clear sequence and the
-    /// lines in separate writes flickers.
-    ///
-    /// # Errors
-    /// Those of the writer; a broken pipe is one of them.
-    pub fn show(&mut self, frame: &[u8]) -> io::Result<()> {
-        self.out.write_all(frame)?;
-        self.out.flush()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -311,48 +287,6 @@ mod tests {
             assert_eq!(short(bytes), expected);
             assert!(short(bytes).len() <= 4);
         }
-    }
-
-    /// Counts writes and flushes.
-    #[derive(Default)]
-    struct Counting {
-        bytes: Vec<u8>,
-        writes: usize,
-        flushes: usize,
-    }
-
-    impl Write for &mut Counting {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.writes += 1;
-            self.bytes.extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            self.flushes += 1;
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn a_refresh_is_one_write() {
-        let mut out = Counting::default();
-        Screen::new(&mut out).show(b"a\nb\n").unwrap();
-        assert_eq!((out.bytes.as_slice(), out.writes, out.flushes), (&b"a\nb\n"[..], 1, 1));
-    }
-
-    #[test]
-    fn a_broken_pipe_is_the_callers_to_judge() {
-        struct Broken;
-        impl Write for Broken {
-            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-                Err(io::ErrorKind::BrokenPipe.into())
-            }
-            fn flush(&mut self) -> io::Result<()> {
-                Ok(())
-            }
-        }
-        let error = Screen::new(Broken).show(b"a\n").unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     }
 
     /// The row that the cursor of a terminal without end would be in after `text`.

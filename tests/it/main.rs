@@ -44,3 +44,4 @@ mod sources;
 mod tcp;
 mod terminal;
 mod udp;
+mod unread;

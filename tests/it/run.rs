@@ -146,11 +146,16 @@ impl Running {
     }
 
     /// The same with a stdout of the test's own.
-    pub(crate) fn start_to(mut command: Command, stdout: Stdio) -> Running {
+    pub(crate) fn start_to(command: Command, stdout: Stdio) -> Running {
+        Running::start_on(command, stdout, Stdio::piped())
+    }
+
+    /// The same with both streams of the test's own.
+    pub(crate) fn start_on(mut command: Command, stdout: Stdio, stderr: Stdio) -> Running {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(stdout)
-            .stderr(Stdio::piped())
+            .stderr(stderr)
             .spawn()
             .unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let (stdout, stderr) = <(Arc<Stream>, Arc<Stream>)>::default();
@@ -158,7 +163,9 @@ impl Running {
         if let Some(from) = child.stdout.take() {
             readers.push(stdout.clone().collect(from));
         }
-        readers.push(stderr.clone().collect(child.stderr.take().unwrap()));
+        if let Some(from) = child.stderr.take() {
+            readers.push(stderr.clone().collect(from));
+        }
         let program = program_of(&command);
         Running { child, program, command: format!("{command:?}"), stdout, stderr, readers }
     }

@@ -1,9 +1,10 @@
 //! Notifications on their way to people.
 
-use std::io::{self, Write};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::alert::{Direction, Notification, Rule, State};
+use crate::cli::messages::Messages;
 use crate::notify::{Commands, Facts, Left, Report, Runner, line, time};
 use crate::traffic::Name;
 
@@ -24,20 +25,22 @@ struct Shown {
     over: Option<Instant>,
 }
 
-/// Writes lines to standard error and starts commands.
+/// Says lines and starts commands.
 pub(super) struct Alarms {
     runner: Runner,
+    messages: Messages,
     /// What is to be started for each rule.
     commands: Vec<Commands>,
-    /// Whether lines would be wiped away by the next refresh.
-    wiped: bool,
     shown: Vec<Shown>,
 }
 
 impl Alarms {
-    /// What commands leave to say goes to `report`.
-    pub(super) fn new(report: Report, wiped: bool) -> Alarms {
-        Alarms { runner: Runner::new(report), commands: Vec::new(), wiped, shown: Vec::new() }
+    /// What commands leave to say is among the messages, too.
+    pub(super) fn new(messages: &Messages) -> Alarms {
+        let said = messages.clone();
+        let report: Report = Arc::new(move |message| said.say(&message));
+        let (runner, messages) = (Runner::new(report), messages.clone());
+        Alarms { runner, messages, commands: Vec::new(), shown: Vec::new() }
     }
 
     /// From now on these are the rules, with their commands in the same order. What was told by a rule
@@ -64,11 +67,10 @@ impl Alarms {
             };
             let facts = Facts::new(rule, &notification, time.clone());
             let line = line(&facts);
-            // A standard error that is closed is nobody's problem.
-            let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
-            if self.wiped {
-                keep(&mut self.shown, &facts, line, now);
+            if self.messages.are_wiped() {
+                keep(&mut self.shown, &facts, line.clone(), now);
             }
+            self.messages.pass(line);
             self.runner.notify(&rule.name, commands, facts, notification.repeated);
         }
     }
@@ -100,8 +102,6 @@ fn keep(shown: &mut Vec<Shown>, facts: &Facts, line: String, now: Instant) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     fn rule(name: &str) -> Rule {
@@ -123,7 +123,8 @@ mod tests {
 
     #[test]
     fn the_line_of_a_rule_that_is_removed_leaves_the_screen() {
-        let mut alarms = Alarms::new(Arc::new(|_| ()), true);
+        let messages = Messages::start_on(std::io::sink(), "test", false, true).unwrap();
+        let mut alarms = Alarms::new(&messages);
         let rules = [rule("stays"), rule("goes")];
         alarms.configure(&rules, vec![commands(), commands()]);
         let firing = |rule, application: &str| Notification {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 
 use super::PROGRAM;
-use crate::cli::beat::Refreshes;
 use crate::cli::forwarding::drain_timeout;
+use crate::cli::schedule::Refreshes;
 use crate::config::Files;
 use crate::netns::NetnsChoice;
 use crate::processes::LabelBy;

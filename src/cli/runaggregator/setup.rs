@@ -7,8 +7,8 @@ use anyhow::{Context, anyhow};
 
 use crate::aggregator::{Aggregator, ChangeError, Meter};
 use crate::cli::forwarding::explain;
-use crate::cli::notes::Notes;
-use crate::cli::pipe_log::Log;
+use crate::cli::messages::Messages;
+use crate::cli::notices::Notices;
 use crate::cli::source;
 use crate::config::{Configuration, MonitorSettings, PipeSettings};
 use crate::escape::visible;
@@ -59,8 +59,8 @@ impl<'a> Setup<'a> {
         &mut self,
         configuration: &Configuration,
         aggregator: &mut Aggregator,
-        notes: &mut Notes,
-        log: &Log,
+        notices: &mut Notices,
+        messages: &Messages,
     ) -> anyhow::Result<()> {
         let choices: Vec<SourceChoice> =
             configuration.monitors.iter().map(|m| m.source.unwrap_or(self.source)).collect();
@@ -74,7 +74,7 @@ impl<'a> Setup<'a> {
             let source = match source::known(*choice, self.proc, known) {
                 Some(source) => source,
                 None => {
-                    let meter = self.open(*choice, aggregator, notes)?;
+                    let meter = self.open(*choice, aggregator, notices)?;
                     let source = meter.source();
                     opened.push(meter);
                     source
@@ -84,7 +84,7 @@ impl<'a> Setup<'a> {
         }
         let change = aggregator
             .pipes()
-            .prepare(configuration.pipes.iter().map(|pipe| self.pipe(pipe, log)).collect())
+            .prepare(configuration.pipes.iter().map(|pipe| self.pipe(pipe, messages)).collect())
             .map_err(|error| refused(error, &configuration.pipes))?;
 
         // From here on nothing can fail.
@@ -124,10 +124,10 @@ impl<'a> Setup<'a> {
         &self,
         choice: SourceChoice,
         aggregator: &Aggregator,
-        notes: &mut Notes,
+        notices: &mut Notices,
     ) -> anyhow::Result<Meter> {
         let mut ledger = Ledger::new(Options::default());
-        let watch = source::open(choice, self.netns, true, self.proc, notes, |watch| {
+        let watch = source::open(choice, self.netns, true, self.proc, notices, |watch| {
             watch.label_by(self.labels.clone());
             watch.leave_to_pipes(aggregator.pipes().ports());
             if self.passing {
@@ -138,10 +138,10 @@ impl<'a> Setup<'a> {
         Ok(Meter::new(watch.with_context(|| format!("source {choice}"))?, ledger))
     }
 
-    fn pipe(&self, settings: &PipeSettings, log: &Log) -> pipe::Config {
+    fn pipe(&self, settings: &PipeSettings, messages: &Messages) -> pipe::Config {
         let mut config = settings.config();
         config.places = Some(self.places.clone());
-        config.report = Some(log.report(Some(&config.name())));
+        config.report = Some(messages.report(Some(&config.name())));
         config
     }
 }

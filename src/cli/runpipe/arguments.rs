@@ -8,8 +8,8 @@ use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::PROGRAM;
-use crate::cli::beat::Refreshes;
 use crate::cli::forwarding::drain_timeout;
+use crate::cli::schedule::Refreshes;
 use crate::config::values::{address, count, host, port, rate, timeout};
 
 /// Forwards a local TCP port to a remote host, and shows how many bytes went through it.

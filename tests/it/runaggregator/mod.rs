@@ -36,7 +36,7 @@ use screen::{Line, Refresh};
 const PROGRAM: &str = env!("CARGO_BIN_EXE_runaggregator");
 
 /// Options for all three files, which have these names in the program's working directory.
-const FILES: [&str; 6] = [
+pub(crate) const FILES: [&str; 6] = [
     "--monitor-config",
     "monitors.cfg",
     "--app-config",
@@ -51,22 +51,22 @@ fn write(dir: &Path, name: &str, text: &str) {
 }
 
 /// Writes the three of [`FILES`].
-fn write_files(dir: &Path, monitors: &str, applications: &str, notifications: &str) {
+pub(crate) fn write_files(dir: &Path, monitors: &str, applications: &str, notifications: &str) {
     write(dir, "monitors.cfg", monitors);
     write(dir, "applications.cfg", applications);
     write(dir, "notifications.cfg", notifications);
 }
 
 /// A section of a pipe.
-fn pipe(port: u16, host: &str, remote_port: u16) -> String {
+pub(crate) fn pipe(port: u16, host: &str, remote_port: u16) -> String {
     format!("[Pipe {port}]\ntype=pipe\nport={port}\nnewhost={host}\nnewport={remote_port}\n")
 }
 
 /// A directory of a test that needs no namespaces. Dead runs' are swept as namespaces are.
-struct Dir(PathBuf);
+pub(crate) struct Dir(pub(crate) PathBuf);
 
 impl Dir {
-    fn new() -> Dir {
+    pub(crate) fn new() -> Dir {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("bwmon-it-{}-dir{number}", std::process::id());

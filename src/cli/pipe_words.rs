@@ -1,35 +1,22 @@
-//! What a program says of its pipes' connections on standard error: a line for each end, or
-//! failures at a bounded rate.
+//! In which words a program tells what happens to its pipes' connections: a line for each end, or failures at a
+//! bounded rate.
 
-use std::collections::VecDeque;
-use std::io::{self, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::{is_wiped, line};
+use super::line;
 use crate::escape::visible;
-use crate::pipe::{ConnectError, Event, Report};
+use crate::pipe::{ConnectError, Event};
 use crate::traffic::Traffic;
 
-/// Events that may wait to be written. Workers don't wait for a slow standard error: what doesn't
-/// fit is counted, and said.
-const WAITING: usize = 65_536;
-
 /// The least time between two lines about failures.
-const PACE: Duration = Duration::from_secs(1);
+pub(super) const PACE: Duration = Duration::from_secs(1);
 
 /// The least time between two lines about missing descriptors.
 const STARVED_PACE: Duration = Duration::from_secs(60);
 
-/// Messages that stay above the traffic on a screen that is cleared.
-const KEPT: usize = 20;
-
 /// Decides what is said, and in which words. It has no clock and writes nothing.
 #[derive(Debug)]
-struct Words {
+pub(super) struct Words {
     program: &'static str,
     /// Whether every connection has its line.
     every: bool,
@@ -40,14 +27,14 @@ struct Words {
 }
 
 impl Words {
-    fn new(program: &'static str, every: bool) -> Words {
+    pub(super) fn new(program: &'static str, every: bool) -> Words {
         Words { program, every, held: None, said: None, starved: None }
     }
 
     /// The line for an event, if it has one; `time` is the wall clock's.
     ///
     /// `pipe` is what the pipe is called, where there may be several.
-    fn event(
+    pub(super) fn event(
         &mut self,
         pipe: Option<&str>,
         event: &Event,
@@ -101,7 +88,7 @@ impl Words {
     }
 
     /// The failures that were held back, if it is time to say them.
-    fn due(&mut self, now: Instant) -> Option<String> {
+    pub(super) fn due(&mut self, now: Instant) -> Option<String> {
         if self.said.is_some_and(|at| now.saturating_duration_since(at) < PACE) {
             return None;
         }
@@ -110,134 +97,15 @@ impl Words {
         Some(if count == 1 { line } else { format!("{line} (and {} more)", count - 1) })
     }
 
-    fn line(&self, message: &str) -> String {
+    /// Whether there are failures that were not said yet.
+    pub(super) fn hold_back(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// A message as a line.
+    pub(super) fn line(&self, message: &str) -> String {
         line(self.program, message)
     }
-}
-
-/// What the thread is sent.
-enum Message {
-    Event(Option<Arc<str>>, Event),
-    End,
-}
-
-/// The thread that writes.
-pub(super) struct Log {
-    sender: SyncSender<Message>,
-    state: Arc<State>,
-    thread: JoinHandle<()>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// Events that did not fit.
-    lost: AtomicU64,
-    /// Whether messages would be wiped away by the next refresh.
-    wiped: bool,
-    kept: Mutex<VecDeque<String>>,
-}
-
-impl Log {
-    /// Starts the thread. `every`: a line for each connection. `is_screen`: standard output is
-    /// cleared with each refresh.
-    ///
-    /// # Errors
-    /// There is no thread to be had.
-    pub(super) fn start(program: &'static str, every: bool, is_screen: bool) -> io::Result<Log> {
-        let (sender, receiver) = sync_channel(WAITING);
-        let wiped = is_wiped(is_screen);
-        let state = Arc::new(State { wiped, ..State::default() });
-        let words = Words::new(program, every);
-        let thread = thread::Builder::new().name("log".to_owned()).spawn({
-            let state = state.clone();
-            move || write_all(words, &receiver, &state)
-        })?;
-        Ok(Log { sender, state, thread })
-    }
-
-    /// What a pipe is given to report to; it never blocks. `pipe` is what it is called in messages,
-    /// where there may be several.
-    pub(super) fn report(&self, pipe: Option<&str>) -> Report {
-        let pipe: Option<Arc<str>> = pipe.map(Arc::from);
-        let sender = self.sender.clone();
-        let state = self.state.clone();
-        Arc::new(move |event| {
-            if sender.try_send(Message::Event(pipe.clone(), event)).is_err() {
-                state.lost.fetch_add(1, Ordering::Relaxed);
-            }
-        })
-    }
-
-    /// Says a line of the program's own.
-    pub(super) fn say(&self, line: &str) {
-        self.state.write(line);
-    }
-
-    /// What says a line of the program's own, from any thread.
-    pub(super) fn voice(&self) -> impl Fn(&str) + Send + Sync + 'static {
-        let state = self.state.clone();
-        move |line| state.write(line)
-    }
-
-    /// The messages that stay on the screen.
-    pub(super) fn on_screen(&self) -> Vec<String> {
-        self.state.kept().iter().cloned().collect()
-    }
-
-    /// Writes what was reported until now.
-    pub(super) fn finish(self) {
-        // Not by dropping the sender: a resolver that hangs still has the pipe's.
-        if self.sender.send(Message::End).is_ok() {
-            let _ = self.thread.join();
-        }
-    }
-}
-
-impl State {
-    fn write(&self, line: &str) {
-        // A standard error that is closed is nobody's problem.
-        let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
-        if self.wiped {
-            let mut kept = self.kept();
-            kept.push_back(line.to_owned());
-            if kept.len() > KEPT {
-                kept.pop_front();
-            }
-        }
-    }
-
-    fn kept(&self) -> MutexGuard<'_, VecDeque<String>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn write_all(mut words: Words, messages: &Receiver<Message>, state: &State) {
-    loop {
-        let message = messages.recv_timeout(PACE);
-        let now = Instant::now();
-        let ends = matches!(message, Ok(Message::End) | Err(RecvTimeoutError::Disconnected));
-        let line = match &message {
-            Ok(Message::Event(pipe, event)) => words.event(pipe.as_deref(), event, now, &time()),
-            // Whatever the pace: there is no later.
-            _ if ends => words.due(now + PACE),
-            _ => words.due(now),
-        };
-        if let Some(line) = line {
-            state.write(&line);
-        }
-        let lost = state.lost.swap(0, Ordering::Relaxed);
-        if lost > 0 {
-            state.write(&words.line(&format!("{lost} lines could not be written fast enough")));
-        }
-        if ends {
-            return;
-        }
-    }
-}
-
-/// Now, as RFC 3339 has it: local time, with milliseconds and the offset from UTC.
-fn time() -> String {
-    jiff::Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string()
 }
 
 #[cfg(test)]
@@ -323,12 +191,5 @@ mod tests {
         assert!(words.event(None, &event(), start, TIME).unwrap().contains("ulimit -n"));
         assert_eq!(words.event(None, &event(), start + STARVED_PACE / 2, TIME), None);
         assert!(words.event(None, &event(), start + STARVED_PACE, TIME).is_some());
-    }
-
-    #[test]
-    fn the_time_is_rfc_3339() {
-        let time = time();
-        let form = regex::Regex::new(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d$");
-        assert!(form.unwrap().is_match(&time), "{time}");
     }
 }

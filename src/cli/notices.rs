@@ -1,7 +1,8 @@
-//! What a program has to say beside what it shows.
+//! What is to be said of what a look at the kernel found, each kind once.
 
+use super::line;
+use super::messages::Messages;
 use super::source::{MEND_UNREAD_KERNEL, UNREAD_KERNEL};
-use super::{is_wiped, line, say};
 use crate::watch::{Looked, Source};
 
 /// What has been said already.
@@ -21,40 +22,33 @@ struct Said {
     forwarded_error: bool,
 }
 
-/// Messages on standard error, each kind once. A screen that is cleared every second would wipe
-/// them away at once: there they stay above the list.
+/// Says each kind once.
 #[derive(Debug)]
-pub(super) struct Notes {
+pub(super) struct Notices {
     program: &'static str,
-    /// Whether messages would be wiped away.
-    wiped: bool,
-    lines: Vec<String>,
+    messages: Messages,
     said: Said,
 }
 
-impl Notes {
-    /// Notes of `program`, which clears the terminal if its standard output `is_screen`.
-    pub(super) fn new(program: &'static str, is_screen: bool) -> Notes {
-        let wiped = is_wiped(is_screen);
-        Notes { program, wiped, lines: Vec::new(), said: Said::default() }
+impl Notices {
+    /// Notices of `program`.
+    pub(super) fn new(program: &'static str, messages: &Messages) -> Notices {
+        Notices { program, messages: messages.clone(), said: Said::default() }
     }
 
     /// Says one line.
-    pub(super) fn say(&mut self, message: &str) {
-        say(self.program, message);
-        if self.wiped {
-            self.lines.push(self.line(message));
-        }
+    pub(super) fn say(&self, message: &str) {
+        self.messages.say(message);
     }
 
     /// What stands above a list on the screen: one that is empty, for this reason, is not left
     /// without a word.
     pub(super) fn on_screen(&self, empty: Option<&str>) -> Vec<String> {
-        let empty = empty.filter(|_| self.wiped).map(|why| match self.said.denied {
-            true => self.line(&format!("of what this user can see, {why}")),
-            false => self.line(why),
+        let empty = empty.filter(|_| self.messages.are_wiped()).map(|why| match self.said.denied {
+            true => line(self.program, &format!("of what this user can see, {why}")),
+            false => line(self.program, why),
         });
-        self.lines.iter().cloned().chain(empty).collect()
+        self.messages.on_screen().into_iter().chain(empty).collect()
     }
 
     /// Says in one line what a user without privileges can't see, instead of once for each of the
@@ -70,16 +64,12 @@ impl Notes {
         ));
     }
 
-    fn line(&self, message: &str) -> String {
-        line(self.program, message)
-    }
-
     /// Says what a look found that its user should know, each kind of trouble once.
     pub(super) fn tell(&mut self, looked: &Looked, source: Source) {
         // With ebpf, conntrack reports what is forwarded.
         let flows = if source == Source::Ebpf { Source::Conntrack } else { source };
         let mut said = std::mem::take(&mut self.said);
-        let mut once = |said: &mut bool, wanted: bool, message: &dyn Fn() -> String| {
+        let once = |said: &mut bool, wanted: bool, message: &dyn Fn() -> String| {
             if wanted && !*said {
                 *said = true;
                 self.say(&message());
@@ -157,15 +147,15 @@ impl Notes {
 mod tests {
     use super::*;
 
-    /// The notes that a look leaves on a screen.
+    /// The notices that a look leaves on a screen.
     fn said(looked: &Looked) -> Vec<String> {
-        let mut notes =
-            Notes { program: "test", wiped: true, lines: Vec::new(), said: Said::default() };
+        let messages = Messages::start_on(std::io::sink(), "test", false, true).unwrap();
+        let mut notices = Notices::new("test", &messages);
         // Each kind once.
         for _ in 0..2 {
-            notes.tell(looked, Source::Ebpf);
+            notices.tell(looked, Source::Ebpf);
         }
-        notes.on_screen(None)
+        notices.on_screen(None)
     }
 
     #[test]

@@ -1,0 +1,328 @@
+//! What a program says on standard error: one service, in the order of time. A thread of its own writes it, so that a
+//! standard error that nobody reads delays nobody.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::pipe_words::{PACE, Words};
+use super::{is_wiped, line};
+use crate::pipe::{Event, Report};
+
+/// What may wait to be written. Nobody waits for a slow standard error: what doesn't fit is counted, and said.
+const WAITING: usize = 65_536;
+
+/// Messages that stay on a screen that is cleared.
+const KEPT: usize = 20;
+
+/// Says lines on standard error; clones say on the same one. Nothing here ever waits, but for [`Messages::finish`].
+#[derive(Clone, Debug)]
+pub(super) struct Messages {
+    program: &'static str,
+    shared: Arc<Shared>,
+}
+
+/// What waits to be written.
+#[derive(Debug)]
+enum Item {
+    Line(String),
+    /// What happened to a connection of this pipe, if it is called anything.
+    Event(Option<Arc<str>>, Event),
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// Something waits, or is written.
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Whether messages would be wiped away by the next refresh.
+    wiped: bool,
+    waiting: VecDeque<Item>,
+    /// Something is being written.
+    writing: bool,
+    /// Lines so far.
+    written: u64,
+    /// What did not fit.
+    lost: u64,
+    /// What is held back is to be said at once: there is no later.
+    ended: bool,
+    kept: VecDeque<String>,
+}
+
+impl Messages {
+    /// Starts the thread. `every`: a line for each connection of a pipe. `is_screen`: standard output is cleared with
+    /// each refresh.
+    ///
+    /// # Errors
+    /// There is no thread to be had.
+    pub(super) fn start(
+        program: &'static str,
+        every: bool,
+        is_screen: bool,
+    ) -> io::Result<Messages> {
+        Messages::start_on(io::stderr(), program, every, is_wiped(is_screen))
+    }
+
+    /// The same on any writer.
+    pub(super) fn start_on(
+        out: impl Write + Send + 'static,
+        program: &'static str,
+        every: bool,
+        wiped: bool,
+    ) -> io::Result<Messages> {
+        let state = Mutex::new(State { wiped, ..State::default() });
+        let shared = Arc::new(Shared { state, changed: Condvar::new() });
+        let writer = shared.clone();
+        let words = Words::new(program, every);
+        thread::Builder::new()
+            .name("messages".to_owned())
+            .spawn(move || write_all(out, words, &writer))?;
+        Ok(Messages { program, shared })
+    }
+
+    /// Says a message as a line: the program's name, a colon, what is safe to print.
+    pub(super) fn say(&self, message: &str) {
+        self.say_line(line(self.program, message));
+    }
+
+    /// Says a line as it is: safe to print, and without its end.
+    pub(super) fn say_line(&self, line: String) {
+        // It stays at once, and not when it is written: the next refresh has it.
+        let line = self.shared.state().keep(line);
+        self.pass(line);
+    }
+
+    /// Says a line as it is, which has its own place on a screen.
+    pub(super) fn pass(&self, line: String) {
+        self.shared.push(Item::Line(line));
+    }
+
+    /// What a pipe is given to report to. `pipe` is what it is called in messages, where there may be several.
+    pub(super) fn report(&self, pipe: Option<&str>) -> Report {
+        let pipe: Option<Arc<str>> = pipe.map(Arc::from);
+        let shared = self.shared.clone();
+        Arc::new(move |event| shared.push(Item::Event(pipe.clone(), event)))
+    }
+
+    /// Whether messages are wiped away by the next refresh, and have to stand on the screen, too.
+    pub(super) fn are_wiped(&self) -> bool {
+        self.shared.state().wiped
+    }
+
+    /// The messages that stay on the screen, oldest first.
+    pub(super) fn on_screen(&self) -> Vec<String> {
+        self.shared.state().kept.iter().cloned().collect()
+    }
+
+    /// Has all written that was said until now; not any longer once nothing was read for so long.
+    /// Whether it is.
+    pub(super) fn finish(&self, patience: Duration) -> bool {
+        let mut state = self.shared.state();
+        state.ended = true;
+        self.shared.changed.notify_all();
+        let (mut written, mut deadline) = (state.written, Instant::now() + patience);
+        while state.ended || state.writing || !state.waiting.is_empty() {
+            if written != state.written {
+                (written, deadline) = (state.written, Instant::now() + patience);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let woken = self.shared.changed.wait_timeout(state, left);
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, item: Item) {
+        let mut state = self.state();
+        if state.waiting.len() >= WAITING {
+            state.lost += 1;
+            return;
+        }
+        state.waiting.push_back(item);
+        drop(state);
+        self.changed.notify_all();
+    }
+}
+
+impl State {
+    /// A line that is written stays on the screen.
+    fn keep(&mut self, line: String) -> String {
+        if self.wiped {
+            self.kept.push_back(line.clone());
+            if self.kept.len() > KEPT {
+                self.kept.pop_front();
+            }
+        }
+        line
+    }
+}
+
+fn write_all(mut out: impl Write, mut words: Words, shared: &Shared) {
+    let mut state = shared.state();
+    loop {
+        let line = match next(&mut state, &mut words) {
+            Some(line) => line,
+            None => {
+                state.ended = false;
+                shared.changed.notify_all();
+                state = match words.hold_back() {
+                    true => {
+                        let woken = shared.changed.wait_timeout(state, PACE);
+                        woken.unwrap_or_else(PoisonError::into_inner).0
+                    }
+                    false => shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                };
+                continue;
+            }
+        };
+        state.writing = true;
+        drop(state);
+        // A standard error that is closed is nobody's problem.
+        let _ = out.write_all(format!("{line}\n").as_bytes());
+        state = shared.state();
+        state.writing = false;
+        state.written += 1;
+    }
+}
+
+/// The next line that is to be written now.
+fn next(state: &mut State, words: &mut Words) -> Option<String> {
+    let now = Instant::now();
+    while let Some(item) = state.waiting.pop_front() {
+        let line = match item {
+            Item::Line(line) => return Some(line),
+            Item::Event(pipe, event) => words.event(pipe.as_deref(), &event, now, &time()),
+        };
+        if let Some(line) = line {
+            return Some(state.keep(line));
+        }
+    }
+    if let lost @ 1.. = std::mem::take(&mut state.lost) {
+        let line = words.line(&format!("{lost} lines could not be written fast enough"));
+        return Some(state.keep(line));
+    }
+    // At the end whatever the pace: there is no later.
+    let due = words.due(if state.ended { now + PACE } else { now })?;
+    Some(state.keep(due))
+}
+
+/// Now, as RFC 3339 has it: local time, with milliseconds and the offset from UTC.
+fn time() -> String {
+    jiff::Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+    use crate::pipe::{ConnectError, Failed};
+    use crate::until::until;
+
+    /// A standard error that takes a line each time the test says so.
+    struct Slow {
+        go: Receiver<()>,
+        written: Sender<String>,
+    }
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.go.recv();
+            let _ = self.written.send(String::from_utf8_lossy(bytes).into_owned());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn start(wiped: bool) -> (Messages, Sender<()>, Receiver<String>) {
+        let ((go, may), (done, written)) = (channel(), channel());
+        let out = Slow { go: may, written: done };
+        (Messages::start_on(out, "test", false, wiped).unwrap(), go, written)
+    }
+
+    fn failed() -> Event {
+        let address = "192.0.2.1:80".parse().unwrap();
+        let error = io::ErrorKind::ConnectionRefused.into();
+        let client = "192.0.2.9:5000".parse().unwrap();
+        Event::Failed(Failed { client, error: ConnectError::Refused { address, error } })
+    }
+
+    #[test]
+    fn lines_of_all_kinds_come_in_the_order_of_time() {
+        let (messages, go, written) = start(false);
+        drop(go);
+        messages.say("one");
+        messages.report(Some("pipe"))(failed());
+        messages.clone().pass("an alert".to_owned());
+        messages.say("\x1b[2J");
+        assert!(messages.finish(Duration::from_secs(60)));
+        let lines: Vec<String> = written.try_iter().collect();
+        assert_eq!(lines[0], "test: one\n");
+        assert!(lines[1].starts_with("test: pipe: 192.0.2.9:5000 was closed: "), "{lines:?}");
+        assert_eq!(lines[2..], ["an alert\n", "test: \\x1b[2J\n"]);
+    }
+
+    #[test]
+    fn what_is_held_back_is_said_at_the_end() {
+        let (messages, go, written) = start(false);
+        drop(go);
+        let report = messages.report(None);
+        (0..3).for_each(|_| report(failed()));
+        assert!(messages.finish(Duration::from_secs(60)));
+        let lines: Vec<String> = written.try_iter().collect();
+        assert!(lines.len() == 2 && lines[1].ends_with("(and 1 more)\n"), "{lines:?}");
+    }
+
+    #[test]
+    fn nobody_waits_for_a_standard_error_that_is_not_read_and_what_is_lost_is_said() {
+        let (messages, go, written) = start(false);
+        messages.say("first");
+        until("it is being written", || messages.shared.state().writing.then_some(()));
+        (0..WAITING + 3).for_each(|_| messages.pass("more".to_owned()));
+        assert!(!messages.finish(Duration::from_millis(1)));
+        assert_eq!(written.try_iter().count(), 0);
+        drop(go);
+        assert!(messages.finish(Duration::from_secs(60)));
+        let lines: Vec<String> = written.try_iter().collect();
+        assert_eq!(lines.len(), 1 + WAITING + 1);
+        assert_eq!(lines[1 + WAITING], "test: 3 lines could not be written fast enough\n");
+    }
+
+    #[test]
+    fn messages_stay_on_a_screen_that_is_cleared_and_alerts_have_a_place_of_their_own() {
+        let (messages, go, _) = start(true);
+        messages.pass("an alert".to_owned());
+        (0..KEPT + 1).for_each(|at| messages.say(&at.to_string()));
+        assert_eq!(messages.on_screen().len(), KEPT);
+        assert_eq!(messages.on_screen()[0], "test: 1");
+        drop(go);
+        let (messages, _go, _) = start(false);
+        messages.say("not wiped");
+        assert!(messages.on_screen().is_empty());
+    }
+
+    #[test]
+    fn the_time_is_rfc_3339() {
+        let time = time();
+        let form = regex::Regex::new(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d$");
+        assert!(form.unwrap().is_match(&time), "{time}");
+    }
+}

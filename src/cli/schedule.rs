@@ -1,0 +1,170 @@
+//! When what is due: refreshes at their interval, and looks at the kernel often enough between them.
+
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use clap::Args;
+
+pub(super) use crate::config::values::seconds;
+
+use super::run::Program;
+use super::signals::{Signals, Woken};
+
+/// Where ends are not announced, the kernel keeps an ended connection's counters for ten seconds at
+/// the least (TCP after a reset): who looks more often than that sees them, however seldom the
+/// screen is refreshed.
+const LOOK_AT_LEAST: Duration = Duration::from_secs(5);
+
+/// How long announcements may wait to be taken together: the kernel's buffer has room for what
+/// comes meanwhile.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How often to see whether it is time to look where nothing announces it: a busy host makes some thousand
+/// sockets meanwhile.
+const PEEK: Duration = Duration::from_millis(250);
+
+/// How soon after a look another one is taken because something happened.
+const LOOK_AT_MOST: Duration = Duration::from_millis(200);
+
+// A comment for documentation would take the place of the program's description in its help.
+#[allow(missing_docs)]
+#[derive(Clone, Debug, Args)]
+pub struct Refreshes {
+    /// Seconds between two refreshes; fractions are allowed
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value = "1",
+        value_parser = interval,
+        allow_hyphen_values = true
+    )]
+    pub interval: Duration,
+
+    /// End after N refreshes, as Ctrl-C does
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u64).range(1..),
+        allow_hyphen_values = true
+    )]
+    pub count: Option<u64>,
+}
+
+impl Refreshes {
+    /// Whether so many are all that were asked for.
+    pub(super) fn are_done(&self, refreshes: u64) -> bool {
+        self.count.is_some_and(|count| refreshes >= count)
+    }
+}
+
+/// The value of `--interval`.
+pub(super) fn interval(value: &str) -> Result<Duration, String> {
+    seconds(value, 0.01)
+}
+
+/// The next moment at which a refresh is due. One that has been missed is left out, not made up for.
+pub(super) fn following(last: Instant, interval: Duration, now: Instant) -> Instant {
+    let next = last + interval;
+    if next > now { next } else { now + interval }
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    /// The next refresh.
+    Refresh,
+    /// The same refresh again: the terminal has another size.
+    Redraw,
+    /// The configuration is to be read again.
+    Reload,
+    /// The end.
+    Stop,
+    /// A refresh could not be written.
+    Unwritten,
+}
+
+/// Keeps what is announced from being lost, and looks often enough.
+#[derive(Debug)]
+pub(super) struct Schedule {
+    looked: Instant,
+    /// Whether it is time to look, once the last look is long enough ago.
+    called: bool,
+    /// Until when announcements wait.
+    paused: Instant,
+}
+
+impl Schedule {
+    /// A look has just been taken.
+    pub(super) fn new() -> Schedule {
+        let now = Instant::now();
+        Schedule { looked: now, called: false, paused: now }
+    }
+
+    /// Waits until `refresh`, for which it doesn't look itself, or until something else is due.
+    ///
+    /// # Errors
+    /// What a look meets; the kernel can't wait.
+    pub(super) fn wait(
+        &mut self,
+        signals: &mut Signals,
+        program: &mut impl Program,
+        refresh: Instant,
+    ) -> anyhow::Result<Due> {
+        loop {
+            let patience = if self.called { LOOK_AT_MOST } else { LOOK_AT_LEAST };
+            let look = refresh.min(self.looked + patience);
+            // Between two pauses whatever was announced is taken at once.
+            let pausing = Instant::now() < self.paused;
+            let events: Vec<BorrowedFd<'_>> = if pausing { Vec::new() } else { program.events() };
+            let mut until = if pausing { look.min(self.paused) } else { look };
+            if program.needs_glances() && !self.called {
+                until = until.min(Instant::now() + PEEK);
+            }
+            match signals.wait(until, &events).context("waiting failed")? {
+                Woken::Stop => return Ok(Due::Stop),
+                Woken::Reload => return Ok(Due::Reload),
+                Woken::Resized => return Ok(Due::Redraw),
+                Woken::Unwritten => return Ok(Due::Unwritten),
+                Woken::Events => {
+                    self.called |= program.drain();
+                    self.paused = Instant::now() + PAUSE;
+                }
+                Woken::Time if until < look => self.called |= program.drain(),
+                Woken::Time => {
+                    self.looked = Instant::now();
+                    self.called = false;
+                    if look == refresh {
+                        return Ok(Due::Refresh);
+                    }
+                    program.look()?;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_is_a_positive_number_of_seconds() {
+        for good in ["1", "0.5", ".01", "86400"] {
+            assert!(interval(good).is_ok(), "{good}");
+        }
+        for bad in ["0", "-1", "nan", "inf", "1e9", "", "1s", "0.001"] {
+            assert!(interval(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_refresh_that_was_missed_is_left_out() {
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+        assert_eq!(following(start, second, start), start + second);
+        assert_eq!(following(start, second, start + second / 2), start + second);
+        let late = start + second * 5;
+        assert_eq!(following(start, second, late), late + second);
+    }
+}

@@ -1,0 +1,306 @@
+//! Where refreshes go: a thread of its own writes them, so that who doesn't read delays nobody.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How many refreshes may wait for a reader of a stream. A thread that is late for a moment loses none.
+const STREAM: usize = 64;
+/// On a screen only the last one is of interest.
+const SCREEN: usize = 1;
+/// The most bytes that wait, apart from the newest refresh.
+const BYTES: usize = 16 << 20;
+
+/// Writes refreshes one after the other, each as a whole.
+///
+/// Where they come faster than they are read, the oldest ones that wait are left out: what is read is always whole
+/// refreshes, and the newest there are.
+#[derive(Debug)]
+pub struct Sink {
+    shared: Arc<Shared>,
+    room: usize,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Something was taken or written.
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: VecDeque<Vec<u8>>,
+    /// One is being written.
+    writing: bool,
+    /// How many were written, or could not be.
+    done: u64,
+    left_out: u64,
+    error: Option<io::Error>,
+    /// Nobody gives anything any more.
+    ended: bool,
+    /// Nobody reads any more.
+    closed: bool,
+}
+
+impl Sink {
+    /// Writes to `out`, which is a screen that each refresh clears, or a stream. `failed` is called from the thread
+    /// when a refresh can't be written: [`Sink::take_error`] has the reason then.
+    ///
+    /// # Errors
+    /// There is no thread to be had.
+    pub fn start(
+        out: impl Write + Send + 'static,
+        is_screen: bool,
+        failed: impl FnMut() + Send + 'static,
+    ) -> io::Result<Sink> {
+        let shared = Arc::new(Shared::default());
+        let writer = shared.clone();
+        let work = move || write_all(out, &writer, failed);
+        thread::Builder::new().name("output".to_owned()).spawn(work)?;
+        Ok(Sink { shared, room: if is_screen { SCREEN } else { STREAM } })
+    }
+
+    /// Gives it one refresh; never waits.
+    pub fn show(&self, frame: Vec<u8>) {
+        let mut state = self.shared.state();
+        if state.closed {
+            return;
+        }
+        state.waiting.push_back(frame);
+        let mut bytes: usize = state.waiting.iter().map(Vec::len).sum();
+        while state.waiting.len() > 1 && (state.waiting.len() > self.room || bytes > BYTES) {
+            bytes -= state.waiting.pop_front().map_or(0, |oldest| oldest.len());
+            state.left_out += 1;
+        }
+        drop(state);
+        self.shared.changed.notify_all();
+    }
+
+    /// How many refreshes were left out since this was asked last.
+    pub fn take_left_out(&self) -> u64 {
+        std::mem::take(&mut self.shared.state().left_out)
+    }
+
+    /// Why a refresh could not be written, if one could not since this was asked last. After a broken pipe nothing
+    /// more is written.
+    pub fn take_error(&self) -> Option<io::Error> {
+        self.shared.state().error.take()
+    }
+
+    /// Waits until all that was given is written, or can't be; not any longer once nothing was read for so long.
+    /// Whether it is.
+    pub fn wait(&self, patience: Duration) -> bool {
+        let mut state = self.shared.state();
+        let (mut done, mut deadline) = (state.done, Instant::now() + patience);
+        while state.writing || !state.waiting.is_empty() {
+            if done != state.done {
+                (done, deadline) = (state.done, Instant::now() + patience);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let woken = self.shared.changed.wait_timeout(state, left);
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+}
+
+/// The thread ends when all is written.
+impl Drop for Sink {
+    fn drop(&mut self) {
+        self.shared.state().ended = true;
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn write_all(mut out: impl Write, shared: &Shared, mut failed: impl FnMut()) {
+    let mut state = shared.state();
+    loop {
+        let Some(frame) = state.waiting.pop_front() else {
+            if state.ended {
+                return;
+            }
+            state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            continue;
+        };
+        state.writing = true;
+        drop(state);
+        // Whole and at once: a terminal that sees the clear sequence and the lines in separate writes flickers.
+        let written = out.write_all(&frame).and_then(|()| out.flush());
+        state = shared.state();
+        state.writing = false;
+        state.done += 1;
+        let broken = written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe);
+        if broken {
+            state.closed = true;
+            state.waiting.clear();
+        }
+        if let Err(error) = written {
+            state.error = Some(error);
+            drop(state);
+            failed();
+            state = shared.state();
+        }
+        shared.changed.notify_all();
+        if broken {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+    use crate::until::until;
+
+    /// A reader who takes a write each time the test says so.
+    struct Slow {
+        go: Receiver<io::Result<()>>,
+        written: Sender<Vec<u8>>,
+    }
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.go.recv().unwrap_or(Ok(()))?;
+            let _ = self.written.send(bytes.to_vec());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    struct Test {
+        sink: Sink,
+        go: Sender<io::Result<()>>,
+        written: Receiver<Vec<u8>>,
+        failures: Arc<AtomicUsize>,
+    }
+
+    fn start(is_screen: bool) -> Test {
+        let ((go, may), (done, written)) = (channel(), channel());
+        let failures = Arc::new(AtomicUsize::new(0));
+        let failed = {
+            let failures = failures.clone();
+            move || {
+                failures.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        let sink = Sink::start(Slow { go: may, written: done }, is_screen, failed).unwrap();
+        Test { sink, go, written, failures }
+    }
+
+    /// Gives a refresh that is being written from now on.
+    fn occupy(test: &Test) {
+        test.sink.show(b"first".to_vec());
+        until("it is being written", || test.sink.shared.state().writing.then_some(()));
+    }
+
+    fn number(number: usize) -> Vec<u8> {
+        number.to_string().into_bytes()
+    }
+
+    /// Counts writes and flushes.
+    #[derive(Clone, Default)]
+    struct Counting(Arc<Mutex<(Vec<u8>, usize, usize)>>);
+
+    impl Write for Counting {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut counts = self.0.lock().unwrap();
+            counts.0.extend_from_slice(bytes);
+            counts.1 += 1;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            self.0.lock().unwrap().2 += 1;
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_refresh_is_one_write() {
+        let out = Counting::default();
+        let sink = Sink::start(out.clone(), false, || ()).unwrap();
+        sink.show(b"a\nb\n".to_vec());
+        assert!(sink.wait(Duration::from_secs(60)));
+        assert_eq!(*out.0.lock().unwrap(), (b"a\nb\n".to_vec(), 1, 1));
+    }
+
+    #[test]
+    fn a_screen_that_is_stopped_gets_the_newest_when_it_goes_on() {
+        let test = start(true);
+        occupy(&test);
+        (0..1000).for_each(|at| test.sink.show(number(at)));
+        assert_eq!(test.sink.take_left_out(), 999);
+        assert!(!test.sink.wait(Duration::from_millis(1)));
+        drop(test.go);
+        assert!(test.sink.wait(Duration::from_secs(60)));
+        assert_eq!(test.written.try_iter().collect::<Vec<_>>(), [b"first".to_vec(), number(999)]);
+    }
+
+    #[test]
+    fn a_stream_loses_whole_refreshes_and_the_oldest() {
+        let test = start(false);
+        occupy(&test);
+        (0..STREAM + 2).for_each(|at| test.sink.show(number(at)));
+        assert_eq!(test.sink.take_left_out(), 2);
+        assert_eq!(test.sink.take_left_out(), 0);
+        drop(test.go);
+        assert!(test.sink.wait(Duration::from_secs(60)));
+        let rest: Vec<Vec<u8>> = test.written.try_iter().skip(1).collect();
+        assert_eq!(rest, (2..STREAM + 2).map(number).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_waits_is_bounded_in_bytes_but_the_newest_stays() {
+        let test = start(false);
+        occupy(&test);
+        test.sink.show(vec![b'a'; 1]);
+        test.sink.show(vec![b'b'; BYTES + 1]);
+        assert_eq!(test.sink.take_left_out(), 1);
+        drop(test.go);
+        assert!(test.sink.wait(Duration::from_secs(60)));
+        assert_eq!(test.written.try_iter().map(|frame| frame.len()).max(), Some(BYTES + 1));
+    }
+
+    #[test]
+    fn a_full_disk_is_told_and_the_next_refresh_is_written() {
+        let test = start(false);
+        test.go.send(Err(io::ErrorKind::StorageFull.into())).unwrap();
+        test.go.send(Ok(())).unwrap();
+        test.sink.show(number(1));
+        test.sink.show(number(2));
+        assert!(test.sink.wait(Duration::from_secs(60)));
+        assert_eq!(test.failures.load(Ordering::Relaxed), 1);
+        assert_eq!(test.sink.take_error().unwrap().kind(), io::ErrorKind::StorageFull);
+        assert!(test.sink.take_error().is_none());
+        assert_eq!(test.written.try_iter().collect::<Vec<_>>(), [number(2)]);
+    }
+
+    #[test]
+    fn nothing_waits_for_a_reader_who_left() {
+        let test = start(false);
+        test.go.send(Err(io::ErrorKind::BrokenPipe.into())).unwrap();
+        test.sink.show(number(1));
+        until("it is told", || (test.failures.load(Ordering::Relaxed) > 0).then_some(()));
+        test.sink.show(number(2));
+        assert!(test.sink.wait(Duration::ZERO), "nothing is to be written any more");
+        assert_eq!(test.sink.take_error().unwrap().kind(), io::ErrorKind::BrokenPipe);
+    }
+}
