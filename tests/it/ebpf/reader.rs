@@ -58,20 +58,24 @@ fn when_there_is_no_room_for_a_socket_its_bytes_are_counted_together() {
 #[test]
 fn silent_sockets_give_way_to_those_with_bytes() {
     let Some(proc) = in_own_cgroup() else { return };
+    let Some(net) = Net::new() else { return };
     let mut reader = reader_of(1 << 12, &proc);
-    let silent: Vec<UdpSocket> =
-        (0..6000).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
-    let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let senders: Vec<UdpSocket> =
-        (0..500).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
-    for sender in &senders {
-        sender.send_to(&[0; 1000], receiver.local_addr().unwrap()).unwrap();
-    }
+    let bound = || UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (silent, senders): (Vec<UdpSocket>, Vec<UdpSocket>) = net.watched.inside(|| {
+        let silent = (0..6000).map(|_| bound()).collect();
+        let receiver = bound();
+        let senders: Vec<UdpSocket> = (0..500).map(|_| bound()).collect();
+        for sender in &senders {
+            sender.send_to(&[0; 1000], receiver.local_addr().unwrap()).unwrap();
+        }
+        (silent, senders)
+    });
     let cookies: HashSet<u64> =
         senders.iter().map(|sender| sockopt::socket_cookie(sender).unwrap()).collect();
     let mut counted = Vec::new();
     reader.read(|socket, _| counted.extend(cookies.contains(&socket.cookie).then_some(socket)));
-    assert_eq!(counted.len(), 500);
+    let outside: Vec<_> = reader.outside().collect();
+    assert_eq!(counted.len(), 500, "{outside:?}");
     assert!(counted.iter().all(|socket| socket.bytes.local.sent == 1028), "{counted:?}");
     // Nearly all were made when silent ones had all the room, and are known all the same.
     let own = std::process::id();
