@@ -10,8 +10,10 @@ use crate::escape::visible;
 /// Chooses command lines by regular expressions.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    include: Vec<Regex>,
-    exclude: Vec<Regex>,
+    /// Compiled by [`compile`]: one of them has to be found, if there is any.
+    pub include: Vec<Regex>,
+    /// Compiled by [`compile`]: none of them may be found.
+    pub exclude: Vec<Regex>,
 }
 
 impl Filter {
@@ -24,11 +26,6 @@ impl Filter {
             include: compile_all("--include", include)?,
             exclude: compile_all("--exclude", exclude)?,
         })
-    }
-
-    /// A filter of patterns that were compiled by [`compile`].
-    pub fn of(include: Vec<Regex>, exclude: Vec<Regex>) -> Filter {
-        Filter { include, exclude }
     }
 
     /// Whether a process of this command line is to be shown: some `include` is found anywhere in
@@ -94,6 +91,12 @@ pub fn compile(pattern: &str) -> Result<Regex, PatternError> {
             pattern: visible(pattern.as_bytes()),
             reason: reason(pattern, &error),
         })
+}
+
+/// A pattern that is found everywhere.
+#[allow(clippy::expect_used, reason = "the pattern is known")]
+pub(crate) fn anything() -> Regex {
+    Regex::new("").expect("an empty pattern is one")
 }
 
 /// What is wrong with `pattern`, in one line.

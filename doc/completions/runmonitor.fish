@@ -1,5 +1,5 @@
-complete -c runmonitor -l include -d 'Show only processes in whose command line REGEX is found (may be given several times)' -r
-complete -c runmonitor -l exclude -d 'Don\'t show processes in whose command line REGEX is found; wins over --include (may be given several times)' -r
+complete -c runmonitor -l include -d 'Show only processes in whose command line this regular expression is found. May be given several times' -r
+complete -c runmonitor -l exclude -d 'Leave out processes in whose command line this regular expression is found, even if they are included. May be given several times' -r
 complete -c runmonitor -l source -d 'Where bytes are counted' -r -f -a "ebpf\t'IP bytes of every socket, counted in the kernel from now on'
 conntrack\t'IP bytes of every tracked flow, from connection tracking'
 sockets\t'Payload bytes of TCP, from the sockets themselves'
@@ -10,7 +10,7 @@ complete -c runmonitor -l interval -d 'Seconds between two refreshes; fractions 
 complete -c runmonitor -l count -d 'End after N refreshes, as Ctrl-C does' -r
 complete -c runmonitor -l bandwidth -d 'Show bytes per second instead of accumulated bytes'
 complete -c runmonitor -l no-lookback -d 'Don\'t count what was sent and received before the start'
-complete -c runmonitor -l ignore-local -d 'Leave out traffic that never leaves this host'
+complete -c runmonitor -l ignore-local -d 'Leave out traffic that never leaves this host: both ends are loopback addresses, or addresses of this host'
 complete -c runmonitor -l unattributed -d 'Show also the bytes for which no process can be named, a line for each reason'
 complete -c runmonitor -l enable-accounting -d 'Switch conntrack\'s accounting on in this network namespace, for flows that begin from now on'
 complete -c runmonitor -l check -d 'Tell what each source can see here and what would mend what it can\'t, and end'

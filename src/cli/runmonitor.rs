@@ -15,6 +15,7 @@ use super::run::{Program, Run, Unwritable};
 use super::schedule::Refreshes;
 use super::source;
 use super::{USAGE, check, say};
+use crate::config::monitor::{EXCLUDE, IGNORELOCAL, INCLUDE, SOURCE};
 use crate::conntrack::state;
 use crate::filter::Filter;
 use crate::ledger::{Ledger, Options, Show};
@@ -36,13 +37,22 @@ const PROGRAM: &str = "runmonitor";
 #[derive(Clone, Debug, Parser)]
 #[command(name = PROGRAM, version, infer_long_args = true, args_override_self = true)]
 pub struct Arguments {
-    /// Show only processes in whose command line REGEX is found (may be given several times)
-    #[arg(long, value_name = "REGEX", allow_hyphen_values = true)]
+    /// As the key `include`.
+    #[arg(
+        long,
+        value_name = INCLUDE.value.name,
+        help = INCLUDE.repeated_help(),
+        allow_hyphen_values = true
+    )]
     pub include: Vec<String>,
 
-    /// Don't show processes in whose command line REGEX is found; wins over --include (may be
-    /// given several times)
-    #[arg(long, value_name = "REGEX", allow_hyphen_values = true)]
+    /// As the key `exclude`.
+    #[arg(
+        long,
+        value_name = EXCLUDE.value.name,
+        help = EXCLUDE.repeated_help(),
+        allow_hyphen_values = true
+    )]
     pub exclude: Vec<String>,
 
     /// Show bytes per second instead of accumulated bytes
@@ -53,12 +63,12 @@ pub struct Arguments {
     #[arg(long)]
     pub no_lookback: bool,
 
-    /// Leave out traffic that never leaves this host
-    #[arg(long)]
+    /// As the key `ignorelocal`.
+    #[arg(long, help = IGNORELOCAL.help)]
     pub ignore_local: bool,
 
-    /// Where bytes are counted
-    #[arg(long, value_enum, default_value_t)]
+    /// As the key `source`.
+    #[arg(long, value_enum, default_value_t, help = SOURCE.help)]
     pub source: SourceChoice,
 
     /// Which network namespaces are watched

@@ -12,20 +12,17 @@ use crate::watch::{Looked, Source, SourceChoice, Watch, WatchError};
 
 impl ValueEnum for SourceChoice {
     fn value_variants<'a>() -> &'a [SourceChoice] {
-        &[SourceChoice::Ebpf, SourceChoice::Conntrack, SourceChoice::Sockets, SourceChoice::Auto]
+        &SourceChoice::ALL
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(match self {
-            SourceChoice::Ebpf => PossibleValue::new("ebpf")
-                .help("IP bytes of every socket, counted in the kernel from now on"),
-            SourceChoice::Conntrack => PossibleValue::new("conntrack")
-                .help("IP bytes of every tracked flow, from connection tracking"),
-            SourceChoice::Sockets => PossibleValue::new("sockets")
-                .help("Payload bytes of TCP, from the sockets themselves"),
-            SourceChoice::Auto => PossibleValue::new("auto")
-                .help("eBPF where it is allowed, else conntrack, else sockets"),
-        })
+        let help = match self {
+            SourceChoice::Ebpf => "IP bytes of every socket, counted in the kernel from now on",
+            SourceChoice::Conntrack => "IP bytes of every tracked flow, from connection tracking",
+            SourceChoice::Sockets => "Payload bytes of TCP, from the sockets themselves",
+            SourceChoice::Auto => "eBPF where it is allowed, else conntrack, else sockets",
+        };
+        Some(PossibleValue::new(self.name()).help(help))
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::error::ConfigError;
 use super::ini;
-use super::schema::APPLICATIONS;
+use super::keys::APPLICATIONS;
 use super::section::Reading;
 use crate::group::Application;
 

@@ -5,15 +5,17 @@
 //! each as one line with its place, so that a file can be mended at once.
 
 pub mod ini;
-pub mod schema;
+pub mod keys;
 
 mod applications;
 mod error;
 mod file;
 mod interpolate;
+pub(crate) mod monitor;
 mod monitors;
 mod notifications;
 mod open;
+pub(crate) mod pipe;
 mod section;
 mod show;
 pub(crate) mod values;
@@ -25,8 +27,10 @@ use std::path::{Path, PathBuf};
 
 pub use applications::parse_applications;
 pub use error::{ConfigError, InterpolationError, Problem};
-pub use monitors::{MonitorSettings, PipeSettings, parse_monitors};
+pub use monitor::MonitorSettings;
+pub use monitors::parse_monitors;
 pub use notifications::{Notification, parse_notifications};
+pub use pipe::PipeSettings;
 pub use show::{show, show_applications, show_monitors, show_notifications};
 
 use crate::group::Application;

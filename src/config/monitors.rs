@@ -1,92 +1,57 @@
 //! The monitor file: what is monitored, and which ports are forwarded.
 
 use std::net::IpAddr;
-use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::Path;
-use std::time::Duration;
-
-use regex::bytes::Regex;
 
 use super::error::{ConfigError, Problem, shown};
 use super::ini::{self, Section};
-use super::schema::{MONITOR, MONITORS};
-use super::section::{Reading, Values};
-use super::values::{address, count, host, port, shape, source, timeout, truth};
-use crate::filter::Filter;
-use crate::pipe;
-use crate::watch::SourceChoice;
+use super::keys::{Fallback, Key, MONITORS};
+use super::monitor::{MONITOR, MonitorSettings};
+use super::pipe::{PIPE, PipeSettings};
+use super::section::Reading;
+use super::values::{Expected, Syntax, Wrong};
 
-/// A monitor: which processes are shown.
-#[derive(Clone, Debug)]
-pub struct MonitorSettings {
-    /// The name of its section. Raw bytes.
-    pub name: Vec<u8>,
-    /// Which command lines it shows.
-    pub filter: Filter,
-    /// The text of the pattern `include`, if there is one.
-    pub include: Option<String>,
-    /// The text of the pattern `exclude`, if there is one.
-    pub exclude: Option<String>,
-    /// Leave out what stays on this host (`ignorelocal`).
-    pub ignore_local: bool,
-    /// Where bytes are counted; `None` for what the program was told.
-    pub source: Option<SourceChoice>,
+/// What a section of the file describes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SectionType {
+    Monitor,
+    Pipe,
 }
 
-impl MonitorSettings {
-    /// What counts without a monitor file: everything.
-    pub fn all() -> MonitorSettings {
-        MonitorSettings {
-            name: b"all".to_vec(),
-            filter: Filter::default(),
-            include: None,
-            exclude: None,
-            ignore_local: false,
-            source: None,
+impl SectionType {
+    const ALL: [SectionType; 2] = [SectionType::Monitor, SectionType::Pipe];
+
+    /// The value of `type`.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            SectionType::Monitor => "monitor",
+            SectionType::Pipe => "pipe",
         }
     }
 }
 
-/// A pipe: a local port that is forwarded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PipeSettings {
-    /// The name of its section. Raw bytes. Its line is called by [`pipe::Config::name`].
-    pub name: Vec<u8>,
-    /// The local port.
-    pub port: u16,
-    /// The remote host (`newhost`).
-    pub host: String,
-    /// The remote port (`newport`).
-    pub remote_port: u16,
-    /// The local address; `None` for every one.
-    pub bind: Option<IpAddr>,
-    /// How long an address of the host may take to answer.
-    pub connect_timeout: Duration,
-    /// After how long without a byte a connection is reset; `None` for never.
-    pub idle_timeout: Option<Duration>,
-    /// How many connections are forwarded at once.
-    pub max_connections: Option<NonZeroUsize>,
-    /// In bytes per second: at which rate each direction is shaped (`shape_threshold`).
-    pub shape: Option<NonZeroU64>,
-    /// Whether each connection begins with a PROXY protocol header.
-    pub send_proxy: bool,
-}
-
-impl PipeSettings {
-    /// What the pipe is told at its start; for what the file doesn't say, see
-    /// [`pipe::Config::new`].
-    pub fn config(&self) -> pipe::Config {
-        pipe::Config {
-            bind: self.bind,
-            connect_timeout: self.connect_timeout,
-            idle_timeout: self.idle_timeout,
-            max_connections: self.max_connections,
-            shape: self.shape,
-            send_proxy: self.send_proxy,
-            ..pipe::Config::new(self.port, self.host.as_str(), self.remote_port)
-        }
+/// The key that says what a section describes, for one of the kinds.
+pub(super) const fn section_type<S>(get: fn(&S) -> Option<SectionType>) -> Key<S, SectionType> {
+    Key {
+        name: "type",
+        help: "What the section describes",
+        default: Fallback::Required,
+        value: &SECTION_TYPE,
+        set: |_, _| {},
+        get,
     }
 }
+
+/// The key, for sections of which it is not known yet.
+static TYPE: Key<(), SectionType> = section_type(|()| None);
+
+static SECTION_TYPE: Syntax<SectionType> = Syntax {
+    name: "TYPE",
+    expected: Expected::OneOf(&[SectionType::ALL[0].name(), SectionType::ALL[1].name()]),
+    example: SectionType::Monitor.name(),
+    parse: |text| SectionType::ALL.into_iter().find(|one| one.name() == text).ok_or(Wrong::Value),
+    show: |section_type| section_type.name().to_owned(),
+};
 
 /// Reads the bytes of a monitor file: its monitors and its pipes. `file` is only for messages.
 ///
@@ -101,64 +66,23 @@ pub fn parse_monitors(
     let mut monitors = Vec::new();
     let mut pipes: Vec<(&Section, PipeSettings)> = Vec::new();
     for section in document.sections() {
-        let Some(kind) = reading.kind(section) else { continue };
-        let mut values = reading.values(section, kind);
-        if kind.name == MONITOR.name {
-            monitors.push(monitor(section, &mut values));
-        } else if let Some(pipe) = pipe(section, &mut values) {
-            if let Some((other, _)) = pipes.iter().find(|(_, other)| collide(other, &pipe)) {
-                let (other, line) = (shown(&other.name), other.line);
-                let problem = Problem::SamePort { port: pipe.port, other, line };
-                reading.wrong(section, "port", problem);
+        match reading.get(section, &TYPE) {
+            Some(SectionType::Monitor) => {
+                monitors.extend(reading.read(section, &MONITOR, MonitorSettings::new));
             }
-            pipes.push((section, pipe));
+            Some(SectionType::Pipe) => {
+                let Some(pipe) = reading.read(section, &PIPE, PipeSettings::new) else { continue };
+                if let Some((other, _)) = pipes.iter().find(|(_, other)| collide(other, &pipe)) {
+                    let (other, line) = (shown(&other.name), other.line);
+                    let problem = Problem::SamePort { port: pipe.port, other, line };
+                    reading.wrong(section, "port", problem);
+                }
+                pipes.push((section, pipe));
+            }
+            None => {}
         }
     }
     reading.finish((monitors, pipes.into_iter().map(|(_, pipe)| pipe).collect()))
-}
-
-/// A monitor, without what is wrong with it: that was said.
-fn monitor(section: &Section, values: &mut Values) -> MonitorSettings {
-    let include = values.pattern("include");
-    let exclude = values.pattern("exclude");
-    let text = |pattern: &Option<Regex>| pattern.as_ref().map(|regex| regex.as_str().to_owned());
-    MonitorSettings {
-        name: section.name.clone(),
-        include: text(&include),
-        exclude: text(&exclude),
-        filter: Filter::of(include.into_iter().collect(), exclude.into_iter().collect()),
-        ignore_local: values.get("ignorelocal", truth).unwrap_or_default(),
-        source: values.get("source", source),
-    }
-}
-
-/// A pipe. `None` if what it can't be without is missing or wrong, which was said.
-fn pipe(section: &Section, values: &mut Values) -> Option<PipeSettings> {
-    // All of them are looked at, so that everything wrong is said.
-    let local = values.get("port", port);
-    let host = values.get("newhost", |value| {
-        host(value).map_err(|expected| expected.replace("is an argument of its own", "is newport"))
-    });
-    let remote_port = values.get("newport", port);
-    let bind = values.get("bind", address);
-    let connect_timeout = values.get("connect_timeout", timeout);
-    let idle_timeout = values.get("idle_timeout", timeout);
-    let max_connections = values.get("max_connections", count);
-    let shape = values.get("shape_threshold", shape).flatten();
-    let send_proxy = values.get("send_proxy", truth);
-    let local = local?;
-    Some(PipeSettings {
-        name: section.name.clone(),
-        port: local,
-        host: host?,
-        remote_port: remote_port.unwrap_or(local),
-        bind,
-        connect_timeout: connect_timeout?,
-        idle_timeout,
-        max_connections,
-        shape,
-        send_proxy: send_proxy?,
-    })
 }
 
 /// Whether two pipes would listen on the same port of the same address.

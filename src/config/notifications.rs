@@ -1,13 +1,17 @@
 //! The notification file: when somebody is told.
 
 use std::path::Path;
+use std::time::Duration;
+
+use regex::bytes::Regex;
 
 use super::error::ConfigError;
-use super::ini::{self, Section};
-use super::schema::{NOTIFICATION, NOTIFICATIONS};
-use super::section::{Reading, Values};
-use super::values::{delay, share, threshold, timeout, window};
+use super::ini;
+use super::keys::{Fallback, Key, Kind, NOTIFICATIONS};
+use super::section::Reading;
+use super::values::{self, Threshold};
 use crate::alert::Rule;
+use crate::filter;
 use crate::notify::{Command, Commands};
 
 /// A notification: when, and what is started then.
@@ -20,6 +24,23 @@ pub struct Notification {
 }
 
 impl Notification {
+    /// A section before its keys are read.
+    pub(super) fn new(name: &[u8]) -> Notification {
+        Notification {
+            rule: Rule {
+                name: name.to_vec(),
+                filter: filter::anything(),
+                in_threshold: None,
+                out_threshold: None,
+                window: Duration::ZERO,
+                hold: Duration::ZERO,
+                repeat_interval: Duration::ZERO,
+                resolve_threshold: 0.0,
+            },
+            commands: Commands { firing: None, resolved: None, timeout: Duration::ZERO },
+        }
+    }
+
     /// Whether it has no threshold, and so can't fire.
     pub fn never_fires(&self) -> bool {
         self.rule.in_threshold.is_none() && self.rule.out_threshold.is_none()
@@ -38,41 +59,136 @@ pub fn parse_notifications(
     let mut reading = Reading::new(&document, errors, &NOTIFICATIONS);
     let mut notifications = Vec::new();
     for section in document.sections() {
-        let mut values = reading.values(section, &NOTIFICATION);
-        notifications.extend(notification(section, &mut values));
+        notifications.extend(reading.read(section, &NOTIFICATION, Notification::new));
     }
     reading.finish(notifications)
 }
 
-/// A notification. `None` if what it can't be without is missing or wrong, which was said.
-fn notification(section: &Section, values: &mut Values) -> Option<Notification> {
-    // All of them are looked at, so that everything wrong is said.
-    let filter = values.pattern("process_filter");
-    let both = values.get("notification_threshold", threshold).flatten();
-    let in_threshold = values.get("in_threshold", threshold).unwrap_or(both);
-    let out_threshold = values.get("out_threshold", threshold).unwrap_or(both);
-    let window = values.get("interval", window);
-    let hold = values.get("for", delay);
-    let repeat_interval = values.get("repeat_interval", delay);
-    let resolve_threshold = values.get("resolve_threshold", share);
-    let firing = values.get("notification_command", command);
-    let resolved = values.get("resolved_command", command);
-    let timeout = values.get("command_timeout", timeout);
-    Some(Notification {
-        rule: Rule {
-            name: section.name.clone(),
-            filter: filter?,
-            in_threshold,
-            out_threshold,
-            window: window?,
-            hold: hold?,
-            repeat_interval: repeat_interval?,
-            resolve_threshold: resolve_threshold?,
-        },
-        commands: Commands { firing, resolved, timeout: timeout? },
-    })
-}
+type NotificationKey<T> = Key<Notification, T>;
 
-fn command(value: &str) -> Result<Command, String> {
-    Command::parse(value).map_err(|error| crate::escape::visible(error.as_bytes()))
-}
+/// The keys of a notification.
+pub(super) static NOTIFICATION: Kind<Notification> = Kind {
+    name: "notification",
+    keys: &[
+        &PROCESS_FILTER,
+        &NOTIFICATION_THRESHOLD,
+        &IN_THRESHOLD,
+        &OUT_THRESHOLD,
+        &INTERVAL,
+        &FOR,
+        &REPEAT_INTERVAL,
+        &RESOLVE_THRESHOLD,
+        &NOTIFICATION_COMMAND,
+        &RESOLVED_COMMAND,
+        &COMMAND_TIMEOUT,
+    ],
+};
+
+static PROCESS_FILTER: NotificationKey<Regex> = Key {
+    name: "process_filter",
+    help: "Apply the rule to applications in whose name this regular expression is found. The name \
+           is the section of --app-config, else the command line of the process, or the name of the \
+           pipe",
+    default: Fallback::Required,
+    value: &values::PATTERN,
+    set: |notification, pattern| notification.rule.filter = pattern,
+    get: |notification| Some(notification.rule.filter.clone()),
+};
+
+static NOTIFICATION_THRESHOLD: NotificationKey<Threshold> = Key {
+    name: "notification_threshold",
+    help: "Notify when the mean rate in either direction is above so many KiB/s (1024 bytes per \
+           second); 0 is no threshold",
+    default: Fallback::Value("0"),
+    value: &values::THRESHOLD,
+    set: |Notification { rule, .. }, limit| {
+        (rule.in_threshold, rule.out_threshold) = (limit, limit);
+    },
+    get: |Notification { rule, .. }| {
+        Some(rule.in_threshold.filter(|_| rule.in_threshold == rule.out_threshold))
+    },
+};
+
+/// After [`NOTIFICATION_THRESHOLD`], over which it wins.
+static IN_THRESHOLD: NotificationKey<Threshold> = Key {
+    name: "in_threshold",
+    help: "Notify when the mean rate of received bytes is above so many KiB/s; 0 is no threshold",
+    default: Fallback::Nothing("the value of notification_threshold"),
+    value: &values::THRESHOLD,
+    set: |notification, limit| notification.rule.in_threshold = limit,
+    get: |notification| Some(notification.rule.in_threshold),
+};
+
+/// After [`NOTIFICATION_THRESHOLD`], over which it wins.
+static OUT_THRESHOLD: NotificationKey<Threshold> = Key {
+    name: "out_threshold",
+    help: "Notify when the mean rate of sent bytes is above so many KiB/s; 0 is no threshold",
+    default: Fallback::Nothing("the value of notification_threshold"),
+    value: &values::THRESHOLD,
+    set: |notification, limit| notification.rule.out_threshold = limit,
+    get: |notification| Some(notification.rule.out_threshold),
+};
+
+static INTERVAL: NotificationKey<Duration> = Key {
+    name: "interval",
+    help: "How long the time is over which the mean is taken",
+    default: Fallback::Value("1"),
+    value: &values::WINDOW,
+    set: |notification, window| notification.rule.window = window,
+    get: |notification| Some(notification.rule.window),
+};
+
+static FOR: NotificationKey<Duration> = Key {
+    name: "for",
+    help: "How long the mean must stay above the threshold before the rule notifies",
+    default: Fallback::Value("0"),
+    value: &values::DELAY,
+    set: |notification, hold| notification.rule.hold = hold,
+    get: |notification| Some(notification.rule.hold),
+};
+
+static REPEAT_INTERVAL: NotificationKey<Duration> = Key {
+    name: "repeat_interval",
+    help: "Least time between two notifications about the same application and direction",
+    default: Fallback::Value("1"),
+    value: &values::DELAY,
+    set: |notification, interval| notification.rule.repeat_interval = interval,
+    get: |notification| Some(notification.rule.repeat_interval),
+};
+
+static RESOLVE_THRESHOLD: NotificationKey<f64> = Key {
+    name: "resolve_threshold",
+    help: "The alert resolves when the mean is at this fraction of the threshold, or below. Less \
+           than 1 keeps a rate near the threshold from notifying again and again",
+    default: Fallback::Value("1"),
+    value: &values::SHARE,
+    set: |notification, share| notification.rule.resolve_threshold = share,
+    get: |notification| Some(notification.rule.resolve_threshold),
+};
+
+static NOTIFICATION_COMMAND: NotificationKey<Command> = Key {
+    name: "notification_command",
+    help: "Command to start with each notification",
+    default: Fallback::Nothing("none"),
+    value: &values::COMMAND,
+    set: |notification, command| notification.commands.firing = Some(command),
+    get: |notification| notification.commands.firing.clone(),
+};
+
+static RESOLVED_COMMAND: NotificationKey<Command> = Key {
+    name: "resolved_command",
+    help: "Command to start when the alert resolves",
+    default: Fallback::Nothing("none"),
+    value: &values::COMMAND,
+    set: |notification, command| notification.commands.resolved = Some(command),
+    get: |notification| notification.commands.resolved.clone(),
+};
+
+static COMMAND_TIMEOUT: NotificationKey<Duration> = Key {
+    name: "command_timeout",
+    help: "How long a command may run before it is killed",
+    default: Fallback::Value("60"),
+    value: &values::TIMEOUT,
+    set: |notification, timeout| notification.commands.timeout = timeout,
+    get: |notification| Some(notification.commands.timeout),
+};

@@ -6,7 +6,8 @@ use regex::bytes::Regex;
 
 use super::error::{ConfigError, Problem, shown};
 use super::ini::{Document, Entry, Section, trim};
-use super::schema::{Default, Format, Kind, TYPE, nearest};
+use super::keys::{Fallback, Format, Key, Kind};
+use super::values::Expected;
 use crate::filter;
 
 /// Reads the sections of one file, and gathers what is wrong with them.
@@ -47,23 +48,35 @@ impl<'d> Reading<'d> {
         Err(errors)
     }
 
-    /// The values of a section, whose keys are compared with those of its kind.
-    pub(super) fn values(&mut self, section: &'d Section, kind: &'static Kind) -> Values<'_, 'd> {
+    /// A section as what it means, after its keys were compared with those of its kind. `new` makes
+    /// the settings of a section without keys. `None`: something is wrong with a value, which is noted.
+    pub(super) fn read<S>(
+        &mut self,
+        section: &Section,
+        kind: &Kind<S>,
+        new: fn(&[u8]) -> S,
+    ) -> Option<S> {
         for entry in section.entries() {
-            if kind.key(&entry.key).is_none() && !self.referred.contains(entry.key.as_bytes()) {
-                let hint = self.format.hint(Some(kind), &entry.key);
+            let known = kind.keys.iter().any(|key| key.name() == entry.key);
+            if !known && !self.referred.contains(entry.key.as_bytes()) {
+                let hint = self.format.hint(Some(kind.name), &entry.key);
                 self.wrong(section, &entry.key, Problem::UnknownKey(hint));
             }
         }
-        Values { reading: self, section, kind }
+        let before = self.errors.len();
+        let mut settings = new(&section.name);
+        for key in kind.keys {
+            key.read(self, section, &mut settings);
+        }
+        (self.errors.len() == before).then_some(settings)
     }
 
     /// Compares the keys of `[DEFAULT]` with those of all kinds. Where all keys are labels, each is
     /// fine.
     fn check_defaults(&mut self) {
-        let (document, kinds) = (self.document, self.format.kinds);
+        let (document, kinds) = (self.document, self.format.kinds());
         for entry in document.defaults().entries() {
-            let known = kinds.is_empty() || kinds.iter().any(|kind| kind.key(&entry.key).is_some());
+            let known = kinds.is_empty() || kinds.iter().any(|kind| kind.has(&entry.key));
             if !known && !self.referred.contains(entry.key.as_bytes()) {
                 let hint = self.format.hint(None, &entry.key);
                 self.wrong(document.defaults(), &entry.key, Problem::UnknownKey(hint));
@@ -71,20 +84,53 @@ impl<'d> Reading<'d> {
         }
     }
 
-    /// Of which kind a section is. `None`: of none, which is said.
-    pub(super) fn kind(&mut self, section: &'d Section) -> Option<&'static Kind> {
-        let kinds = self.format.kinds;
-        let mut values = Values { reading: self, section, kind: kinds.first()? };
-        let name = values.text(TYPE.name)?;
-        let kind = kinds.iter().find(|kind| kind.name == name);
-        if kind.is_none() {
-            let expected = match nearest(&name, kinds.iter().map(|kind| kind.name)) {
-                Some(near) => format!("did you mean {near}?"),
-                None => format!("expected {}", TYPE.meaning),
-            };
-            values.bad(TYPE.name, &name, expected);
+    /// The value of a key in a section, or its default. `None`: there is none, or it is wrong, which
+    /// is noted.
+    pub(super) fn get<S, T>(&mut self, section: &Section, key: &Key<S, T>) -> Option<T> {
+        let text = self.text(section, key)?;
+        match (key.value.parse)(&text) {
+            Ok(value) => Some(value),
+            Err(wrong) => {
+                self.wrong(section, key.name, key.problem(&text, wrong));
+                None
+            }
         }
-        kind
+    }
+
+    /// The text of a value, or of its default.
+    fn text<S, T>(&mut self, section: &Section, key: &Key<S, T>) -> Option<String> {
+        let document = self.document;
+        if let Some(entry) = document.entry(section, key.name) {
+            let value = self.bytes(section, entry)?;
+            if matches!(key.value.expected, Expected::Regex) && !trim(&value).is_empty() {
+                return Some(pattern_text(&value));
+            }
+            // Only a continued value or a reference can bring blanks around it.
+            match std::str::from_utf8(trim(&value)) {
+                Ok("") => {}
+                Ok(text) => return Some(text.to_owned()),
+                Err(_) => {
+                    self.wrong(section, key.name, Problem::ValueNotText(shown(&value)));
+                    return None;
+                }
+            }
+        }
+        match key.default {
+            Fallback::Value(value) => Some(value.to_owned()),
+            Fallback::Nothing(_) => None,
+            Fallback::Required => {
+                // The names of sections are not in small letters, and this one is special.
+                let name = String::from_utf8_lossy(&section.name).to_lowercase();
+                let mend = if strsim::osa_distance(&name, "default") <= 1 {
+                    "did you mean [DEFAULT]?".to_owned()
+                } else {
+                    format!("add a line such as {}={}", key.name, key.value.example)
+                };
+                let expected = format!("{}; {mend}", key.value.expected());
+                self.wrong(section, key.name, Problem::MissingKey(expected));
+                None
+            }
+        }
     }
 
     /// Says what is wrong with a key of a section, at the line of the key if it has one.
@@ -116,88 +162,13 @@ impl<'d> Reading<'d> {
     /// which is said.
     pub(super) fn label(&mut self, section: &Section, entry: &Entry) -> Option<Regex> {
         let value = self.bytes(section, entry)?;
-        self.compile(section, &entry.key, &value)
-    }
-
-    fn compile(&mut self, section: &Section, key: &str, value: &[u8]) -> Option<Regex> {
-        match filter::compile(&pattern_text(value)) {
+        match filter::compile(&pattern_text(&value)) {
             Ok(regex) => Some(regex),
             Err(error) => {
-                self.wrong(section, key, error.into());
+                self.wrong(section, &entry.key, error.into());
                 None
             }
         }
-    }
-}
-
-/// The values of a section. Each is `None` if it isn't given, or if it is wrong, which is said.
-pub(super) struct Values<'r, 'd> {
-    reading: &'r mut Reading<'d>,
-    section: &'d Section,
-    kind: &'static Kind,
-}
-
-impl Values<'_, '_> {
-    /// The value of a key, or its default.
-    fn given(&mut self, key: &str) -> Option<Vec<u8>> {
-        let section = self.section;
-        if let Some(entry) = self.reading.document.entry(section, key) {
-            let value = self.reading.bytes(section, entry)?;
-            if !trim(&value).is_empty() {
-                return Some(value);
-            }
-        }
-        let known = self.kind.key(key)?;
-        match known.default {
-            Default::Value(value) => Some(value.as_bytes().to_vec()),
-            Default::Nothing => None,
-            Default::Required => {
-                let mut expected = known.meaning.to_owned();
-                // The names of sections are not in small letters, and this one is special.
-                let name = String::from_utf8_lossy(&section.name).to_lowercase();
-                if strsim::osa_distance(&name, "default") <= 1 {
-                    expected.push_str("; did you mean [DEFAULT]?");
-                }
-                self.reading.wrong(section, key, Problem::MissingKey(expected));
-                None
-            }
-        }
-    }
-
-    /// The value of a key as text.
-    pub(super) fn text(&mut self, key: &str) -> Option<String> {
-        let value = self.given(key)?;
-        // Only a continued value or a reference can bring blanks around it.
-        match std::str::from_utf8(trim(&value)) {
-            Ok(text) => Some(text.to_owned()),
-            Err(_) => {
-                self.reading.wrong(self.section, key, Problem::ValueNotText(shown(&value)));
-                None
-            }
-        }
-    }
-
-    /// The value of a key as what `parse` makes of it.
-    pub(super) fn get<T>(&mut self, key: &str, parse: fn(&str) -> Result<T, String>) -> Option<T> {
-        let text = self.text(key)?;
-        match parse(&text) {
-            Ok(value) => Some(value),
-            Err(expected) => {
-                self.bad(key, &text, expected);
-                None
-            }
-        }
-    }
-
-    /// The value of a key as a regular expression.
-    pub(super) fn pattern(&mut self, key: &str) -> Option<Regex> {
-        let value = self.given(key)?;
-        self.reading.compile(self.section, key, &value)
-    }
-
-    fn bad(&mut self, key: &str, value: &str, expected: String) {
-        let value = shown(value.as_bytes());
-        self.reading.wrong(self.section, key, Problem::BadValue { value, expected });
     }
 }
 

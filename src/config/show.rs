@@ -3,17 +3,17 @@
 //! What is shown are INI documents that mean the same when they are read, with every key and every
 //! default in them. No control character is in them but newlines. In regular expressions those
 //! become escapes that mean the same. Elsewhere they are shown as they look in messages, so a
-//! name, a host or a command with control characters or bytes that are no UTF-8 is not read back
-//! the same.
+//! section's name with control characters or bytes that are no UTF-8, and a command with control
+//! characters, are not read back the same.
 
-use std::time::Duration;
-
+use super::monitor::MONITOR;
+use super::notifications::NOTIFICATION;
+use super::pipe::PIPE;
 use super::section::{push_hex, unescape};
 use super::{Configuration, MonitorSettings, Notification, PipeSettings};
 use crate::escape::visible;
 use crate::group::Application;
 use crate::notify::Command;
-use crate::watch::SourceChoice;
 use ini::{EscapePolicy, Ini};
 
 #[cfg(test)]
@@ -33,38 +33,10 @@ pub fn show(configuration: &Configuration) -> String {
 pub fn show_monitors(monitors: &[MonitorSettings], pipes: &[PipeSettings]) -> String {
     let mut document = String::new();
     for monitor in monitors {
-        let pattern = |text: &Option<String>| text.as_deref().map(pattern).unwrap_or_default();
-        let source = match monitor.source {
-            None => "",
-            Some(SourceChoice::Conntrack) => "conntrack",
-            Some(SourceChoice::Sockets) => "sockets",
-            Some(SourceChoice::Ebpf) => "ebpf",
-            Some(SourceChoice::Auto) => "auto",
-        };
-        let keys = [
-            ("type", "monitor".to_owned()),
-            ("include", pattern(&monitor.include)),
-            ("exclude", pattern(&monitor.exclude)),
-            ("ignorelocal", monitor.ignore_local.to_string()),
-            ("source", source.to_owned()),
-        ];
-        write_section(&mut document, &monitor.name, &keys);
+        write_section(&mut document, &monitor.name, &MONITOR.show(monitor));
     }
     for pipe in pipes {
-        let keys = [
-            ("type", "pipe".to_owned()),
-            ("port", pipe.port.to_string()),
-            ("newhost", plain(&pipe.host)),
-            ("newport", pipe.remote_port.to_string()),
-            // A power of two: nothing is lost.
-            ("shape_threshold", optional(pipe.shape.map(|rate| rate.get() as f64 / 1024.0), "0")),
-            ("bind", optional(pipe.bind, "")),
-            ("connect_timeout", seconds(pipe.connect_timeout)),
-            ("idle_timeout", pipe.idle_timeout.map(seconds).unwrap_or_default()),
-            ("max_connections", optional(pipe.max_connections, "")),
-            ("send_proxy", pipe.send_proxy.to_string()),
-        ];
-        write_section(&mut document, &pipe.name, &keys);
+        write_section(&mut document, &pipe.name, &PIPE.show(pipe));
     }
     document
 }
@@ -77,8 +49,6 @@ pub fn show_applications(applications: &[Application]) -> String {
         let keys: Vec<(String, String)> = rules
             .map(|(index, rule)| (format!("rule{}", index + 1), pattern(rule.as_str())))
             .collect();
-        let keys: Vec<(&str, String)> =
-            keys.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
         write_section(&mut document, &application.name, &keys);
     }
     document
@@ -88,38 +58,16 @@ pub fn show_applications(applications: &[Application]) -> String {
 pub fn show_notifications(notifications: &[Notification]) -> String {
     let mut document = String::new();
     for notification in notifications {
-        let Notification { rule, commands } = notification;
         if notification.never_fires() {
             document.push_str("; never fires: no threshold\n");
         }
-        let command = |of: &Option<Command>| of.as_ref().map(command).unwrap_or_default();
-        let keys = [
-            ("process_filter", pattern(rule.filter.as_str())),
-            ("in_threshold", optional(rule.in_threshold, "0")),
-            ("out_threshold", optional(rule.out_threshold, "0")),
-            ("interval", seconds(rule.window)),
-            ("for", seconds(rule.hold)),
-            ("repeat_interval", seconds(rule.repeat_interval)),
-            ("resolve_threshold", rule.resolve_threshold.to_string()),
-            ("notification_command", command(&commands.firing)),
-            ("resolved_command", command(&commands.resolved)),
-            ("command_timeout", seconds(commands.timeout)),
-        ];
-        write_section(&mut document, &rule.name, &keys);
+        write_section(&mut document, &notification.rule.name, &NOTIFICATION.show(notification));
     }
     document
 }
 
-fn seconds(duration: Duration) -> String {
-    duration.as_secs_f64().to_string()
-}
-
-fn optional(value: Option<impl ToString>, none: &str) -> String {
-    value.map_or_else(|| none.to_owned(), |value| value.to_string())
-}
-
 /// Appends a section and an empty line. Values are as they are to be read, but for `%`.
-fn write_section(document: &mut String, name: &[u8], keys: &[(&str, String)]) {
+fn write_section(document: &mut String, name: &[u8], keys: &[(impl AsRef<str>, String)]) {
     // A name can't be quoted: only what would break the line is replaced.
     let name = visible(name);
     let mut ini = Ini::new();
@@ -131,7 +79,7 @@ fn write_section(document: &mut String, name: &[u8], keys: &[(&str, String)]) {
     }
     for (key, value) in keys {
         // What follows a newline is indented, so that it continues the value.
-        section.add(*key, value.replace('%', "%%").replace('\n', "\n    "));
+        section.add(key.as_ref(), value.replace('%', "%%").replace('\n', "\n    "));
     }
     let mut bytes = Vec::new();
     // Nothing is escaped, for a backslash is a plain character to the reader. Writing to memory
@@ -141,13 +89,8 @@ fn write_section(document: &mut String, name: &[u8], keys: &[(&str, String)]) {
     document.push('\n');
 }
 
-/// A value that holds no blanks.
-fn plain(value: &str) -> String {
-    visible(value.as_bytes())
-}
-
 /// A command line that is split into the words of `command` again.
-fn command(command: &Command) -> String {
+pub(super) fn command(command: &Command) -> String {
     let words: Vec<String> = command.words().iter().map(|word| quoted(word)).collect();
     words.join(" ")
 }
@@ -180,7 +123,7 @@ fn shown(c: char) -> String {
 }
 
 /// A pattern that means the same, in which nothing gets lost and nothing is invisible.
-fn pattern(text: &str) -> String {
+pub(super) fn pattern(text: &str) -> String {
     let verbose = is_verbose(text);
     let mut escaped = String::with_capacity(text.len());
     let mut rest = text.chars().peekable();

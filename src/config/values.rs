@@ -5,36 +5,116 @@ use std::net::IpAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
+use regex::bytes::Regex;
+
+use super::keys::nearest;
+use super::show;
+use crate::escape::visible;
+use crate::filter::{self, PatternError};
+use crate::notify::Command;
 use crate::watch::SourceChoice;
 
-/// A TCP port that can be listened on or connected to.
-pub(crate) fn port(value: &str) -> Result<u16, String> {
-    let port = value.parse().ok().filter(|port| *port > 0);
-    port.ok_or_else(|| "expected a port from 1 to 65535".to_owned())
+/// How a kind of values is written, in both directions.
+pub(crate) struct Syntax<T> {
+    /// What stands for a value in the help of a flag: `SECONDS`.
+    pub(crate) name: &'static str,
+    /// What is expected.
+    pub(super) expected: Expected,
+    /// A value.
+    pub(super) example: &'static str,
+    /// The value of a text that isn't empty.
+    pub(super) parse: fn(&str) -> Result<T, Wrong>,
+    /// The value as a text that is parsed to the same again.
+    pub(super) show: fn(&T) -> String,
 }
 
+/// What is expected as a value.
+pub(super) enum Expected {
+    /// In words, as they follow "expected", without an example.
+    Words(&'static str),
+    /// One of these names.
+    OneOf(&'static [&'static str]),
+    /// A regular expression. Bytes that are no UTF-8 become its escapes; elsewhere they are an error.
+    Regex,
+}
+
+/// What is wrong with a value.
+#[derive(Debug, PartialEq)]
+pub(super) enum Wrong {
+    /// It is not what is expected.
+    Value,
+    /// This, which says itself what was expected.
+    Because(String),
+    /// It is no regular expression.
+    Pattern(PatternError),
+}
+
+impl<T> Syntax<T> {
+    /// What is expected, as it follows "expected".
+    pub(super) fn expected(&self) -> String {
+        match &self.expected {
+            Expected::Words(words) => format!("{words}, such as {}", self.example),
+            Expected::OneOf([names @ .., last]) => format!("{} or {last}", names.join(", ")),
+            Expected::OneOf([]) => String::new(),
+            Expected::Regex => format!("a regular expression, such as {}", self.example),
+        }
+    }
+
+    /// What to say about a text that is not what is expected.
+    pub(super) fn expectation(&self, text: &str) -> String {
+        let expected = format!("expected {}", self.expected());
+        match &self.expected {
+            Expected::OneOf(names) => match nearest(text, names.iter().copied()) {
+                Some(near) => format!("{expected}; did you mean {near}?"),
+                None => expected,
+            },
+            Expected::Words(_) | Expected::Regex => expected,
+        }
+    }
+}
+
+/// A TCP port that can be listened on or connected to.
+pub(super) static PORT: Syntax<u16> = Syntax {
+    name: "PORT",
+    expected: Expected::Words("a port from 1 to 65535"),
+    example: "2222",
+    parse: |text| text.parse().ok().filter(|port| *port > 0).ok_or(Wrong::Value),
+    show: u16::to_string,
+};
+
 /// A host: a name or an IP address. That it exists is not looked up.
-pub(crate) fn host(value: &str) -> Result<String, String> {
+pub(super) static HOST: Syntax<String> = Syntax {
+    name: "HOST",
+    expected: Expected::Words("the name or the IP address of a host, without a port"),
+    example: "host.example.com",
+    parse: host,
+    show: |host| visible(host.as_bytes()),
+};
+
+fn host(text: &str) -> Result<String, Wrong> {
     // As in a URL.
-    let bare = value.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(value);
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     if bare.parse::<IpAddr>().is_ok() {
         return Ok(bare.to_owned());
     }
-    if value.is_empty() || value.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err("expected the name or the IP address of a host".to_owned());
-    }
+    // No host has a name with characters that can't be seen, and they could not be shown.
+    let is_plain = bare == visible(bare.as_bytes()) && !bare.contains(char::is_whitespace);
     // Link-local addresses name their interface: fe80::1%eth0.
     let scoped = bare.split_once('%').is_some_and(|(address, _)| address.parse::<IpAddr>().is_ok());
-    if value.contains(':') && !scoped {
-        return Err("expected a host without a port, which is an argument of its own".to_owned());
+    if bare.is_empty() || !is_plain || (text.contains(':') && !scoped) {
+        return Err(Wrong::Value);
     }
     Ok(bare.to_owned())
 }
 
 /// An address of this host.
-pub(crate) fn address(value: &str) -> Result<IpAddr, String> {
-    value.parse().map_err(|_| "expected an IP address of this host, such as 127.0.0.1".to_owned())
-}
+pub(super) static ADDRESS: Syntax<IpAddr> = Syntax {
+    name: "ADDRESS",
+    expected: Expected::Words("an IP address of this host"),
+    example: "127.0.0.1",
+    parse: |text| text.parse().map_err(|_| Wrong::Value),
+    show: IpAddr::to_string,
+};
 
 /// A number of seconds, at least `least` and at most a day.
 pub(crate) fn seconds(value: &str, least: f64) -> Result<Duration, String> {
@@ -46,77 +126,147 @@ pub(crate) fn seconds(value: &str, least: f64) -> Result<Duration, String> {
     Ok(Duration::from_secs_f64(seconds))
 }
 
-/// A number of seconds after which something is given up.
-pub(crate) fn timeout(value: &str) -> Result<Duration, String> {
-    seconds(value, 0.01)
+fn show_seconds(duration: &Duration) -> String {
+    duration.as_secs_f64().to_string()
 }
+
+/// A number of seconds after which something is given up.
+pub(super) static TIMEOUT: Syntax<Duration> = Syntax {
+    name: "SECONDS",
+    expected: Expected::Words("seconds from 0.01 to 86400"),
+    example: "0.5",
+    parse: |text| seconds(text, 0.01).map_err(|_| Wrong::Value),
+    show: show_seconds,
+};
 
 /// A number of seconds that may be none.
-pub(super) fn delay(value: &str) -> Result<Duration, String> {
-    seconds(value, 0.0)
-}
+pub(super) static DELAY: Syntax<Duration> = Syntax {
+    name: "SECONDS",
+    expected: Expected::Words("seconds from 0 to 86400"),
+    example: "0.5",
+    parse: |text| seconds(text, 0.0).map_err(|_| Wrong::Value),
+    show: show_seconds,
+};
 
 /// A number of seconds that a mean can be taken over.
-pub(super) fn window(value: &str) -> Result<Duration, String> {
-    let window = seconds(value, 0.0).ok().filter(|window| !window.is_zero());
-    window.ok_or_else(|| "expected seconds, more than 0 and at most 86400, such as 5".to_owned())
-}
+pub(super) static WINDOW: Syntax<Duration> = Syntax {
+    name: "SECONDS",
+    expected: Expected::Words("seconds, more than 0 and at most 86400"),
+    example: "5",
+    parse: |text| seconds(text, 0.0).ok().filter(|window| !window.is_zero()).ok_or(Wrong::Value),
+    show: show_seconds,
+};
 
 /// How many of something there may be.
-pub(crate) fn count(value: &str) -> Result<NonZeroUsize, String> {
-    value.parse().map_err(|_| "expected a number from 1 on".to_owned())
-}
+pub(super) static COUNT: Syntax<NonZeroUsize> = Syntax {
+    name: "N",
+    expected: Expected::Words("a number from 1 on"),
+    example: "100",
+    parse: |text| text.parse().map_err(|_| Wrong::Value),
+    show: NonZeroUsize::to_string,
+};
 
-/// Bytes per second of a number of KiB per second.
-pub(crate) fn rate(value: &str) -> Result<NonZeroU64, String> {
-    let expected = "expected KiB per second, more than 0 and at most 1e9, such as 100";
-    let rate = value.parse::<f64>().ok().filter(|rate| *rate > 0.0 && *rate <= 1e9);
-    // `as` rounds down.
-    let bytes = rate.and_then(|rate| NonZeroU64::new((rate * 1024.0) as u64));
-    bytes.ok_or_else(|| expected.to_owned())
-}
+/// A limit in bytes per second; `None` for none.
+pub(crate) type Limit = Option<NonZeroU64>;
 
-/// The same, but 0 is no limit.
-pub(super) fn shape(value: &str) -> Result<Option<NonZeroU64>, String> {
-    if value.parse() == Ok(0.0) {
-        return Ok(None);
-    }
-    let expected = "expected kB per second, at most 1e9, such as 100, or 0 for no limit";
-    rate(value).map(Some).map_err(|_| expected.to_owned())
-}
+/// A limit, written in KiB/s.
+pub(super) static RATE: Syntax<Limit> = Syntax {
+    name: "KiB/s",
+    expected: Expected::Words("KiB/s from 0 to 1e9"),
+    example: "100",
+    parse: |text| {
+        let rate: f64 = text.parse().map_err(|_| Wrong::Value)?;
+        if !(0.0..=1e9).contains(&rate) {
+            return Err(Wrong::Value);
+        }
+        // `as` rounds down.
+        let limit = NonZeroU64::new((rate * 1024.0) as u64);
+        // Less than a byte per second is not none.
+        if limit.is_none() && rate > 0.0 { Err(Wrong::Value) } else { Ok(limit) }
+    },
+    // A power of two: nothing is lost.
+    show: |limit| limit.map_or("0".to_owned(), |rate| (rate.get() as f64 / 1024.0).to_string()),
+};
 
-/// Above how many KiB per second is too much; 0 is no threshold.
-pub(super) fn threshold(value: &str) -> Result<Option<f64>, String> {
-    match value.parse::<f64>() {
+/// In KiB/s: above which rate is too much; `None` for none.
+pub(super) type Threshold = Option<f64>;
+
+/// A threshold.
+pub(super) static THRESHOLD: Syntax<Threshold> = Syntax {
+    name: "KiB/s",
+    expected: Expected::Words("KiB/s from 0 up"),
+    example: "100",
+    parse: |text| match text.parse::<f64>() {
         Ok(rate) if rate >= 0.0 && rate.is_finite() => Ok(Some(rate).filter(|rate| *rate > 0.0)),
-        _ => Err("expected kB per second, such as 100, or 0 for no threshold".to_owned()),
-    }
-}
+        _ => Err(Wrong::Value),
+    },
+    show: |threshold| threshold.map_or("0".to_owned(), |rate| rate.to_string()),
+};
 
 /// A share of something.
-pub(super) fn share(value: &str) -> Result<f64, String> {
-    let share = value.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share));
-    // A zero has no sign.
-    share.map(f64::abs).ok_or_else(|| "expected a number from 0 to 1, such as 0.8".to_owned())
-}
+pub(super) static SHARE: Syntax<f64> = Syntax {
+    name: "FRACTION",
+    expected: Expected::Words("a number from 0 to 1"),
+    example: "0.8",
+    parse: |text| {
+        let share = text.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share));
+        // A zero has no sign.
+        share.map(f64::abs).ok_or(Wrong::Value)
+    },
+    show: f64::to_string,
+};
 
 /// Yes or no, as Python's `getboolean` takes it.
-pub(super) fn truth(value: &str) -> Result<bool, String> {
-    match value.to_ascii_lowercase().as_str() {
+pub(super) static TRUTH: Syntax<bool> = Syntax {
+    name: "BOOL",
+    expected: Expected::OneOf(&["true", "false"]),
+    example: "true",
+    parse: |text| match text.to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" | "1" => Ok(true),
         "false" | "no" | "off" | "0" => Ok(false),
-        _ => Err("expected true or false".to_owned()),
-    }
-}
+        _ => Err(Wrong::Value),
+    },
+    show: bool::to_string,
+};
 
 /// Where bytes are counted.
-pub(super) fn source(value: &str) -> Result<SourceChoice, String> {
-    value.parse().map_err(|()| "expected ebpf, conntrack, sockets or auto".to_owned())
-}
+pub(super) static SOURCE: Syntax<SourceChoice> = Syntax {
+    name: "SOURCE",
+    expected: Expected::OneOf(&SourceChoice::NAMES),
+    example: SourceChoice::Auto.name(),
+    parse: |text| text.parse().map_err(|()| Wrong::Value),
+    show: SourceChoice::to_string,
+};
+
+/// What is searched in names.
+pub(super) static PATTERN: Syntax<Regex> = Syntax {
+    name: "REGEX",
+    expected: Expected::Regex,
+    example: "ssh|rsync",
+    parse: |text| filter::compile(text).map_err(Wrong::Pattern),
+    show: |regex| show::pattern(regex.as_str()),
+};
+
+/// What is started.
+pub(super) static COMMAND: Syntax<Command> = Syntax {
+    name: "COMMAND",
+    expected: Expected::Words("a command line"),
+    example: "logger -t bwmon {app}",
+    parse: |text| Command::parse(text).map_err(|error| Wrong::Because(visible(error.as_bytes()))),
+    show: show::command,
+};
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn host(text: &str) -> Option<String> {
+        (HOST.parse)(text).ok()
+    }
+
+    fn takes<T>(syntax: &Syntax<T>, text: &str) -> Option<T> {
+        (syntax.parse)(text).ok()
+    }
 
     #[test]
     fn hosts() {
@@ -128,71 +278,82 @@ mod tests {
             ("fe80::1%eth0", "fe80::1%eth0"),
             // As the original's sample writes one; whether it can be found is not asked here.
             (r"host\.example\.com", r"host\.example\.com"),
+            ("b\u{fc}cher.example", "b\u{fc}cher.example"),
         ] {
-            assert_eq!(host(given).as_deref(), Ok(taken));
+            assert_eq!(host(given).as_deref(), Some(taken));
         }
-        for bad in ["", " ", "a b", "a\nb", "example.com:80", "http://example.com", "\x1b[2J"] {
-            assert!(host(bad).is_err(), "{bad:?}");
+        for bad in ["", " ", "[]", "a b", "a\nb", "example.com:80", "http://example.com", "\x1b[2J"]
+        {
+            assert_eq!(host(bad), None, "{bad:?}");
         }
+        // Two that look the same.
+        assert_eq!(host("example\u{200b}.com"), None);
     }
 
     #[test]
     fn numbers() {
         for bad in ["0", "65536", "-1", "http", "", "80.0"] {
-            assert!(port(bad).is_err(), "{bad:?}");
+            assert_eq!(takes(&PORT, bad), None, "{bad:?}");
         }
-        for bad in ["0", "-1", "nan", "inf", "1e10", "0.0001", "x"] {
-            assert!(rate(bad).is_err(), "{bad:?}");
-        }
-        assert!(count("0").is_err() && timeout("0").is_err());
+        assert_eq!((takes(&COUNT, "0"), takes(&TIMEOUT, "0")), (None, None));
         for bad in ["0", "-1", "nan", "1e-12", "86401", "5s", ""] {
-            assert!(window(bad).is_err(), "{bad:?}");
+            assert_eq!(takes(&WINDOW, bad), None, "{bad:?}");
         }
-        assert_eq!(window("0.25"), Ok(Duration::from_millis(250)));
-        assert_eq!(delay("0"), Ok(Duration::ZERO));
+        assert_eq!(takes(&WINDOW, "0.25"), Some(Duration::from_millis(250)));
+        assert_eq!(takes(&DELAY, "0"), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn the_limits_of_seconds_are_those_that_are_told() {
+        for (syntax, least) in [(&TIMEOUT, 0.01), (&DELAY, 0.0)] {
+            assert_eq!(seconds("x", least), Err(syntax.expectation("x")));
+            assert!((syntax.parse)(&least.to_string()).is_ok());
+        }
     }
 
     #[test]
     fn zero_is_none_where_it_makes_sense() {
-        assert_eq!(shape("0"), Ok(None));
-        assert_eq!(shape("0.0"), Ok(None));
-        assert_eq!(shape("0.5"), Ok(NonZeroU64::new(512)));
-        assert_eq!(threshold("0"), Ok(None));
-        assert_eq!(threshold("-0"), Ok(None));
-        assert_eq!(threshold("0.5"), Ok(Some(0.5)));
-        for bad in ["-1", "nan", "inf", "x", "1e10"] {
-            assert!(shape(bad).is_err(), "{bad:?}");
+        assert_eq!(takes(&RATE, "0"), Some(None));
+        assert_eq!(takes(&RATE, "0.0"), Some(None));
+        assert_eq!(takes(&RATE, "0.5"), Some(NonZeroU64::new(512)));
+        assert_eq!(takes(&THRESHOLD, "0"), Some(None));
+        assert_eq!(takes(&THRESHOLD, "-0"), Some(None));
+        assert_eq!(takes(&THRESHOLD, "0.5"), Some(Some(0.5)));
+        for bad in ["-1", "nan", "inf", "x", "1e10", "0.0001"] {
+            assert_eq!(takes(&RATE, bad), None, "{bad:?}");
         }
         for bad in ["-1", "nan", "inf", "x", "1e999"] {
-            assert!(threshold(bad).is_err(), "{bad:?}");
+            assert_eq!(takes(&THRESHOLD, bad), None, "{bad:?}");
         }
         for bad in ["-0.1", "1.1", "nan", "80%"] {
-            assert!(share(bad).is_err(), "{bad:?}");
+            assert_eq!(takes(&SHARE, bad), None, "{bad:?}");
         }
-        assert_eq!((share("0"), share("1")), (Ok(0.0), Ok(1.0)));
-    }
-
-    #[test]
-    fn the_message_about_a_source_names_all_of_them() {
-        use clap::ValueEnum;
-        let message = source("proc").unwrap_err();
-        for choice in SourceChoice::value_variants() {
-            let name = choice.to_string();
-            assert_eq!(source(&name), Ok(*choice));
-            assert!(message.contains(&name), "{message}");
-            let key = crate::config::schema::MONITOR.key("source").unwrap();
-            assert!(key.meaning.contains(&name), "{}", key.meaning);
-        }
+        assert_eq!((takes(&SHARE, "0"), takes(&SHARE, "1")), (Some(0.0), Some(1.0)));
     }
 
     #[test]
     fn words() {
         for yes in ["true", "True", "YES", "on", "1"] {
-            assert_eq!(truth(yes), Ok(true));
+            assert_eq!(takes(&TRUTH, yes), Some(true));
         }
         for no in ["false", "No", "OFF", "0"] {
-            assert_eq!(truth(no), Ok(false));
+            assert_eq!(takes(&TRUTH, no), Some(false));
         }
-        assert!(truth("2").is_err() && truth("").is_err() && source("proc").is_err());
+        assert_eq!((takes(&TRUTH, "2"), takes(&TRUTH, "")), (None, None));
+    }
+
+    #[test]
+    fn the_message_about_a_source_names_all_of_them() {
+        use clap::ValueEnum;
+        for choice in SourceChoice::value_variants() {
+            assert_eq!(takes(&SOURCE, &choice.to_string()), Some(*choice));
+        }
+        assert_eq!(
+            SOURCE.expectation("ebfp"),
+            "expected ebpf, conntrack, sockets or auto; did you mean ebpf?"
+        );
+        assert_eq!(SOURCE.expectation("x"), "expected ebpf, conntrack, sockets or auto");
+        let variants = SourceChoice::value_variants().iter().map(ToString::to_string);
+        assert!(variants.eq(SourceChoice::NAMES));
     }
 }

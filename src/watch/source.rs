@@ -28,38 +28,56 @@ pub enum SourceChoice {
     Auto,
 }
 
+impl SourceChoice {
+    /// All of them, in the order in which they are offered.
+    pub const ALL: [SourceChoice; 4] =
+        [SourceChoice::Ebpf, SourceChoice::Conntrack, SourceChoice::Sockets, SourceChoice::Auto];
+
+    /// Their names, in the same order.
+    pub(crate) const NAMES: [&'static str; 4] = {
+        let [a, b, c, d] = SourceChoice::ALL;
+        [a.name(), b.name(), c.name(), d.name()]
+    };
+
+    /// What flags, files and messages call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            SourceChoice::Conntrack => Source::Conntrack.name(),
+            SourceChoice::Sockets => Source::Sockets.name(),
+            SourceChoice::Ebpf => Source::Ebpf.name(),
+            SourceChoice::Auto => "auto",
+        }
+    }
+}
+
+impl Source {
+    /// What flags, files and messages call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Source::Conntrack => "conntrack",
+            Source::Sockets => "sockets",
+            Source::Ebpf => "ebpf",
+        }
+    }
+}
+
 impl FromStr for SourceChoice {
     type Err = ();
 
-    /// `ebpf`, `conntrack`, `sockets` or `auto`.
+    /// The choice of that [name](SourceChoice::name).
     fn from_str(name: &str) -> Result<SourceChoice, ()> {
-        match name {
-            "conntrack" => Ok(SourceChoice::Conntrack),
-            "sockets" => Ok(SourceChoice::Sockets),
-            "ebpf" => Ok(SourceChoice::Ebpf),
-            "auto" => Ok(SourceChoice::Auto),
-            _ => Err(()),
-        }
+        SourceChoice::ALL.into_iter().find(|choice| choice.name() == name).ok_or(())
     }
 }
 
 impl fmt::Display for SourceChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            SourceChoice::Conntrack => Source::Conntrack.fmt(f),
-            SourceChoice::Sockets => Source::Sockets.fmt(f),
-            SourceChoice::Ebpf => Source::Ebpf.fmt(f),
-            SourceChoice::Auto => f.write_str("auto"),
-        }
+        f.write_str(self.name())
     }
 }
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Source::Conntrack => "conntrack",
-            Source::Sockets => "sockets",
-            Source::Ebpf => "ebpf",
-        })
+        f.write_str(self.name())
     }
 }

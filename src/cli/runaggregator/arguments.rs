@@ -10,6 +10,7 @@ use super::PROGRAM;
 use crate::cli::forwarding::drain_timeout;
 use crate::cli::schedule::Refreshes;
 use crate::config::Files;
+use crate::config::monitor::SOURCE;
 use crate::netns::NetnsChoice;
 use crate::processes::LabelBy;
 use crate::watch::SourceChoice;
@@ -52,8 +53,8 @@ pub struct Arguments {
     #[arg(long)]
     pub all: bool,
 
-    /// Where bytes are counted
-    #[arg(long, value_enum, default_value_t)]
+    /// As the key `source`.
+    #[arg(long, value_enum, default_value_t, help = SOURCE.help)]
     pub source: SourceChoice,
 
     /// Which network namespaces are watched

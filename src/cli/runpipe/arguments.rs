@@ -1,7 +1,7 @@
 //! The flags of `runpipe`.
 
 use std::net::IpAddr;
-use std::num::{NonZeroU64, NonZeroUsize};
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use clap::Parser;
@@ -10,7 +10,11 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use super::PROGRAM;
 use crate::cli::forwarding::drain_timeout;
 use crate::cli::schedule::Refreshes;
-use crate::config::values::{address, count, host, port, rate, timeout};
+use crate::config::pipe::{
+    BIND, CONNECT_TIMEOUT, IDLE_TIMEOUT, MAX_CONNECTIONS, NEWHOST, NEWPORT, PORT, SEND_PROXY,
+    SHAPE_THRESHOLD,
+};
+use crate::config::values::Limit;
 
 /// Forwards a local TCP port to a remote host, and shows how many bytes went through it.
 ///
@@ -26,46 +30,75 @@ use crate::config::values::{address, count, host, port, rate, timeout};
     args_override_self = true
 )]
 pub struct Arguments {
-    /// The local port, 1 to 65535
-    #[arg(value_parser = port)]
+    /// As the key `port`.
+    #[arg(help = PORT.flag_help(), value_parser = |text: &str| PORT.parse(text))]
     pub port: u16,
 
-    /// The remote host: a name or an IP address
-    #[arg(value_parser = host)]
+    /// As the key `newhost`.
+    #[arg(help = NEWHOST.flag_help(), value_parser = |text: &str| NEWHOST.parse(text))]
     pub host: String,
 
-    /// The remote host's port, if it is another one
-    #[arg(value_name = "REMOTEPORT", value_parser = port)]
+    /// As the key `newport`.
+    #[arg(
+        value_name = "REMOTEPORT",
+        help = NEWPORT.flag_help(),
+        value_parser = |text: &str| NEWPORT.parse(text)
+    )]
     pub remote_port: Option<u16>,
 
-    /// Listen on this local address only, instead of every one
-    #[arg(long, value_name = "ADDRESS", value_parser = address)]
-    pub bind: Option<IpAddr>,
-
-    /// How long each address of the host may take to answer
+    /// As the key `bind`.
     #[arg(
         long,
-        value_name = "SECONDS",
-        default_value = "5",
-        value_parser = timeout,
+        value_name = BIND.value.name,
+        help = BIND.flag_help(),
+        value_parser = |text: &str| BIND.parse(text)
+    )]
+    pub bind: Option<IpAddr>,
+
+    /// As the key `connect_timeout`.
+    #[arg(
+        long,
+        value_name = CONNECT_TIMEOUT.value.name,
+        default_value = CONNECT_TIMEOUT.default_value(),
+        help = CONNECT_TIMEOUT.flag_help(),
+        value_parser = |text: &str| CONNECT_TIMEOUT.parse(text),
         allow_hyphen_values = true
     )]
     pub connect_timeout: Duration,
 
-    /// Reset connections on which no byte has moved for so long
-    #[arg(long, value_name = "SECONDS", value_parser = timeout, allow_hyphen_values = true)]
+    /// As the key `idle_timeout`.
+    #[arg(
+        long,
+        value_name = IDLE_TIMEOUT.value.name,
+        help = IDLE_TIMEOUT.flag_help(),
+        value_parser = |text: &str| IDLE_TIMEOUT.parse(text),
+        allow_hyphen_values = true
+    )]
     pub idle_timeout: Option<Duration>,
 
-    /// Forward at most N connections at once; more clients wait until one ends
-    #[arg(long, value_name = "N", value_parser = count, allow_hyphen_values = true)]
+    /// As the key `max_connections`.
+    #[arg(
+        long,
+        value_name = MAX_CONNECTIONS.value.name,
+        help = MAX_CONNECTIONS.flag_help(),
+        value_parser = |text: &str| MAX_CONNECTIONS.parse(text),
+        allow_hyphen_values = true
+    )]
     pub max_connections: Option<NonZeroUsize>,
 
-    /// Forward at most so many KiB per second in each direction, all connections together
-    #[arg(long, value_name = "KB/S", value_parser = rate, allow_hyphen_values = true)]
-    pub shape: Option<NonZeroU64>,
+    /// As the key `shape_threshold`, in bytes per second.
+    #[arg(
+        long,
+        value_name = SHAPE_THRESHOLD.value.name,
+        default_value = SHAPE_THRESHOLD.default_value(),
+        help = SHAPE_THRESHOLD.flag_help(),
+        value_parser = |text: &str| SHAPE_THRESHOLD.parse(text),
+        allow_hyphen_values = true
+    )]
+    pub shape: Limit,
 
-    /// Tell the remote host each client's address by a PROXY protocol header, version 2
-    #[arg(long)]
+    /// As the key `send_proxy`.
+    #[arg(long, help = SEND_PROXY.help)]
     pub send_proxy: bool,
 
     /// How many threads forward; the number of cores if not given
@@ -129,7 +162,7 @@ mod tests {
         let three = parse(&["8080", "--shape=0.5", "example.com", "--log", "80"]).unwrap();
         assert_eq!((three.port, three.remote_port), (8080, Some(80)));
         assert_eq!(three.host, "example.com");
-        assert_eq!(three.shape, NonZeroU64::new(512));
+        assert_eq!((three.shape, two.shape), (std::num::NonZeroU64::new(512), None));
         assert!(three.log);
     }
 

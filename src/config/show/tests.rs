@@ -1,11 +1,17 @@
+use std::net::IpAddr;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::Path;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use regex::bytes::Regex;
 
 use super::*;
+use crate::alert::Rule;
 use crate::config::{parse_applications, parse_monitors, parse_notifications};
-use crate::filter::compile;
+use crate::filter::{Filter, compile};
+use crate::notify::Commands;
+use crate::watch::SourceChoice;
 
 const FILE: &str = "f";
 
@@ -90,6 +96,7 @@ fn notifications_with_all_keys_and_defaults() {
     let expected = "\
 [a]
 process_filter=ssh
+notification_threshold=0
 in_threshold=50
 out_threshold=0.125
 interval=0.5
@@ -103,6 +110,7 @@ command_timeout=60
 ; never fires: no threshold
 [b]
 process_filter=.
+notification_threshold=0
 in_threshold=0
 out_threshold=0
 interval=1
@@ -209,7 +217,153 @@ fn patterns_that_can_not_be_written_as_they_are() {
     }
 }
 
+/// A name as it can stand in a section's header, and be shown as it is.
+fn name() -> impl Strategy<Value = String> {
+    "[ -\\\\^-~\u{e9}\u{5d0}]{0,12}"
+}
+
+/// A pattern that is written as it is.
+fn pattern_text() -> impl Strategy<Value = Regex> {
+    "[a-z0-9.|^$()*%;\\\\-]{1,8}".prop_filter_map("no pattern", |text| compile(&text).ok())
+}
+
+fn duration(least: u64) -> impl Strategy<Value = Duration> {
+    (least..=86_400_000_000_000).prop_map(Duration::from_nanos)
+}
+
+const HUNDREDTH: u64 = 10_000_000;
+
+fn some_monitor() -> impl Strategy<Value = MonitorSettings> {
+    let pattern = || prop::option::of(pattern_text());
+    let source = prop::option::of(prop::sample::select(SourceChoice::ALL.to_vec()));
+    (name(), pattern(), pattern(), any::<bool>(), source).prop_map(
+        |(name, include, exclude, ignore_local, source)| {
+            let filter = Filter {
+                include: include.into_iter().collect(),
+                exclude: exclude.into_iter().collect(),
+            };
+            MonitorSettings { name: name.into_bytes(), filter, ignore_local, source }
+        },
+    )
+}
+
+fn some_pipe() -> impl Strategy<Value = PipeSettings> {
+    let host = prop_oneof![
+        any::<IpAddr>().prop_map(|address| address.to_string()),
+        "[a-z0-9.%\\\\_-]{1,12}",
+        Just("fe80::1%eth0".to_owned()),
+    ];
+    let bind = prop::option::of(any::<IpAddr>());
+    let limits = (
+        prop::option::of(1_usize..).prop_map(|count| count.and_then(NonZeroUsize::new)),
+        prop::option::of(1_u64..=1_024_000_000_000).prop_map(|rate| rate.and_then(NonZeroU64::new)),
+    );
+    let times = (duration(HUNDREDTH), prop::option::of(duration(HUNDREDTH)));
+    (name(), host, 1_u16.., bind, times, limits, any::<bool>()).prop_map(
+        |(name, host, remote_port, bind, (connect_timeout, idle_timeout), limits, send_proxy)| {
+            let (max_connections, shape) = limits;
+            PipeSettings {
+                name: name.into_bytes(),
+                port: 0,
+                host,
+                remote_port,
+                bind,
+                connect_timeout,
+                idle_timeout,
+                max_connections,
+                shape,
+                send_proxy,
+            }
+        },
+    )
+}
+
+fn some_command() -> impl Strategy<Value = Option<Command>> {
+    let words = ("[a-z/]{1,8}", prop::collection::vec("[ -~\n]{0,8}", 0..4));
+    prop::option::of(words.prop_filter_map("refused", |(program, words)| {
+        let quoted = words.iter().map(|word| format!(" '{}'", word.replace('\'', "'\\''")));
+        Command::parse(&format!("{program}{}", quoted.collect::<String>())).ok()
+    }))
+}
+
+fn some_notification() -> impl Strategy<Value = Notification> {
+    let threshold = || {
+        let positive = prop::num::f64::POSITIVE | prop::num::f64::SUBNORMAL;
+        prop::option::of(positive.prop_map(f64::abs).prop_filter("none", |rate| *rate > 0.0))
+    };
+    let times = (duration(1), duration(0), duration(0), duration(HUNDREDTH));
+    let commands = (some_command(), some_command());
+    (name(), pattern_text(), threshold(), threshold(), times, 0.0..=1.0, commands).prop_map(
+        |(name, filter, in_threshold, out_threshold, times, resolve_threshold, commands)| {
+            let ((window, hold, repeat_interval, timeout), (firing, resolved)) = (times, commands);
+            Notification {
+                rule: Rule {
+                    name: name.into_bytes(),
+                    filter,
+                    in_threshold,
+                    out_threshold,
+                    window,
+                    hold,
+                    repeat_interval,
+                    resolve_threshold,
+                },
+                commands: Commands { firing, resolved, timeout },
+            }
+        },
+    )
+}
+
+fn some_configuration() -> impl Strategy<Value = Configuration> {
+    let application = (name(), prop::collection::vec(pattern_text(), 0..3))
+        .prop_map(|(name, rules)| Application { name: name.into_bytes().into(), rules });
+    let sections = (
+        prop::collection::vec(some_monitor(), 0..3),
+        prop::collection::vec(some_pipe(), 0..3),
+        prop::collection::vec(application, 0..3),
+        prop::collection::vec(some_notification(), 0..3),
+    );
+    sections.prop_map(|(mut monitors, mut pipes, mut applications, mut notifications)| {
+        // Sections of the same name are one, and two pipes must not have the same port.
+        let tell_apart = |name: &mut Vec<u8>, kind: u8, index: usize| {
+            name.splice(0..0, [kind, b'0' + index as u8]);
+        };
+        for (index, monitor) in monitors.iter_mut().enumerate() {
+            tell_apart(&mut monitor.name, b'm', index);
+        }
+        for (index, pipe) in pipes.iter_mut().enumerate() {
+            tell_apart(&mut pipe.name, b'p', index);
+            pipe.port = u16::MAX - index as u16;
+        }
+        for (index, application) in applications.iter_mut().enumerate() {
+            let mut name = application.name.to_vec();
+            tell_apart(&mut name, b'a', index);
+            application.name = name.into();
+        }
+        for (index, notification) in notifications.iter_mut().enumerate() {
+            tell_apart(&mut notification.rule.name, b'n', index);
+        }
+        Configuration { monitors, pipes, applications, notifications }
+    })
+}
+
 proptest! {
+    #[test]
+    fn a_configuration_that_is_shown_is_read_as_the_same(configuration in some_configuration()) {
+        let text = show(&configuration);
+        let (monitors, rest) = text.split_once("\n# applications\n").unwrap();
+        let (applications, notifications) = rest.split_once("\n# notifications\n").unwrap();
+        let file = Path::new(FILE);
+        let (monitors, pipes) = parse_monitors(file, monitors.as_bytes()).unwrap();
+        let read = Configuration {
+            monitors,
+            pipes,
+            applications: parse_applications(file, applications.as_bytes()).unwrap(),
+            notifications: parse_notifications(file, notifications.as_bytes()).unwrap(),
+        };
+        prop_assert_eq!(format!("{read:?}"), format!("{configuration:?}"), "{}", text);
+        prop_assert_eq!(show(&read), text);
+    }
+
     /// Literals are the patterns of which it is known what they match.
     #[test]
     fn a_literal_is_read_back_the_same(text in any::<String>(), blanks in "[ \n;%\"\\\\a#\t]{0,8}") {

@@ -21,8 +21,16 @@ fn errors_of_a_monitor_file() {
             &["f:1: 'type=monitor' stands before the first section; expected a line such as \
                [Name] above it"],
         ),
-        (b"[a]\n", &["f:1: [a] type: is missing; expected monitor or pipe"]),
-        (b"\n[a]\ntype=\n", &["f:3: [a] type: is missing; expected monitor or pipe"]),
+        (
+            b"[a]\n",
+            &["f:1: [a] type: is missing; expected monitor or pipe; add a line such as \
+               type=monitor"],
+        ),
+        (
+            b"\n[a]\ntype=\n",
+            &["f:3: [a] type: is missing; expected monitor or pipe; add a line such as \
+               type=monitor"],
+        ),
         (
             b"[default]\nport=1\n[Defualt]\n",
             &[
@@ -32,8 +40,15 @@ fn errors_of_a_monitor_file() {
                  [DEFAULT]?",
             ],
         ),
-        (b"[a]\ntype=pip\n", &["f:2: [a] type: bad value 'pip'; did you mean pipe?"]),
-        (b"[a]\ntype=Moniter\n", &["f:2: [a] type: bad value 'Moniter'; did you mean monitor?"]),
+        (
+            b"[a]\ntype=pip\n",
+            &["f:2: [a] type: bad value 'pip'; expected monitor or pipe; did you mean pipe?"],
+        ),
+        (
+            b"[a]\ntype=Moniter\n",
+            &["f:2: [a] type: bad value 'Moniter'; expected monitor or pipe; did you mean \
+               monitor?"],
+        ),
         (b"[a]\ntype=x\n", &["f:2: [a] type: bad value 'x'; expected monitor or pipe"]),
         (
             b"[a]\ntype=monitor\nincludes=x\nzzz=1\nport=2\nprocess_filter=x\n",
@@ -60,34 +75,39 @@ fn errors_of_a_monitor_file() {
         (
             b"[a]\ntype=pipe\n",
             &[
-                "f:1: [a] newhost: is missing; expected the name or the IP address of the remote \
-                 host",
-                "f:1: [a] port: is missing; expected the local port, 1 to 65535",
+                "f:1: [a] newhost: is missing; expected the name or the IP address of a host, \
+                 without a port, such as host.example.com; add a line such as \
+                 newhost=host.example.com",
+                "f:1: [a] port: is missing; expected a port from 1 to 65535, such as 2222; add a \
+                 line such as port=2222",
             ],
         ),
         (
             b"[a]\ntype=pipe\nport=0\nnewhost=a b\nnewport=x\nshape_threshold=-1\nbind=eth0\n\
               connect_timeout=0\nidle_timeout=5s\nmax_connections=0\nsend_proxy=2\n",
             &[
-                "f:3: [a] port: bad value '0'; expected a port from 1 to 65535",
-                "f:4: [a] newhost: bad value 'a b'; expected the name or the IP address of a host",
-                "f:5: [a] newport: bad value 'x'; expected a port from 1 to 65535",
-                "f:6: [a] shape_threshold: bad value '-1'; expected kB per second, at most 1e9, \
-                 such as 100, or 0 for no limit",
+                "f:3: [a] port: bad value '0'; expected a port from 1 to 65535, such as 2222",
+                "f:4: [a] newhost: bad value 'a b'; expected the name or the IP address of a host, \
+                 without a port, such as host.example.com",
+                "f:5: [a] newport: bad value 'x'; expected a port from 1 to 65535, such as 2222",
+                "f:6: [a] shape_threshold: bad value '-1'; expected KiB/s from 0 to 1e9, such as \
+                 100",
                 "f:7: [a] bind: bad value 'eth0'; expected an IP address of this host, such as \
                  127.0.0.1",
                 "f:8: [a] connect_timeout: bad value '0'; expected seconds from 0.01 to 86400, \
                  such as 0.5",
                 "f:9: [a] idle_timeout: bad value '5s'; expected seconds from 0.01 to 86400, such \
                  as 0.5",
-                "f:10: [a] max_connections: bad value '0'; expected a number from 1 on",
+                "f:10: [a] max_connections: bad value '0'; expected a number from 1 on, such as 100",
                 "f:11: [a] send_proxy: bad value '2'; expected true or false",
             ],
         ),
         (
             b"[a]\ntype=pipe\nport=1\nnewhost=h:22\n",
-            &["f:4: [a] newhost: bad value 'h:22'; expected a host without a port, which is \
-               newport"],
+            &[
+                "f:4: [a] newhost: bad value 'h:22'; expected the name or the IP address of a host, \
+               without a port, such as host.example.com",
+            ],
         ),
         (
             b"[a]\ntype=pipe\nport=1\nnewhost=\xff\n",
@@ -109,7 +129,7 @@ fn errors_of_a_monitor_file() {
             b"[DEFAULT]\nport=x\nbind=x\nzz=1\n[a]\ntype=pipe\nnewhost=h\nbind=\n[b]\ntype=pipe\n\
               newhost=h\nbind=\n[c]\ntype=monitor\n",
             &[
-                "f:2: [DEFAULT] port: bad value 'x'; expected a port from 1 to 65535",
+                "f:2: [DEFAULT] port: bad value 'x'; expected a port from 1 to 65535, such as 2222",
                 "f:4: [DEFAULT] zz: unknown key; expected one of type, include, exclude, \
                  ignorelocal, source, port, newhost, newport, shape_threshold, bind, \
                  connect_timeout, idle_timeout, max_connections, send_proxy",
@@ -121,7 +141,7 @@ fn errors_of_a_monitor_file() {
             &[
                 "f:3: [a]: 'port 22' is neither a section nor a key with a value; expected [Name] \
                  or key=value",
-                "f:4: [a] newport: bad value '0'; expected a port from 1 to 65535",
+                "f:4: [a] newport: bad value '0'; expected a port from 1 to 65535, such as 2222",
             ],
         ),
         // Nothing of a file reaches a terminal as it is.
@@ -142,10 +162,10 @@ fn errors_of_the_other_files() {
         (
             b"[a]\n[default]\n",
             &[
-                "f:1: [a] process_filter: is missing; expected a regular expression that is \
-                 searched in application names",
-                "f:2: [default] process_filter: is missing; expected a regular expression that is \
-                 searched in application names; did you mean [DEFAULT]?",
+                "f:1: [a] process_filter: is missing; expected a regular expression, such as \
+                 ssh|rsync; add a line such as process_filter=ssh|rsync",
+                "f:2: [default] process_filter: is missing; expected a regular expression, such \
+                 as ssh|rsync; did you mean [DEFAULT]?",
             ],
         ),
         (
@@ -162,12 +182,12 @@ fn errors_of_the_other_files() {
             &[
                 "f:2: [a] process_filter: bad regular expression '*': repetition operator missing \
                  expression",
-                "f:3: [a] notification_threshold: bad value 'x'; expected kB per second, such as \
-                 100, or 0 for no threshold",
-                "f:4: [a] in_threshold: bad value '-1'; expected kB per second, such as 100, or 0 \
-                 for no threshold",
-                "f:5: [a] out_threshold: bad value 'inf'; expected kB per second, such as 100, or \
-                 0 for no threshold",
+                "f:3: [a] notification_threshold: bad value 'x'; expected KiB/s from 0 up, \
+                 such as 100",
+                "f:4: [a] in_threshold: bad value '-1'; expected KiB/s from 0 up, \
+                 such as 100",
+                "f:5: [a] out_threshold: bad value 'inf'; expected KiB/s from 0 up, \
+                 such as 100",
                 "f:6: [a] interval: bad value '0'; expected seconds, more than 0 and at most \
                  86400, such as 5",
                 "f:7: [a] for: bad value '-1'; expected seconds from 0 to 86400, such as 0.5",

@@ -56,11 +56,18 @@ fn thresholds_of_a_direction_win() {
 }
 
 #[test]
+fn a_pipe_that_is_told_nothing_is_the_one_of_the_library() {
+    let text = b"[p]\ntype=pipe\nport=1\nnewhost=h\n";
+    let (_, pipes) = parse_monitors(Path::new("f"), text).unwrap();
+    assert!(pipes[0].config().is_like(&crate::pipe::Config::new(1, "h", 1)), "{pipes:?}");
+}
+
+#[test]
 fn helper_keys_and_defaults() {
     let text = b"[DEFAULT]\nhost=(a|b)\nport=7\n[m]\ntype=monitor\ninclude=%(what)s %(HOST)s\n\
                  what=ssh\n[p]\ntype=pipe\nnewhost=h\n";
     let (monitors, pipes) = parse_monitors(Path::new("f"), text).unwrap();
-    assert_eq!(monitors[0].include.as_deref(), Some("ssh (a|b)"));
+    assert_eq!(monitors[0].filter.include[0].as_str(), "ssh (a|b)");
     assert_eq!((pipes[0].port, pipes[0].remote_port), (7, 7));
 }
 

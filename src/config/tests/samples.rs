@@ -1,7 +1,6 @@
 //! The sample files at the top level.
 
 use super::*;
-use crate::config::schema::{Default as Without, MONITORS, NOTIFICATIONS};
 use crate::notify::Command;
 
 fn sample(name: &str) -> PathBuf {
@@ -23,8 +22,9 @@ fn the_samples_mean_what_they_say() {
 
     let [general] = configuration.monitors.as_slice() else { panic!() };
     assert_eq!(general.name, b"General");
-    assert!(general.ignore_local && general.include.is_none() && general.source.is_none());
-    assert_eq!(general.exclude.as_deref(), Some(r"ssh.+host\.example\.com"));
+    assert!(general.ignore_local && general.filter.include.is_empty());
+    assert_eq!(general.source, None);
+    assert_eq!(general.filter.exclude[0].as_str(), r"ssh.+host\.example\.com");
     let [ssh] = configuration.pipes.as_slice() else { panic!() };
     assert_eq!(ssh.config().name(), "pipe-2222:host.example.com:22");
     assert_eq!(ssh.shape.map(u64::from), Some(102_400));
@@ -70,27 +70,5 @@ fn the_samples_mean_what_they_say() {
     for notification in [torrent, ssh, wget] {
         assert_eq!(notification.rule.repeat_interval, Duration::from_secs(60));
         assert!(!notification.never_fires());
-    }
-}
-
-#[test]
-fn the_samples_explain_every_key() {
-    for (format, name) in
-        [(&MONITORS, "monitors.sample.cfg"), (&NOTIFICATIONS, "notify.sample.cfg")]
-    {
-        let text = std::fs::read_to_string(sample(name)).unwrap();
-        for key in format.kinds.iter().flat_map(|kind| kind.keys) {
-            let set = |line: &str| {
-                line.trim_start_matches('#').split_once('=').is_some_and(|(k, _)| k == key.name)
-            };
-            assert!(text.lines().any(set), "{name}: {}", key.name);
-            // What is shown commented out and is the default must be it.
-            if let Without::Value(value) = key.default {
-                let expected = format!("default is {value}");
-                let said = text.replace("\n# ", " ").contains(&expected)
-                    || (value == "false" && text.contains("true or false, the default"));
-                assert!(said, "{name}: {} {value}", key.name);
-            }
-        }
     }
 }

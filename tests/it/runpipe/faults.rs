@@ -56,7 +56,7 @@ fn wrong_arguments_are_told_in_one_line() {
         (&["8080", "example.com:80"], "example.com:80"),
         (&["8080", "a b"], "host"),
         (&["--bind", "somewhere", "8080", "localhost"], "--bind"),
-        (&["--shape", "0", "8080", "localhost"], "--shape"),
+        (&["--shape", "-1", "8080", "localhost"], "--shape"),
         (&["--shape", "fast", "8080", "localhost"], "--shape"),
         (&["--max-connections", "0", "8080", "localhost"], "--max-connections"),
         (&["--connect-timeout", "-1", "8080", "localhost"], "--connect-timeout"),

@@ -1,0 +1,174 @@
+//! A pipe: its settings and their keys.
+
+use std::net::IpAddr;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::time::Duration;
+
+use super::keys::{Fallback, Key, Kind};
+use super::monitors::{SectionType, section_type};
+use super::values::{self, Limit};
+use crate::pipe;
+
+/// A pipe: a local port that is forwarded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PipeSettings {
+    /// The name of its section. Raw bytes. Its line is called by [`pipe::Config::name`].
+    pub name: Vec<u8>,
+    /// The local port.
+    pub port: u16,
+    /// The remote host (`newhost`).
+    pub host: String,
+    /// The remote port (`newport`).
+    pub remote_port: u16,
+    /// The local address; `None` for every one.
+    pub bind: Option<IpAddr>,
+    /// How long an address of the host may take to answer.
+    pub connect_timeout: Duration,
+    /// After how long without a byte a connection is reset; `None` for never.
+    pub idle_timeout: Option<Duration>,
+    /// How many connections are forwarded at once.
+    pub max_connections: Option<NonZeroUsize>,
+    /// In bytes per second: at which rate each direction is shaped (`shape_threshold`).
+    pub shape: Option<NonZeroU64>,
+    /// Whether each connection begins with a PROXY protocol header.
+    pub send_proxy: bool,
+}
+
+impl PipeSettings {
+    /// A section before its keys are read.
+    pub(super) fn new(name: &[u8]) -> PipeSettings {
+        PipeSettings {
+            name: name.to_vec(),
+            port: 0,
+            host: String::new(),
+            remote_port: 0,
+            bind: None,
+            connect_timeout: Duration::ZERO,
+            idle_timeout: None,
+            max_connections: None,
+            shape: None,
+            send_proxy: false,
+        }
+    }
+
+    /// What the pipe is told at its start; for what the file doesn't say, see
+    /// [`pipe::Config::new`].
+    pub fn config(&self) -> pipe::Config {
+        pipe::Config {
+            bind: self.bind,
+            connect_timeout: self.connect_timeout,
+            idle_timeout: self.idle_timeout,
+            max_connections: self.max_connections,
+            shape: self.shape,
+            send_proxy: self.send_proxy,
+            ..pipe::Config::new(self.port, self.host.as_str(), self.remote_port)
+        }
+    }
+}
+
+type PipeKey<T> = Key<PipeSettings, T>;
+
+/// The keys of a pipe.
+pub(super) static PIPE: Kind<PipeSettings> = Kind {
+    name: SectionType::Pipe.name(),
+    keys: &[
+        &TYPE,
+        &PORT,
+        &NEWHOST,
+        &NEWPORT,
+        &SHAPE_THRESHOLD,
+        &BIND,
+        &CONNECT_TIMEOUT,
+        &IDLE_TIMEOUT,
+        &MAX_CONNECTIONS,
+        &SEND_PROXY,
+    ],
+};
+
+static TYPE: PipeKey<SectionType> = section_type(|_| Some(SectionType::Pipe));
+
+pub(crate) static PORT: PipeKey<u16> = Key {
+    name: "port",
+    help: "Local TCP port. A port below 1024 takes root, as a rule",
+    default: Fallback::Required,
+    value: &values::PORT,
+    set: |pipe, port| (pipe.port, pipe.remote_port) = (port, port),
+    get: |pipe| Some(pipe.port),
+};
+
+pub(crate) static NEWHOST: PipeKey<String> = Key {
+    name: "newhost",
+    help: "Remote host. Its name is looked up for each connection, not at the start",
+    default: Fallback::Required,
+    value: &values::HOST,
+    set: |pipe, host| pipe.host = host,
+    get: |pipe| Some(pipe.host.clone()),
+};
+
+/// After [`PORT`], which sets the remote port as well.
+pub(crate) static NEWPORT: PipeKey<u16> = Key {
+    name: "newport",
+    help: "TCP port of the remote host",
+    default: Fallback::Nothing("the local port"),
+    value: &values::PORT,
+    set: |pipe, port| pipe.remote_port = port,
+    get: |pipe| Some(pipe.remote_port),
+};
+
+pub(crate) static SHAPE_THRESHOLD: PipeKey<Limit> = Key {
+    name: "shape_threshold",
+    help: "Forward at most so many KiB/s (1024 bytes per second) in each direction, all \
+           connections together; 0 is no limit",
+    default: Fallback::Value("0"),
+    value: &values::RATE,
+    set: |pipe, shape| pipe.shape = shape,
+    get: |pipe| Some(pipe.shape),
+};
+
+pub(crate) static BIND: PipeKey<IpAddr> = Key {
+    name: "bind",
+    help: "Listen on this local address only",
+    default: Fallback::Nothing("every address, of IPv4 and IPv6"),
+    value: &values::ADDRESS,
+    set: |pipe, address| pipe.bind = Some(address),
+    get: |pipe| pipe.bind,
+};
+
+pub(crate) static CONNECT_TIMEOUT: PipeKey<Duration> = Key {
+    name: "connect_timeout",
+    help: "How long each address of the remote host may take to answer, and how long a client \
+           waits for its name to resolve",
+    default: Fallback::Value("5"),
+    value: &values::TIMEOUT,
+    set: |pipe, timeout| pipe.connect_timeout = timeout,
+    get: |pipe| Some(pipe.connect_timeout),
+};
+
+pub(crate) static IDLE_TIMEOUT: PipeKey<Duration> = Key {
+    name: "idle_timeout",
+    help: "Reset connections on which no byte has moved either way for so long",
+    default: Fallback::Nothing("never"),
+    value: &values::TIMEOUT,
+    set: |pipe, timeout| pipe.idle_timeout = Some(timeout),
+    get: |pipe| pipe.idle_timeout,
+};
+
+pub(crate) static MAX_CONNECTIONS: PipeKey<NonZeroUsize> = Key {
+    name: "max_connections",
+    help: "Forward at most so many connections at once. More clients wait in the kernel's backlog \
+           until one ends",
+    default: Fallback::Nothing("as many as there are descriptors for"),
+    value: &values::COUNT,
+    set: |pipe, count| pipe.max_connections = Some(count),
+    get: |pipe| pipe.max_connections,
+};
+
+pub(crate) static SEND_PROXY: PipeKey<bool> = Key {
+    name: "send_proxy",
+    help: "Begin each connection to the remote host with a PROXY protocol header, version 2, which \
+           contains the client's address. The host must expect it",
+    default: Fallback::Value("false"),
+    value: &values::TRUTH,
+    set: |pipe, send| pipe.send_proxy = send,
+    get: |pipe| Some(pipe.send_proxy),
+};
