@@ -73,7 +73,7 @@ pub struct Commands {
 /// What there is to be told of a notification.
 ///
 /// A command gets each as an environment variable: `BWMON_RULE`, `BWMON_APP`, `BWMON_DIRECTION`,
-/// `BWMON_THRESHOLD_KBPS`, `BWMON_VALUE_KBPS`, `BWMON_STATE`, `BWMON_TIME`.
+/// `BWMON_THRESHOLD_KIBPS`, `BWMON_VALUE_KIBPS`, `BWMON_STATE`, `BWMON_TIME`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Facts {
     /// The name of the rule's section. Raw bytes; commands get it visible, 1000 characters at most.

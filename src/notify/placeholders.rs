@@ -14,8 +14,8 @@ const NAMES: [(&str, &str); 7] = [
     ("{rule}", "BWMON_RULE"),
     ("{app}", "BWMON_APP"),
     ("{direction}", "BWMON_DIRECTION"),
-    ("{threshold}", "BWMON_THRESHOLD_KBPS"),
-    ("{value}", "BWMON_VALUE_KBPS"),
+    ("{threshold}", "BWMON_THRESHOLD_KIBPS"),
+    ("{value}", "BWMON_VALUE_KIBPS"),
     ("{state}", "BWMON_STATE"),
     ("{time}", "BWMON_TIME"),
 ];
@@ -168,8 +168,8 @@ mod tests {
                 ("BWMON_RULE", "SSH {value}"),
                 ("BWMON_APP", "ssh"),
                 ("BWMON_DIRECTION", "out"),
-                ("BWMON_THRESHOLD_KBPS", "100.00"),
-                ("BWMON_VALUE_KBPS", "123.46"),
+                ("BWMON_THRESHOLD_KIBPS", "100.00"),
+                ("BWMON_VALUE_KIBPS", "123.46"),
                 ("BWMON_STATE", "firing"),
                 ("BWMON_TIME", "2026-01-02 03:04:05"),
             ]

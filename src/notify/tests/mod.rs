@@ -168,7 +168,7 @@ fn the_environment_and_the_placeholders_arrive() {
     assert_eq!(
         bench.read("env"),
         "BWMON_APP=ssh -p 22 \nBWMON_DIRECTION=in\nBWMON_RULE=SSH\nBWMON_STATE=firing\n\
-         BWMON_THRESHOLD_KBPS=100.00\nBWMON_TIME=2026-01-02 03:04:05\nBWMON_VALUE_KBPS=200.00\n"
+         BWMON_THRESHOLD_KIBPS=100.00\nBWMON_TIME=2026-01-02 03:04:05\nBWMON_VALUE_KIBPS=200.00\n"
     );
 }
 

@@ -12,7 +12,7 @@ use crate::pipe::rig::{eventually, finish};
 const SCRIPT: &str = "{ env | grep ^BWMON_ | grep -v NETNS | sort; printf '<%s>\\n' \"$@\"; } > \"$1.new\"\n\
                       mv \"$1.new\" \"$1\"\n";
 
-/// Enough for an alert above 1 kB/s, whenever the next refresh is.
+/// Enough for an alert above 1 KiB/s, whenever the next refresh is.
 fn send(mut client: &TcpStream, mut remote: &TcpStream) {
     client.write_all(&[0; 200_000]).unwrap();
     remote.read_exact(&mut [0; 200_000]).unwrap();
@@ -59,9 +59,9 @@ fn commands_get_the_facts_as_environment_and_arguments_and_no_shell() {
             ("DIRECTION", "in"),
             ("RULE", "The rule"),
             ("STATE", state),
-            ("THRESHOLD_KBPS", "1.00"),
+            ("THRESHOLD_KIBPS", "1.00"),
             ("TIME", time),
-            ("VALUE_KBPS", value),
+            ("VALUE_KIBPS", value),
         ]
         .map(|(key, value)| (format!("BWMON_{key}"), value.to_owned()))
         .into()
@@ -69,7 +69,7 @@ fn commands_get_the_facts_as_environment_and_arguments_and_no_shell() {
     let line = lines.find(|line| line.contains(" exceeding ")).unwrap();
     let facts = expected(line, "firing");
     assert_eq!(environment, facts);
-    let [value, time] = ["VALUE_KBPS", "TIME"].map(|key| &facts[&format!("BWMON_{key}")]);
+    let [value, time] = ["VALUE_KIBPS", "TIME"].map(|key| &facts[&format!("BWMON_{key}")]);
     assert_eq!(
         arguments,
         [

@@ -220,7 +220,7 @@ fn the_limit_of_open_connections_changes_too() {
     write_files(&net.dir, &format!("{section}shape_threshold=10\n"), "", "");
     let _server = server(&net, "server", PEER4);
     let mut program = Aggregator::watching(&net, &FILES);
-    // At 10 kB/s it would take more than the two minutes that nothing here may last.
+    // At 10 KiB/s it would take more than the two minutes that nothing here may last.
     let mut open = client(&net, "open", 8001, "up=4000000");
     open.begin();
     program.wait_for("pipe-8001:");
