@@ -253,14 +253,16 @@ INLINE int has_way_for(struct bucket *bucket, __u32 at, __u32 user)
 }
 
 // A way of a bucket that a socket has which is open and was silent ever since it was made: it loses nothing with
-// its slot but who made it, and somebody who has bytes needs it. -1 if there is none.
+// its slot but who made it, and somebody who has bytes needs it. The oldest one, as its cookie tells: the newest may
+// be about to send. -1 if there is none.
 INLINE int silent_way(struct bucket *bucket, __u32 at, __u64 *cookie)
 {
+	int oldest = -1;
 #pragma clang loop unroll(disable)
 	for (int way = 0; way < WAYS; way++) {
 		__u64 whose = ONCE(bucket->cookies[way & (WAYS - 1)]);
 		struct slot *slot = slot_at(at, way);
-		if (!slot || !whose || whose == ~0ull)
+		if (!slot || !whose || whose == ~0ull || (oldest >= 0 && whose > *cookie))
 			continue;
 		if (ONCE(slot->flags) & (RELEASED | MULTIPATH) || !(ONCE(slot->flags) & FILLED))
 			continue;
@@ -269,9 +271,9 @@ INLINE int silent_way(struct bucket *bucket, __u32 at, __u64 *cookie)
 		if (slot->sent[REMOTE] || slot->sent[LOCAL] || slot->received[REMOTE] || slot->received[LOCAL])
 			continue;
 		*cookie = whose;
-		return way;
+		oldest = way;
 	}
-	return -1;
+	return oldest;
 }
 
 // A slot for a socket that has none: `own` says whether nobody else has got it one in the meantime. User

@@ -54,7 +54,10 @@ fn when_there_is_no_room_for_a_socket_its_bytes_are_counted_together() {
     assert_eq!(without_slot(&mut reader, 12_345_678), ebpf::Bytes::default());
 }
 
-/// A socket that was silent ever since it was made gives way to one that has bytes.
+/// Several for each bucket, of which there are 512.
+const SENDERS: usize = 1500;
+
+/// A socket that was silent ever since it was made gives way to one that has bytes: the oldest one.
 #[test]
 fn silent_sockets_give_way_to_those_with_bytes() {
     let Some(proc) = in_own_cgroup() else { return };
@@ -64,7 +67,7 @@ fn silent_sockets_give_way_to_those_with_bytes() {
     let (silent, senders): (Vec<UdpSocket>, Vec<UdpSocket>) = net.watched.inside(|| {
         let silent = (0..6000).map(|_| bound()).collect();
         let receiver = bound();
-        let senders: Vec<UdpSocket> = (0..500).map(|_| bound()).collect();
+        let senders: Vec<UdpSocket> = (0..SENDERS).map(|_| bound()).collect();
         for sender in &senders {
             sender.send_to(&[0; 1000], receiver.local_addr().unwrap()).unwrap();
         }
@@ -75,12 +78,13 @@ fn silent_sockets_give_way_to_those_with_bytes() {
     let mut counted = Vec::new();
     reader.read(|socket, _| counted.extend(cookies.contains(&socket.cookie).then_some(socket)));
     let outside: Vec<_> = reader.outside().collect();
-    assert_eq!(counted.len(), 500, "{outside:?}");
+    assert_eq!(counted.len(), SENDERS, "{outside:?}");
     assert!(counted.iter().all(|socket| socket.bytes.local.sent == 1028), "{counted:?}");
-    // Nearly all were made when silent ones had all the room, and are known all the same.
+    // They were made when silent ones had all the room, and were silent themselves for a while. They are known all the
+    // same.
     let own = std::process::id();
     let known = counted.iter().filter_map(|socket| reader.origin(socket)?.maker);
-    assert_eq!(known.filter(|maker| maker.pid == own).count(), 500);
+    assert_eq!(known.filter(|maker| maker.pid == own).count(), SENDERS);
     drop(silent);
 }
 
