@@ -62,6 +62,15 @@ fn path(proc: &Path, process: &str) -> PathBuf {
     proc.join(process).join("ns/net")
 }
 
+/// Takes this thread, and no other, into the network namespace of a process, for good.
+///
+/// # Errors
+/// As those of [`inside`].
+pub fn enter(proc: &Path, process: &str) -> io::Result<()> {
+    let namespace = File::open(path(proc, process))?;
+    Ok(move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?)
+}
+
 /// Does something in the network namespace of a process, on a thread of its own.
 ///
 /// # Errors

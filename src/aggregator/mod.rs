@@ -96,6 +96,19 @@ impl Meter {
     pub fn look(&mut self) -> Result<Looked, WatchError> {
         self.watch.look(&mut self.ledger)
     }
+
+    /// The same, waiting no longer than until then for what takes long; see [`Watch::look_until`].
+    ///
+    /// # Errors
+    /// As above.
+    pub fn look_until(&mut self, until: Instant) -> Result<Looked, WatchError> {
+        self.watch.look_until(&mut self.ledger, Some(until))
+    }
+
+    /// Whether not everything was read for the first time.
+    pub fn is_reading(&self) -> bool {
+        self.watch.is_reading()
+    }
 }
 
 /// Monitors and pipes together.

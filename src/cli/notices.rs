@@ -20,6 +20,7 @@ struct Said {
     overflow: bool,
     unread_kernel: bool,
     forwarded_error: bool,
+    unread: bool,
 }
 
 /// Says each kind once.
@@ -27,13 +28,16 @@ struct Said {
 pub(super) struct Notices {
     program: &'static str,
     messages: Messages,
+    /// What is still being read, on the screen until it is done.
+    reading: Vec<(Source, String)>,
     said: Said,
 }
 
 impl Notices {
     /// Notices of `program`.
     pub(super) fn new(program: &'static str, messages: &Messages) -> Notices {
-        Notices { program, messages: messages.clone(), said: Said::default() }
+        let (reading, said) = (Vec::new(), Said::default());
+        Notices { program, messages: messages.clone(), reading, said }
     }
 
     /// Says one line.
@@ -48,7 +52,9 @@ impl Notices {
             true => line(self.program, &format!("of what this user can see, {why}")),
             false => line(self.program, why),
         });
-        self.messages.on_screen().into_iter().chain(empty).collect()
+        let reading = self.reading.iter().filter(|_| self.messages.are_wiped());
+        let reading = reading.map(|(_, line)| line.clone());
+        self.messages.on_screen().into_iter().chain(reading).chain(empty).collect()
     }
 
     /// Says in one line what a user without privileges can't see, instead of once for each of the
@@ -64,8 +70,28 @@ impl Notices {
         ));
     }
 
+    /// Says what is not read yet, once: it goes on from look to look.
+    fn tell_unread(&mut self, looked: &Looked, source: Source) {
+        self.reading.retain(|(of, _)| *of != source);
+        if !looked.unread.is_anything() {
+            return;
+        }
+        let message = format!(
+            "still reading {}; until that is done some bytes are missing, or stand under (not read yet) with \
+             --unattributed",
+            looked.unread
+        );
+        let message = line(self.program, &message);
+        self.reading.push((source, message.clone()));
+        if !std::mem::replace(&mut self.said.unread, true) {
+            // It has its own place on the screen.
+            self.messages.pass(message);
+        }
+    }
+
     /// Says what a look found that its user should know, each kind of trouble once.
     pub(super) fn tell(&mut self, looked: &Looked, source: Source) {
+        self.tell_unread(looked, source);
         // With ebpf, conntrack reports what is forwarded.
         let flows = if source == Source::Ebpf { Source::Conntrack } else { source };
         let mut said = std::mem::take(&mut self.said);
@@ -146,6 +172,24 @@ impl Notices {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::watch::Unread;
+
+    #[test]
+    fn what_is_still_being_read_stays_on_the_screen_until_it_is() {
+        let messages = Messages::start_on(std::io::sink(), "test", false, true).unwrap();
+        let mut notices = Notices::new("test", &messages);
+        for left in [3, 2] {
+            let unread = Unread { namespaces: Some((left, 9)), ..Unread::default() };
+            notices.tell(&Looked { unread, ..Looked::default() }, Source::Ebpf);
+            let lines = notices.on_screen(None);
+            assert_eq!(lines.len(), 1, "{lines:?}");
+            let beginning =
+                format!("test: still reading the sockets of {left} of 9 network namespaces; ");
+            assert!(lines[0].starts_with(&beginning), "{lines:?}");
+        }
+        notices.tell(&Looked::default(), Source::Ebpf);
+        assert_eq!(notices.on_screen(None), [""; 0]);
+    }
 
     /// The notices that a look leaves on a screen.
     fn said(looked: &Looked) -> Vec<String> {

@@ -38,6 +38,11 @@ pub(super) trait Program {
         Ok(())
     }
 
+    /// Whether not everything was read for the first time.
+    fn is_reading(&self) -> bool {
+        false
+    }
+
     /// Takes the refresh that was due at this time.
     fn refresh(&mut self, due: Instant) -> anyhow::Result<()>;
 
@@ -122,7 +127,7 @@ impl Run {
     }
 
     /// Shows refresh after refresh until the end. The first one is due an interval after `start`, or is there already
-    /// (`ready`).
+    /// (`ready`). The last one waits until everything was read.
     ///
     /// # Errors
     /// What a refresh meets; standard output can't be written, where that is fatal.
@@ -135,7 +140,8 @@ impl Run {
     ) -> anyhow::Result<End> {
         let mut schedule = Schedule::new();
         let (mut next, mut count) = (start, 0);
-        if ready {
+        let mut waits = ready && refreshes.waits(0, program.is_reading());
+        if ready && !waits {
             self.show(program.compose());
             count = 1;
         }
@@ -143,7 +149,7 @@ impl Run {
             if refreshes.are_done(count) {
                 return Ok(End::Counted);
             }
-            next = following(next, refreshes.interval, Instant::now());
+            next = following(next, refreshes.pause(waits), Instant::now());
             loop {
                 match schedule.wait(&mut self.signals, program, next)? {
                     Due::Stop => return Ok(End::Asked),
@@ -159,8 +165,11 @@ impl Run {
                 }
             }
             program.refresh(next)?;
-            self.show(program.compose());
-            count += 1;
+            waits = refreshes.waits(count, program.is_reading());
+            if !waits {
+                self.show(program.compose());
+                count += 1;
+            }
         }
     }
 

@@ -20,7 +20,7 @@ use super::messages::Messages;
 use super::notices::Notices;
 use super::run::{Program, Run, Unwritable};
 use super::say;
-use crate::aggregator::{Aggregator, Tally, Usage};
+use crate::aggregator::{Aggregator, Meter, Tally, Usage};
 use crate::config::{self, ConfigError, Configuration};
 use crate::pipe::Places;
 use crate::render::applications;
@@ -88,6 +88,7 @@ fn watch(
             arguments.labels(),
             arguments.unattributed,
             places(configuration),
+            arguments.refreshes.interval / 2,
         ),
         alarms: Alarms::new(run.messages()),
         notices: Notices::new(PROGRAM, run.messages()),
@@ -96,7 +97,10 @@ fn watch(
         tally: Tally::default(),
         terminal,
     };
+    let at_once = run.signals().at_once();
+    at_once.set(true);
     host.configure(configuration)?;
+    at_once.set(false);
     if let Some(address) = arguments.serve {
         let server =
             Server::start(address).map_err(|error| explain(PROGRAM, error).context("--serve"))?;
@@ -106,9 +110,10 @@ fn watch(
         }
         host.page = Some(server);
     }
-    let start = Instant::now();
+    let now = Instant::now();
     // Here time begins: what was used before has no rate.
-    host.aggregator.tally(start, start);
+    host.aggregator.tally(now, now);
+    let start = host.setup.opened.filter(|_| host.is_reading()).unwrap_or(now);
     let outcome = run.refresh(&mut host, &arguments.refreshes, start, false);
     host.end(run, outcome.map(drop));
     Ok(())
@@ -213,10 +218,15 @@ impl Program for Host<'_> {
 
     fn look(&mut self) -> anyhow::Result<()> {
         for meter in self.aggregator.meters_mut() {
-            let looked = meter.look()?;
+            // What is not read by now is for the next look.
+            let looked = meter.look_until(Instant::now())?;
             self.notices.tell(&looked, meter.source());
         }
         Ok(())
+    }
+
+    fn is_reading(&self) -> bool {
+        self.aggregator.meters().iter().any(Meter::is_reading)
     }
 
     fn refresh(&mut self, due: Instant) -> anyhow::Result<()> {

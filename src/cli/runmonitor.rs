@@ -13,6 +13,7 @@ use super::messages::Messages;
 use super::notices::Notices;
 use super::run::{Program, Run, Unwritable};
 use super::schedule::Refreshes;
+use super::signals::AtOnce;
 use super::source;
 use super::{USAGE, check, say};
 use crate::config::monitor::{EXCLUDE, IGNORELOCAL, INCLUDE, SOURCE};
@@ -142,20 +143,28 @@ fn watch(
     terminal: Terminal,
     run: &mut Run,
 ) -> anyhow::Result<()> {
-    let (mut monitor, start) = begin(arguments, filter, proc, terminal, run.messages())?;
     // Without a past there is nothing to show yet: neither a rate, nor bytes since the start.
     let ready = !arguments.no_lookback && !arguments.bandwidth;
+    let at_once = run.signals().at_once();
+    at_once.set(true);
+    let (mut monitor, start) =
+        begin(arguments, filter, proc, terminal, run.messages(), ready, at_once)?;
+    monitor.at_once.set(false);
     run.refresh(&mut monitor, &arguments.refreshes, start, ready)?;
     run.finish()
 }
 
-/// Takes the first look, which tells whether the source can be read at all.
+/// Takes the first look, which tells whether the source can be read at all. It is over when the first refresh is
+/// due, at once if there is a past to show (`ready`), else half an interval before. Returns when the first interval
+/// began.
 fn begin(
     arguments: &Arguments,
     filter: Filter,
     proc: &Path,
     terminal: Terminal,
     messages: &Messages,
+    ready: bool,
+    at_once: AtOnce,
 ) -> anyhow::Result<(Monitor, Instant)> {
     let selector = Selector { filter, ignore_local: arguments.ignore_local, here: true };
     let naming = Box::new(Selection::new(vec![selector]));
@@ -163,13 +172,18 @@ fn begin(
     let mut notices = Notices::new(PROGRAM, messages);
     let lookback = !arguments.no_lookback;
     let Arguments { source, netns, .. } = *arguments;
+    let interval = arguments.refreshes.interval;
+    let patience = if ready { interval } else { interval / 2 };
+    let mut opened = Instant::now();
     let watch = source::open(source, netns, lookback, proc, &mut notices, |watch| {
         if arguments.unattributed {
             watch.count_passing();
         }
-        watch.look(&mut ledger)
+        opened = Instant::now();
+        watch.look_until(&mut ledger, Some(opened + patience))
     })?;
-    let start = Instant::now();
+    let now = Instant::now();
+    let start = if watch.is_reading() && !ready { opened } else { now };
     let mut monitor = Monitor {
         watch,
         ledger,
@@ -178,8 +192,9 @@ fn begin(
         rows: Vec::new(),
         notices,
         terminal,
+        at_once,
     };
-    monitor.conclude(start);
+    monitor.conclude(now);
     Ok((monitor, start))
 }
 
@@ -192,6 +207,7 @@ struct Monitor {
     rows: Vec<Row>,
     notices: Notices,
     terminal: Terminal,
+    at_once: AtOnce,
 }
 
 impl Monitor {
@@ -221,9 +237,17 @@ impl Program for Monitor {
     }
 
     fn look(&mut self) -> anyhow::Result<()> {
-        let looked = self.watch.look(&mut self.ledger)?;
+        self.at_once.set(self.watch.is_reading());
+        // What is not read by now is for the next look.
+        let looked = self.watch.look_until(&mut self.ledger, Some(Instant::now()));
+        self.at_once.set(false);
+        let looked = looked?;
         self.notices.tell(&looked, self.watch.source());
         Ok(())
+    }
+
+    fn is_reading(&self) -> bool {
+        self.watch.is_reading()
     }
 
     fn refresh(&mut self, _: Instant) -> anyhow::Result<()> {

@@ -27,6 +27,9 @@ const PEEK: Duration = Duration::from_millis(250);
 /// How soon after a look another one is taken because something happened.
 const LOOK_AT_MOST: Duration = Duration::from_millis(200);
 
+/// How soon it is seen whether a refresh that waits is complete.
+const AGAIN: Duration = Duration::from_secs(1);
+
 // A comment for documentation would take the place of the program's description in its help.
 #[allow(missing_docs)]
 #[derive(Clone, Debug, Args)]
@@ -55,6 +58,17 @@ impl Refreshes {
     /// Whether so many are all that were asked for.
     pub(super) fn are_done(&self, refreshes: u64) -> bool {
         self.count.is_some_and(|count| refreshes >= count)
+    }
+
+    /// Whether the refresh after so many is to wait until everything that was there at the start is read: the
+    /// last one has to be complete, and the others on time.
+    pub(super) fn waits(&self, refreshes: u64, is_reading: bool) -> bool {
+        is_reading && self.are_done(refreshes + 1)
+    }
+
+    /// How long to wait for the next refresh, which may be due and [wait](Refreshes::waits).
+    pub(super) fn pause(&self, waits: bool) -> Duration {
+        if waits { self.interval.min(AGAIN) } else { self.interval }
     }
 }
 
@@ -147,6 +161,18 @@ impl Schedule {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_refresh_waits_until_everything_is_read_and_no_other_does() {
+        let refreshes = |count| Refreshes { interval: Duration::from_secs(60), count };
+        assert!(refreshes(Some(1)).waits(0, true));
+        assert!(!refreshes(Some(1)).waits(0, false));
+        assert!(!refreshes(Some(2)).waits(0, true));
+        assert!(refreshes(Some(2)).waits(1, true));
+        assert!(!refreshes(None).waits(0, true));
+        assert_eq!(refreshes(None).pause(false), Duration::from_secs(60));
+        assert_eq!(refreshes(None).pause(true), AGAIN);
+    }
 
     #[test]
     fn an_interval_is_a_positive_number_of_seconds() {

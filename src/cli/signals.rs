@@ -29,10 +29,22 @@ pub(super) enum Woken {
     Events,
 }
 
+/// Whether the first signal ends the program at once: while it does something that may take long, and has nothing
+/// to end yet.
+#[derive(Clone, Debug)]
+pub(super) struct AtOnce(Arc<AtomicBool>);
+
+impl AtOnce {
+    pub(super) fn set(&self, at_once: bool) {
+        self.0.store(at_once, Ordering::Relaxed);
+    }
+}
+
 /// The signals that a program which shows something takes notice of.
 #[derive(Debug)]
 pub(super) struct Signals {
     stop: Arc<AtomicBool>,
+    at_once: Arc<AtomicBool>,
     resized: Arc<AtomicBool>,
     reload: Arc<AtomicBool>,
     unwritten: Arc<AtomicBool>,
@@ -44,12 +56,14 @@ impl Signals {
     /// From now on Ctrl-C and SIGTERM are asked for, not fatal. A second one is: the end may take long.
     pub(super) fn new() -> io::Result<Signals> {
         let stop = Arc::new(AtomicBool::new(false));
+        let at_once = Arc::new(AtomicBool::new(false));
         let resized = Arc::new(AtomicBool::new(false));
         let (wake, waker) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         for signal in [SIGINT, SIGTERM] {
             // In this order: the second signal finds the flag that the first one has set.
             flag::register_conditional_shutdown(signal, 0, stop.clone())?;
+            flag::register_conditional_shutdown(signal, 0, at_once.clone())?;
             flag::register(signal, stop.clone())?;
             low_level::pipe::register(signal, waker.try_clone()?)?;
         }
@@ -57,7 +71,12 @@ impl Signals {
         low_level::pipe::register(SIGWINCH, waker.try_clone()?)?;
         let (reload, unwritten) = Default::default();
         waker.set_nonblocking(true)?;
-        Ok(Signals { stop, resized, reload, unwritten, wake, waker })
+        Ok(Signals { stop, at_once, resized, reload, unwritten, wake, waker })
+    }
+
+    /// Says when the first signal ends the program at once.
+    pub(super) fn at_once(&self) -> AtOnce {
+        AtOnce(self.at_once.clone())
     }
 
     /// From now on SIGHUP asks for a reload. Without this it ends the program, as usual.

@@ -337,6 +337,11 @@ impl Reader {
         self.slot(of.slot).map(Slot::bytes).unwrap_or_default()
     }
 
+    /// Whether the slot in which a socket was read is still its own.
+    pub fn has(&self, of: &Counted) -> bool {
+        self.owner(of.slot).is_some_and(|owner| owner.load(Acquire) == of.cookie)
+    }
+
     fn count(&self, of: impl Fn(&Totals) -> &AtomicU64) -> u64 {
         self.totals.first().map_or(0, |totals| of(totals).load(Relaxed))
     }

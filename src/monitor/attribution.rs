@@ -104,6 +104,8 @@ struct FlowState {
     /// 0 where the source doesn't tell generations apart.
     generation: u64,
     last: Counters,
+    /// From where on it is accounted.
+    base: Counters,
     /// The first observation of this generation.
     born: u32,
     /// How many readings of its namespace had been complete when it was seen last.
@@ -120,6 +122,8 @@ struct FlowState {
     ends: [End; 2],
     /// The other namespace in which an end is.
     next_door: [Option<NetnsKey>; 2],
+    /// Whether nothing of it was accounted, because its ends may be in namespaces that were not opened yet.
+    postponed: bool,
 }
 
 impl FlowState {
@@ -197,6 +201,19 @@ pub struct Attribution {
     current: Observation,
     /// Flows of the reading that is under way which were new and not testified to.
     unannounced: u32,
+    opening: Opening,
+}
+
+/// Whether the neighbours of a namespace are known, in which ends of its flows may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Opening {
+    /// As far as they can be.
+    #[default]
+    Done,
+    /// Some of those that were there at the start are not opened yet.
+    UnderWay,
+    /// The last one was opened since the observation before.
+    JustDone,
 }
 
 impl Attribution {
@@ -214,16 +231,31 @@ impl Attribution {
             claims: HashMap::default(),
             current: Observation::default(),
             unannounced: 0,
+            opening: Opening::Done,
         }
     }
 
+    /// How far the opening of the namespaces has come, for the observations from now on. Until it is done, flows
+    /// that seem to pass through are left for later, and what is found next door was there all the time.
+    pub fn set_opening(&mut self, opening: Opening) {
+        self.opening = opening;
+    }
+
     /// The network namespaces in which the originator and the responder of a flow are accounted that was
-    /// taken before; `None` for an end that is not accounted, and for both ends of a forwarded flow.
-    pub fn accounted_in(&self, flow: &Flow, netns: NetnsKey) -> [Option<NetnsKey>; 2] {
+    /// taken before, and to whom; `None` for an end that is not accounted, and for both ends of a forwarded flow.
+    pub fn accounted(
+        &self,
+        flow: &Flow,
+        netns: NetnsKey,
+    ) -> [Option<(NetnsKey, Result<ProcessId, Reason>)>; 2] {
         let Some(state) = self.flows.get(&FlowId::of(flow, netns)) else { return [None; 2] };
-        let end = |end: usize| match state.ends[end] {
-            End::Elsewhere | End::Nobody(Reason::Forwarded, _) => None,
-            End::Of(_) | End::Nobody(..) => Some(state.next_door[end].unwrap_or(state.netns)),
+        let end = |end: usize| {
+            let at = state.next_door[end].unwrap_or(state.netns);
+            match state.ends[end] {
+                End::Elsewhere | End::Nobody(Reason::Forwarded, _) => None,
+                End::Of(process) => Some((at, Ok(process))),
+                End::Nobody(reason, _) => Some((at, Err(reason))),
+            }
         };
         [end(0), end(1)]
     }
@@ -324,9 +356,11 @@ impl Attribution {
             return;
         };
         let generation = flow.generation.unwrap_or(0);
+        let base = if first && !self.lookback { now } else { Counters::default() };
         let fresh = FlowState {
             generation,
-            last: if first && !self.lookback { now } else { Counters::default() },
+            last: base,
+            base,
             born: observation,
             seen: complete,
             local: false,
@@ -336,6 +370,7 @@ impl Attribution {
             netns: around.netns,
             ends: [End::Elsewhere; 2],
             next_door: [None; 2],
+            postponed: false,
         };
         let id = FlowId::of(flow, around.netns);
         let (index, mut known) = self.remember(id, fresh);
@@ -364,8 +399,11 @@ impl Attribution {
                 && earlier.generation == generation
             {
                 // The next flow of the tuple was read before the end of this one was told.
-                for (side, end) in [Side::Originator, Side::Responder].into_iter().zip(earlier.ends)
-                {
+                let ends = match earlier.postponed {
+                    true => [End::Nobody(Reason::Forwarded, earlier.base), End::Elsewhere],
+                    false => earlier.ends,
+                };
+                for (side, end) in [Side::Originator, Side::Responder].into_iter().zip(ends) {
                     let Some(settled) = settle(end, None, earlier.last, now) else { continue };
                     let recent = side.view(now - earlier.last);
                     let Settled { to, bytes, from, .. } = settled;
@@ -377,7 +415,8 @@ impl Attribution {
             self.replaced.insert(id, *state);
         }
         if known && (!same || backwards || state.ended != 0) {
-            *state = FlowState { last: Counters::default(), ..fresh };
+            let (last, base) = <(Counters, Counters)>::default();
+            *state = FlowState { last, base, ..fresh };
             known = false;
         }
         state.seen = complete;
@@ -389,7 +428,10 @@ impl Attribution {
             let young = observation - state.born < YOUNG;
             // A connection may be accepted at any time, and say nothing more.
             let may_be_accepted = flow.original.protocol == Protocol::TCP;
+            let reconsidered = self.opening == Opening::JustDone;
             let may_change = |end: &End| match end {
+                _ if reconsidered => true,
+                End::Nobody(Reason::Unread, _) => true,
                 End::Nobody(Reason::Kernel, _) => young || may_be_accepted,
                 End::Nobody(..) => young,
                 End::Of(_) | End::Elsewhere => false,
@@ -407,7 +449,7 @@ impl Attribution {
                 Some(seen) => {
                     // It began when somebody was looking already.
                     first = false;
-                    state.last = Counters::default();
+                    (state.last, state.base) = Default::default();
                     delta = now;
                     state.testified = true;
                     self.begin_with(&mut state, &id, flow, seen);
@@ -423,16 +465,33 @@ impl Attribution {
                 state.next_door[side] = netns;
             }
         }
+        if self.opening == Opening::UnderWay
+            && whose.found == [Some(Err(Reason::Forwarded)), None]
+            && state.ends == [End::Elsewhere; 2]
+            && (!known || state.postponed)
+            && !flow.ended
+        {
+            self.flows[index] = FlowState { postponed: true, ..state };
+            return;
+        }
+        // Its bytes are of before, for all that is known of when they came.
+        let first = first && !known || std::mem::take(&mut state.postponed);
         let owners = reconciled(whose.found, &mut state.ends);
         for (side, owner) in [Side::Originator, Side::Responder].into_iter().zip(owners) {
             let end = &mut state.ends[side as usize];
-            let Some(settled) = settle(*end, owner, state.last, now) else { continue };
+            // The namespace of that end was there before it was opened.
+            let was_there = self.opening != Opening::Done && *end == End::Elsewhere;
+            let last = if was_there { state.base } else { state.last };
+            let Some(settled) = settle(*end, owner, last, now) else { continue };
             *end = settled.end;
+            if self.opening == Opening::JustDone && settled.bytes == Counters::default() {
+                continue; // nothing has changed: it was only looked at again
+            }
             each(Share {
                 to: settled.to,
                 traffic: side.view(settled.bytes),
                 // What was counted before the first observation is no rate.
-                recent: if first && !known { Traffic::ZERO } else { side.view(delta) },
+                recent: if first { Traffic::ZERO } else { side.view(delta) },
                 from: settled.from,
                 local: state.local,
             });

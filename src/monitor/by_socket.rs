@@ -91,6 +91,7 @@ pub fn whose(
     Err(match evidence.holder {
         Some(Ownership::Denied) => Reason::NoPermission,
         Some(Ownership::Hidden) => Reason::OtherNamespace,
+        Some(Ownership::Unread) if !origin.released => Reason::Unread,
         // A socket that nobody lets go of is the kernel's, or not accepted yet.
         _ if !origin.released => Reason::Kernel,
         _ => Reason::Exited,
@@ -162,12 +163,6 @@ impl SocketAttribution {
         self.referenced.clear();
     }
 
-    /// These bytes of a socket were accounted by somebody else: only what comes beyond them is new.
-    pub fn set_baseline(&mut self, accounted: &Counted) {
-        let known = self.memory.remember(accounted, self.observation);
-        known.last = accounted.bytes;
-    }
-
     /// Whether it takes a list of all sockets to say whose this one is. Where there is little `room` most of
     /// those that are seen for the first time are gone in a moment, and need none.
     pub fn is_new(&self, counted: &Counted, room: Room) -> bool {
@@ -200,10 +195,12 @@ impl SocketAttribution {
         if !may_be_done(idle, room) {
             return None;
         }
-        let is_unaccepted = self.memory.get(counted).is_some_and(|known| known.is_unaccepted);
+        let waits = self.memory.get(counted).is_some_and(|known| {
+            known.is_unaccepted || matches!(known.waiting, Some((Reason::Unread, _)))
+        });
         judge.origin(counted).filter(|origin| {
-            // Bytes that wait for somebody to accept their connection would be left behind.
-            let waits = is_unaccepted && !origin.released;
+            // Bytes that wait for somebody to accept their connection, or to be read, would be left behind.
+            let waits = waits && !origin.released;
             !waits && is_done(idle, origin, room)
         })
     }
@@ -235,6 +232,8 @@ impl SocketAttribution {
             return;
         }
         if let Some(Verdict { to, .. }) = judge.whose(counted, origin, &Remembered::default()) {
+            // Nothing is remembered that could move later.
+            let to = to.map_err(|why| if why == Reason::Unread { Reason::Exited } else { why });
             self.referenced.extend(to);
             share_out(to, None, new, self.recent(new), |share| judge.take(origin, share));
         }
@@ -271,10 +270,16 @@ impl SocketAttribution {
         self.referenced.extend(known.owner);
         let (from, moved) = match (to, known.waiting) {
             (Ok(_), Some((reason, waiting))) => (Some(reason), new + waiting),
+            // Why they have none is known only now.
+            (Err(reason), Some((Reason::Unread, waiting))) if reason != Reason::Unread => {
+                (Some(Reason::Unread), new + waiting)
+            }
             _ => (None, new),
         };
         known.waiting = match (to, known.waiting) {
-            (Err(reason), Some((before, waiting))) if reason == before => {
+            (Err(reason), Some((before, waiting)))
+                if reason == before || before == Reason::Unread =>
+            {
                 Some((reason, waiting + new))
             }
             // What came under another reason stays there.

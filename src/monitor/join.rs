@@ -30,6 +30,8 @@ pub struct Surroundings<'a> {
     /// Which of several sockets that share an address the kernel would choose for a packet that
     /// comes back along this tuple, in this namespace.
     pub choose: &'a mut dyn FnMut(&Tuple) -> Option<Inode>,
+    /// Whether the descriptors of some processes were not read yet.
+    pub unread: bool,
 }
 
 /// The network namespaces of this host, by their addresses: an end that isn't in the namespace in
@@ -219,6 +221,7 @@ fn holder(socket: &Socket, owner: &mut dyn FnMut(Inode) -> Ownership) -> Result<
         Ownership::Denied => Err(Reason::NoPermission),
         Ownership::Hidden => Err(Reason::OtherNamespace),
         Ownership::Nobody => Err(Reason::Kernel),
+        Ownership::Unread => Err(Reason::Unread),
     }
 }
 
@@ -243,7 +246,8 @@ fn without_socket(
 ) -> Result<ProcessId, Reason> {
     match flow.original.protocol {
         Protocol::TCP if side == Side::Responder && !settled => {
-            acceptor(flow, around.sockets, around.acceptor).ok_or(Reason::Exited)
+            let nobody = if around.unread { Reason::Unread } else { Reason::Exited };
+            acceptor(flow, around.sockets, around.acceptor).ok_or(nobody)
         }
         Protocol::TCP | Protocol::UDP | Protocol::UDPLITE | Protocol::SCTP | Protocol::DCCP => {
             Err(Reason::Exited)

@@ -10,7 +10,7 @@ mod join;
 mod reason;
 mod testimony;
 
-pub use attribution::{Attribution, Coverage, Observation, Share};
+pub use attribution::{Attribution, Coverage, Observation, Opening, Share};
 pub use by_socket::{Evidence, Judge, Remembered, Room, SocketAttribution, Verdict, holder, whose};
 pub use join::{Neighbours, Surroundings};
 pub use reason::Reason;

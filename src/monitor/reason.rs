@@ -21,11 +21,13 @@ pub enum Reason {
     OwnPipe,
     /// More sockets had traffic at once than there was room to count apart.
     Overflow,
+    /// Who has the socket is still being read: the bytes move to the process, or to another reason.
+    Unread,
 }
 
 impl Reason {
     /// Every reason, in order.
-    pub const ALL: [Reason; 8] = [
+    pub const ALL: [Reason; 9] = [
         Reason::Forwarded,
         Reason::Exited,
         Reason::NoPermission,
@@ -34,6 +36,7 @@ impl Reason {
         Reason::Ambiguous,
         Reason::OwnPipe,
         Reason::Overflow,
+        Reason::Unread,
     ];
 
     /// A stable name, for machines and for the line of `--unattributed`.
@@ -47,6 +50,7 @@ impl Reason {
             Reason::Ambiguous => "ambiguous",
             Reason::OwnPipe => "own pipe",
             Reason::Overflow => "overflow",
+            Reason::Unread => "not read yet",
         }
     }
 

@@ -95,6 +95,15 @@ impl Proc {
         })
     }
 
+    /// The same procfs for another thread.
+    pub(super) fn again(&self) -> std::io::Result<Proc> {
+        Ok(Proc {
+            root: self.root.try_clone()?,
+            directory_buffer: Vec::with_capacity(DIRECTORY_BUFFER),
+            through: HashMap::new(),
+        })
+    }
+
     /// Every process there is now.
     pub(super) fn list(&mut self, mut each: impl FnMut(Listed)) -> Result<(), Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

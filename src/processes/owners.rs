@@ -7,6 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::time::Instant;
 
 use foldhash::fast::RandomState;
 use rustix::io::Errno;
@@ -20,6 +21,9 @@ use crate::netns::NetnsId;
 use crate::sockets::Inode;
 
 mod acceptors;
+mod first;
+
+use first::FirstReading;
 
 pub use acceptors::Acceptors;
 
@@ -49,6 +53,8 @@ pub enum Ownership {
     Hidden,
     /// No process: every one was looked at.
     Nobody,
+    /// Perhaps one whose descriptors were not read yet.
+    Unread,
 }
 
 /// One process, as it was seen last.
@@ -100,6 +106,8 @@ pub struct Look {
     pub ended: Vec<ProcessId>,
     /// Processes there are.
     pub processes: usize,
+    /// How many of them were not read yet, and how many are read in all; `None` once each was.
+    pub unread: Option<(usize, usize)>,
     /// Those among them whose descriptors this user may not read.
     pub denied: usize,
     /// Whether every process of the host can be seen: false inside a PID namespace.
@@ -131,6 +139,8 @@ pub struct Owners {
     searched: bool,
     /// Those that have run since their run times were noted, as far as they were asked at this look.
     ran: Set<ProcessId>,
+    /// While everybody is read for the first time, and sockets may still come that were there by then.
+    first: Option<FirstReading>,
     denied: usize,
     failed: Option<Errno>,
     labels: Labels,
@@ -165,6 +175,7 @@ impl Owners {
             unheld: Set::default(),
             searched: false,
             ran: Set::default(),
+            first: None,
             denied: 0,
             failed: None,
             labels: Labels::default(),
@@ -184,6 +195,21 @@ impl Owners {
     /// # Errors
     /// If `/proc` itself can't be listed.
     pub fn look(&mut self, sockets: impl IntoIterator<Item = Inode>) -> Result<Look, Errno> {
+        self.look_until(sockets, None, false)
+    }
+
+    /// The same, but everybody's descriptors, which the first look reads, are not waited for after `until`:
+    /// then the holders of some sockets are [`Ownership::Unread`] until another look. `more` says that
+    /// sockets of this moment will be told of later.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn look_until(
+        &mut self,
+        sockets: impl IntoIterator<Item = Inode>,
+        until: Option<Instant>,
+        more: bool,
+    ) -> Result<Look, Errno> {
         self.look += 1;
         self.searched = false;
         self.ran.clear();
@@ -203,10 +229,25 @@ impl Owners {
             }
         }
 
+        self.read_first(until, more);
         let lasting = self.look == 1 || self.unknown.values().any(|since| *since < self.look);
         self.read_changed(if lasting { usize::MAX } else { LINKS_BEYOND });
+        self.note_unheld();
+        self.denied = self.processes.values().filter(|p| p.denied).count();
+        let unread = self.first.as_ref().filter(|first| !first.is_done()).map(FirstReading::left);
+        Ok(Look {
+            ended,
+            processes: self.processes.len(),
+            unread,
+            // Some of them is no figure.
+            denied: if unread.is_some() { 0 } else { self.denied },
+            whole: self.whole,
+            failed: self.failed,
+        })
+    }
 
-        // Whoever was read after a socket appeared, and didn't have it, doesn't hold it.
+    /// Whoever was read after a socket appeared, and didn't have it, doesn't hold it.
+    fn note_unheld(&mut self) {
         let oldest = self.processes.values().map(|p| p.exact).min().unwrap_or(self.look);
         let unheld = &mut self.unheld;
         self.unknown.retain(|inode, since| {
@@ -216,14 +257,57 @@ impl Owners {
             }
             still
         });
-        self.denied = self.processes.values().filter(|p| p.denied).count();
-        Ok(Look {
-            ended,
-            processes: self.processes.len(),
-            denied: self.denied,
-            whole: self.whole,
-            failed: self.failed,
-        })
+    }
+
+    /// Takes what a thread has read of everybody's descriptors by then, which it begins at the first look.
+    fn read_first(&mut self, until: Option<Instant>, more: bool) {
+        if let (1, Some(_)) = (self.look, until) {
+            let mut processes: Vec<ProcessId> = self.processes.values().map(|p| p.id).collect();
+            processes.sort_unstable_by_key(|id| Reverse(*id));
+            self.first = FirstReading::start(&self.proc, processes);
+        }
+        let Some(mut first) = self.first.take() else { return };
+        for id in first.receive(until.unwrap_or_else(Instant::now)) {
+            let Some(known) = self.processes.get_mut(&id.pid).filter(|known| known.id == id) else {
+                continue;
+            };
+            match first.read.get(&id).map(|read| read.outcome) {
+                Some(Ok(size)) => known.size = size,
+                Some(Err(Unreadable::Denied)) => known.denied = true,
+                Some(Err(Unreadable::Failed(errno))) => self.failed = Some(errno),
+                Some(Err(Unreadable::Vanished)) | None => {}
+            }
+            known.scanned = self.look;
+            // It was read after the sockets of the first look were listed, and maybe before others were.
+            known.exact = 1;
+        }
+        // Each time: a socket that is listed only now may have been there.
+        for (id, read) in &first.read {
+            let Some(known) = self.processes.get_mut(&id.pid).filter(|known| known.id == *id)
+            else {
+                continue;
+            };
+            for held in &read.sockets {
+                let &(descriptor, inode) = held;
+                if !self.unknown.contains_key(&inode) && !self.holders.contains_key(&inode) {
+                    continue;
+                }
+                if let Err(place) = known.sockets.binary_search(held) {
+                    known.sockets.insert(place, *held);
+                    // The link is read again before that is believed: it may be long ago.
+                    let holder = Holder { pid: id.pid, descriptor, since: 1, seen: 0 };
+                    self.holders.entry(inode).or_default().push(holder);
+                    self.unknown.remove(&inode);
+                }
+            }
+        }
+        let goes_on = more || !first.is_done();
+        self.first = Some(first);
+        self.read_changed_ones();
+        self.note_unheld();
+        if !goes_on {
+            self.first = None;
+        }
     }
 
     /// Who holds `inode` now: the process that holds it alone, else the youngest that has held it
@@ -234,6 +318,9 @@ impl Owners {
     pub fn owner(&mut self, inode: Inode) -> Ownership {
         if let Some(id) = self.confirmed(inode) {
             return Ownership::Process(id);
+        }
+        if self.first.is_some() {
+            return Ownership::Unread;
         }
         if !self.searched && self.alive.contains(&inode) && !self.unheld.contains(&inode) {
             // Its holder has let it go since it was seen. Once a look, as it may be closed by now.
@@ -404,15 +491,8 @@ impl Owners {
     /// Reads the descriptors of every process that can have new ones, the youngest first, and, as
     /// long as there are sockets without a holder and `beyond` links are not read, of the others.
     fn read_changed(&mut self, beyond: usize) {
-        let mut pids: Vec<u32> = self.processes.keys().copied().collect();
-        pids.sort_unstable_by_key(|pid| self.processes.get(pid).map(|p| Reverse(p.id)));
-        // New processes always: one may have inherited a socket whose other holder is known.
-        let changed: Vec<u32> =
-            pids.iter().copied().filter(|p| self.may_have_changed(*p)).collect();
-        for &pid in &changed {
-            self.scan(pid, Trust::WhatIsAlive);
-        }
-        if self.unknown.is_empty() {
+        let mut pids = self.read_changed_ones();
+        if self.unknown.is_empty() || self.first.is_some() {
             return;
         }
         // What is left is with a process that closed one descriptor and opened another, perhaps
@@ -431,10 +511,27 @@ impl Owners {
         }
     }
 
+    /// Reads the descriptors of every process that can have new ones. Returns all processes, the youngest
+    /// first.
+    fn read_changed_ones(&mut self) -> Vec<u32> {
+        let mut pids: Vec<u32> = self.processes.keys().copied().collect();
+        pids.sort_unstable_by_key(|pid| self.processes.get(pid).map(|p| Reverse(p.id)));
+        // New processes always: one may have inherited a socket whose other holder is known.
+        let changed: Vec<u32> =
+            pids.iter().copied().filter(|p| self.may_have_changed(*p)).collect();
+        for &pid in &changed {
+            self.scan(pid, Trust::WhatIsAlive);
+        }
+        pids
+    }
+
     /// Whether a process was never read, or has another number of descriptors than when it was.
     fn may_have_changed(&self, pid: u32) -> bool {
         let Some(known) = self.processes.get(&pid) else { return false };
-        if known.scanned == 0 {
+        let is_to_read = |first: &FirstReading| first.is_to_read(known.id);
+        if self.first.as_ref().is_some_and(is_to_read) {
+            false
+        } else if known.scanned == 0 {
             true
         } else if known.denied || known.scanned == self.look && !self.searched {
             false
@@ -448,6 +545,10 @@ impl Owners {
     /// Reads the descriptors of a process; returns how many links that took.
     fn scan(&mut self, pid: u32, trust: Trust) -> usize {
         let Some(known) = self.processes.get_mut(&pid) else { return 0 };
+        if let Some(first) = &mut self.first {
+            // It has others by now.
+            first.read.remove(&known.id);
+        }
         let alive = &self.alive;
         let before = std::mem::take(&mut known.sockets);
         let mut now = Vec::with_capacity(before.len());

@@ -10,12 +10,12 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::Instant;
 
-use super::{Looked, Map, Source, Watch, WatchError, cpu, no_proc};
-use crate::conntrack;
+use super::readers::Readers;
+use super::{Looked, Map, Unread, Watch, WatchError, cpu, no_proc};
 use crate::ebpf;
 use crate::ledger::Ledger;
 use crate::monitor::{Room, SocketAttribution};
-use crate::netns::NetnsChoice;
+use crate::netns::{NetnsChoice, NetnsKey};
 use crate::processes::{LabelBy, Names};
 use crate::sockets::Inode;
 use crate::traffic::Traffic;
@@ -25,6 +25,7 @@ use listing::Listing;
 use makers::Makers;
 use passing::Passing;
 pub(super) use past::Past;
+use past::{Asked, LookBack};
 
 /// For how many looks it is remembered who let go of a Multipath TCP connection: its subflows go on for a moment.
 const CLOSED: u32 = 8;
@@ -36,6 +37,8 @@ pub(super) struct BySocket {
     attribution: SocketAttribution,
     choice: NetnsChoice,
     lookback: bool,
+    /// While what was counted before the start is read.
+    past: Option<LookBack>,
     /// What passes through this host without a socket, if it is asked for.
     passing: Option<Passing>,
     /// What the kernel's own sockets have counted of pings.
@@ -60,6 +63,7 @@ impl BySocket {
             attribution: SocketAttribution::new(),
             choice,
             lookback,
+            past: None,
             passing: None,
             pings: Traffic::ZERO,
             listed: Default::default(),
@@ -91,7 +95,8 @@ impl BySocket {
 
     /// Takes what was announced of what passes through; whether it is time for a look.
     pub(super) fn drain(&mut self) -> bool {
-        self.passing.as_mut().is_some_and(Passing::drain)
+        let is_read = self.past.as_ref().is_some_and(LookBack::is_done);
+        self.passing.as_mut().is_some_and(Passing::drain) || is_read
     }
 
     /// Whether so much has come since the last look that it is time for the next one.
@@ -111,13 +116,10 @@ impl BySocket {
     }
 }
 
-/// Where it is known what was sent and received before counting began.
-fn past_source(proc: &Path) -> Source {
-    let state = conntrack::state::read(proc);
-    match (state.accounting, state.entries) {
-        (Some(true), entries) if entries != Some(0) => Source::Conntrack,
-        _ => Source::Sockets,
-    }
+/// The sockets of a place by their cookies. Those out of the text of `/proc/net` have none.
+fn cookies(readers: &Readers) -> impl Iterator<Item = (u64, Option<Inode>)> {
+    let sockets = readers.table.iter().filter(|socket| socket.cookie != 0);
+    sockets.map(|socket| (socket.cookie, socket.inode))
 }
 
 impl Watch {
@@ -126,19 +128,23 @@ impl Watch {
         &mut self,
         by_socket: &mut BySocket,
         ledger: &mut Ledger,
+        until: Option<Instant>,
     ) -> Result<Looked, WatchError> {
         let mut looked = Looked::default();
         if self.looks == 1 && by_socket.lookback {
-            looked = self.look_back(by_socket, ledger)?;
+            by_socket.past = self.look_back(by_socket);
         }
-        self.open_places();
-        let BySocket { reader, attribution, .. } = &mut *by_socket;
+        let namespaces = self.open_places(until);
+        let BySocket { reader, attribution, past, .. } = &mut *by_socket;
         let (mut counted, mut last) = (Vec::new(), Vec::new());
         reader.read(|socket, before| match before {
             None => counted.push(socket),
             Some(before) if before == socket.bytes => attribution.forget(&socket),
             Some(before) => last.push((socket, before)),
         });
+        if let Some(past) = past {
+            last.iter().for_each(|(socket, before)| past.last(socket, *before));
+        }
         attribution.begin();
         // Silent sockets make room by themselves.
         let taken = counted.iter().filter(|socket| socket.has_bytes()).count();
@@ -146,33 +152,43 @@ impl Watch {
         let has_new = by_socket.has_new(&counted, room);
         if by_socket.listing.is_due(has_new, Instant::now()) {
             let begun = cpu::used();
-            self.list_sockets(&mut looked)?;
+            self.list_sockets(&mut looked, |_| true)?;
             let [listed, before] = &mut by_socket.listed;
             std::mem::swap(listed, before);
             listed.clear();
-            for readers in &self.places {
-                // Those out of the text of `/proc/net` have no cookie.
-                let sockets = readers.table.iter().filter(|socket| socket.cookie != 0);
-                listed.extend(sockets.map(|socket| (socket.cookie, socket.inode)));
-            }
+            self.places.iter().for_each(|readers| by_socket.listed[0].extend(cookies(readers)));
             by_socket.listing.took(cpu::used().saturating_sub(begun));
+        } else if until.is_some() {
+            let new: Vec<NetnsKey> =
+                self.places.iter().filter(|r| r.is_listed_ahead()).map(|r| r.key).collect();
+            self.list_sockets(&mut looked, Readers::is_listed_ahead)?;
+            let new = self.places.iter().filter(|readers| new.contains(&readers.key));
+            new.for_each(|readers| by_socket.listed[0].extend(cookies(readers)));
         }
         let inodes = self.places.iter().flat_map(|readers| readers.table.inodes());
         let counted_ones = counted.iter().filter(|s| s.has_bytes()).filter_map(|s| s.inode);
         let processes = self
             .owners
-            .look(inodes.chain(counted_ones))
+            .look_until(inodes.chain(counted_ones), until, namespaces.is_some())
             .map_err(|errno| no_proc(&self.proc, errno))?;
         looked.denied = processes.denied;
         looked.failed = processes.failed;
         self.hear_of_processes(&mut looked);
         looked.flows += (taken + last.len()) as u64;
+        self.take_past(by_socket, until, ledger, &mut looked);
+        let (processes_left, past) = (processes.unread, by_socket.past.is_some());
+        self.note_unread(Unread { namespaces, processes: processes_left, past });
+        looked.unread = self.unread.clone();
         let overflow = self.account(by_socket, &counted, &last, room, ledger);
         looked.unread_kernel = !by_socket.reader.reads_kernel();
         looked.overflow = overflow.then(|| by_socket.reader.capacity());
         by_socket.reader.give_back();
-        match by_socket.passing.as_mut().map(|passing| passing.look(by_socket.pings, ledger)) {
-            Some(Ok(passing)) => looked.add_forwarded(passing),
+        let pings = by_socket.pings;
+        match by_socket.passing.as_mut().map(|passing| passing.look(pings, ledger, until)) {
+            Some(Ok(mut passing)) => {
+                looked.unread = looked.unread.and(std::mem::take(&mut passing.unread));
+                looked.add_flows(passing);
+            }
             Some(Err(error)) => {
                 looked.forwarded_error = Some(error.to_string());
                 by_socket.passing = None;
@@ -185,25 +201,37 @@ impl Watch {
         Ok(looked)
     }
 
-    /// Accounts what was counted before by others. What the slots have counted of it is left out there.
-    fn look_back(
+    /// Begins to read what was counted before by others.
+    fn look_back(&self, by_socket: &BySocket) -> Option<LookBack> {
+        let asked = Asked {
+            names: self.owners.names(),
+            choice: by_socket.choice,
+            proc: &self.proc,
+            labels: &by_socket.labels,
+            pipes: &self.pipes,
+        };
+        LookBack::begin(&by_socket.reader, &asked)
+    }
+
+    /// Accounts what was counted before, once it is read.
+    fn take_past(
         &self,
         by_socket: &mut BySocket,
+        until: Option<Instant>,
         ledger: &mut Ledger,
-    ) -> Result<Looked, WatchError> {
-        let (source, names) = (past_source(&self.proc), self.owners.names());
-        let mut past = Watch::beside(names, source, by_socket.choice, true, &self.proc)?;
-        past.label_by(by_socket.labels.clone());
-        past.leave_to_pipes(self.pipes.iter().copied());
-        past.past = Some(Past::begin(&by_socket.reader));
-        // Where nobody knows of the past, counting begins now.
-        let looked = past.look(ledger).unwrap_or_default();
-        let BySocket { reader, attribution, choice, .. } = by_socket;
-        let only = (*choice == NetnsChoice::Own).then(|| reader.netns());
-        for accounted in past::baselines(&mut past, reader, only, ledger) {
-            attribution.set_baseline(&accounted);
+        looked: &mut Looked,
+    ) {
+        let Some(past) = by_socket.past.take() else { return };
+        let Some(read) = past.receive(until) else {
+            by_socket.past = Some(past);
+            return;
+        };
+        if let Some((watch, found)) = read {
+            let reader = &by_socket.reader;
+            let only = (by_socket.choice == NetnsChoice::Own).then(|| reader.netns());
+            past.account(*watch, reader, only, ledger);
+            looked.add_flows(found);
         }
-        Ok(looked)
     }
 
     fn hear_of_processes(&mut self, looked: &mut Looked) {
@@ -224,21 +252,41 @@ impl Watch {
         ledger: &mut Ledger,
     ) -> bool {
         let Watch { owners, own, pipes, looks, .. } = self;
-        let BySocket { reader, attribution, choice, listed, pings, closed, .. } = by_socket;
+        let BySocket { reader, attribution, choice, listed, pings, closed, past, .. } = by_socket;
         let now = *looks;
         closed.extend(reader.closed_multipath().iter().map(|(token, by)| (*token, (*by, now))));
         closed.retain(|_, (_, seen)| now - *seen < CLOSED);
         let only = (*choice == NetnsChoice::Own).then(|| reader.netns());
+        let unread = self.unread.namespaces.is_some() || self.unread.processes.is_some();
         let makers = Makers { owners, looks: *looks };
         let own = *own;
-        let mut court =
-            Court { reader, makers, listed, only, own, pipes, ledger, pings, closed, confirmed: 0 };
+        let mut court = Court {
+            reader,
+            makers,
+            listed,
+            only,
+            own,
+            pipes,
+            ledger,
+            pings,
+            closed,
+            unread,
+            confirmed: 0,
+        };
         for (socket, before) in last {
             attribution.last(socket, *before, &mut court);
         }
         for socket in counted {
-            if let Some(origin) = attribution.socket(socket, room, &mut court) {
+            // No more is let go of than can be remembered until the past is read.
+            let keeps = past.as_ref().is_some_and(LookBack::is_full);
+            let room = if keeps { Room::Ample } else { room };
+            if let Some(origin) = attribution.socket(socket, room, &mut court)
+                && !keeps
+            {
                 court.reader.take_back(socket, &origin);
+                if let Some(past) = past {
+                    past.let_go(socket, &origin);
+                }
             }
         }
         let Court { reader, mut makers, ledger, pings, .. } = court;

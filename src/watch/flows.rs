@@ -25,11 +25,14 @@ impl Watch {
         if seen.lost > 0 {
             self.places.iter_mut().for_each(|readers| readers.pace.doubt());
         }
-        let Watch { attribution, owners, own, pipes, socketless, .. } = self;
+        let Watch { attribution, owners, own, pipes, socketless, past, .. } = self;
         attribution.testify(seen.testimonies, |flow, share| {
             let share = without_own_pipes(flow, share, *own, pipes);
             if *socketless && !has_no_socket(flow, &share) {
                 return;
+            }
+            if let Some(past) = past {
+                return past.credit(&share);
             }
             ledger.credit(&share, || described_or_unknown(&share, owners));
         });
@@ -44,6 +47,7 @@ impl Watch {
         let announced = self.witness.as_ref().is_some_and(Witness::listens);
         let Watch { places, owners, attribution, own, pipes, proc, .. } = self;
         let (socketless, past) = (self.socketless, &mut self.past);
+        let unread = self.unread.is_anything();
         let (mut readings, mut neighbours) = (Vec::new(), Neighbours::default());
         for readers in places.iter_mut() {
             let (reading, key, table, local) = readers.split();
@@ -53,7 +57,7 @@ impl Watch {
         // The program's own last: what passes through it is counted where its ends are, where that
         // is done.
         readings.reverse();
-        for (Reading { counting, finder, pace, state }, key, table, local) in readings {
+        for (Reading { counting, ahead, finder, pace, state }, key, table, local) in readings {
             let mut account = |flow: &Flow, attribution: &mut Attribution| {
                 // The share is handed out after the owner was asked, and names it.
                 let mut shares: [Option<Share>; 2] = [None; 2];
@@ -68,6 +72,7 @@ impl Watch {
                         owners.borrow_mut().acceptor(listeners.iter().copied())
                     },
                     choose: &mut |tuple| choose(finder, local, tuple),
+                    unread,
                 };
                 attribution.flow(flow, &mut around, |share| {
                     let free = usize::from(shares[0].is_some());
@@ -79,15 +84,24 @@ impl Watch {
                     if socketless && !has_no_socket(flow, &share) {
                         continue;
                     }
-                    ledger.credit(&share, || described_or_unknown(&share, owners));
+                    match past {
+                        Some(past) => past.credit(&share),
+                        None => ledger.credit(&share, || described_or_unknown(&share, owners)),
+                    }
                 }
                 if let Some(past) = past {
-                    past.add(flow, key, attribution.accounted_in(flow, key), local);
+                    let accounted = attribution.accounted(flow, key);
+                    let accounted_in = accounted.map(|end| end.map(|(netns, _)| netns));
+                    past.add(flow, key, accounted_in, local, is_of_pipe(flow, pipes));
                 }
             };
             let coverage = match counting {
                 Counting::Conntrack(reader) => {
-                    let entries = reader.entries();
+                    let entries = match &ahead {
+                        Some(Ok((_, flows))) => Some(flows.len() as u64),
+                        Some(Err(_)) => None,
+                        None => reader.entries(),
+                    };
                     let expected = entries.or_else(|| conntrack::state::read(proc).entries);
                     attribution.expect(expected.unwrap_or(0) as usize);
                     if attribution.missed_beginnings(key) {
@@ -95,17 +109,22 @@ impl Watch {
                     }
                     let buckets = state.buckets.unwrap_or(0);
                     let chosen = match entries {
+                        _ if ahead.is_some() => None,
                         Some(0) => Some(Vec::new()),
                         Some(entries) if announced && state.announced != Some(false) => attribution
                             .open_flows(key)
                             .filter(|open| !pace.reads_all(buckets, entries, open.len())),
                         _ => None,
                     };
-                    let read = match &chosen {
-                        Some(chosen) => {
+                    let read = match (ahead, &chosen) {
+                        (Some(read), _) => read.map(|(table, flows)| {
+                            flows.iter().for_each(|flow| account(flow, attribution));
+                            table
+                        }),
+                        (None, Some(chosen)) => {
                             reader.read_chosen(chosen, |flow| account(flow, attribution))
                         }
-                        None => reader.read(|flow| account(flow, attribution)),
+                        (None, None) => reader.read(|flow| account(flow, attribution)),
                     };
                     let read = match read {
                         Err(_) if key != NetnsKey::OWN => continue, // it is about to end

@@ -7,11 +7,13 @@ mod flows;
 mod pace;
 mod readers;
 mod source;
+mod unread;
 mod witness;
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use foldhash::fast::RandomState;
 use rustix::io::Errno;
@@ -20,13 +22,14 @@ use thiserror::Error;
 use crate::conntrack;
 use crate::ebpf;
 use crate::ledger::Ledger;
-use crate::monitor::Attribution;
+use crate::monitor::{Attribution, Opening};
 use crate::netlink::NetlinkError;
 use crate::netns::{NetnsChoice, NetnsId, NetnsKey};
 use crate::processes::{LabelBy, Names, Owners, ProcessId};
 use crate::sockets::{self, State};
 
 pub use source::{Source, SourceChoice};
+pub use unread::Unread;
 
 use by_socket::{BySocket, Past};
 use readers::{Counting, Readers};
@@ -114,11 +117,13 @@ pub struct Looked {
     pub unread_kernel: bool,
     /// Why what passes through can't be read any more.
     pub forwarded_error: Option<String>,
+    /// What of the first reading was not done yet; nothing from then on.
+    pub unread: Unread,
 }
 
 impl Looked {
-    /// Adds what was found while reading what passes through.
-    fn add_forwarded(&mut self, passing: Looked) {
+    /// Adds what was found while reading flows beside sockets.
+    fn add_flows(&mut self, passing: Looked) {
         self.flows += passing.flows;
         self.uncounted += passing.uncounted;
         self.malformed += passing.malformed;
@@ -157,6 +162,10 @@ pub struct Watch {
     acceptors: Vec<u32>,
     looks: u32,
     told: Told,
+    /// What of the first reading is not done yet.
+    unread: Unread,
+    /// Whether that is still to be finished.
+    begins: bool,
     /// Whether only what has no socket is accounted: what passes through, and pings that are answered.
     socketless: bool,
     /// What was accounted, where the slots of sockets have counted some of it, too.
@@ -223,6 +232,8 @@ impl Watch {
             unlisted: Vec::new(),
             acceptors: Vec::new(),
             looks: 0,
+            unread: Unread::default(),
+            begins: true,
             socketless: false,
             past: None,
             pipes: HashSet::new(),
@@ -254,6 +265,11 @@ impl Watch {
     /// now on.
     pub fn leave_to_pipes(&mut self, ports: impl IntoIterator<Item = u16>) {
         self.pipes.extend(ports);
+    }
+
+    /// Whether not everything was read for the first time: see [`Watch::look_until`].
+    pub fn is_reading(&self) -> bool {
+        self.begins
     }
 
     /// What is watched.
@@ -289,14 +305,35 @@ impl Watch {
     /// # Errors
     /// If the source can't be read (any more). What was accounted before stays right.
     pub fn look(&mut self, ledger: &mut Ledger) -> Result<Looked, WatchError> {
-        let mut looked = self.look_once(ledger)?;
+        self.look_until(ledger, None)
+    }
+
+    /// The same, but what takes long when everything is read for the first time is not waited for after
+    /// `until`: it goes on in the background, and another look takes what has come of it.
+    /// [`Looked::unread`] says what is left. Bytes whose socket or process was not read yet wait
+    /// under [`Reason::Unread`](crate::monitor::Reason), or are accounted when they are read first.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn look_until(
+        &mut self,
+        ledger: &mut Ledger,
+        until: Option<Instant>,
+    ) -> Result<Looked, WatchError> {
+        let mut looked = self.look_once(ledger, until.filter(|_| self.begins))?;
+        let unread = &looked.unread;
+        self.begins &= unread.is_anything();
         if self.told == Told::Processes {
             looked.lost_processes = self.owners.names().take_lost();
         }
         Ok(looked)
     }
 
-    fn look_once(&mut self, ledger: &mut Ledger) -> Result<Looked, WatchError> {
+    fn look_once(
+        &mut self,
+        ledger: &mut Ledger,
+        until: Option<Instant>,
+    ) -> Result<Looked, WatchError> {
         self.looks += 1;
         if self.told == Told::Processes {
             self.owners.names().begin_look();
@@ -305,7 +342,7 @@ impl Watch {
             self.owners.list().map_err(|errno| no_proc(&self.proc, errno))?;
         }
         if let Some(mut by_socket) = self.by_socket.take() {
-            let looked = self.look_at_sockets(&mut by_socket, ledger);
+            let looked = self.look_at_sockets(&mut by_socket, ledger, until);
             self.by_socket = Some(by_socket);
             return looked;
         }
@@ -313,11 +350,16 @@ impl Watch {
         // at the next look.
         self.owners.note_run_times(&self.acceptors);
         let mut looked = Looked::default();
-        self.open_places();
-        self.list_sockets(&mut looked)?;
+        let namespaces = self.open_places(until);
+        self.list_sockets(&mut looked, |_| true)?;
         // At once: a process that is about to end still has its descriptors.
         let inodes = self.places.iter().flat_map(|readers| readers.table.inodes());
-        let processes = self.owners.look(inodes).map_err(|errno| no_proc(&self.proc, errno))?;
+        let processes = self
+            .owners
+            .look_until(inodes, until, namespaces.is_some())
+            .map_err(|errno| no_proc(&self.proc, errno))?;
+        self.note_unread(Unread { namespaces, processes: processes.unread, past: false });
+        looked.unread = self.unread.clone();
         looked.denied = processes.denied;
         looked.failed = processes.failed;
         self.places.iter_mut().for_each(Readers::refresh_addresses);
@@ -339,32 +381,64 @@ impl Watch {
         Ok(looked)
     }
 
-    /// Begins to watch the network namespaces that are new.
-    fn open_places(&mut self) {
-        let Some(witness) = &mut self.witness else { return };
-        self.places.append(&mut witness.opened());
+    /// Notes what is not read yet. Once it is, whatever was left for later is looked at.
+    fn note_unread(&mut self, unread: Unread) {
+        let was_opening = self.unread.namespaces.is_some();
+        self.attribution.set_opening(match unread.namespaces {
+            Some(_) => Opening::UnderWay,
+            None if was_opening => Opening::JustDone,
+            None => Opening::Done,
+        });
+        if self.unread.is_anything() {
+            // Also connections that are over: a table is asked only for the others otherwise.
+            self.places.iter_mut().for_each(|readers| readers.pace.doubt());
+        }
+        self.unread = unread;
+    }
+
+    /// Begins to watch the network namespaces that are new, as far as they can be opened by then. Returns how
+    /// many are left, of how many.
+    fn open_places(&mut self, until: Option<Instant>) -> Option<(usize, usize)> {
+        let witness = self.witness.as_mut()?;
+        let goes_on = self.unread.namespaces.is_some();
+        // Those that turn up later are few, and are waited for: else it might never come to an end.
+        let until = until.filter(|_| self.looks == 1 || goes_on);
+        let namespaces: Vec<(NetnsId, u32)> = self.owners.namespaces().collect();
+        let is_first = self.looks == 1 && until.is_some() && witness.watches_all();
+        let own = if is_first { self.places.pop().map(Box::new) } else { None };
+        if !goes_on {
+            witness.discover(own, until.is_some(), &namespaces);
+        }
+        let (opened, left) = witness.opened(until);
+        self.places.extend(opened);
+        self.places.sort_by_key(|readers| readers.key);
         let mut through: Map<NetnsKey, u32> = Map::default();
-        let opened = witness.discover(self.owners.namespaces(), |key, pid| {
+        witness.inhabit(&namespaces, |key, pid| {
             through.insert(key, pid);
         });
-        self.places.extend(opened);
         for readers in &mut self.places {
             if let Some(pid) = through.get(&readers.key) {
                 readers.sockets.through(&self.proc.join(pid.to_string()));
             }
         }
+        left
     }
 
-    fn list_sockets(&mut self, looked: &mut Looked) -> Result<(), WatchError> {
+    /// Lists the sockets of these places.
+    fn list_sockets(
+        &mut self,
+        looked: &mut Looked,
+        of: impl Fn(&Readers) -> bool,
+    ) -> Result<(), WatchError> {
         let by_sockets = self.source == Source::Sockets;
-        for readers in &mut self.places {
+        for readers in self.places.iter_mut().filter(|readers| of(readers)) {
             // Ends first: what ends from now on is still listed, and told in its turn. Conntrack's
             // reader sees to that itself.
             if let Counting::Sockets(Some(ends)) = &mut readers.counting {
                 ends.drain();
             }
             let own = readers.key == NetnsKey::OWN;
-            match readers.sockets.read(by_sockets, &mut readers.table) {
+            match readers.list_sockets(by_sockets) {
                 Ok(listing) if by_sockets && own && listing.tcp_from_proc => {
                     return Err(WatchError::NoCounters);
                 }

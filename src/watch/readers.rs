@@ -9,7 +9,7 @@ use crate::addresses::{self, LocalAddresses};
 use crate::conntrack::{self, state::State};
 use crate::flow::{Address, Flow, Tuple};
 use crate::netns::{NetnsId, NetnsKey};
-use crate::sockets::{self, Ends, Finder, Inode, Socket, SocketTable};
+use crate::sockets::{self, Ends, Finder, Inode, Listing, Socket, SocketTable};
 
 /// What counts, and only that: a socket that is told the ends of flows and never read would fill
 /// the kernel's buffer.
@@ -22,6 +22,14 @@ pub(super) enum Counting {
     Apart,
 }
 
+/// What was read of a network namespace by another thread than the one that looks.
+#[derive(Debug)]
+struct Ahead {
+    sockets: Option<Result<Listing, sockets::ReadError>>,
+    /// The whole table of flows, where these are counted.
+    flows: Option<Result<(conntrack::Table, Vec<Flow>), conntrack::ReadError>>,
+}
+
 /// The kernel's tables in one network namespace.
 #[derive(Debug)]
 pub(super) struct Readers {
@@ -31,6 +39,8 @@ pub(super) struct Readers {
     pub(super) counting: Counting,
     pub(super) sockets: sockets::Reader,
     pub(super) table: SocketTable,
+    /// What was read before the look for which it is; see [`Readers::read_ahead`].
+    ahead: Option<Ahead>,
     pub(super) local: LocalAddresses,
     addresses: addresses::Reader,
     finder: Option<Finder>,
@@ -70,6 +80,7 @@ impl Readers {
                 false => sockets::Reader::open(&proc.join(process)),
             },
             table: SocketTable::default(),
+            ahead: None,
             local: LocalAddresses::default(),
             addresses,
             finder: Finder::open().ok(),
@@ -78,6 +89,36 @@ impl Readers {
         };
         readers.local = readers.addresses.read().map_err(WatchError::Addresses)?;
         Ok(readers)
+    }
+
+    /// Reads all of it for the first time, for the next look. The sockets come first: see there.
+    pub(super) fn read_ahead(&mut self, source: Source) {
+        if let Counting::Sockets(Some(ends)) = &mut self.counting {
+            ends.drain();
+        }
+        let sockets = self.sockets.read(source == Source::Sockets, &mut self.table);
+        let flows = match &mut self.counting {
+            Counting::Conntrack(reader) => {
+                let mut flows = Vec::new();
+                let read = reader.read(|flow| flows.push(*flow));
+                Some(read.map(|table| (table, flows)))
+            }
+            Counting::Sockets(_) | Counting::Apart => None,
+        };
+        self.ahead = Some(Ahead { sockets: Some(sockets), flows });
+    }
+
+    /// Lists the sockets, with their counters where they count, unless that was done ahead.
+    pub(super) fn list_sockets(&mut self, counters: bool) -> Result<Listing, sockets::ReadError> {
+        match self.ahead.as_mut().and_then(|ahead| ahead.sockets.take()) {
+            Some(listing) => listing,
+            None => self.sockets.read(counters, &mut self.table),
+        }
+    }
+
+    /// Whether its sockets were listed ahead, and by no look yet.
+    pub(super) fn is_listed_ahead(&self) -> bool {
+        self.ahead.as_ref().is_some_and(|ahead| ahead.sockets.is_some())
     }
 
     pub(super) fn refresh_addresses(&mut self) {
@@ -89,8 +130,9 @@ impl Readers {
 
     /// What is read, and beside it what there is to find the ends of flows.
     pub(super) fn split(&mut self) -> (Reading<'_>, NetnsKey, &SocketTable, &LocalAddresses) {
-        let Readers { key, counting, table, local, finder, pace, state, .. } = self;
-        (Reading { counting, finder, pace, state }, *key, table, local)
+        let Readers { key, counting, table, ahead, local, finder, pace, state, .. } = self;
+        let ahead = ahead.take().and_then(|ahead| ahead.flows);
+        (Reading { counting, ahead, finder, pace, state }, *key, table, local)
     }
 
     /// Reads single flows by their tuples out of the originator (in the default zone): of conntrack those
@@ -142,6 +184,8 @@ impl Readers {
 /// What changes while flows are read.
 pub(super) struct Reading<'a> {
     pub(super) counting: &'a mut Counting,
+    /// The whole table, if it was read ahead.
+    pub(super) ahead: Option<Result<(conntrack::Table, Vec<Flow>), conntrack::ReadError>>,
     pub(super) finder: &'a mut Option<Finder>,
     pub(super) pace: &'a mut Pace,
     pub(super) state: &'a State,

@@ -25,6 +25,7 @@ mod cli;
 mod conservation;
 mod ebpf;
 mod filters;
+mod first_refresh;
 mod floors;
 mod harness;
 mod hostile;

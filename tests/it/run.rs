@@ -130,6 +130,9 @@ impl Stream {
     }
 }
 
+/// Is said where the first refresh comes before everything is read.
+const STILL_READING: &str = ": still reading ";
+
 /// The running program; killed when dropped.
 pub(crate) struct Running {
     child: Child,
@@ -274,12 +277,16 @@ impl Running {
         for reader in self.readers.drain(..) {
             reader.join().unwrap();
         }
+        let stderr = self.stderr();
+        let (unread, others): (Vec<&str>, Vec<&str>) =
+            stderr.split_inclusive('\n').partition(|line| line.contains(STILL_READING));
         Finished {
             program: self.program,
             command: self.command.clone(),
             status: Some(status),
             stdout: self.stdout.so_far(),
-            stderr: String::from_utf8_lossy(&self.stderr.so_far()).into_owned(),
+            stderr: others.concat(),
+            still_reading: unread.concat(),
         }
     }
 
@@ -329,7 +336,8 @@ impl Running {
             command: self.command.clone(),
             status: None,
             stdout: stdout.to_owned(),
-            stderr: String::from_utf8_lossy(&self.stderr.so_far()).into_owned(),
+            stderr: self.stderr(),
+            still_reading: String::new(),
         }
     }
 }
@@ -347,7 +355,10 @@ pub(crate) struct Finished {
     command: String,
     status: Option<ExitStatus>,
     pub(crate) stdout: Vec<u8>,
+    /// But for what depends on how busy the host is: see below.
     pub(crate) stderr: String,
+    /// What was said because not everything was read in time.
+    pub(crate) still_reading: String,
 }
 
 impl Finished {

@@ -13,8 +13,10 @@ down + 1. A role that forks calls its parent `...-parent` and its children `...-
 `...-child1`: the length stays, because a command line is renamed in place.
 """
 
+import ctypes
 import errno
 import os
+import resource
 import select
 import signal
 import socket
@@ -522,6 +524,42 @@ def udp_client(name, options):
             say("CLOSED")
 
 
+def everywhere(name, options):
+    """A server's and a client's socket in each of the network namespaces in=A,B,..., and idle= more there. `go`
+    sends size= bytes from one to the other in each of them, over loopback, UDP or with tcp: TCP."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    size, idle, kind = int(options["size"]), int(options.get("idle", 0)), socket.SOCK_DGRAM
+    if "tcp" in options:
+        kind = socket.SOCK_STREAM
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    pairs, others = [], []
+    for namespace in options["in"].split(","):
+        file = os.open(f"/run/netns/{namespace}", os.O_RDONLY)
+        if libc.setns(file, 0x40000000) != 0:  # CLONE_NEWNET
+            raise OSError(ctypes.get_errno(), "setns")
+        os.close(file)
+        server, client = (socket.socket(socket.AF_INET, kind) for _ in range(2))
+        server.bind(("127.0.0.1", 9000))
+        if "tcp" in options:
+            server.listen()
+        client.connect(("127.0.0.1", 9000))
+        pairs.append((server.accept()[0] if "tcp" in options else server, client))
+        for _ in range(idle):
+            others.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            others[-1].bind(("127.0.0.1", 0))
+    say("READY")
+    moved = 0
+    while commands.read() != "quit":
+        for server, client in pairs:
+            client.sendall(BLOCK[:size])
+            got = 0
+            while got < size:
+                got += len(server.recv(size))
+            moved += size
+        say("DONE", moved, moved)
+
+
 def checksum(data):
     words = sum(struct.unpack(f"!{len(data) // 2}H", data))
     words = (words & 0xFFFF) + (words >> 16)
@@ -592,6 +630,7 @@ ROLES = {
     "tcp-forks": tcp_forks,
     "udp-server": udp_server,
     "udp-client": udp_client,
+    "everywhere": everywhere,
     "packets": packets,
     "ping": ping,
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 
@@ -33,6 +34,10 @@ pub(super) struct Setup<'a> {
     pub(super) passing: bool,
     /// Shared by all pipes.
     pub(super) places: Arc<Places>,
+    /// How long the first look at a source may take.
+    patience: Duration,
+    /// When a source was opened last.
+    pub(super) opened: Option<Instant>,
     /// What each choice has come to.
     resolved: Vec<(SourceChoice, Source)>,
 }
@@ -45,9 +50,10 @@ impl<'a> Setup<'a> {
         labels: Vec<LabelBy>,
         passing: bool,
         places: Places,
+        patience: Duration,
     ) -> Setup<'a> {
-        let (places, resolved) = (Arc::new(places), Vec::new());
-        Setup { proc, source, netns, labels, passing, places, resolved }
+        let (places, resolved, opened) = (Arc::new(places), Vec::new(), None);
+        Setup { proc, source, netns, labels, passing, places, patience, opened, resolved }
     }
 
     /// Makes the aggregator do what the configuration says. What both this one and the one before
@@ -121,7 +127,7 @@ impl<'a> Setup<'a> {
 
     /// Opens a source and takes the first look at it.
     fn open(
-        &self,
+        &mut self,
         choice: SourceChoice,
         aggregator: &Aggregator,
         notices: &mut Notices,
@@ -133,7 +139,9 @@ impl<'a> Setup<'a> {
             if self.passing {
                 watch.count_passing();
             }
-            watch.look(&mut ledger)
+            let now = Instant::now();
+            self.opened = Some(now);
+            watch.look_until(&mut ledger, Some(now + self.patience))
         });
         Ok(Meter::new(watch.with_context(|| format!("source {choice}"))?, ledger))
     }

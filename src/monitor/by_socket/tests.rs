@@ -137,15 +137,25 @@ fn only_what_is_new_is_accounted_and_the_first_bytes_are_no_rate() {
 }
 
 #[test]
-fn only_what_comes_beyond_the_baseline_is_new() {
+fn what_could_not_be_read_yet_moves_to_its_process_or_to_the_reason_why_there_is_none() {
     let mut attribution = SocketAttribution::new();
-    attribution.set_baseline(&counted(0, 7, remote(80, 10)));
-    let shares = observe(&mut attribution, counted(0, 7, remote(100, 10)), MADE, Ok(MAKER));
-    assert_eq!(shares[0].traffic, Traffic::new(20, 0));
-    // Another socket has the slot by now.
-    attribution.set_baseline(&counted(1, 8, remote(80, 10)));
-    let shares = observe(&mut attribution, counted(1, 9, remote(100, 10)), MADE, Ok(MAKER));
-    assert_eq!(shares[0].traffic, Traffic::new(100, 10));
+    observe(&mut attribution, counted(0, 1, remote(0, 0)), MADE, Ok(MAKER));
+    let (unread, kernel) = (Err(Reason::Unread), Err(Reason::Kernel));
+    for (slot, to) in [(3, Ok(WORKER)), (4, kernel)] {
+        let socket = |received| counted(slot, 7, remote(received, 10));
+        let shares = observe(&mut attribution, socket(100), MADE, unread);
+        assert_eq!((shares[0].to, shares[0].from), (unread, None));
+        assert_eq!(observe(&mut attribution, socket(100), MADE, unread), []);
+        let shares = observe(&mut attribution, socket(130), MADE, to);
+        let (traffic, recent) = (Traffic::new(130, 10), Traffic::new(30, 0));
+        let expected = Share { to, traffic, recent, from: Some(Reason::Unread), local: false };
+        assert_eq!(shares, [expected]);
+    }
+    // What came meanwhile under the other reason waits as ever.
+    let shares = observe(&mut attribution, counted(4, 7, remote(130, 10)), MADE, Ok(WORKER));
+    let (traffic, recent) = (Traffic::new(130, 10), Traffic::ZERO);
+    let (to, from) = (Ok(WORKER), Some(Reason::Kernel));
+    assert_eq!(shares, [Share { to, traffic, recent, from, local: false }]);
 }
 
 #[test]

@@ -399,3 +399,58 @@ fn every_process_is_in_a_network_namespace() {
     setup.look();
     assert!(setup.owners.namespaces().any(|at| at == (own, heir.0.id())));
 }
+
+/// Waits for everybody's descriptors, but not longer than anything may take.
+fn patience() -> Option<Instant> {
+    Some(Instant::now() + Duration::from_secs(20))
+}
+
+#[test]
+fn a_holder_that_was_not_read_yet_is_nobody_knows_whose_until_it_is() {
+    let setup = Setup::new();
+    let (inode, inodes) = (setup.inode, || setup.table.inodes());
+    let nobodys = Inode(u32::MAX);
+    let mut owners = Owners::open(Path::new("/proc")).unwrap();
+    let look = owners.look_until(inodes(), patience(), true).unwrap();
+    assert_eq!(look.unread, None);
+    let own = owners.own().unwrap();
+    assert_eq!(owners.owner(inode), Ownership::Process(own));
+    // Others may be listed later.
+    assert_eq!(owners.owner(nobodys), Ownership::Unread);
+    owners.look_until(inodes(), patience(), false).unwrap();
+    assert_eq!(owners.owner(inode), Ownership::Process(own));
+    assert_ne!(owners.owner(nobodys), Ownership::Unread);
+}
+
+#[test]
+fn a_socket_that_is_listed_later_has_the_holder_that_was_read_before() {
+    let setup = Setup::new();
+    let mut owners = Owners::open(Path::new("/proc")).unwrap();
+    owners.look_until(std::iter::empty(), patience(), true).unwrap();
+    // No link is read again to find it.
+    let own = owners.own().unwrap();
+    let scanned = |owners: &Owners| owners.processes[&own.pid].scanned;
+    let before = scanned(&owners);
+    owners.look_until(setup.table.inodes(), patience(), true).unwrap();
+    assert_eq!(owners.owner(setup.inode), Ownership::Process(own));
+    if owners.first.as_ref().is_some_and(|first| first.read.contains_key(&own)) {
+        assert_eq!(scanned(&owners), before);
+    }
+}
+
+#[test]
+fn what_is_not_read_in_time_is_read_for_a_later_look() {
+    let setup = Setup::new();
+    let mut owners = Owners::open(Path::new("/proc")).unwrap();
+    owners.look_until(setup.table.inodes(), Some(Instant::now()), false).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        match owners.owner(setup.inode) {
+            Ownership::Process(id) => break assert_eq!(id, owners.own().unwrap()),
+            other => assert_eq!(other, Ownership::Unread),
+        }
+        assert!(Instant::now() < deadline, "it is never read");
+        std::thread::sleep(Duration::from_millis(1));
+        owners.look_until(setup.table.inodes(), Some(Instant::now()), false).unwrap();
+    }
+}

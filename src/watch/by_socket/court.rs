@@ -36,6 +36,8 @@ pub(super) struct Court<'a> {
     pub(super) pings: &'a mut Traffic,
     /// Who let go of which Multipath TCP connection, by its token.
     pub(super) closed: &'a Map<u32, (Passing, u32)>,
+    /// Whether sockets or their holders were not read yet.
+    pub(super) unread: bool,
     pub(super) confirmed: u32,
 }
 
@@ -87,7 +89,8 @@ impl Judge for Court<'_> {
                 self.confirmed += 1;
                 Some(self.makers.owners.owner(inode))
             }
-            (_, None) => None,
+            // It may be listed later.
+            (_, None) => (self.unread && !origin.released).then_some(Ownership::Unread),
         };
         let to = match monitor::holder(origin, holder, remembered.held) {
             Some(process) => Ok(process),

@@ -2,6 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 use std::path::Path;
+use std::time::Instant;
 
 use crate::conntrack;
 use crate::ledger::{Ledger, Options};
@@ -18,6 +19,9 @@ pub(super) struct Passing {
     ledger: Ledger,
     forwarded: Extra,
     pings: Extra,
+    /// For how many looks what is new has come nobody knows when: it was not accounted while not everything
+    /// was read.
+    undated: u32,
 }
 
 /// What connection tracking knows beyond what was counted at sockets.
@@ -55,6 +59,7 @@ impl Passing {
             ledger: Ledger::new(Options::default()),
             forwarded: Extra::default(),
             pings: Extra::default(),
+            undated: 0,
         })
     }
 
@@ -80,8 +85,14 @@ impl Passing {
         &mut self,
         pings: Traffic,
         ledger: &mut Ledger,
+        until: Option<Instant>,
     ) -> Result<Looked, WatchError> {
-        let looked = self.watch.look(&mut self.ledger)?;
+        let looked = self.watch.look_until(&mut self.ledger, until)?;
+        if looked.unread.is_anything() {
+            // What seems to pass through may be somebody's.
+            self.undated = 2;
+            return Ok(looked);
+        }
         for (reason, account) in self.ledger.unattributed_lines() {
             let new = match reason {
                 Reason::Forwarded => self.forwarded.grow(account.total, Traffic::ZERO),
@@ -90,10 +101,12 @@ impl Passing {
             };
             if !new.is_zero() {
                 let to = Err(reason);
-                let share = Share { to, traffic: new, recent: new, from: None, local: false };
+                let recent = if self.undated > 0 { Traffic::ZERO } else { new };
+                let share = Share { to, traffic: new, recent, from: None, local: false };
                 ledger.credit(&share, flows::unknown);
             }
         }
+        self.undated = self.undated.saturating_sub(1);
         self.ledger.begin();
         Ok(looked)
     }

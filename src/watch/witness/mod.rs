@@ -7,6 +7,7 @@
 mod accepting;
 mod closeness;
 mod ears;
+mod opening;
 mod portless;
 mod pursuit;
 mod urgency;
@@ -32,6 +33,7 @@ use crate::processes::{Acceptors, LabelBy, Names};
 use crate::sockets::Inode;
 
 use ears::Ears;
+use opening::{Job, Opener, Opening};
 use worker::Worker;
 
 /// How long a look waits for what is still unread.
@@ -70,12 +72,22 @@ struct State {
     /// For the next look.
     testimonies: Vec<Testimony>,
     opened: Vec<Readers>,
+    opening: Opening,
     left: Vec<NetnsKey>,
     /// The namespaces that are watched.
     known: Map<NetnsId, NetnsKey>,
     /// Those that could not be gone into.
     refused: HashSet<NetnsId, RandomState>,
     lost: u64,
+}
+
+/// Who goes into a namespace to open it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Going {
+    /// This thread, which need not come back.
+    Alone,
+    /// A thread that is started for that.
+    ByAnother,
 }
 
 /// What the worker is to do.
@@ -99,7 +111,7 @@ impl Shared {
 
     /// Opens the namespace of `process`, unless it is watched already. Hands on what reads it and
     /// what listens in it.
-    fn open(&self, id: NetnsId, process: u32) -> Option<(Readers, Option<Ears>)> {
+    fn open(&self, id: NetnsId, process: u32, going: Going) -> Option<(Readers, Option<Ears>)> {
         let key = {
             let mut state = self.state();
             if state.known.contains_key(&id) || state.refused.contains(&id) {
@@ -110,7 +122,7 @@ impl Shared {
             key
         };
         let name = process.to_string();
-        let opened = netns::inside(&self.proc, &name, || {
+        let open = || {
             // The process may have gone elsewhere meanwhile, and the thread with it.
             let there = netns::of(Path::new("/proc"), "thread-self").ok();
             if there.is_some_and(|there| there != id) {
@@ -118,7 +130,11 @@ impl Shared {
             }
             let readers = Readers::open(self.source, key, Some(id), &self.proc, &name).ok()?;
             Some((readers, Ears::open(key, self.source).ok()))
-        });
+        };
+        let opened = match going {
+            Going::Alone => netns::enter(&self.proc, &name).map(|()| open()),
+            Going::ByAnother => netns::inside(&self.proc, &name, open),
+        };
         match opened {
             Ok(Some(opened)) => return Some(opened),
             // It has ended, or moved: the next look finds another one.
@@ -153,6 +169,7 @@ pub(super) struct Seen {
 pub(super) struct Witness {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    opener: Opener,
     /// Whether births are announced at all in the program's own namespace.
     listens: bool,
     listeners: Listeners,
@@ -196,6 +213,7 @@ impl Witness {
         Ok(Witness {
             shared,
             thread: Some(thread),
+            opener: Opener::default(),
             listens,
             listeners: Listeners::default(),
             inhabitants: Map::default(),
@@ -206,6 +224,11 @@ impl Witness {
     /// otherwise.
     pub(super) fn listens(&self) -> bool {
         self.listens
+    }
+
+    /// Whether it is to watch all namespaces.
+    pub(super) fn watches_all(&self) -> bool {
+        self.shared.choice == NetnsChoice::All
     }
 
     pub(super) fn label_by(&self, labels: Vec<LabelBy>) {
@@ -223,9 +246,12 @@ impl Witness {
         take(&self.shared.call)
     }
 
-    /// Network namespaces that were found by new processes in them.
-    pub(super) fn opened(&self) -> Vec<Readers> {
-        std::mem::take(&mut self.shared.state().opened)
+    /// Network namespaces that were opened since it was asked last: those that were found by new processes
+    /// in them, and those that were [discovered](Witness::discover), as far as that is done by then. And how many
+    /// of these are left, of how many.
+    pub(super) fn opened(&self, until: Option<Instant>) -> (Vec<Readers>, Option<(usize, usize)>) {
+        let left = self.shared.await_opening(until);
+        (std::mem::take(&mut self.shared.state().opened), left)
     }
 
     /// Everything that was announced before this call.
@@ -256,42 +282,49 @@ impl Witness {
         }
     }
 
-    /// Brings the namespaces up to date with those of `processes`. Returns those that nobody has
-    /// known until now, and calls `found` for every process in another one than the program's own.
+    /// Begins to open the namespaces of `processes` that nobody has known until now, after reading `first`. With
+    /// `ahead` they are read at once, too. See [`Witness::opened`].
     pub(super) fn discover(
         &mut self,
-        processes: impl Iterator<Item = (NetnsId, u32)>,
+        first: Option<Box<Readers>>,
+        ahead: bool,
+        processes: &[(NetnsId, u32)],
+    ) {
+        let mut jobs: Vec<Job> = first.into_iter().map(Job::Read).collect();
+        if self.shared.choice == NetnsChoice::All {
+            let state = self.shared.state();
+            let is_new =
+                |id: &NetnsId| !state.known.contains_key(id) && !state.refused.contains(id);
+            let new: Map<NetnsId, u32> =
+                processes.iter().copied().filter(|(id, _)| is_new(id)).collect();
+            jobs.extend(new.into_iter().map(|(id, pid)| Job::Open(id, pid)));
+        }
+        let is_free = self.shared.state().opening.left == 0;
+        if !jobs.is_empty() && is_free {
+            self.opener.start(&self.shared, jobs, ahead);
+        }
+    }
+
+    /// Calls `found` for every one of these `processes` that is in another namespace than the program's own.
+    pub(super) fn inhabit(
+        &mut self,
+        processes: &[(NetnsId, u32)],
         mut found: impl FnMut(NetnsKey, u32),
-    ) -> Vec<Readers> {
+    ) {
         if self.shared.choice == NetnsChoice::Own {
-            return Vec::new();
+            return;
         }
-        let mut opened = Vec::new();
         let mut inhabitants = Map::default();
-        for (id, pid) in processes {
-            let known = self.shared.state().known.get(&id).copied();
-            let key = match known {
-                Some(key) => key,
-                None => {
-                    let Some((readers, ears)) = self.shared.open(id, pid) else { continue };
-                    if let Some(ears) = ears {
-                        self.command(Command::Listen(Box::new(ears)));
-                    }
-                    let key = readers.key;
-                    opened.push(readers);
-                    key
-                }
-            };
-            if key != NetnsKey::OWN {
-                inhabitants.insert(pid, key);
-                found(key, pid);
-            }
+        {
+            let state = self.shared.state();
+            let keys = processes.iter().filter_map(|(id, pid)| Some((*pid, *state.known.get(id)?)));
+            inhabitants.extend(keys.filter(|(_, key)| *key != NetnsKey::OWN));
         }
+        inhabitants.iter().for_each(|(pid, key)| found(*key, *pid));
         if inhabitants != self.inhabitants {
             self.command(Command::Inhabitants(inhabitants.clone()));
             self.inhabitants = inhabitants;
         }
-        opened
     }
 
     /// How many namespaces could not be gone into.
@@ -325,6 +358,7 @@ impl Witness {
 
 impl Drop for Witness {
     fn drop(&mut self) {
+        self.shared.stop_opening();
         self.command(Command::Stop);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();

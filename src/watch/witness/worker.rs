@@ -15,7 +15,7 @@ use super::closeness::{CLOSELY, Closeness};
 use super::ears::Ears;
 use super::pursuit::{Pursuit, Wanted};
 use super::urgency::Urgency;
-use super::{Command, Map, Shared, WAITING, ring, take};
+use super::{Command, Going, Map, Shared, WAITING, ring, take};
 use crate::ebpf::Wake;
 use crate::flow::{Flow, Protocol, Tuple};
 use crate::monitor::{Seen, Testimony};
@@ -315,7 +315,7 @@ impl Worker {
     }
 
     fn open(&mut self, id: NetnsId, pid: u32) -> Option<NetnsKey> {
-        let (readers, ears) = self.shared.open(id, pid)?;
+        let (readers, ears) = self.shared.open(id, pid, Going::ByAnother)?;
         let key = readers.key;
         self.shared.state().opened.push(readers);
         if let Some(ears) = ears {

@@ -7,6 +7,7 @@ mod holders;
 mod join;
 mod listeners;
 mod namespaces;
+mod opening;
 mod readings;
 
 use std::collections::HashMap;
@@ -248,6 +249,7 @@ impl Host {
                 }
             },
             choose: &mut |_| self.chosen,
+            unread: false,
         };
         let mut shares = Vec::new();
         self.attribution.flow(&flow, &mut around, |share| shares.push(share));

@@ -2,17 +2,17 @@
 
 use super::*;
 
-const OWN: NetnsKey = NetnsKey::OWN;
-const CONTAINER: NetnsKey = NetnsKey(1);
+pub(super) const OWN: NetnsKey = NetnsKey::OWN;
+pub(super) const CONTAINER: NetnsKey = NetnsKey(1);
 const OTHER: NetnsKey = NetnsKey(2);
 
-const INSIDE: &str = "172.17.0.2:40000";
-const SERVER: &str = "172.17.0.3:80";
-const REMOTE: &str = "192.0.2.7:443";
+pub(super) const INSIDE: &str = "172.17.0.2:40000";
+pub(super) const SERVER: &str = "172.17.0.3:80";
+pub(super) const REMOTE: &str = "192.0.2.7:443";
 
 impl Host {
     /// A host with two containers.
-    fn with_containers() -> Host {
+    pub(super) fn with_containers() -> Host {
         let mut host = Host::new();
         for (key, own) in [(CONTAINER, "172.17.0.2"), (OTHER, "172.17.0.3")] {
             let mut addresses = LocalAddresses::default();
@@ -36,12 +36,12 @@ impl Host {
         self.neighbours.iter_mut().find(|at| at.key == netns).unwrap().sockets.push(socket);
     }
 
-    fn connect_in(&mut self, netns: NetnsKey, pid: u32, local: &str, remote: &str) {
+    pub(super) fn connect_in(&mut self, netns: NetnsKey, pid: u32, local: &str, remote: &str) {
         self.open_in(netns, held(pid), Protocol::TCP, local, remote);
     }
 
     /// An observation of several tables, in this order.
-    fn look_in(&mut self, tables: &[(NetnsKey, &[Flow])]) -> Vec<Share> {
+    pub(super) fn look_in(&mut self, tables: &[(NetnsKey, &[Flow])]) -> Vec<Share> {
         self.attribution.begin();
         let shares = self.read(tables);
         self.attribution.end();
@@ -59,7 +59,7 @@ impl Host {
 }
 
 /// As the host that passes it on has it.
-fn masqueraded() -> Flow {
+pub(super) fn masqueraded() -> Flow {
     tcp(INSIDE, REMOTE).answered(REMOTE, "10.0.0.1:40000").entry(7)
 }
 
@@ -356,7 +356,10 @@ fn an_end_is_accounted_in_the_namespace_of_its_socket() {
     let flow = tcp(INSIDE, REMOTE).counted(100, 10);
     let forwarded = tcp("172.17.0.9:40000", REMOTE).counted(100, 10);
     host.look_in(&[(OWN, &[flow, forwarded])]);
-    assert_eq!(host.attribution.accounted_in(&flow, OWN), [Some(CONTAINER), None]);
-    assert_eq!(host.attribution.accounted_in(&forwarded, OWN), [None, None]);
-    assert_eq!(host.attribution.accounted_in(&flow, OTHER), [None, None]);
+    let accounted_in = |flow, netns| {
+        host.attribution.accounted(flow, netns).map(|end| end.map(|(netns, _)| netns))
+    };
+    assert_eq!(accounted_in(&flow, OWN), [Some(CONTAINER), None]);
+    assert_eq!(accounted_in(&forwarded, OWN), [None, None]);
+    assert_eq!(accounted_in(&flow, OTHER), [None, None]);
 }
