@@ -55,8 +55,14 @@ def main():
     while hold and not os.path.exists(hold):
         if select.select([master], [], [], 0.01)[0]:
             seen += os.read(master, 65536)
-    # A frame is whole when the next one has begun.
+    # A frame is whole when the next one has begun. On a busy machine the first ones come before everything is read.
     wait_for(seen.count(CLEAR) + 4)
+    while b"still reading" in seen.split(CLEAR)[-2]:
+        wait_for(seen.count(CLEAR) + 1)
+    begin = seen.rfind(b"still reading")
+    if begin >= 0:
+        seen = seen[seen.find(CLEAR, begin) :]
+        wait_for(4)
     frames(seen[: seen.rfind(CLEAR)])
     print("SIZE")
     at = len(seen)
