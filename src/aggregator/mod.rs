@@ -29,7 +29,10 @@ pub use pipes::{Change, ChangeError, Pipes};
 pub struct Usage {
     /// The application, the command line, or the pipe.
     pub name: Name,
-    /// Since the refresh before.
+    /// Bytes since the refresh before; none where nobody knows how long they took, such as those of
+    /// a source that has just been opened.
+    pub recent: Traffic,
+    /// Those bytes over [`Tally::elapsed`].
     pub rate: Rate,
     /// Bytes so far, as far back as the source reaches.
     pub total: Traffic,
@@ -47,6 +50,8 @@ impl Usage {
 /// What a refresh came to.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tally {
+    /// How much time has passed since the refresh before; none at the first.
+    pub elapsed: Duration,
     /// The applications that carried anything, ascending by received, sent, name.
     pub applications: Vec<Usage>,
     /// The reasons why bytes have no process, such as `(forwarded)`, those that did.
@@ -170,33 +175,41 @@ impl Aggregator {
     pub fn tally(&mut self, at: Instant, beat: Instant) -> Tally {
         let mut sums = Sums::default();
         let mut unattributed = Sums::default();
-        let (pipes_elapsed, pipes) = self.pipes.accounts(at);
+        let (mut elapsed, pipes) = self.pipes.accounts(at);
+        // A book that has no refresh before has no time: what stands in it came before time began.
+        // For all others the same time has passed.
+        let timed = |account: Account, time: Duration| match time {
+            Duration::ZERO => Account { recent: Traffic::ZERO, ..account },
+            _ => account,
+        };
+        for (name, account) in &pipes {
+            sums.add(name, timed(*account, elapsed));
+        }
         // One name may stand in several books, and be silent in some of them.
         let several = self.meters.len() + usize::from(!pipes.is_empty()) > 1;
         for Meter { ledger, .. } in &mut self.meters {
             ledger.end(at);
-            let elapsed = ledger.elapsed();
+            let time = ledger.elapsed();
+            elapsed = elapsed.max(time);
             for (name, account) in ledger.lines() {
                 if several || !account.recent.is_zero() {
-                    sums.add(name, account, elapsed);
+                    sums.add(name, timed(account, time));
                 }
             }
             for (reason, account) in ledger.unattributed_lines() {
                 // What the pipes carry stands on the pipes' lines.
                 if reason != Reason::OwnPipe {
                     let name = format!("({reason})").into_bytes().into();
-                    unattributed.add(&name, account, elapsed);
+                    unattributed.add(&name, timed(account, time));
                 }
             }
             ledger.begin();
         }
-        for (name, account) in &pipes {
-            sums.add(name, *account, pipes_elapsed);
-        }
-        let applications = sums.carried();
+        let applications = sums.carried(elapsed);
+        let unattributed = unattributed.carried(elapsed);
         let rates = applications.iter().map(|usage| (&usage.name, usage.rate));
         let notifications = self.alerts.observe(beat, rates);
-        Tally { applications, unattributed: unattributed.carried(), notifications }
+        Tally { elapsed, applications, unattributed, notifications }
     }
 }
 
@@ -204,32 +217,29 @@ impl Aggregator {
 #[derive(Debug, Default)]
 struct Sums {
     places: HashMap<Name, usize, RandomState>,
-    usages: Vec<Usage>,
+    accounts: Vec<(Name, Account)>,
 }
 
 impl Sums {
-    /// Adds what stands under a name in one book, where `elapsed` has passed since the refresh
-    /// before.
-    fn add(&mut self, name: &Name, account: Account, elapsed: Duration) {
-        let place = *self.places.entry(name.clone()).or_insert(self.usages.len());
-        let rate = account.recent.rate_over(elapsed);
-        match self.usages.get_mut(place) {
-            Some(usage) => {
-                usage.rate.received += rate.received;
-                usage.rate.sent += rate.sent;
-                usage.total += account.total;
-            }
-            None => {
-                self.usages.push(Usage { name: name.clone(), rate, total: account.total });
-            }
+    /// Adds what stands under a name in one book.
+    fn add(&mut self, name: &Name, account: Account) {
+        let place = *self.places.entry(name.clone()).or_insert(self.accounts.len());
+        match self.accounts.get_mut(place) {
+            Some((_, sum)) => *sum += account,
+            None => self.accounts.push((name.clone(), account)),
         }
     }
 
-    /// Those that carried anything, in the order of the lines.
-    fn carried(mut self) -> Vec<Usage> {
-        self.usages.retain(|usage| usage.rate != Rate::default());
-        self.usages.sort_unstable_by(Usage::order);
-        self.usages
+    /// Those that carried anything in the time that has passed, in the order of the lines.
+    fn carried(self, elapsed: Duration) -> Vec<Usage> {
+        let carried = self.accounts.into_iter().filter(|(_, account)| !account.recent.is_zero());
+        let usage = |(name, Account { total, recent })| {
+            let rate = recent.rate_over(elapsed);
+            Usage { name, recent, rate, total }
+        };
+        let mut usages: Vec<Usage> = carried.map(usage).collect();
+        usages.sort_unstable_by(Usage::order);
+        usages
     }
 }
 

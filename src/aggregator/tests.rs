@@ -65,7 +65,37 @@ fn processes_of_an_application_are_one_line_in_the_order_of_use() {
     assert_eq!(shown(&tally.applications), [line("Loads", 3000, 6000), line("ssh", 4000, 8000)]);
     // Who carried nothing since has no line.
     let later = Instant::now() + Duration::from_secs(9);
-    assert_eq!(aggregator.tally(later, later), Tally::default());
+    let tally = aggregator.tally(later, later);
+    assert_eq!(tally, Tally { elapsed: tally.elapsed, ..Tally::default() });
+}
+
+#[test]
+fn the_bytes_of_a_refresh_and_its_time_are_handed_over() {
+    let bytes = [("wget", 4001, false), ("ssh", 3, true)];
+    let mut aggregator = Aggregator::new(vec![meter(Source::Sockets, &bytes)]);
+    aggregator.configure(vec![Selection::default()], Groups::default(), Vec::new());
+    let Tally { elapsed, applications, .. } = tally(&mut aggregator);
+    assert_eq!(elapsed, Duration::from_secs(2));
+    let recent: Vec<Traffic> = applications.iter().map(|usage| usage.recent).collect();
+    assert_eq!(recent, [Traffic::new(3, 0), Traffic::new(4001, 0)]);
+}
+
+/// Nobody knows how long these took.
+#[test]
+fn bytes_of_a_source_that_has_just_been_opened_are_not_recent() {
+    let mut aggregator = Aggregator::new(vec![
+        meter(Source::Conntrack, &[("ssh", 1000, false)]),
+        meter(Source::Sockets, &[("ssh", 30, false), ("wget", 100, false)]),
+    ]);
+    let all = || Selection::default();
+    aggregator.configure(vec![all(), all()], Groups::default(), Vec::new());
+    let start = Instant::now();
+    aggregator.meters_mut()[0].ledger.end(start);
+    let at = start + Duration::from_secs(2);
+    let tally = aggregator.tally(at, at);
+    assert_eq!(tally.elapsed, Duration::from_secs(2));
+    assert_eq!(shown(&tally.applications), [("ssh".to_owned(), 500, 1030)]);
+    assert_eq!(tally.applications[0].recent, Traffic::new(1000, 0));
 }
 
 /// What both sources have counted of one process is not added up.

@@ -238,12 +238,12 @@ impl Program for Host<'_> {
         self.alarms.tell(notifications, self.aggregator.rules(), at);
         if let Some(page) = &self.page {
             let applications = self.tally.applications.iter();
-            let samples = applications.map(|Usage { name, rate, total }| Sample {
+            let samples = applications.map(|Usage { name, recent, total, .. }| Sample {
                 name,
-                rate: *rate,
+                recent: *recent,
                 total: *total,
             });
-            page.record(at, samples);
+            page.record(at, self.tally.elapsed, samples);
         }
         Ok(())
     }

@@ -38,7 +38,8 @@ mod tests {
     use crate::traffic::{Rate, Traffic};
 
     fn usage(received: f64, sent: f64, name: &[u8]) -> Usage {
-        Usage { name: name.into(), rate: Rate { received, sent }, total: Traffic::ZERO }
+        let (recent, rate) = (Traffic::ZERO, Rate { received, sent });
+        Usage { name: name.into(), recent, rate, total: Traffic::ZERO }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What every application carried in the last minute: [`History`].
 //!
-//! Bytes are kept, not rates: a point in time that stands for several records is then their
-//! average in time, and no byte is lost or counted twice by the merging. Of an application only
+//! Bytes are kept with the time that they took, not rates: a point in time that stands for several
+//! records is then their average, and no byte is lost or counted twice by the merging. Of an application only
 //! those points are kept at which it carried anything, so that a quiet host costs little.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -23,16 +23,13 @@ pub const APPLICATIONS: usize = 1000;
 /// Records closer to each other than this are one point: the span divided by the points.
 const CELL: Duration = Duration::from_millis(100);
 
-/// Bytes per second that nothing exceeds. More is taken for this much, so that sums stay finite.
-const FASTEST: f64 = 1e15;
-
 /// What one application carried up to a point in time.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample<'a> {
     /// What it is called.
     pub name: &'a Name,
-    /// Bytes per second since the record before.
-    pub rate: Rate,
+    /// Bytes since the record before.
+    pub recent: Traffic,
     /// Bytes since the start.
     pub total: Traffic,
 }
@@ -57,8 +54,8 @@ pub struct History {
 struct Point {
     cell: u64,
     at: Instant,
-    /// Seconds that the bytes of this point took; more than none.
-    seconds: f64,
+    /// How long the bytes of this point took.
+    elapsed: Duration,
 }
 
 /// Something remembered.
@@ -75,33 +72,34 @@ pub(super) struct Application {
 #[derive(Debug)]
 struct Carried {
     cell: u64,
-    received: f64,
-    sent: f64,
+    bytes: Traffic,
 }
 
 impl History {
-    /// Remembers what `applications` carried since the record before, up to `at`. Those that are
-    /// not named carried nothing.
+    /// Remembers what `applications` carried in the time that has `elapsed` since the record before,
+    /// up to `at`. Those that are not named carried nothing.
     ///
     /// A name that comes twice is added up; the later total holds. Where there are more than
     /// [`APPLICATIONS`], those that carried least in the last minute are left out.
-    pub fn record<'a>(&mut self, at: Instant, applications: impl IntoIterator<Item = Sample<'a>>) {
-        let (cell, seconds) = self.advance(at);
+    pub fn record<'a>(
+        &mut self,
+        at: Instant,
+        elapsed: Duration,
+        applications: impl IntoIterator<Item = Sample<'a>>,
+    ) {
+        let cell = self.advance(at, elapsed);
         let mut newcomers = BTreeMap::new();
-        for Sample { name, rate, total } in applications {
-            let received = bytes(rate.received, seconds);
-            let sent = bytes(rate.sent, seconds);
-            let carries = received > 0.0 || sent > 0.0;
+        for Sample { name, recent, total } in applications {
+            let carries = !recent.is_zero();
             if let Some(known) = self.applications.get_mut(name) {
                 known.total = total;
                 if carries {
-                    known.add(Carried { cell, received, sent });
+                    known.add(Carried { cell, bytes: recent });
                 }
             } else if carries {
-                let empty = (Carried { cell, received: 0.0, sent: 0.0 }, total);
+                let empty = (Carried { cell, bytes: Traffic::ZERO }, total);
                 let (carried, latest) = newcomers.entry(name).or_insert(empty);
-                carried.received += received;
-                carried.sent += sent;
+                carried.bytes += recent;
                 *latest = total;
             }
         }
@@ -110,26 +108,20 @@ impl History {
         self.version = self.version.wrapping_add(1);
     }
 
-    /// Makes the newest point one that includes `at`: its cell, and the seconds since the record
-    /// before.
-    fn advance(&mut self, at: Instant) -> (u64, f64) {
+    /// Makes the newest point one that includes `at`: its cell.
+    fn advance(&mut self, at: Instant, elapsed: Duration) -> u64 {
         let start = *self.start.get_or_insert(at);
-        let newest = self.points.back();
-        let at = newest.map_or(at, |point| point.at.max(at));
-        // Nobody knows how long the first record took. That of a feeder which slept can't have
-        // carried more in this minute than a minute's worth.
-        let elapsed = newest.map_or(CELL, |point| at.saturating_duration_since(point.at));
-        let seconds = elapsed.clamp(Duration::from_micros(1), SPAN).as_secs_f64();
+        let at = self.points.back().map_or(at, |point| point.at.max(at));
         let cell = at.saturating_duration_since(start).as_millis() / CELL.as_millis();
         let cell = u64::try_from(cell).unwrap_or(u64::MAX);
         match self.points.back_mut() {
             Some(point) if point.cell == cell => {
                 point.at = at;
-                point.seconds += seconds;
+                point.elapsed = point.elapsed.saturating_add(elapsed);
             }
-            _ => self.points.push_back(Point { cell, at, seconds }),
+            _ => self.points.push_back(Point { cell, at, elapsed }),
         }
-        (cell, seconds)
+        cell
     }
 
     /// Drops what is older than the span, and who carried nothing since.
@@ -158,9 +150,9 @@ impl History {
             let known = self.applications.iter().map(|(name, a)| (a.sum(), name.clone(), false));
             let new = newcomers
                 .iter()
-                .map(|(name, (c, _))| (c.received + c.sent, Name::clone(name), true));
-            let mut all: Vec<(f64, Name, bool)> = known.chain(new).collect();
-            all.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then_with(|| b.1.cmp(&a.1)));
+                .map(|(name, (carried, _))| (carried.bytes.total(), Name::clone(name), true));
+            let mut all: Vec<(u64, Name, bool)> = known.chain(new).collect();
+            all.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| b.1.cmp(&a.1)));
             let mut refused: HashSet<Name, RandomState> = HashSet::default();
             for (_, name, is_new) in all.into_iter().take(excess) {
                 if is_new {
@@ -212,10 +204,9 @@ impl History {
             .map(|point| {
                 while carried.next_if(|carried| carried.cell < point.cell).is_some() {}
                 match carried.peek() {
-                    Some(carried) if carried.cell == point.cell => Rate {
-                        received: carried.received / point.seconds,
-                        sent: carried.sent / point.seconds,
-                    },
+                    Some(carried) if carried.cell == point.cell => {
+                        carried.bytes.rate_over(point.elapsed)
+                    }
                     _ => Rate::default(),
                 }
             })
@@ -226,10 +217,9 @@ impl History {
     /// span.
     pub(super) fn rate(&self, application: &Application, now: Instant) -> Rate {
         match (self.window(now).next_back(), application.carried.back()) {
-            (Some(point), Some(carried)) if point.cell == carried.cell => Rate {
-                received: carried.received / point.seconds,
-                sent: carried.sent / point.seconds,
-            },
+            (Some(point), Some(carried)) if point.cell == carried.cell => {
+                carried.bytes.rate_over(point.elapsed)
+            }
             _ => Rate::default(),
         }
     }
@@ -241,24 +231,16 @@ impl History {
 
 impl Application {
     /// The bytes of both directions together that are remembered: who is busy.
-    pub(super) fn sum(&self) -> f64 {
-        self.carried.iter().map(|carried| carried.received + carried.sent).sum()
+    pub(super) fn sum(&self) -> u64 {
+        self.carried.iter().map(|carried| carried.bytes).sum::<Traffic>().total()
     }
 
     fn add(&mut self, new: Carried) {
         match self.carried.back_mut() {
-            Some(carried) if carried.cell == new.cell => {
-                carried.received += new.received;
-                carried.sent += new.sent;
-            }
+            Some(carried) if carried.cell == new.cell => carried.bytes += new.bytes,
             _ => self.carried.push_back(new),
         }
     }
-}
-
-/// The bytes of `rate` in `seconds`, whatever was given: never less than none, never infinite.
-fn bytes(rate: f64, seconds: f64) -> f64 {
-    if rate > 0.0 { rate.min(FASTEST) * seconds } else { 0.0 }
 }
 
 #[cfg(test)]

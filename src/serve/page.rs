@@ -25,7 +25,7 @@ struct Entry<'a> {
     name: &'a Name,
     application: &'a Application,
     /// Bytes of the last minute.
-    sum: f64,
+    sum: u64,
     /// Bytes per second.
     rate: Rate,
 }
@@ -58,7 +58,7 @@ pub fn page(history: &History, now: Instant) -> String {
     if entries.is_empty() {
         html.push_str("<p>Nothing was received or sent.</p>\n");
     } else {
-        entries.sort_unstable_by(|a, b| b.sum.total_cmp(&a.sum).then_with(|| a.name.cmp(b.name)));
+        entries.sort_unstable_by(|a, b| b.sum.cmp(&a.sum).then_with(|| a.name.cmp(b.name)));
         charts(&mut html, history, now, &entries[..entries.len().min(STYLES)]);
         entries.sort_by(|a, b| both(b.rate).total_cmp(&both(a.rate)));
         table(&mut html, &entries);

@@ -6,6 +6,8 @@ use super::*;
 use crate::serve::{APPLICATIONS, Sample};
 use crate::traffic::Traffic;
 
+const SECOND: Duration = Duration::from_secs(1);
+
 fn name(bytes: impl AsRef<[u8]>) -> Name {
     bytes.as_ref().into()
 }
@@ -15,10 +17,10 @@ fn history_of(names: &[Name], at: Instant) -> History {
     let mut history = History::default();
     let samples = names.iter().enumerate().map(|(n, name)| Sample {
         name,
-        rate: Rate { received: 1024.0 * (n + 1) as f64, sent: 512.0 },
+        recent: Traffic::new(1024 * (n as u64 + 1), 512),
         total: Traffic::new(5 << 20, 17),
     });
-    history.record(at, samples);
+    history.record(at, SECOND, samples);
     history
 }
 
@@ -105,13 +107,14 @@ fn a_style_stays_with_its_application() {
         styles(&entries)[place]
     };
     let before = style_of(&history, start, &names[2]);
-    let later = start + SPAN + Duration::from_secs(1);
-    let rate = Rate { received: 1.0, sent: 1.0 };
+    let later = start + SPAN + SECOND;
+    let recent = Traffic::new(1, 1);
     history.record(
-        start + Duration::from_secs(9),
-        names[2..].iter().map(|name| Sample { name, rate, total: Traffic::ZERO }),
+        start + SECOND * 9,
+        SECOND,
+        names[2..].iter().map(|name| Sample { name, recent, total: Traffic::ZERO }),
     );
-    history.record(later, [Sample { name: &name("new"), rate, total: Traffic::ZERO }]);
+    history.record(later, SECOND, [Sample { name: &name("new"), recent, total: Traffic::ZERO }]);
     assert_eq!(history.applications(later).len(), 2, "two were forgotten");
     assert_eq!(style_of(&history, later, &names[2]), before);
 }
@@ -180,20 +183,24 @@ proptest! {
     #[test]
     fn numbers_are_finite_and_names_are_text(
         records in prop::collection::vec(
-            (0u64..9000, prop::collection::vec((any::<Vec<u8>>(), any::<f64>(), any::<u64>()), 0..15)),
+            (
+                0u64..9000,
+                any::<Duration>(),
+                prop::collection::vec((any::<Vec<u8>>(), any::<[u64; 2]>(), any::<u64>()), 0..15),
+            ),
             1..20,
         ),
         wait in 0u64..70,
     ) {
         let mut history = History::default();
         let mut now = Instant::now();
-        for (millis, samples) in records {
+        for (millis, elapsed, samples) in records {
             now += Duration::from_millis(millis);
-            let samples: Vec<(Name, f64, u64)> =
-                samples.into_iter().map(|(bytes, rate, total)| (name(bytes), rate, total)).collect();
-            history.record(now, samples.iter().map(|(name, rate, total)| Sample {
+            let samples: Vec<(Name, [u64; 2], u64)> =
+                samples.into_iter().map(|(bytes, recent, total)| (name(bytes), recent, total)).collect();
+            history.record(now, elapsed, samples.iter().map(|(name, [received, sent], total)| Sample {
                 name,
-                rate: Rate { received: *rate, sent: -*rate },
+                recent: Traffic::new(*received, *sent),
                 total: Traffic::new(*total, *total),
             }));
         }
@@ -224,10 +231,14 @@ fn page_to_look_at() {
             let wave = 1.0 + (t / (3.0 + n) + n).sin();
             let on = n % 3.0 != 1.0 || (t + 7.0 * n) % 40.0 < 17.0;
             let rate = if on { wave * 90_000.0 / (1.0 + n * 0.6) } else { 0.0 };
-            let rate = Rate { received: rate, sent: rate * 0.1 * (n + 1.0) };
-            Sample { name, rate, total: Traffic::new(1 << (20 + n as u32), 777_777 * tick as u64) }
+            let recent = Rate { received: rate, sent: rate * 0.1 * (n + 1.0) }.floor();
+            Sample {
+                name,
+                recent,
+                total: Traffic::new(1 << (20 + n as u32), 777_777 * tick as u64),
+            }
         });
-        history.record(start + Duration::from_secs(tick.into()), samples);
+        history.record(start + SECOND * tick, SECOND, samples);
     }
     let html = page(&history, start + Duration::from_secs(60));
     assert_harmless(&html);

@@ -115,11 +115,17 @@ impl Server {
         self.shared.address
     }
 
-    /// Adds what `applications` carried up to `at` to what is shown, as [`History::record`] does.
+    /// Adds what `applications` carried in the time that has `elapsed` up to `at` to what is shown,
+    /// as [`History::record`] does.
     ///
     /// It waits for a page that is being made, which takes milliseconds, but never for a client.
-    pub fn record<'a>(&self, at: Instant, applications: impl IntoIterator<Item = Sample<'a>>) {
-        self.shared.history().record(at, applications);
+    pub fn record<'a>(
+        &self,
+        at: Instant,
+        elapsed: Duration,
+        applications: impl IntoIterator<Item = Sample<'a>>,
+    ) {
+        self.shared.history().record(at, elapsed, applications);
     }
 }
 

@@ -9,7 +9,7 @@ use rustix::net::{AddressFamily, SocketType};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::*;
-use crate::traffic::{Name, Rate, Traffic};
+use crate::traffic::{Name, Traffic};
 
 /// Longer than anything takes on a machine that does much else.
 const LONG: Duration = Duration::from_secs(60);
@@ -33,8 +33,9 @@ fn connect(server: &Server) -> TcpStream {
 
 fn record(server: &Server, name: &str) {
     let name: Name = name.as_bytes().into();
-    let rate = Rate { received: 2048.0, sent: 1024.0 };
-    server.record(Instant::now(), [Sample { name: &name, rate, total: Traffic::new(1, 2) }]);
+    let recent = Traffic::new(2048, 1024);
+    let sample = Sample { name: &name, recent, total: Traffic::new(1, 2) };
+    server.record(Instant::now(), Duration::from_secs(1), [sample]);
 }
 
 /// The answer to `request`, up to the end of the connection.
