@@ -5,6 +5,8 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use maud::{Markup, html};
+
 use super::history::SPAN;
 
 /// How many lines can be told apart, by colour and by dashes.
@@ -41,58 +43,70 @@ pub(super) struct Words<'a> {
 }
 
 /// Draws `lines`, whose points are as old as `ages` says, oldest first.
-pub(super) fn chart(words: &Words<'_>, ages: &[Duration], lines: &[Line]) -> String {
+pub(super) fn chart(words: &Words<'_>, ages: &[Duration], lines: &[Line]) -> Markup {
     let peak = lines.iter().flat_map(|line| &line.rates).fold(0.0, |a: f64, &b| a.max(b)) / 1024.0;
     let scale = Scale::up_to(peak);
     let Words { id, title, verb } = words;
-    let mut svg = String::new();
-    // Writing to a string does not fail.
-    let _ = write!(
-        svg,
-        "<svg role=\"img\" aria-labelledby=\"{id}-title {id}-desc\" viewBox=\"0 0 {WIDTH} \
-         {HEIGHT}\">\n<title id=\"{id}-title\">{title}, KiB/s</title>\n<desc id=\"{id}-desc\">\
-         Lines of the KiB/s {verb} by the busiest applications over the last {} s; the highest \
-         point is {}. The table below has the newest figures.</desc>\n",
-        SPAN.as_secs(),
-        kib(peak),
-    );
-    grid(&mut svg, &scale);
-    for line in lines.iter().filter(|line| line.rates.iter().any(|rate| *rate > 0.0)) {
-        let points = thinned(ages, &line.rates, &scale);
-        let _ = write!(svg, "<polyline class=\"line s{}\" points=\"", line.style % STYLES);
-        for (x, y) in points {
-            let _ = write!(svg, "{x:.1},{y:.1} ");
+    let carried = lines.iter().filter(|line| line.rates.iter().any(|rate| *rate > 0.0));
+    html! {
+        svg role="img" aria-labelledby={ (id) "-title " (id) "-desc" }
+            viewBox=(format_args!("0 0 {WIDTH} {HEIGHT}"))
+        {
+            title id={ (id) "-title" } { (title) ", KiB/s" }
+            desc id={ (id) "-desc" } {
+                "Lines of the KiB/s " (verb) " by the busiest applications over the last "
+                (SPAN.as_secs()) " s; the highest point is " (kib(peak))
+                ". The table below has the newest figures."
+            }
+            (values(&scale))
+            (times())
+            @for line in carried {
+                polyline class={ "line s" (line.style % STYLES) }
+                    points=(points(ages, &line.rates, &scale)) {}
+            }
         }
-        svg.push_str("\"/>\n");
     }
-    svg.push_str("</svg>\n");
-    svg
 }
 
-fn grid(svg: &mut String, scale: &Scale) {
-    let _ = writeln!(svg, "<text x=\"{LEFT}\" y=\"14\">KiB/s</text>");
-    for value in scale.ticks() {
-        let y = scale.y(value * 1024.0);
-        let _ = writeln!(
-            svg,
-            "<path class=\"grid\" d=\"M{LEFT} {y:.1}H{RIGHT}\"/><text class=\"end\" x=\"{:.1}\" \
-             y=\"{:.1}\">{}</text>",
-            LEFT - 6.0,
-            y + 5.0,
-            scale.label(value),
-        );
+/// The points of a line as SVG has them.
+fn points(ages: &[Duration], rates: &[f64], scale: &Scale) -> String {
+    let mut points = String::new();
+    for (x, y) in thinned(ages, rates, scale) {
+        // Writing to a string does not fail.
+        let _ = write!(points, "{x:.1},{y:.1} ");
     }
+    points
+}
+
+/// The vertical axis: a line across the chart for each round value.
+fn values(scale: &Scale) -> Markup {
+    html! {
+        text x=(LEFT) y="14" { "KiB/s" }
+        @for value in scale.ticks() {
+            @let y = scale.y(value * 1024.0);
+            path class="grid" d=(format_args!("M{LEFT} {y:.1}H{RIGHT}")) {}
+            text class="end" x=(format_args!("{:.1}", LEFT - 6.0))
+                y=(format_args!("{:.1}", y + 5.0))
+            {
+                (scale.label(value))
+            }
+        }
+    }
+}
+
+/// The horizontal axis: a mark for each ten seconds.
+fn times() -> Markup {
     let whole = SPAN.as_secs();
-    for ago in (0..=whole).rev().step_by(10) {
-        let x = x(Duration::from_secs(ago));
-        let label = if ago == 0 { "now".to_owned() } else { format!("\u{2212}{ago} s") };
-        let place = if ago == 0 { "end" } else { "middle" };
-        let (below, text) = (BOTTOM + 5.0, BOTTOM + 22.0);
-        let _ = writeln!(
-            svg,
-            "<path class=\"grid\" d=\"M{x:.1} {BOTTOM}V{below}\"/><text class=\"{place}\" \
-             x=\"{x:.1}\" y=\"{text}\">{label}</text>",
-        );
+    html! {
+        @for ago in (0..=whole).rev().step_by(10) {
+            @let x = x(Duration::from_secs(ago));
+            path class="grid" d=(format_args!("M{x:.1} {BOTTOM}V{}", BOTTOM + 5.0)) {}
+            text class=(if ago == 0 { "end" } else { "middle" }) x=(format_args!("{x:.1}"))
+                y=(BOTTOM + 22.0)
+            {
+                @if ago == 0 { "now" } @else { "\u{2212}" (ago) " s" }
+            }
+        }
     }
 }
 
@@ -216,7 +230,7 @@ mod tests {
             Line { style: 3, rates: vec![0.0, 0.0] },
             Line { style: 12, rates: vec![0.0, 2048.0] },
         ];
-        let svg = chart(&words, &ages, &lines);
+        let svg = chart(&words, &ages, &lines).into_string();
         assert_eq!(svg.matches("<polyline").count(), 1);
         assert!(svg.contains("class=\"line s2\" points=\"500.6,208.0 508.0,26.0 \""), "{svg}");
         assert!(svg.contains("the highest point is 2.0 KiB/s"));

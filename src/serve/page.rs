@@ -1,8 +1,12 @@
 //! The page: one document that needs nothing else, and reloads itself.
+//!
+//! `maud` makes the markup, and escapes whatever is not markup itself.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 use std::time::Instant;
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::chart::{Line, STYLES, Words, chart};
 use super::history::{Application, History, SPAN};
@@ -45,36 +49,45 @@ pub fn page(history: &History, now: Instant) -> String {
             rate: history.rate(application, now),
         })
         .collect();
-    let mut html = format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta http-equiv=\"refresh\" content=\"{REFRESH}\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n\
-         <title>bwmon: bandwidth by application</title>\n<style>\n{STYLE}{}</style>\n</head>\n\
-         <body>\n<main>\n<h1>Bandwidth by application</h1>\n<p>The last {} s.</p>\n",
-        dashes(),
-        SPAN.as_secs(),
-    );
-    if entries.is_empty() {
-        html.push_str("<p>Nothing was received or sent.</p>\n");
-    } else {
-        entries.sort_unstable_by(|a, b| b.sum.cmp(&a.sum).then_with(|| a.name.cmp(b.name)));
-        charts(&mut html, history, now, &entries[..entries.len().min(STYLES)]);
-        entries.sort_by(|a, b| both(b.rate).total_cmp(&both(a.rate)));
-        table(&mut html, &entries);
-    }
-    if history.left_out() > 0 && !entries.is_empty() {
-        let _ = writeln!(html, "<p>{} more carried less.</p>", history.left_out());
-    }
-    html.push_str("</main>\n</body>\n</html>\n");
-    html
+    entries.sort_unstable_by(|a, b| b.sum.cmp(&a.sum).then_with(|| a.name.cmp(b.name)));
+    let charts = charts(history, now, &entries[..entries.len().min(STYLES)]);
+    entries.sort_by(|a, b| both(b.rate).total_cmp(&both(a.rate)));
+    let left_out = history.left_out();
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta http-equiv="refresh" content=(REFRESH);
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { "bwmon: bandwidth by application" }
+                // Nothing in it comes from outside.
+                style { (PreEscaped(STYLE)) (PreEscaped(dashes())) }
+            }
+            body {
+                main {
+                    h1 { "Bandwidth by application" }
+                    p { "The last " (SPAN.as_secs()) " s." }
+                    @if entries.is_empty() {
+                        p { "Nothing was received or sent." }
+                    } @else {
+                        (charts)
+                        (table(&entries))
+                        @if left_out > 0 { p { (left_out) " more carried less." } }
+                    }
+                }
+            }
+        }
+    };
+    page.into_string()
 }
 
 /// One direction of a rate.
 type Way = fn(&Rate) -> f64;
 
 /// The charts of both directions, and what their lines are.
-fn charts(html: &mut String, history: &History, now: Instant, busiest: &[Entry<'_>]) {
+fn charts(history: &History, now: Instant, busiest: &[Entry<'_>]) -> Markup {
     let ages = history.ages(now);
     let styles = styles(busiest);
     let rates: Vec<Vec<Rate>> =
@@ -89,48 +102,57 @@ fn charts(html: &mut String, history: &History, now: Instant, busiest: &[Entry<'
         (Words { id: "in", title: "In", verb: "received" }, |rate| rate.received),
         (Words { id: "out", title: "Out", verb: "sent" }, |rate| rate.sent),
     ];
-    html.push_str("<div class=\"charts\">\n");
-    for (words, way) in directions {
-        let _ = write!(
-            html,
-            "<section>\n<h2>{}</h2>\n{}</section>\n",
-            words.title,
-            chart(&words, &ages, &lines(way))
-        );
+    html! {
+        div class="charts" {
+            @for (words, way) in directions {
+                section { h2 { (words.title) } (chart(&words, &ages, &lines(way))) }
+            }
+        }
+        h2 { "Lines" }
+        ul class="legend" {
+            @for (entry, style) in busiest.iter().zip(&styles) {
+                li {
+                    svg aria-hidden="true" viewBox="0 0 48 12" {
+                        path class={ "line s" (style) } d="M1 6H47" {}
+                    }
+                    (named(entry.name))
+                }
+            }
+        }
     }
-    html.push_str("</div>\n<h2>Lines</h2>\n<ul class=\"legend\">\n");
-    for (entry, style) in busiest.iter().zip(&styles) {
-        let _ = writeln!(
-            html,
-            "<li><svg aria-hidden=\"true\" viewBox=\"0 0 48 12\"><path class=\"line s{style}\" \
-             d=\"M1 6H47\"/></svg>{}</li>",
-            named(entry.name)
-        );
-    }
-    html.push_str("</ul>\n");
 }
 
-fn table(html: &mut String, entries: &[Entry<'_>]) {
-    html.push_str(
-        "<h2>All</h2>\n<div class=\"scroll\">\n<table>\n<caption>Newest rates, and bytes since the \
-         start</caption>\n<thead><tr><th scope=\"col\">In, KiB/s</th><th scope=\"col\">Out, \
-         KiB/s</th><th scope=\"col\">In, all</th><th scope=\"col\">Out, all</th><th scope=\"col\" \
-         class=\"name\">Application</th></tr></thead>\n<tbody>\n",
-    );
-    for entry in entries {
-        let total = entry.application.total;
-        let _ = writeln!(
-            html,
-            "<tr><td>{:.1}</td><td>{:.1}</td><td>{}</td><td>{}</td><th scope=\"row\" \
-             class=\"name\">{}</th></tr>",
-            entry.rate.received / 1024.0,
-            entry.rate.sent / 1024.0,
-            amount(total.received),
-            amount(total.sent),
-            named(entry.name),
-        );
+fn table(entries: &[Entry<'_>]) -> Markup {
+    let kib = |rate: f64| html! { td { (format_args!("{:.1}", rate / 1024.0)) } };
+    let heading = |text: &str| html! { th scope="col" { (text) } };
+    html! {
+        h2 { "All" }
+        div class="scroll" {
+            table {
+                caption { "Newest rates, and bytes since the start" }
+                thead {
+                    tr {
+                        (heading("In, KiB/s"))
+                        (heading("Out, KiB/s"))
+                        (heading("In, all"))
+                        (heading("Out, all"))
+                        th scope="col" class="name" { "Application" }
+                    }
+                }
+                tbody {
+                    @for Entry { name, application, rate, .. } in entries {
+                        tr {
+                            (kib(rate.received))
+                            (kib(rate.sent))
+                            td { (amount(application.total.received)) }
+                            td { (amount(application.total.sent)) }
+                            th scope="row" class="name" { (named(name)) }
+                        }
+                    }
+                }
+            }
+        }
     }
-    html.push_str("</tbody>\n</table>\n</div>\n");
 }
 
 /// How each of the busiest is drawn. As far as possible an application keeps its style from page
@@ -163,34 +185,16 @@ fn dashes() -> String {
 }
 
 /// A name as markup: cut, and in full (up to a limit) when it is pointed at.
-fn named(name: &[u8]) -> String {
+fn named(name: &[u8]) -> Markup {
     if name.is_empty() {
-        return "(no name)".to_owned();
+        return html! { "(no name)" };
     }
     let said = visible_cut(name, SAID);
     // The direction of its letters is its own matter: hence the isolation.
     match cut(&said, SHOWN) {
-        Cow::Borrowed(all) => format!("<bdi>{}</bdi>", quoted(all)),
-        Cow::Owned(shown) => {
-            format!("<bdi title=\"{}\">{}</bdi>", quoted(&said), quoted(&shown))
-        }
+        Cow::Borrowed(all) => html! { bdi { (all) } },
+        Cow::Owned(shown) => html! { bdi title=(said) { (shown) } },
     }
-}
-
-/// `text` as characters of a document or of a quoted attribute.
-fn quoted(text: &str) -> String {
-    let mut html = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => html.push_str("&amp;"),
-            '<' => html.push_str("&lt;"),
-            '>' => html.push_str("&gt;"),
-            '"' => html.push_str("&quot;"),
-            '\'' => html.push_str("&#39;"),
-            _ => html.push(c),
-        }
-    }
-    html
 }
 
 /// Bytes in the largest unit of which there is at least one.

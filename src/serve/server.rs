@@ -2,11 +2,10 @@
 //!
 //! One thread of its own does it all. Nobody who asks can hold up the program or the others: the
 //! page is made under a lock that is not held while it is sent, every step of a connection has a
-//! time limit, and where there are too many connections the oldest makes room.
+//! time limit, and where there are too many connections the oldest makes room. `axum::serve` has
+//! neither limit: so the connections are accepted here, and hyper's timeouts are around the routes.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
-use std::future::ready;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
@@ -14,16 +13,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use hyper::body::Bytes;
+use axum::Router;
+use axum::body::Bytes;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-use super::answer::answer;
 use super::history::{History, Sample};
 use super::page::page;
+use super::routes::routes;
 use crate::listen::ListenError;
 
 /// What a connection may cost.
@@ -61,9 +61,9 @@ pub struct Server {
 
 /// What the thread and the program share.
 #[derive(Debug)]
-pub(super) struct Shared {
+struct Shared {
     /// What is listened on, with the real port.
-    pub(super) address: SocketAddr,
+    address: SocketAddr,
     history: Mutex<History>,
 }
 
@@ -148,7 +148,7 @@ impl Shared {
 /// The page that was made last. All who ask share its bytes, so neither many clients nor one that
 /// asks all the time make the program's thread wait for more than a page per record.
 #[derive(Default)]
-pub(super) struct Cache(Option<Made>);
+struct Cache(Option<Made>);
 
 struct Made {
     version: u64,
@@ -158,7 +158,7 @@ struct Made {
 
 impl Cache {
     /// The page, as of now.
-    pub(super) fn page(&mut self, shared: &Shared) -> Bytes {
+    fn page(&mut self, shared: &Shared) -> Bytes {
         let now = Instant::now();
         let history = shared.history();
         let version = history.version();
@@ -176,7 +176,10 @@ impl Cache {
 
 /// Accepts for ever.
 async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>, limits: Limits) {
-    let cache = Arc::new(Mutex::default());
+    let cache = Arc::new(Mutex::new(Cache::default()));
+    let routes = routes(shared.address, move || {
+        cache.lock().unwrap_or_else(PoisonError::into_inner).page(&shared)
+    });
     let mut open: VecDeque<tokio::task::JoinHandle<()>> = VecDeque::new();
     loop {
         let stream = match listener.accept().await {
@@ -198,7 +201,7 @@ async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>, limits: 
             // Until it is closed.
             let _ = oldest.await;
         }
-        open.push_back(tokio::spawn(talk(stream, shared.clone(), Arc::clone(&cache), limits)));
+        open.push_back(tokio::spawn(talk(stream, routes.clone(), limits)));
     }
 }
 
@@ -209,24 +212,15 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 /// Answers what comes through one connection, to its end.
-async fn talk(
-    stream: tokio::net::TcpStream,
-    shared: Arc<Shared>,
-    cache: Arc<Mutex<Cache>>,
-    limits: Limits,
-) {
+async fn talk(stream: tokio::net::TcpStream, routes: Router, limits: Limits) {
     // Without it the answer is a little late at worst.
     let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request| {
-        let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
-        ready(Ok::<_, Infallible>(answer(&request, shared.address, || cache.page(&shared))))
-    });
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.head)
             .max_buf_size(HEAD)
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes))
     );
     // How a connection ended is its client's affair: errors are malformed requests, time that ran
     // out, and clients that left.

@@ -1,14 +1,16 @@
 //! What a request is answered: the page, or in a line of text why not.
 
+use std::future::ready;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use http_body_util::Full;
-use hyper::body::Bytes;
-use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode, Version};
-
-const HTML: &str = "text/html; charset=utf-8";
-const TEXT: &str = "text/plain; charset=utf-8";
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Request, State};
+use axum::http::header::{self, HeaderName, HeaderValue};
+use axum::http::{StatusCode, Version};
+use axum::middleware::{self, Next};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
 
 /// What every answer says. Names are escaped; should one ever get through, it would find nothing
 /// that it may do.
@@ -23,50 +25,56 @@ const HEADERS: &[(HeaderName, &str)] = &[
     (header::REFERRER_POLICY, "no-referrer"),
 ];
 
-/// Answers `request`, which came to the `address` that is listened on. Its body is not looked at.
-pub(super) fn answer<B>(
-    request: &Request<B>,
+/// Why a request is not answered: one line.
+type Refusal = (StatusCode, &'static str);
+
+/// What is served at the `address` that is listened on. `page` makes the page as of now. The bodies
+/// of requests are not looked at.
+pub(super) fn routes(
     address: SocketAddr,
-    page: impl FnOnce() -> Bytes,
-) -> Response<Full<Bytes>> {
-    use StatusCode as Status;
-    let text =
-        |status, text: &'static str| response(status, TEXT, Bytes::from_static(text.as_bytes()));
-    match host(request) {
-        Err(Malformed) => return text(Status::BAD_REQUEST, "One Host is needed.\n"),
-        // DNS rebinding: a page of evil.example that the user looks at has its name resolve to
-        // 127.0.0.1 a moment later, and may then read what we serve as if it were its own. The
-        // browser tells: Host is still evil.example. Addresses and localhost can't be had by
-        // anybody else. Who listens on another address than loopback serves others, by whatever
-        // name they have for this host.
-        Ok(host) if address.ip().is_loopback() && !host.is_some_and(is_local) => {
-            return text(
-                Status::MISDIRECTED_REQUEST,
-                "Only an IP address or localhost is answered as the name of this host.\n",
-            );
-        }
-        Ok(_) => {}
-    }
-    if request.uri().path() != "/" {
-        return text(Status::NOT_FOUND, "There is nothing but / here.\n");
-    }
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut response = text(Status::METHOD_NOT_ALLOWED, "Only GET and HEAD are answered.\n");
-        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return response;
-    }
-    response(Status::OK, HTML, page())
+    page: impl Fn() -> Bytes + Clone + Send + Sync + 'static,
+) -> Router {
+    // HEAD is answered like GET, without the body.
+    let page = get(move || ready(Html(page()))).fallback(|| ready(not_allowed()));
+    Router::new()
+        .route("/", page)
+        .fallback(|| ready((StatusCode::NOT_FOUND, "There is nothing but / here.\n")))
+        // Around all of them, so whoever comes by another name isn't even told what there is.
+        .layer(middleware::from_fn_with_state(address, guarded))
 }
 
-fn response(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
-    *response.status_mut() = status;
-    let headers: &mut HeaderMap = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+fn not_allowed() -> impl IntoResponse {
+    let allowed = [(header::ALLOW, "GET, HEAD")];
+    (StatusCode::METHOD_NOT_ALLOWED, allowed, "Only GET and HEAD are answered.\n")
+}
+
+/// Answers a request that is for this host, and refuses others; see [`refusal`].
+async fn guarded(State(address): State<SocketAddr>, request: Request, next: Next) -> Response {
+    let mut response = match refusal(&request, address) {
+        Some(refusal) => refusal.into_response(),
+        None => next.run(request).await,
+    };
     for (name, value) in HEADERS {
-        headers.insert(name, HeaderValue::from_static(value));
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     response
+}
+
+/// Why a request that came to `address` is not for this host, if it isn't.
+///
+/// DNS rebinding: a page of evil.example that the user looks at has its name resolve to 127.0.0.1 a
+/// moment later, and may then read what we serve as if it were its own. The browser tells: Host is
+/// still evil.example. Addresses and localhost can't be had by anybody else. Who listens on another
+/// address than loopback serves others, by whatever name they have for this host.
+fn refusal<B>(request: &Request<B>, address: SocketAddr) -> Option<Refusal> {
+    match host(request) {
+        Err(Malformed) => Some((StatusCode::BAD_REQUEST, "One Host is needed.\n")),
+        Ok(host) if address.ip().is_loopback() && !host.is_some_and(is_local) => Some((
+            StatusCode::MISDIRECTED_REQUEST,
+            "Only an IP address or localhost is answered as the name of this host.\n",
+        )),
+        Ok(_) => None,
+    }
 }
 
 /// A request that RFC 9112 wants refused: without Host, or with more than one.
@@ -99,6 +107,9 @@ fn is_local(host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use axum::body::Body;
+    use hyper::service::Service;
+    use hyper_util::service::TowerToHyperService;
     use proptest::prelude::*;
 
     use super::*;
@@ -151,8 +162,10 @@ mod tests {
         for host in hosts {
             request = request.header(header::HOST, *host);
         }
-        let request = request.body(()).unwrap();
-        answer(&request, address.parse().unwrap(), Bytes::new).status().as_u16()
+        let request = request.body(Body::empty()).unwrap();
+        let service = TowerToHyperService::new(routes(address.parse().unwrap(), Bytes::new));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(service.call(request)).unwrap().status().as_u16()
     }
 
     #[test]
