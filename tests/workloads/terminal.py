@@ -15,7 +15,7 @@ import sys
 import termios
 import time
 
-CLEAR = b"\x1b[H\x1b[J"  # TERM=vt100, without its padding
+CLEAR = b"\x1b[1;1H\x1b[J"
 
 
 def resize(fd, rows, cols):
