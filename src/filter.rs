@@ -4,6 +4,8 @@
 //! here; [`compile`] tells the differences.
 
 use regex::bytes::{Regex, RegexBuilder};
+use regex_syntax::ParserBuilder;
+use regex_syntax::ast::{self, ErrorKind};
 
 use crate::escape::visible;
 
@@ -99,46 +101,51 @@ pub(crate) fn anything() -> Regex {
     Regex::new("").expect("an empty pattern is one")
 }
 
+const ENGINE: &str = "not supported by this regular expression engine";
+
 /// What is wrong with `pattern`, in one line.
 fn reason(pattern: &str, error: &regex::Error) -> String {
-    const ENGINE: &str = "not supported by this regular expression engine";
-    let text = match error {
-        regex::Error::Syntax(text) => text.as_str(),
-        regex::Error::CompiledTooBig(limit) => {
-            return format!("it is too big, it would take more than {limit} bytes of memory");
-        }
-        _ => return visible(error.to_string().as_bytes()),
-    };
-    // The crate draws the pattern with marks below it; what is wrong is the last line.
-    let essence = match text.rsplit_once("\nerror: ") {
-        Some((_, essence)) => essence,
-        None => text,
-    };
-    let begins = |with: &str| essence.starts_with(with);
-    if begins("look-around") {
-        return format!(
+    if let regex::Error::CompiledTooBig(limit) = error {
+        return format!("it is too big, it would take more than {limit} bytes of memory");
+    }
+    // `regex` only has a drawing of the pattern with its message below. Its parser has the kind and
+    // the place of the error; the options are those of the last attempt in [`compile`].
+    let parsed = ParserBuilder::new().utf8(false).unicode(true).build().parse(pattern);
+    match parsed {
+        Err(regex_syntax::Error::Parse(error)) => malformed(&error),
+        Err(regex_syntax::Error::Translate(error)) => error.kind().to_string(),
+        _ => visible(error.to_string().as_bytes()),
+    }
+}
+
+/// What is wrong with a pattern that the parser refuses, and what to write instead.
+fn malformed(error: &ast::Error) -> String {
+    let place = error.pattern().get(error.span().start.offset..).unwrap_or_default();
+    match error.kind() {
+        ErrorKind::UnsupportedLookAround => format!(
             "look-around such as (?=...), (?!...) or (?<!...) is {ENGINE}; \
              leave it out and use an exclude pattern for what must not match"
-        );
+        ),
+        ErrorKind::UnsupportedBackreference => no_references(),
+        // The engine takes Python's (?P=name) for flags.
+        ErrorKind::FlagUnrecognized if place.starts_with("P=") => no_references(),
+        ErrorKind::EscapeUnrecognized if place.starts_with("\\Z") => {
+            format!("\\Z is {ENGINE}; write \\z for the end of the text")
+        }
+        // Both are plain characters to Python in places where they are not here.
+        kind @ ErrorKind::ClassUnclosed => format!("{kind}; a [ of its own wants a backslash"),
+        kind @ (ErrorKind::RepetitionCountUnclosed | ErrorKind::RepetitionCountDecimalEmpty) => {
+            format!("{kind}; a {{ of its own wants a backslash")
+        }
+        // Fixed sentences of the crate, and numbers.
+        kind => kind.to_string(),
     }
-    // The engine takes Python's (?P=name) for flags.
-    if begins("backreferences") || begins("unrecognized flag") && pattern.contains("(?P=") {
-        return format!(
-            "back-references such as \\1 or (?P=name) are {ENGINE}; \
-             write the repeated part out again"
-        );
-    }
-    if begins("unrecognized escape") && pattern.contains("\\Z") {
-        return format!("\\Z is {ENGINE}; write \\z for the end of the text");
-    }
-    // Both are plain characters to Python in places where they are not here.
-    if begins("unclosed character class") {
-        return format!("{essence}; a [ of its own wants a backslash");
-    }
-    if begins("unclosed counted repetition") || begins("repetition quantifier expects") {
-        return format!("{essence}; a {{ of its own wants a backslash");
-    }
-    visible(essence.as_bytes())
+}
+
+fn no_references() -> String {
+    format!(
+        "back-references such as \\1 or (?P=name) are {ENGINE}; write the repeated part out again"
+    )
 }
 
 #[cfg(test)]
@@ -260,6 +267,20 @@ mod tests {
         }
         let error = compile("(x{1000}){1000}").unwrap_err().to_string();
         assert!(error.contains("too big"), "{error}");
+    }
+
+    /// What to do about one thing is not said where something else is wrong.
+    #[test]
+    fn advice_is_about_the_place_of_the_error() {
+        for (pattern, expected) in [
+            (r"\q|x\Z", r"'\q|x\Z': unrecognized escape sequence"),
+            (r"\\Z\q", r"'\\Z\q': unrecognized escape sequence"),
+            ("(?y)(?P<q>a)(?P=q)", "'(?y)(?P<q>a)(?P=q)': unrecognized flag"),
+            (r"\p{Nowhere}", r"'\p{Nowhere}': Unicode property not found"),
+        ] {
+            let error = compile(pattern).unwrap_err().to_string();
+            assert_eq!(error, format!("bad regular expression {expected}"));
+        }
     }
 
     #[test]
