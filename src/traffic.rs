@@ -4,6 +4,8 @@ use std::ops::{Add, AddAssign, Sub, SubAssign};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
+
 /// What a line is called: a command line, an application, a pipe. Bytes, not text: nobody has
 /// escaped or cut them, and nothing in them can be trusted.
 pub type Name = Arc<[u8]>;
@@ -11,7 +13,20 @@ pub type Name = Arc<[u8]>;
 /// Accumulated bytes, as the program at this end of the flow sees them.
 ///
 /// The order is by received bytes, then by sent bytes: the order of the lines on the screen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+///
+/// As data it has the names of its fields, and so has [`Rate`]:
+///
+/// ```
+/// use bwmon::traffic::Traffic;
+///
+/// let traffic = Traffic::new(3, u64::MAX);
+/// let json = serde_json::to_string(&traffic)?;
+/// assert_eq!(json, r#"{"received":3,"sent":18446744073709551615}"#);
+/// let rate = Traffic::new(3, 1).rate_over(std::time::Duration::from_secs(2));
+/// assert_eq!(serde_json::to_string(&rate)?, r#"{"received":1.5,"sent":0.5}"#);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Traffic {
     /// Bytes that arrived ("in").
     pub received: u64,
@@ -93,7 +108,7 @@ impl std::iter::Sum for Traffic {
 }
 
 /// Bytes per second, both ways.
-#[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd, Serialize)]
 pub struct Rate {
     /// Bytes per second that arrived.
     pub received: f64,
