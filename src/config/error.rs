@@ -63,6 +63,17 @@ pub enum Problem {
         "is a file of procfs, whose lines any user can choose; expected a file on a disk, or a pipe"
     )]
     OfProc,
+    /// Root reads it, and somebody else has mounted the file system of it, or of a symbolic link on the way to
+    /// it: the user with this number, if it is known.
+    #[error(
+        "is reached through a FUSE file system of {user}, who could have root run commands; expected a file \
+         on a file system that root has mounted",
+        user = .0.map_or("another user".to_owned(), |user| format!("the user with number {user}"))
+    )]
+    OfFuse(Option<u32>),
+    /// Root reads it, and it holds nothing: somebody types or sends there what it seems to hold.
+    #[error("is a device; expected a file, a pipe, or /dev/null")]
+    Device,
     /// Root reads it, and its group or others may write it.
     #[error(
         "can be written by others than its owner (mode {0:04o}), who could have root run commands; to \

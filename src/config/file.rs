@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, major, minor};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
@@ -16,6 +16,9 @@ use super::open;
 
 /// In MiB: a file that is bigger is none of ours, or never ends.
 const BIGGEST: u64 = 16;
+
+/// The numbers of the device /dev/null (null(4)).
+const NULL: (u32, u32) = (1, 3);
 
 /// The permission bits of those that are not the owner: group and others may write.
 const WRITABLE: u32 = 0o022;
@@ -116,7 +119,12 @@ fn is_ready(file: &File, deadline: Instant) -> bool {
 /// but a file of that user's is refused here, and a link to a file of root's in [`open::open`].
 fn trusted(metadata: &Metadata, caller: Option<u32>) -> Result<(), Problem> {
     let kind = metadata.file_type();
-    // Devices hold nothing that anybody has written, and a folder can't be read.
+    // A terminal says what its owner types, a disk what its group writes.
+    let is_device = kind.is_char_device() || kind.is_block_device();
+    if is_device && (major(metadata.rdev()), minor(metadata.rdev())) != NULL {
+        return Err(Problem::Device);
+    }
+    // Anybody may write to /dev/null, and nobody reads that. A folder can't be read.
     if !kind.is_file() && !kind.is_fifo() {
         return Ok(());
     }
@@ -197,10 +205,34 @@ mod tests {
     }
 
     #[test]
-    fn devices_are_nobodys() {
+    fn of_devices_only_the_empty_one_is_read_by_root() {
         // Anybody may write there, and nobody reads it.
         for occasion in [Occasion::Start, Occasion::Reload] {
             assert_eq!(contents(Path::new("/dev/null"), occasion), Ok(Vec::new()));
+        }
+        if !geteuid().is_root() {
+            eprintln!("SKIPPED: root alone takes care of who has written a file");
+            return;
+        }
+        // A terminal of somebody's who types the lines.
+        let flags = rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY;
+        let terminal = rustix::pty::openpt(flags).unwrap();
+        rustix::pty::grantpt(&terminal).unwrap();
+        rustix::pty::unlockpt(&terminal).unwrap();
+        let name = rustix::pty::ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
+        rustix::io::write(&terminal, b"[a]\n\x04").unwrap();
+        for owner in [0, 1234] {
+            chown(&name, Some(owner), None).unwrap();
+            for device in [&name, "/dev/zero", "/dev/urandom", "/dev/tty"] {
+                if Path::new(device).exists() {
+                    let read = contents(Path::new(device), Occasion::Start);
+                    assert!(
+                        matches!(read, Err(Problem::Device | Problem::Unreadable(_))),
+                        "{device} of {owner}: {read:?}"
+                    );
+                }
+            }
+            assert_eq!(contents(Path::new(&name), Occasion::Start), Err(Problem::Device));
         }
     }
 

@@ -1,8 +1,8 @@
 //! Opens a file for root by a path that only root, or the user who has called sudo, has chosen.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::fs::{self, File};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -16,9 +16,13 @@ use super::error::Problem;
 /// As many symbolic links as the kernel follows in one path.
 const MOST_LINKS: u32 = 40;
 
+/// `FUSE_SUPER_MAGIC` of linux/magic.h: the type of a FUSE file system, and of virtiofs.
+const FUSE_SUPER_MAGIC: u32 = 0x6573_5546;
+
 /// Opens `path`, and follows only symbolic links that belong to root or to `caller`: somebody else's link would
 /// lead to a file of root's, and so hide who has chosen its lines. Refuses files of procfs: many belong to root
-/// and show what any user has written, such as the command line of a setuid program.
+/// and show what any user has written, such as the command line of a setuid program. Refuses files and links of
+/// a FUSE file system that neither of the two has mounted: its owner makes up to whom they belong.
 ///
 /// Each component is opened by itself, so that nobody can exchange it between the check and the use.
 pub(super) fn open(path: &Path, flags: OFlags, caller: Option<u32>) -> Result<File, Problem> {
@@ -34,7 +38,7 @@ pub(super) fn open(path: &Path, flags: OFlags, caller: Option<u32>) -> Result<Fi
         let status = fstat(&entry).map_err(unreadable)?;
         if FileType::from_raw_mode(status.st_mode) != FileType::Symlink {
             if left.is_empty() {
-                return finished(at(folder.as_fd(), &name, flags | OFlags::NOFOLLOW)?);
+                return finished(at(folder.as_fd(), &name, flags | OFlags::NOFOLLOW)?, caller);
             }
             folder = entry;
             continue;
@@ -42,6 +46,7 @@ pub(super) fn open(path: &Path, flags: OFlags, caller: Option<u32>) -> Result<Fi
         if status.st_uid != 0 && Some(status.st_uid) != caller {
             return Err(Problem::ForeignLink(status.st_uid));
         }
+        mounted_by(&entry, caller)?;
         links += 1;
         if links > MOST_LINKS {
             return Err(unreadable(Errno::LOOP));
@@ -51,12 +56,12 @@ pub(super) fn open(path: &Path, flags: OFlags, caller: Option<u32>) -> Result<Fi
             left.extend(components(&PathBuf::from(OsString::from_vec(target.into_bytes()))));
         } else if left.is_empty() {
             // `/dev/fd/3` leads to a pipe that has no path: only the kernel can follow it.
-            return finished(at(folder.as_fd(), &name, flags)?);
+            return finished(at(folder.as_fd(), &name, flags)?, caller);
         } else {
             folder = at(folder.as_fd(), &name, OFlags::PATH)?;
         }
     }
-    finished(at(folder.as_fd(), OsStr::new("."), flags)?)
+    finished(at(folder.as_fd(), OsStr::new("."), flags)?, caller)
 }
 
 /// The components of a path, the first one last.
@@ -69,15 +74,50 @@ fn at(folder: BorrowedFd<'_>, name: &OsStr, flags: OFlags) -> Result<OwnedFd, Pr
     openat(folder, name, flags | OFlags::CLOEXEC, Mode::empty()).map_err(unreadable)
 }
 
-fn finished(file: OwnedFd) -> Result<File, Problem> {
+fn finished(file: OwnedFd, caller: Option<u32>) -> Result<File, Problem> {
     if is_of_procfs(&file)? {
         return Err(Problem::OfProc);
     }
+    mounted_by(&file, caller)?;
     Ok(File::from(file))
 }
 
 fn is_of_procfs(file: &OwnedFd) -> Result<bool, Problem> {
     Ok(fstatfs(file).map_err(unreadable)?.f_type == PROC_SUPER_MAGIC)
+}
+
+/// Checks that a file is of no FUSE file system, or of one that root or `caller` has mounted.
+fn mounted_by(file: &OwnedFd, caller: Option<u32>) -> Result<(), Problem> {
+    // The type has different widths and signs on different machines.
+    let kind = u64::try_from(fstatfs(file).map_err(unreadable)?.f_type);
+    if kind != Ok(u64::from(FUSE_SUPER_MAGIC)) {
+        return Ok(());
+    }
+    let of = |path: String| fs::read(path).unwrap_or_default();
+    let descriptor = of(format!("/proc/self/fdinfo/{}", file.as_raw_fd()));
+    match fuse_user(&descriptor, &of("/proc/self/mountinfo".to_owned())) {
+        Some(user) if user == 0 || Some(user) == caller => Ok(()),
+        user => Err(Problem::OfFuse(user)),
+    }
+}
+
+/// The user who has mounted the FUSE file system of a descriptor, by the files `/proc/PID/fdinfo/FD`
+/// (proc_pid_fdinfo(5)) and `/proc/PID/mountinfo`. Root for virtiofs, which only root mounts.
+fn fuse_user(fdinfo: &[u8], mountinfo: &[u8]) -> Option<u32> {
+    let lines = |text| <[u8]>::split(text, |byte| *byte == b'\n');
+    let mount = lines(fdinfo).find_map(|line| line.strip_prefix(b"mnt_id:"))?.trim_ascii();
+    // ID ... - TYPE SOURCE OPTIONS; blanks in paths are escaped there.
+    let line = lines(mountinfo)
+        .find(|line| line.strip_prefix(mount).is_some_and(|rest| rest.first() == Some(&b' ')))?;
+    let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
+    let separator = words.iter().position(|word| *word == b"-")?;
+    let [kind, _, options] = *words.get(separator + 1..)? else { return None };
+    if kind == b"virtiofs" {
+        return Some(0);
+    }
+    let user =
+        options.split(|byte| *byte == b',').find_map(|word| word.strip_prefix(b"user_id="))?;
+    std::str::from_utf8(user).ok()?.parse().ok()
 }
 
 fn unreadable(errno: Errno) -> Problem {
@@ -186,9 +226,33 @@ mod tests {
         }
     }
 
+    /// From a host with file systems that root and a user have mounted, and a virtual machine's.
+    #[test]
+    fn who_has_mounted_a_fuse_file_system() {
+        let mountinfo = b"36 25 0:31 / /sys rw,nosuid shared:7 - sysfs sysfs rw\n\
+            361 29 0:52 / /home/a/my\\040mount rw,nosuid,nodev shared:2 - fuse.sshfs a@host:/ \
+            rw,user_id=1000,group_id=1000,allow_other\n\
+            362 29 0:53 / /mnt/disk rw - fuseblk /dev/sdb1 rw,user_id=0,group_id=0\n\
+            363 29 0:54 / /mnt/host rw - virtiofs host rw\n\
+            364 29 0:55 / /odd rw - fuse odd rw,user_id=-1\n\
+            365 29 0:55 / /short rw - fuse\n";
+        for (id, user) in [
+            ("361", Some(1000)),
+            ("362", Some(0)),
+            ("363", Some(0)),
+            ("364", None),
+            ("365", None),
+            ("6", None),
+            ("36", None),
+        ] {
+            let fdinfo = format!("pos:\t0\nflags:\t0100000\nmnt_id:\t{id}\nino:\t7\n");
+            assert_eq!(fuse_user(fdinfo.as_bytes(), mountinfo), user, "{id}");
+        }
+        assert_eq!(fuse_user(b"pos:\t0\n", mountinfo), None);
+    }
+
     #[test]
     fn descriptors_that_were_handed_on_are_read() {
-        use std::os::fd::AsRawFd;
         let folder = Folder::new("fd");
         let file = File::open(folder.0.join("inner/config")).unwrap();
         for prefix in ["/dev/fd", "/proc/self/fd", "/proc/thread-self/fd"] {

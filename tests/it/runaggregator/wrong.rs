@@ -3,8 +3,10 @@
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
+use std::path::Path;
+use std::process::Command;
 
-use super::{Dir, FILES, here, pipe, write, write_files};
+use super::{Dir, FILES, PROGRAM, here, pipe, write, write_files};
 use crate::pipe::rig::LOCAL;
 use crate::ports::free_port;
 use crate::run::{Finished, Running};
@@ -88,10 +90,11 @@ fn a_wrong_file_is_told_with_its_place() {
 #[test]
 fn a_file_that_can_not_be_read_is_told() {
     let dir = Dir::new();
+    fs::File::create(dir.0.join("huge.cfg")).unwrap().set_len(1 << 40).unwrap();
     for (name, expected) in [
         ("missing.cfg", "missing.cfg: can't be read: No such file or directory (os error 2)"),
         (".", ".: can't be read: Is a directory (os error 21)"),
-        ("/dev/zero", "/dev/zero: is too big; expected a configuration file of at most 16 MiB"),
+        ("huge.cfg", "huge.cfg: is too big; expected a configuration file of at most 16 MiB"),
     ] {
         let finished = run(&dir, &["--monitor-config", name]);
         assert_eq!(said(&finished, 2), [expected]);
@@ -138,6 +141,40 @@ fn what_others_could_have_root_run_is_refused() {
     fs::remove_file(&path).unwrap();
     symlink("/proc/self/cmdline", &path).unwrap();
     refused("cfg: is a file of procfs, ");
+    fs::remove_file(&path).unwrap();
+    symlink("/dev/zero", &path).unwrap();
+    refused("cfg: is a device; expected a file, ");
+}
+
+/// Who has mounted a file system of that kind chooses to whom its files and links seem to belong.
+#[test]
+fn a_fuse_file_system_of_somebody_elses_is_refused() {
+    if !rustix::process::geteuid().is_root() || !Path::new("/dev/fuse").exists() {
+        crate::netns::skip("it takes root and /dev/fuse to mount a FUSE file system");
+        return;
+    }
+    let dir = Dir::new();
+    write(&dir.0, "fuse.py", include_str!("../../workloads/fuse.py"));
+    write(&dir.0, "of-root", "[N]\nprocess_filter=x\n");
+    let check = |user: &str, caller: &str, file: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["-m", "--propagation", "private", "/usr/bin/python3", "fuse.py", "mount"]);
+        command.args([user, PROGRAM, "--check-config", "--notification-config"]);
+        command.arg(format!("mount/{file}")).env("SUDO_UID", caller).current_dir(&dir.0);
+        Running::start(command).finish()
+    };
+    for file in ["cfg", "link"] {
+        for (user, caller) in [("0", "0"), ("1234", "1234")] {
+            check(user, caller, file).expect_status(0);
+        }
+        let refused = check("1234", "4321", file);
+        let said = said(&refused, 2);
+        let expected = format!(
+            "mount/{file}: is reached through a FUSE file system of the user with number 1234, "
+        );
+        refused.expect("lines", said.len(), 1);
+        refused.expect(&expected, said[0].starts_with(&expected), true);
+    }
 }
 
 /// Nothing is begun while anything is wrong.
