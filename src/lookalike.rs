@@ -3,12 +3,13 @@
 //! Reasons, such as `(kernel)`, and `(ended)` begin with a bracket, pipes with `pipe-8080:`. A process
 //! chooses its own name, and could choose one of these. So what a process or an application is named
 //! gets a backslash in front where it could be taken for one: `\(kernel)`. No other line has that form,
-//! and the program's own lines stay what scripts expect.
+//! and the program's own lines stay what scripts expect. A name that begins with a backslash of its own
+//! gets another one, so that the first one is always this program's.
 //!
 //! Regular expressions search the [`original`].
 
-use std::borrow::Cow;
-
+use unicode_normalization::UnicodeNormalization;
+use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 use unicode_width::UnicodeWidthChar;
 
 use crate::traffic::Name;
@@ -22,71 +23,65 @@ const PIPE: [char; 5] = ['p', 'i', 'p', 'e', '-'];
 /// Characters that [`escape`](crate::escape) prints as they are, and that fonts draw as nothing: the space, the
 /// Braille pattern without dots, the Egyptian full and half blank, the Khitan filler, the notehead that is null.
 /// It escapes all other blanks.
-const BLANKS: [&str; 6] = [" ", "\u{2800}", "\u{13441}", "\u{13442}", "\u{16fe4}", "\u{1d159}"];
+const BLANKS: [char; 6] = [' ', '\u{2800}', '\u{13441}', '\u{13442}', '\u{16fe4}', '\u{1d159}'];
 
-/// Characters that are drawn much like an opening parenthesis.
-const PARENTHESES: &[char] = &[
-    '(', '\u{207d}', '\u{208d}', '\u{239b}', '\u{2768}', '\u{276a}', '\u{2772}', '\u{27ee}',
-    '\u{2985}', '\u{2e28}', '\u{3014}', '\u{fd3e}', '\u{fe59}', '\u{ff08}', '\u{ff5f}',
-];
+/// Characters that are drawn much like an opening parenthesis, and belong to another class than opening
+/// brackets: the parts of a tall one, the ornate one (closing, since it is used from right to left).
+const PARENTHESES: [char; 4] = ['\u{239b}', '\u{239c}', '\u{239d}', '\u{fd3e}'];
 
 /// The name of a line of processes, with a backslash in front where it looks like one of the
-/// program's own. Two names never become the same.
+/// program's own, or begins with a backslash. Two names never become the same.
 pub fn distinct(name: &Name) -> Name {
-    if !is_lookalike(without_backslashes(name)) {
-        return name.clone();
-    }
-    let mut distinct = Vec::with_capacity(name.len() + 1);
-    distinct.push(b'\\');
-    distinct.extend_from_slice(name);
-    distinct.into()
+    if name.first() == Some(&b'\\') || is_own(name) { marked(name) } else { name.clone() }
 }
 
-/// The name that [`distinct`] was given; that of a line that is the program's own as it is.
+/// The name of a line of processes, with a backslash in front whatever it looks like: another line has
+/// a right to it.
+pub fn marked(name: &Name) -> Name {
+    let mut marked = Vec::with_capacity(name.len() + 1);
+    marked.push(b'\\');
+    marked.extend_from_slice(name);
+    marked.into()
+}
+
+/// The name that [`distinct`] or [`marked`] was given; that of a line that is the program's own as it is.
 pub fn original(name: &[u8]) -> &[u8] {
-    match name.strip_prefix(b"\\") {
-        Some(rest) if is_lookalike(without_backslashes(rest)) => rest,
-        _ => name,
-    }
+    name.strip_prefix(b"\\").unwrap_or(name)
 }
 
-/// What follows the backslashes at the beginning.
-fn without_backslashes(name: &[u8]) -> &[u8] {
-    let count = name.iter().take_while(|byte| **byte == b'\\').count();
-    &name[count..]
-}
-
-/// What follows the blanks at the beginning.
-fn without_blanks(mut name: &[u8]) -> &[u8] {
-    while let Some(rest) = BLANKS.iter().find_map(|blank| name.strip_prefix(blank.as_bytes())) {
-        name = rest;
+/// Whether the name of a line, printed, begins like a reason or a pipe: the line is the program's own, or
+/// looks like it.
+pub fn is_own(name: &[u8]) -> bool {
+    // Most names. Nothing but a mark comes before the first character.
+    if name.first().is_none_or(|first| first.is_ascii() && !matches!(first, b' ' | b'(' | b'p')) {
+        return false;
     }
-    name
-}
-
-/// Whether the name, printed, begins like a reason or a pipe.
-fn is_lookalike(name: &[u8]) -> bool {
-    // Most names.
-    if name.first().is_some_and(|first| first.is_ascii() && !matches!(first, b' ' | b'(' | b'p')) {
-        let mixed = name.iter().take(PIPE.len() + 1).any(|byte| !byte.is_ascii());
-        if !mixed {
-            return false;
-        }
-    }
-    let name = without_blanks(name);
-    let text: Cow<'_, str> = String::from_utf8_lossy(&name[..name.len().min(LOOKED_AT)]);
-    let mut characters = text.chars();
-    if characters.clone().next().is_some_and(|first| PARENTHESES.contains(&first)) {
+    let text = String::from_utf8_lossy(&name[..name.len().min(LOOKED_AT)]);
+    // What compatibility takes for the same character in another form: fullwidth, in a circle, in parentheses,
+    // set vertically.
+    let mut characters = text.nfkd().filter(|character| character.width().is_some_and(|w| w > 0));
+    let Some(first) = characters.find(|character| !BLANKS.contains(character)) else {
+        return false;
+    };
+    if is_bracket(first) {
         return true;
     }
     // Many alphabets have letters like these.
     let like = |(ours, theirs): (char, char)| {
         ours == theirs || (!theirs.is_ascii() && theirs.width() == Some(1))
     };
-    let beginning: Vec<char> = characters.by_ref().take(PIPE.len()).collect();
+    let beginning: Vec<char> =
+        std::iter::once(first).chain(characters.by_ref()).take(PIPE.len()).collect();
     beginning.len() == PIPE.len()
         && PIPE.into_iter().zip(beginning).all(like)
-        && characters.next().is_some_and(|digit| digit.is_numeric())
+        && characters.next().is_some_and(char::is_numeric)
+}
+
+/// Whether a character is drawn much like an opening parenthesis. Of the opening brackets only those that
+/// names of processes begin with (`[kworker/0:1]`) are told apart from it.
+fn is_bracket(character: char) -> bool {
+    let opens = character.general_category() == GeneralCategory::OpenPunctuation;
+    opens && !matches!(character, '[' | '{') || PARENTHESES.contains(&character)
 }
 
 #[cfg(test)]
@@ -119,8 +114,42 @@ mod tests {
             "\u{440}\u{456}\u{440}\u{435}\u{2010}8080:example.com:80",
             "p\u{456}pe-8080:example.com:80",
             "pipe\u{2010}8080:example.com:80",
+            "\u{ff50}\u{ff49}\u{ff50}\u{ff45}\u{ff0d}8083:example.com:80",
+            "pipe-\u{ff18}083:example.com:80",
+            "\u{24df}ipe-8090:example.com:80",
+            // Letters with a mark.
+            "pi\u{307}pe-8080:example.com:80",
+            "pipe\u{320}-8081:example.com:80",
+            "p\u{345}ipe-8082:example.com:80",
+            "pip\u{e9}-8082:example.com:80",
         ] {
             assert_eq!(of(name), format!("\\{name}"));
+        }
+    }
+
+    #[test]
+    fn every_opening_bracket_but_those_of_names() {
+        let brackets = "\u{fe35}\u{fe5d}\u{fe59}\u{3018}\u{2997}\u{2987}\u{f3c}\u{2e26}\u{2e28}\u{2e55}\
+                        \u{2e59}\u{27ec}\u{27ee}\u{239b}\u{239c}\u{239d}\u{3008}\u{2329}\u{169b}\u{207d}\
+                        \u{208d}\u{2045}\u{29fc}\u{2768}\u{276a}\u{2772}\u{2985}\u{3014}\u{fd3e}\u{ff08}\
+                        \u{ff5f}";
+        for first in brackets.chars().chain('\u{249c}'..='\u{24b5}') {
+            for name in [format!("{first}kernel)"), format!(" \u{323}{first}kernel)")] {
+                assert_eq!(of(&name), format!("\\{name}"));
+            }
+        }
+        for name in ["[kworker/0:1]", "{}", "\u{ff3b}x]"] {
+            assert_eq!(of(name), name);
+        }
+    }
+
+    #[test]
+    fn a_mark_on_a_blank_hides_nothing() {
+        for mark in "\u{17d2}\u{1107f}\u{1039}\u{20e3}\u{323}\u{301}".chars() {
+            for reason in ["(kernel)", "pipe-8080:example.com:80"] {
+                let name = format!(" {mark} {mark}{mark}{reason}");
+                assert_eq!(of(&name), format!("\\{name}"));
+            }
         }
     }
 
@@ -144,8 +173,8 @@ mod tests {
     fn most_names_stay() {
         for name in [
             "",
-            "\\",
             " ",
+            "\u{301}",
             "/usr/bin/ssh -p 22 host ",
             "nginx: worker process",
             "[kworker/0:1]",
@@ -155,8 +184,13 @@ mod tests {
             "\u{441}\u{435}\u{440}\u{432}\u{435}\u{440}",
             "\u{65e5}\u{672c}\u{8a9e}\u{65e5}\u{672c}8",
             "caf\u{e9} (kernel)",
+            "pi\u{301}pe",
         ] {
             assert_eq!(of(name), name);
+        }
+        // So that the backslash in front is always this program's.
+        for name in ["\\", "\\x", "\\server\\share"] {
+            assert_eq!(of(name), format!("\\{name}"));
         }
     }
 
@@ -170,7 +204,9 @@ mod tests {
                 let name: Name = name.into();
                 let shown = distinct(&name);
                 prop_assert_eq!(original(&shown), &name[..]);
-                prop_assert!(!is_lookalike(&shown));
+                prop_assert!(!is_own(&shown));
+                let marked = marked(&name);
+                prop_assert_eq!(original(&marked), &name[..]);
             }
         }
     }
