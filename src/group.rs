@@ -1,15 +1,19 @@
 //! Processes grouped to applications: the first that any rule finds in the command line, else what
 //! the process is labelled by, else the command line itself.
+//!
+//! What a process has chosen, its command line and the name of its program, never stands on the line of an
+//! application that no rule has found, nor on that of a unit, container, user or file that is another's:
+//! there it gets a backslash in front ([`crate::lookalike`]).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use regex::bytes::Regex;
 
 use crate::ledger::{Line, Naming};
-use crate::lookalike::distinct;
-use crate::processes::Described;
+use crate::lookalike::{distinct, is_own, marked};
+use crate::processes::{Described, Label, LabelBy};
 use crate::selection::{Selected, Selection};
 use crate::traffic::Name;
 
@@ -30,12 +34,31 @@ pub struct Application {
 #[derive(Clone, Debug, Default)]
 pub struct Groups {
     applications: Arc<[Application]>,
+    labels: Arc<[LabelBy]>,
 }
 
 impl Groups {
     /// Groups by these applications.
     pub fn new(applications: Vec<Application>) -> Groups {
-        Groups { applications: applications.into() }
+        Groups { applications: applications.into(), labels: Arc::default() }
+    }
+
+    /// These, where what no rule matches is grouped by the first of `labels` that it has.
+    pub fn labelled_by(self, labels: &[LabelBy]) -> Groups {
+        Groups { labels: labels.into(), ..self }
+    }
+
+    /// Whether the configuration has chosen the name of a line: it is an application's or a pipe's. All other
+    /// names are chosen by others than who has written the configuration.
+    pub fn have_named(&self, line: &[u8]) -> bool {
+        let is_line = |application: &Application| *distinct(&application.name) == *line;
+        is_own(line) || self.applications.iter().any(is_line)
+    }
+
+    /// Whether another line than that of a process has a right to a text that the process has chosen.
+    fn claim(&self, text: &[u8], is_program: bool) -> bool {
+        self.applications.iter().any(|application| *application.name == *text)
+            || self.labels.iter().any(|by| by.could_be(text, is_program))
     }
 
     /// The first application with a rule that is found anywhere in `name`: a command line, or what
@@ -60,12 +83,20 @@ pub struct Grouping {
     selection: Selection,
     seen: HashMap<Name, Matched, RandomState>,
     seen_bytes: usize,
+    /// Labels that processes have not chosen themselves.
+    told: HashSet<Name, RandomState>,
 }
 
 impl Grouping {
     /// Groups what `selection` selects.
     pub fn new(groups: Groups, selection: Selection) -> Grouping {
-        Grouping { groups, selection, seen: HashMap::default(), seen_bytes: 0 }
+        Grouping {
+            groups,
+            selection,
+            seen: HashMap::default(),
+            seen_bytes: 0,
+            told: HashSet::default(),
+        }
     }
 
     fn matched(&mut self, command_line: &Name) -> Matched {
@@ -86,13 +117,41 @@ impl Grouping {
         self.seen.insert(command_line.clone(), matched.clone());
         matched
     }
+
+    /// The line of a process that no application has.
+    fn other(&mut self, process: &Described) -> Name {
+        let (text, is_program) = match &process.label {
+            Some(Label { name, chosen: false }) => return self.of_label(name),
+            Some(Label { name, .. }) => (name, true),
+            None => (&process.command_line, false),
+        };
+        let line = distinct(text);
+        let is_taken = self.told.contains(text) || self.groups.claim(text, is_program);
+        if is_taken { marked(&line) } else { line }
+    }
+
+    fn of_label(&mut self, label: &Name) -> Name {
+        if !self.told.contains(label) {
+            if self.told.len() >= REMEMBERED.0 {
+                self.told.clear();
+            }
+            self.told.insert(label.clone());
+        }
+        let line = distinct(label);
+        // Only its rules say what belongs to an application.
+        let is_taken = self.groups.applications.iter().any(|a| a.name == *label);
+        if is_taken { marked(&line) } else { line }
+    }
 }
 
 impl Naming for Grouping {
     fn line(&mut self, process: &Described) -> Line {
         let Matched { application, selected } = self.matched(&process.command_line);
-        let name = application.as_ref().or(process.label.as_ref());
-        Line { name: distinct(name.unwrap_or(&process.command_line)), selected }
+        let name = match application {
+            Some(application) => distinct(&application),
+            None => self.other(process),
+        };
+        Line { name, selected }
     }
 
     fn of_unattributed(&self) -> Selected {
@@ -115,8 +174,11 @@ mod tests {
     }
 
     fn line(grouping: &mut Grouping, command_line: &[u8], label: Option<&str>) -> String {
-        let label = label.map(|label| label.as_bytes().into());
-        let described = Described { command_line: command_line.into(), label };
+        let label = label.map(|label| Label { name: label.as_bytes().into(), chosen: false });
+        of(grouping, Described { command_line: command_line.into(), label })
+    }
+
+    fn of(grouping: &mut Grouping, described: Described) -> String {
         String::from_utf8_lossy(&grouping.line(&described).name).into_owned()
     }
 
@@ -152,6 +214,70 @@ mod tests {
         assert_eq!(line(&mut grouping, b"nginx: worker", Some("nginx")), "Web");
         assert_eq!(line(&mut grouping, b"/usr/bin/wget x ", Some("wget")), "wget");
         assert_eq!(line(&mut grouping, b"/usr/bin/wget x ", None), "/usr/bin/wget x ");
+    }
+
+    #[test]
+    fn what_a_process_has_chosen_stands_on_no_line_of_others() {
+        use LabelBy::{Container, Exe, Program, Unit, User};
+        let applications = || groups(&[("Webserver", &["^/usr/sbin/nginx "]), ("(odd)", &[])]);
+        // By what is grouped, the command line, the name of the program if it is a label, the line.
+        for (by, command_line, program, expected) in [
+            (&[][..], "/usr/sbin/nginx -g x ", None, "Webserver"),
+            (&[], "Webserver", None, "\\Webserver"),
+            (&[], "Webserver ", None, "Webserver "),
+            (&[], "\\Webserver", None, "\\\\Webserver"),
+            (&[], "(odd)", None, "\\\\(odd)"),
+            (&[Program], "/x/Webserver ", Some("Webserver"), "\\Webserver"),
+            (&[Program], "wget x ", Some("wget"), "wget"),
+            (&[], "nginx.service", None, "nginx.service"),
+            (&[Unit], "nginx.service", None, "\\nginx.service"),
+            (&[Unit], "nginx.service ", None, "nginx.service "),
+            (&[Unit], "nginx: worker process", None, "nginx: worker process"),
+            (&[Unit, Program], "/x/nginx.service ", Some("nginx.service"), "\\nginx.service"),
+            (&[Unit, Program], "python3 x ", Some("python3"), "python3"),
+            (&[Container], "abababababab", None, "\\abababababab"),
+            (&[Container], "web", None, "\\web"),
+            (&[Container, Program], "/x/abababababab ", Some("abababababab"), "\\abababababab"),
+            (&[User], "root", None, "\\root"),
+            (&[Exe], "/usr/sbin/sshd", None, "\\/usr/sbin/sshd"),
+            (&[Exe], "/usr/sbin/sshd -D ", None, "/usr/sbin/sshd -D "),
+            (&[Exe], "[kworker/0:1]", None, "[kworker/0:1]"),
+        ] {
+            let groups = applications().labelled_by(by);
+            let mut grouping = Grouping::new(groups, Selection::default());
+            let label = program.map(|name| Label { name: name.as_bytes().into(), chosen: true });
+            let described = Described { command_line: command_line.as_bytes().into(), label };
+            assert_eq!(of(&mut grouping, described), expected, "{by:?} {command_line}");
+        }
+    }
+
+    #[test]
+    fn a_label_that_was_told_is_nobodys_to_choose() {
+        let groups = groups(&[("Web", &["nginx"])]).labelled_by(&[LabelBy::User, LabelBy::Program]);
+        let mut grouping = Grouping::new(groups, Selection::default());
+        let chosen = |name: &str| Described {
+            command_line: b"/x/y "[..].into(),
+            label: Some(Label { name: name.as_bytes().into(), chosen: true }),
+        };
+        assert_eq!(of(&mut grouping, chosen("alice")), "alice");
+        assert_eq!(line(&mut grouping, b"wget ", Some("alice")), "alice");
+        assert_eq!(of(&mut grouping, chosen("alice")), "\\alice");
+        assert_eq!(line(&mut grouping, b"wget ", Some("Web")), "\\Web", "no rule has found it");
+    }
+
+    #[test]
+    fn names_that_the_configuration_has_chosen() {
+        let groups = groups(&[("Web server", &["nginx"]), ("(odd)", &["odd"])]);
+        for (line, expected) in [
+            ("Web server", true),
+            ("\\(odd)", true),
+            ("pipe-80:example.com:80", true),
+            ("\\Web server", false),
+            ("\\pipe-80:example.com:80", false),
+            ("nginx ", false),
+        ] {
+            assert_eq!(groups.have_named(line.as_bytes()), expected, "{line}");
+        }
     }
 
     #[test]

@@ -122,12 +122,14 @@ pub struct Aggregator {
     meters: Vec<Meter>,
     alerts: Alerts,
     pipes: Pipes,
+    groups: Groups,
 }
 
 impl Aggregator {
     /// With these sources and no pipes yet, for monitors that select everything.
     pub fn new(meters: Vec<Meter>) -> Aggregator {
-        Aggregator { meters, alerts: Alerts::new(Vec::new()), pipes: Pipes::default() }
+        let (alerts, pipes) = (Alerts::new(Vec::new()), Pipes::default());
+        Aggregator { meters, alerts, pipes, groups: Groups::default() }
     }
 
     /// The sources.
@@ -161,7 +163,13 @@ impl Aggregator {
             meter.watch.leave_to_pipes(self.pipes.ports());
         }
         self.pipes.group(&groups);
+        self.groups = groups;
         self.alerts.replace(rules);
+    }
+
+    /// By what the lines are grouped.
+    pub fn groups(&self) -> &Groups {
+        &self.groups
     }
 
     /// The rules of the alerts.

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 
 use nix::unistd::{Uid, User};
 
-use super::describe;
 use super::descriptors::Proc;
+use super::{Label, describe};
 
 /// What a process is labelled by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,6 +23,30 @@ pub enum LabelBy {
     /// The path of its executable file.
     Exe,
 }
+
+impl LabelBy {
+    /// Whether a command line or, where `is_program`, the name of a program could be a label of this kind
+    /// that another process has: nothing shows then whose it is.
+    ///
+    /// A command line that is a single word has no blank at its end only where the process has written it
+    /// there. Of programs' names most are such words; only what has the form of units and ids is taken for one.
+    pub(crate) fn could_be(self, text: &[u8], is_program: bool) -> bool {
+        let id = || text.len() == SHOWN && text.iter().all(u8::is_ascii_hexdigit);
+        // `[kworker/0:1]`
+        let word = || !text.iter().any(u8::is_ascii_whitespace) && text.first() != Some(&b'[');
+        match self {
+            LabelBy::Program => false,
+            LabelBy::Exe => text.first() == Some(&b'/') && text.last() != Some(&b' '),
+            LabelBy::Unit if is_program => is_unit(text),
+            LabelBy::Container if is_program => id(),
+            LabelBy::User if is_program => false,
+            LabelBy::User | LabelBy::Unit | LabelBy::Container => !text.is_empty() && word(),
+        }
+    }
+}
+
+/// How many digits of a container's id are shown.
+const SHOWN: usize = 12;
 
 /// What processes are labelled by, and what that takes.
 #[derive(Debug, Default)]
@@ -49,14 +73,17 @@ impl Labels {
         pid: u32,
         cmdline: &[u8],
         comm: &[u8],
-    ) -> Option<Vec<u8>> {
+    ) -> Option<Label> {
         let Labels { by, users } = self;
-        by.iter().find_map(|by| match by {
-            LabelBy::Program => Some(program(cmdline, comm)),
-            LabelBy::User => proc.user(pid).map(|user| users.name(user)),
-            LabelBy::Unit => unit(&proc.cgroup(pid).ok()?),
-            LabelBy::Container => container(&proc.cgroup(pid).ok()?),
-            LabelBy::Exe => proc.exe(pid),
+        by.iter().find_map(|by| {
+            let name = match by {
+                LabelBy::Program => Some(program(cmdline, comm)),
+                LabelBy::User => proc.user(pid).map(|user| users.name(user)),
+                LabelBy::Unit => unit(&proc.cgroup(pid).ok()?),
+                LabelBy::Container => container(&proc.cgroup(pid).ok()?),
+                LabelBy::Exe => proc.exe(pid),
+            };
+            Some(Label { name: name?.into(), chosen: *by == LabelBy::Program })
         })
     }
 }
@@ -108,17 +135,55 @@ fn paths(cgroup: &[u8]) -> impl Iterator<Item = &[u8]> {
     paths.into_iter().map(|(_, path)| path)
 }
 
-/// The systemd unit of a process: the innermost service or scope of its cgroup's path.
+/// The systemd unit of a process: the outermost service or scope of its cgroup's path.
 ///
-/// See systemd.unit(5) and "systemd's cgroup delegation": a unit's cgroup has its name.
+/// See systemd.unit(5) and "systemd's cgroup delegation": a unit's cgroup has its name. What is below a unit, a
+/// container or a user's slice may be given to somebody else, who makes cgroups of any name there. So a unit
+/// within has in front whose it is: `user@1000/ssh.service`.
 pub(super) fn unit(cgroup: &[u8]) -> Option<Vec<u8>> {
+    paths(cgroup).find_map(|path| {
+        let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
+        let mut outermost = None;
+        let mut innermost = None;
+        let mut whose: Option<Vec<u8>> = None;
+        for (at, part) in parts.iter().enumerate() {
+            let is_given = whose.is_some();
+            if !is_given {
+                let before = at.checked_sub(1).map(|before| parts[before]);
+                whose = user_of(part).or_else(|| container_part(part, before));
+            }
+            if !is_unit(part) {
+            } else if is_given || user_of(part).is_some() {
+                innermost = Some(*part);
+            } else {
+                outermost = Some(*part);
+                whose = whose.or_else(|| Some(part.to_vec()));
+            }
+        }
+        match (whose, innermost) {
+            // The user's own service manager.
+            (Some(whose), Some(unit)) if user_of(unit).as_ref() == Some(&whose) => {
+                Some(unit.to_vec())
+            }
+            (Some(whose), Some(unit)) => Some([&whose, &b"/"[..], unit].concat()),
+            _ => outermost.map(<[u8]>::to_vec),
+        }
+    })
+}
+
+/// Whether a cgroup has the name of a unit that processes can be in, other than a slice.
+fn is_unit(part: &[u8]) -> bool {
     const KINDS: [&[u8]; 6] =
         [b".service", b".scope", b".socket", b".mount", b".swap", b".automount"];
-    paths(cgroup).find_map(|path| {
-        let mut parts = path.rsplit(|byte| *byte == b'/');
-        let unit = parts.find(|part| KINDS.iter().any(|kind| part.ends_with(kind)))?;
-        Some(unit.to_vec())
-    })
+    KINDS.iter().any(|kind| part.ends_with(kind))
+}
+
+/// The user whose cgroup this is, `user-1000.slice` or `user@1000.service`, as `user@1000`.
+fn user_of(part: &[u8]) -> Option<Vec<u8>> {
+    let slice = part.strip_prefix(b"user-").and_then(|rest| rest.strip_suffix(b".slice"));
+    let manager = || part.strip_prefix(b"user@").and_then(|rest| rest.strip_suffix(b".service"));
+    let number = describe::number(slice.or_else(manager)?)?;
+    Some(format!("user@{number}").into_bytes())
 }
 
 /// The container of a process: the first 12 digits of its id, as its runtime shows it, or its name
@@ -127,20 +192,31 @@ pub(super) fn unit(cgroup: &[u8]) -> Option<Vec<u8>> {
 /// Known are the cgroups of Docker, containerd, CRI-O, Podman and Kubernetes (an id of 64 hexadecimal
 /// digits, bare or as `RUNTIME-ID.scope`), of LXC (`lxc.payload.NAME`, `lxc/NAME`) and of
 /// systemd-nspawn and other machines (`machine-NAME.scope`).
+///
+/// A user and a container can make cgroups of any name below their own. So a container within has in front
+/// whose it is: `user@1000/0123456789ab`.
 pub(super) fn container(cgroup: &[u8]) -> Option<Vec<u8>> {
     paths(cgroup).find_map(|path| {
         let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
-        // The innermost: a container may run in another one.
-        (0..parts.len()).rev().find_map(|at| {
-            let before = at.checked_sub(1).map(|before| parts[before]);
-            container_part(parts[at], before)
-        })
+        let containers: Vec<(usize, Vec<u8>)> = (0..parts.len())
+            .filter_map(|at| {
+                let before = at.checked_sub(1).map(|before| parts[before]);
+                Some((at, container_part(parts[at], before)?))
+            })
+            .collect();
+        let (outermost, outer) = containers.first()?;
+        let user = parts[..*outermost].iter().find_map(|part| user_of(part));
+        let (innermost, inner) = containers.last()?;
+        match user {
+            Some(user) => Some([&user, &b"/"[..], inner].concat()),
+            None if outermost == innermost => Some(inner.clone()),
+            None => Some([outer, &b"/"[..], inner].concat()),
+        }
     })
 }
 
 fn container_part(part: &[u8], before: Option<&[u8]>) -> Option<Vec<u8>> {
     const DIGITS: usize = 64;
-    const SHOWN: usize = 12;
     let scope = part.strip_suffix(b".scope");
     let bare = scope.unwrap_or(part);
     let id = bare.rsplit(|byte| *byte == b'-').next().unwrap_or(bare);
@@ -259,10 +335,45 @@ mod tests {
             ),
             (
                 "0::/user.slice/user-1000.slice/user@1000.service/app.slice/app-browser.scope\n",
-                Some("app-browser.scope"),
+                Some("user@1000/app-browser.scope"),
             ),
+            // A user's own manager and sessions, and cgroups that the user has made.
+            (
+                "0::/user.slice/user-1000.slice/user@1000.service/init.scope\n",
+                Some("user@1000/init.scope"),
+            ),
+            ("0::/user.slice/user-1000.slice/user@1000.service\n", Some("user@1000.service")),
+            (
+                "0::/user.slice/user-1000.slice/user@1000.service/app.slice\n",
+                Some("user@1000.service"),
+            ),
+            ("0::/user.slice/user-1000.slice/session-3.scope\n", Some("user@1000/session-3.scope")),
+            (
+                "0::/user.slice/user-1000.slice/user@1000.service/ssh.service\n",
+                Some("user@1000/ssh.service"),
+            ),
+            (
+                "0::/user.slice/user-1000.slice/user@1000.service/user@0.service/ssh.service\n",
+                Some("user@1000/ssh.service"),
+            ),
+            (
+                "0::/user.slice/user-1000.slice/user@1000.service/user@0.service\n",
+                Some("user@1000/user@0.service"),
+            ),
+            ("0::/user.slice/user-1000.slice/system.slice\n", None),
             // A service may make cgroups of its own below.
             ("0::/system.slice/runner.service/job-7\n", Some("runner.service")),
+            (
+                "0::/system.slice/runner.service/system.slice/ssh.service\n",
+                Some("runner.service/ssh.service"),
+            ),
+            // Those of containers that run systemd.
+            ("0::/lxc.payload.web/system.slice/ssh.service\n", Some("web/ssh.service")),
+            ("0::/lxc/web/init.scope\n", Some("web/init.scope")),
+            (
+                "0::/machine.slice/machine-web.scope/payload/system.slice/ssh.service\n",
+                Some("web/ssh.service"),
+            ),
             // Version 1: systemd's hierarchy comes before the controllers'.
             (
                 "4:memory:/other.service\n1:name=systemd:/system.slice/cron.service\n",
@@ -303,10 +414,62 @@ mod tests {
             ("0::/lxc/web/init.scope\n".to_owned(), Some("web")),
             ("0::/machine.slice/machine-web.scope/payload\n".to_owned(), Some("web")),
             (format!("0::/system.slice/x-{}.scope\n", &ID[1..]), None),
+            // Rootless ones, and what else a user can make.
+            (
+                format!(
+                    "0::/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope/\
+                     container\n"
+                ),
+                Some("user@1000/0123456789ab"),
+            ),
+            (
+                format!("0::/user.slice/user-1000.slice/user@1000.service/docker-{ID}.scope\n"),
+                Some("user@1000/0123456789ab"),
+            ),
+            ("0::/user.slice/user-1000.slice/lxc.payload.web\n".to_owned(), Some("user@1000/web")),
+            ("0::/user.slice/user-1000.slice/session-3.scope\n".to_owned(), None),
+            // One in another.
+            (format!("0::/lxc.payload.web/docker-{ID}.scope\n"), Some("web/0123456789ab")),
+            (format!("0::/lxc.payload.web/user-1.slice/docker/{ID}\n"), Some("web/0123456789ab")),
             ("0::/system.slice/nginx.service\n".to_owned(), None),
             ("0::/\n".to_owned(), None),
         ] {
             assert_eq!(container(cgroup.as_bytes()).map(text).as_deref(), expected, "{cgroup}");
+        }
+    }
+
+    #[test]
+    fn the_unit_of_a_container_that_runs_systemd() {
+        let cgroup = |below| format!("0::/system.slice/docker-{ID}.scope{below}\n");
+        for (cgroup, expected) in [
+            (cgroup(""), format!("docker-{ID}.scope")),
+            (cgroup("/system.slice/ssh.service"), "0123456789ab/ssh.service".to_owned()),
+        ] {
+            assert_eq!(unit(cgroup.as_bytes()).map(text), Some(expected), "{cgroup}");
+        }
+    }
+
+    #[test]
+    fn what_could_be_a_label() {
+        use LabelBy::{Container, Exe, Program, Unit, User};
+        for (by, line, as_command_line, as_program) in [
+            (Unit, "nginx.service", true, true),
+            (Unit, "nginx.service ", false, false),
+            (Unit, "user@1/a.scope", true, true),
+            (Unit, "nginx", true, false),
+            (Unit, "nginx: worker process", false, false),
+            (Unit, "[kworker/0:1]", false, false),
+            (Container, "0123456789ab", true, true),
+            (Container, "0123456789abc", true, false),
+            (Container, "web", true, false),
+            (User, "root", true, false),
+            (Exe, "/usr/sbin/sshd", true, true),
+            (Exe, "/usr/sbin/sshd -D ", false, false),
+            (Exe, "sshd", false, false),
+            (Program, "sshd", false, false),
+        ] {
+            assert_eq!(by.could_be(line.as_bytes(), false), as_command_line, "{by:?} {line}");
+            assert_eq!(by.could_be(line.as_bytes(), true), as_program, "{by:?} {line}");
         }
     }
 

@@ -38,5 +38,14 @@ pub struct Described {
     pub command_line: CommandLine,
     /// By what it may be grouped, as asked for (see [`Owners::label_by`]); `None` where that was not
     /// asked, or the process has no such thing.
-    pub label: Option<Name>,
+    pub label: Option<Label>,
+}
+
+/// By what a process may be grouped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// What it is named.
+    pub name: Name,
+    /// Whether the process has chosen it, as it has its command line.
+    pub chosen: bool,
 }

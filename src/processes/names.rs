@@ -15,7 +15,7 @@ use foldhash::fast::RandomState;
 
 use super::events::Event;
 use super::label::{self, LabelBy};
-use super::{Described, ProcessId, describe};
+use super::{Described, Label, ProcessId, describe};
 use crate::ebpf::{ProcessEvent, ProcessReader, Started, Wake, What};
 use crate::netns::NetnsId;
 use crate::traffic::Name;
@@ -61,7 +61,7 @@ struct Named {
 }
 
 impl Named {
-    fn new(cmdline: &[u8], comm: &[u8], label: Option<Name>) -> Named {
+    fn new(cmdline: &[u8], comm: &[u8], label: Option<Label>) -> Named {
         let command_line = describe::command_line(cmdline, comm);
         let described = Described { command_line, label };
         Named { described, comm: comm.into(), has_command_line: !cmdline.is_empty() }
@@ -249,7 +249,7 @@ impl Names {
     }
 
     /// The label that was read of a process, as the program that it was.
-    pub(super) fn label(&self, id: ProcessId, program: u32, label: Option<Vec<u8>>) {
+    pub(super) fn label(&self, id: ProcessId, program: u32, label: Option<Label>) {
         let mut table = self.table();
         let Some(entry) = table.processes.get_mut(&id).filter(|entry| entry.execs == program)
         else {
@@ -257,9 +257,9 @@ impl Names {
         };
         entry.labelled = true;
         if let Some(named) = &mut entry.named
-            && named.described.label.as_deref() != label.as_deref()
+            && named.described.label != label
         {
-            named.described.label = label.map(Name::from);
+            named.described.label = label;
         }
     }
 
@@ -345,7 +345,8 @@ impl Table {
                 let by_program = self.labels.first() == Some(&LabelBy::Program);
                 let label = match self.labels.first() {
                     Some(LabelBy::Program) => {
-                        arguments.map(|arguments| label::program(arguments, event.name).into())
+                        let program = |arguments| label::program(arguments, event.name).into();
+                        arguments.map(|of| Label { name: program(of), chosen: true })
                     }
                     Some(LabelBy::Exe) => None,
                     // Users, units and containers hardly ever change with the program.

@@ -118,7 +118,7 @@ impl<'a> Setup<'a> {
             )
         };
         let selections = meters.iter().map(selection).collect();
-        let groups = Groups::new(configuration.applications.clone());
+        let groups = Groups::new(configuration.applications.clone()).labelled_by(&self.labels);
         let rules = configuration.notifications.iter().map(|n| n.rule.clone()).collect();
         aggregator.configure(selections, groups, rules);
         self.resolved = resolved;

@@ -5,6 +5,10 @@ use super::*;
 const SHELL: ProcessId = ProcessId { start_time: 100, pid: 10 };
 const CHILD: ProcessId = ProcessId { start_time: 200, pid: 11 };
 
+fn told(name: &str) -> Option<Label> {
+    Some(Label { name: name.as_bytes().into(), chosen: false })
+}
+
 impl Names {
     fn happen(&self, id: ProcessId, what: What<'_>, name: &[u8]) {
         let process = started(id);
@@ -147,7 +151,7 @@ fn what_was_read_of_the_program_before_is_not_the_new_ones_name() {
     let program = names.program(SHELL);
     names.exec(SHELL, b"ssh\0host\0", b"ssh");
     names.read(SHELL, program, b"sh\0", b"sh");
-    names.label(SHELL, program, Some(b"old".to_vec()));
+    names.label(SHELL, program, told("old"));
     assert_eq!(names.name(SHELL).as_deref(), Some("ssh host "));
     assert_eq!(names.described(SHELL).and_then(|d| d.label), None);
 }
@@ -223,15 +227,18 @@ fn a_program_has_the_label_of_the_one_before_until_its_own_is_read() {
     let names = Names::default();
     names.label_by(&[LabelBy::User]);
     names.exec(SHELL, b"sh\0", b"sh");
-    names.label(SHELL, names.program(SHELL), Some(b"root".to_vec()));
+    names.label(SHELL, names.program(SHELL), told("root"));
     names.fork(SHELL, CHILD);
     names.exec(CHILD, b"su\0", b"su");
     assert!(names.missing(CHILD).label && !names.missing(CHILD).command_line);
-    assert_eq!(names.described(CHILD).and_then(|d| d.label).as_deref(), Some(&b"root"[..]));
+    assert_eq!(names.described(CHILD).and_then(|d| d.label), told("root"));
     names.label_by(&[LabelBy::Program]);
     names.exec(CHILD, b"/bin/ssh\0host\0", b"ssh");
     assert!(!names.missing(CHILD).label);
-    assert_eq!(names.described(CHILD).and_then(|d| d.label).as_deref(), Some(&b"ssh"[..]));
+    assert_eq!(
+        names.described(CHILD).and_then(|d| d.label).map(|label| (label.name, label.chosen)),
+        Some((b"ssh"[..].into(), true))
+    );
     names.label_by(&[LabelBy::Exe]);
     names.exec(CHILD, b"ls\0", b"ls");
     assert_eq!(names.described(CHILD).and_then(|d| d.label), None, "it is another file");

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{Aggregator, write};
@@ -82,7 +83,10 @@ impl Cgroup {
             skip("no cgroup2 is mounted");
             return None;
         };
-        let parent = Path::new(mount[1]).join(format!("bwmon-it-{}", std::process::id()));
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let parent = format!("bwmon-it-{}-{number}", std::process::id());
+        let parent = Path::new(mount[1]).join(parent);
         let path = parent.join(name);
         if let Err(error) = fs::create_dir_all(&path) {
             skip(&format!("no cgroup can be made at {}: {error}", path.display()));
@@ -103,7 +107,10 @@ impl Drop for Cgroup {
         while fs::remove_dir(&self.path).is_err() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));
         }
-        let _ = fs::remove_dir(&self.parent);
+        for above in self.path.ancestors().skip(1).take_while(|path| path.starts_with(&self.parent))
+        {
+            let _ = fs::remove_dir(above);
+        }
     }
 }
 
@@ -126,5 +133,30 @@ fn containers_and_units_are_told_by_cgroups() {
             let program = Aggregator::watching(&net, &["--group-by", by, "--auto-group"]);
             expect_names(program, &mut [&mut contained, &mut free], &[name, "python3"]);
         }
+    }
+}
+
+/// The service manager of a user can make cgroups of any name below its own.
+#[test]
+fn what_a_user_has_made_stands_on_no_line_of_the_systems() {
+    let Some(net) = Net::new() else { return };
+    let _server = server(&net);
+    let mut client = Workload::start_as(&net, &net.watched, NOBODY, "client", &role());
+    let id = "ab".repeat(32);
+    for (by, made, name) in [
+        ("unit", "ssh.service", "user@65534/ssh.service"),
+        ("container", &format!("docker-{id}.scope"), "user@65534/abababababab"),
+    ] {
+        let manager = "user.slice/user-65534.slice/user@65534.service";
+        let Some(cgroup) = Cgroup::new(&format!("{manager}/{made}")) else { return };
+        let outside = fs::read_to_string(format!("/proc/{}/cgroup", client.pid())).unwrap();
+        cgroup.take(&client);
+        let program = Aggregator::watching(&net, &["--group-by", by]);
+        expect_names(program, &mut [&mut client], &[name]);
+        // Out of it, so that it can be removed.
+        let path = outside.lines().find_map(|line| line.strip_prefix("0::")).unwrap();
+        let mount = cgroup.parent.parent().unwrap();
+        let procs = mount.join(path.trim_start_matches('/')).join("cgroup.procs");
+        fs::write(procs, client.pid().to_string()).unwrap();
     }
 }
