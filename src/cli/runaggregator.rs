@@ -235,7 +235,8 @@ impl Program for Host<'_> {
         let at = Instant::now();
         self.tally = self.aggregator.tally(at, due);
         let notifications = std::mem::take(&mut self.tally.notifications);
-        self.alarms.tell(notifications, self.aggregator.rules(), at);
+        let (rules, groups) = (self.aggregator.rules(), self.aggregator.groups());
+        self.alarms.tell(notifications, rules, groups, at);
         if let Some(page) = &self.page {
             let applications = self.tally.applications.iter();
             let samples = applications.map(|Usage { name, recent, total, .. }| Sample {

@@ -35,6 +35,7 @@ mod tests {
         Facts {
             rule: b"SSH".to_vec(),
             application: application.into(),
+            configured: true,
             direction: Direction::In,
             threshold: 100.0,
             value,

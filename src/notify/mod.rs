@@ -20,10 +20,11 @@ pub use runner::{Left, Report, Runner};
 /// A command: its words, in which placeholders may stand: `{rule}`, `{app}`, `{direction}`,
 /// `{threshold}`, `{value}`, `{state}`, `{time}`, as in [`Facts`].
 ///
-/// They are replaced after the splitting, so a value is never split. An application chooses its name:
-/// so a placeholder in a word that a known shell or interpreter would read as program text is refused,
-/// and a value with which a word begins gets a space before a `-`, `+` or `@`, so that no program takes
-/// the word for an option or for the name of a file.
+/// They are replaced after the splitting, so a value is never split. Where others than the configuration have
+/// chosen an application's name, it stands in a word reduced to what means nothing to any program: letters,
+/// digits, `.:/-` and underscores, with an underscore in front. A value that the configuration has chosen gets a
+/// space before a `-`, `+` or `@` with which a word begins. A placeholder in a word that a known shell or
+/// interpreter would read as program text is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
     words: Vec<String>,
@@ -80,6 +81,9 @@ pub struct Facts {
     pub rule: Vec<u8>,
     /// Whose traffic it is. Commands get it visible, 1000 characters at most.
     pub application: Name,
+    /// Whether the configuration has chosen that name ([`Groups::have_named`](crate::group::Groups::have_named)).
+    /// Any other is reduced where it stands in a word.
+    pub configured: bool,
     /// Which way it goes: `in` or `out`.
     pub direction: Direction,
     /// The rule's threshold, in KiB/s. Two decimals.
@@ -93,11 +97,13 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// The facts of a notification of `rule` at `time`.
-    pub fn new(rule: &Rule, notification: &Notification, time: String) -> Facts {
+    /// The facts of a notification of `rule` at `time`, and whether the configuration has chosen the
+    /// application's name.
+    pub fn new(rule: &Rule, notification: &Notification, configured: bool, time: String) -> Facts {
         Facts {
             rule: rule.name.clone(),
             application: notification.application.clone(),
+            configured,
             direction: notification.direction,
             threshold: notification.threshold,
             value: notification.value,

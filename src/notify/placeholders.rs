@@ -1,13 +1,19 @@
 //! What a command is told: in its environment, and in place of `{app}` and the like.
+//!
+//! A name that an outsider has chosen is reduced on its way into a word ([`neutral`]). No list of shells,
+//! launchers and interpreters could be complete; a word that means nothing to any of them needs none.
 
 use super::Facts;
-use crate::escape::visible_cut;
+use crate::escape::{cut, visible_cut};
 
 /// The most characters of a name that are passed on.
 ///
 /// execve takes no string beyond 128 KiB (and a command line may have megabytes): the command
 /// could not be started for just those that try to hide.
 const NAME: usize = 1000;
+
+/// Where `{app}` stands in [`NAMES`].
+const APPLICATION: usize = 1;
 
 /// Each fact: its placeholder and its environment variable.
 const NAMES: [(&str, &str); 7] = [
@@ -22,39 +28,54 @@ const NAMES: [(&str, &str); 7] = [
 
 /// The facts as text.
 #[derive(Clone, Debug)]
-pub(super) struct Texts([String; 7]);
+pub(super) struct Texts {
+    /// As the environment has them.
+    facts: [String; 7],
+    /// The application as it stands in words.
+    application: String,
+}
 
 impl Texts {
     /// Names are made visible and cut: a process chooses its own, and no mail's header or log must
     /// get control characters from it.
     pub(super) fn new(facts: &Facts) -> Texts {
-        Texts([
+        let application = visible_cut(&facts.application, NAME);
+        let in_words = match facts.configured {
+            true => application.clone(),
+            // More than is left of it, so that the dots at its end are those of the last cut.
+            false => cut(&neutral(&visible_cut(&facts.application, NAME + 10)), NAME).into_owned(),
+        };
+        let facts = [
             visible_cut(&facts.rule, NAME),
-            visible_cut(&facts.application, NAME),
+            application,
             facts.direction.to_string(),
             format!("{:.2}", facts.threshold),
             format!("{:.2}", facts.value),
             facts.state.to_string(),
             facts.time.clone(),
-        ])
+        ];
+        Texts { facts, application: in_words }
     }
 
     /// The environment variables.
     pub(super) fn environment(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        NAMES.iter().map(|(_, variable)| *variable).zip(self.0.iter().map(String::as_str))
+        NAMES.iter().map(|(_, variable)| *variable).zip(self.facts.iter().map(String::as_str))
     }
 
     /// `word` with its placeholders replaced. What was put in is not searched again, and all other
     /// braces stay as they are.
     ///
-    /// Where the word begins with a value, that can't make an option of it (`-f`, `+x`), nor the name
-    /// of a file (`@x`): a space comes before it.
+    /// Where the word begins with a value that the configuration has chosen, that can't make an option of it
+    /// (`-f`, `+x`), nor the name of a file (`@x`): a space comes before it.
     pub(super) fn fill(&self, word: &str) -> String {
         let mut filled = String::with_capacity(word.len());
         let mut rest = word;
         while let Some((at, index)) = first(rest) {
             filled.push_str(&rest[..at]);
-            filled.push_str(&self.0[index]);
+            filled.push_str(match index {
+                APPLICATION => &self.application,
+                _ => &self.facts[index],
+            });
             rest = &rest[at + NAMES[index].0.len()..];
         }
         filled.push_str(rest);
@@ -64,6 +85,23 @@ impl Texts {
         }
         filled
     }
+}
+
+/// A name that nobody trusted has chosen, as it may stand anywhere in a word: every character but letters,
+/// digits and `.:/-` is an underscore, so is the second of two dots, and an underscore comes before it all.
+///
+/// So it is one word to whoever splits it again, without quotes, operators, substitutions, assignments and
+/// wildcards. As it begins it is no option, no program in `PATH`, no path of a file that is there (no folder is
+/// named so; there is no way up out of one), and no command of any shell or language.
+fn neutral(name: &str) -> String {
+    let mut neutral = String::with_capacity(name.len() + 1);
+    neutral.push('_');
+    for character in name.trim_end().chars() {
+        let climbs = character == '.' && neutral.ends_with('.');
+        let is_plain = character.is_alphanumeric() || matches!(character, '.' | ':' | '/' | '-');
+        neutral.push(if is_plain && !climbs { character } else { '_' });
+    }
+    neutral
 }
 
 /// The environment variable with the value of this placeholder.
@@ -86,6 +124,8 @@ fn first(word: &str) -> Option<(usize, usize)> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::alert::{Direction, State};
 
@@ -93,6 +133,7 @@ mod tests {
         Facts {
             rule: b"SSH {value}".to_vec(),
             application: application.into(),
+            configured: true,
             direction: Direction::Out,
             threshold: 100.0,
             value: 123.456,
@@ -135,6 +176,65 @@ mod tests {
         let texts = Texts::new(&facts(&vec![b'x'; 1_000_000]));
         assert_eq!(texts.fill("{app}").len(), 1000);
         assert!(texts.fill("{app}").ends_with("x..."));
+    }
+
+    /// The words for a name that an outsider has chosen.
+    fn of_outsider(name: &[u8]) -> Texts {
+        Texts::new(&Facts { configured: false, ..facts(name) })
+    }
+
+    #[test]
+    fn a_name_of_an_outsider_is_neutral_in_a_word_and_whole_in_the_environment() {
+        for (name, word, expected) in [
+            // Ordinary ones.
+            ("ssh", "{app}", "_ssh"),
+            ("/usr/bin/ssh -p 22 host ", "{app}: {state}", "_/usr/bin/ssh_-p_22_host: firing"),
+            ("nginx: worker process", "--subject={app}", "--subject=_nginx:_worker_process"),
+            (
+                "\u{441}\u{435}\u{440}\u{432}\u{435}\u{440}",
+                "{app}",
+                "_\u{441}\u{435}\u{440}\u{432}\u{435}\u{440}",
+            ),
+            ("", "{app}", "_"),
+            // Options, files, programs.
+            ("-f/etc/shadow", "{app}", "_-f/etc/shadow"),
+            ("+x", "{app}", "__x"),
+            ("@/etc/shadow", "text={app}", "text=__/etc/shadow"),
+            ("</etc/secret;type=x", "text={app}", "text=__/etc/secret_type_x"),
+            ("x@/etc/secret", "{app}", "_x_/etc/secret"),
+            ("/tmp/x/../evil", "{app}", "_/tmp/x/._/evil"),
+            ("../../..", "/srv/{app}", "/srv/_._/._/._"),
+            ("reboot", "{app}", "_reboot"),
+            // Program text.
+            (
+                "a),system(\"/tmp/evil\"),q(",
+                "print q({app})",
+                "print q(_a__system__/tmp/evil___q_)",
+            ),
+            ("x;/tmp/evil", "exec=logger {app}", "exec=logger _x_/tmp/evil"),
+            ("$(id) `id` | id & id > x", "{app}", "___id___id____id___id___x"),
+            ("A=b reboot", "{app}", "_A_b_reboot"),
+            ("x -f /etc/shadow", "logger {app}", "logger _x_-f_/etc/shadow"),
+            ("a\nb\t\u{202e}\u{a0}", "{app}", "_a_nb_t_u_202e__u_a0_"),
+        ] {
+            assert_eq!(of_outsider(name.as_bytes()).fill(word), expected, "{name}");
+        }
+        let texts = of_outsider(b"x;/tmp/evil -f");
+        assert!(texts.environment().any(|pair| pair == ("BWMON_APP", "x;/tmp/evil -f")));
+        let long = of_outsider(&vec![b'x'; 1_000_000]).fill("{app}");
+        assert!(long.len() == 1000 && long.ends_with("x..."));
+    }
+
+    proptest! {
+        #[test]
+        fn no_name_of_an_outsider_means_anything(name in any::<Vec<u8>>(), text in r#"[-+@<|=.$;'" a/]{0,20}"#) {
+            for name in [name, text.into_bytes()] {
+                let word = of_outsider(&name).fill("{app}");
+                prop_assert!(word.starts_with('_'));
+                prop_assert!(word.chars().all(|c| c.is_alphanumeric() || "_.:/-".contains(c)));
+                prop_assert!(!word.contains("..") || word.len() >= 1000);
+            }
+        }
     }
 
     #[test]

@@ -103,6 +103,7 @@ mod tests {
         Facts {
             rule: b"r".to_vec(),
             application: application.as_bytes().into(),
+            configured: true,
             direction: Direction::In,
             threshold: 1.0,
             value,

@@ -1,9 +1,10 @@
 //! Where a placeholder would become program text: in the words that a shell or another interpreter
 //! reads.
 //!
-//! An application chooses its own name, and commands often run as root: `sh -c 'echo {app}'` would run
-//! whatever a process has put into its name. Such a command is refused when it is parsed. Programs are
-//! known by the names of their files, so a wrapper of another name is its author's business.
+//! A name that an outsider has chosen means nothing there ([`neutral`](super::placeholders)), so that what this
+//! list of programs lacks is no hole. But the command would not do what its author has meant: `sh -c 'echo {app}'`
+//! is refused when it is parsed, with what to write instead. And a name that the configuration has chosen stands
+//! in a word as it is. Programs are known by the names of their files.
 
 use super::placeholders::{placeholder, variable};
 
@@ -17,59 +18,47 @@ enum Reads {
     File,
     /// Any word may be program text, here or on another host.
     Anything,
+    /// The first word that is no option is a program that is started with the words that follow.
+    Program,
 }
 
 /// Shells whose options are those of POSIX.
+#[rustfmt::skip]
 const SHELLS: &[&str] = &[
-    "sh", "ash", "bash", "csh", "dash", "hush", "ksh", "lksh", "mksh", "oksh", "pdksh", "posh",
-    "rbash", "rksh", "rzsh", "tcsh", "yash", "zsh",
+    "sh", "ash", "bash", "csh", "dash", "hush", "ksh", "lksh", "mksh", "oksh", "pdksh", "posh", "rbash", "rksh",
+    "rzsh", "sash", "static-sh", "tcsh", "yash", "zsh",
 ];
 
+#[rustfmt::skip]
 const INTERPRETERS: &[&str] = &[
-    "Rscript", "elvish", "expect", "fish", "guile", "julia", "lua", "luajit", "node", "nodejs",
-    "nu", "osh", "perl", "php", "pwsh", "pypy", "python", "ruby", "tclsh", "wish", "xonsh", "ysh",
+    "R", "Rscript", "bun", "elixir", "elvish", "erl", "expect", "festival", "fish", "groovy", "guile", "ipython",
+    "jshell", "julia", "lua", "luajit", "node", "nodejs", "nu", "octave", "osascript", "osh", "perl", "php", "pwsh",
+    "pypy", "python", "ruby", "sbcl", "scala", "tclsh", "wish", "xonsh", "ysh",
 ];
 
 /// Programs that have program text among their words, or hand words to a shell.
+#[rustfmt::skip]
 const EVALUATORS: &[&str] = &[
-    "awk",
-    "dc",
-    "ed",
-    "emacs",
-    "eval",
-    "ex",
-    "gawk",
-    "gdb",
-    "gmake",
-    "gnuplot",
-    "m4",
-    "make",
-    "mariadb",
-    "mawk",
-    "mongosh",
-    "mosh",
-    "mysql",
-    "nawk",
-    "original-awk",
-    "parallel",
-    "psh",
-    "psql",
-    "rsh",
-    "runuser",
-    "screen",
-    "script",
-    "sed",
-    "sg",
-    "slogin",
-    "socat",
-    "sqlite",
-    "ssh",
-    "su",
-    "tmux",
-    "vi",
-    "vim",
-    "watch",
+    "ansible", "at", "autossh", "awk", "batch", "clickhouse", "clickhouse-client", "clush", "crontab", "dbclient",
+    "dc", "dsh", "ed", "emacs", "emacsclient", "entr", "eval", "ex", "gawk", "gdb", "ghc", "gmake", "gnome-terminal",
+    "gnuplot", "hyperfine", "konsole", "m4", "make", "mariadb", "mawk", "mispipe", "mongo", "mongosh", "mosh", "mysql",
+    "nawk", "nc", "ncat", "nvim", "original-awk", "parallel", "parallel-ssh", "pdsh", "pee", "plink", "psh", "psql",
+    "pssh", "rsh", "rsync", "runuser", "salt", "screen", "script", "sed", "sem", "sg", "slogin", "socat", "sqlcmd",
+    "sqlite", "ssh", "su", "tar", "tcpdump", "tmux", "urxvt", "vi", "vim", "watch", "xterm",
 ];
+
+/// Programs that start another one.
+#[rustfmt::skip]
+const LAUNCHERS: &[&str] = &[
+    "busybox", "command", "doas", "env", "exec", "ionice", "nice", "nohup", "pkexec", "setsid", "stdbuf", "strace",
+    "sudo", "systemd-run", "taskset", "time", "timeout", "toybox", "unshare", "xargs",
+];
+
+/// Options of theirs that take the next word.
+const VALUED: &[&str] = &["-C", "-g", "-k", "-s", "-u"];
+
+/// What is at the end of the names of shells that are built in another way.
+const BUILDS: &[&str] = &["-static", ".distrib", ".exe"];
 
 /// Long options of shells that take no value of their own.
 const PLAIN: &[&str] =
@@ -109,8 +98,13 @@ fn reader(words: &[String], at: usize) -> Option<&str> {
             },
             Some(Reads::File) => following.len() == 1 || following[0].starts_with('-'),
             Some(Reads::Anything) => true,
-            // It splits a word into words.
-            None => name(word) == "env" && following.iter().any(|word| is_split_string(word)),
+            Some(Reads::Program) => {
+                // It splits a word into words.
+                let splits =
+                    name(word) == "env" && following.iter().any(|word| is_split_string(word));
+                splits || begins_with_program(following)
+            }
+            None => false,
         };
         if is_read {
             return Some(word);
@@ -133,18 +127,40 @@ fn reads(word: &str) -> Option<Reads> {
         Some(Reads::File)
     } else if is_in(EVALUATORS) {
         Some(Reads::Anything)
+    } else if is_in(LAUNCHERS) {
+        Some(Reads::Program)
     } else {
         None
     }
 }
 
-/// The name of a program without its folder and its version: `/usr/bin/python3.11` is python.
+/// The name of a program without its folder, its version and how it was built: `/usr/bin/python3.11` is python,
+/// `perl5.36-x86_64-linux-gnu` perl, `bash-static` bash.
 fn name(word: &str) -> &str {
     let file = word.rsplit('/').next().unwrap_or(word);
-    match file {
-        "m4" => file,
-        _ => file.trim_end_matches(|c: char| c.is_ascii_digit() || matches!(c, '.' | '-')),
+    let file = BUILDS.iter().find_map(|build| file.strip_suffix(build)).unwrap_or(file);
+    let Some(digit) = file.find(|c: char| c.is_ascii_digit()).filter(|_| file != "m4") else {
+        return file;
+    };
+    let (bare, version) = file.split_at(digit);
+    let rest = version.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+    match rest.is_empty() || rest.starts_with('-') {
+        true => bare.trim_end_matches(['-', '.']),
+        false => file,
     }
+}
+
+/// Whether the last of these words is the program that a launcher starts: only options, their values, numbers
+/// and assignments come before it.
+fn begins_with_program(words: &[String]) -> bool {
+    let mut is_value = false;
+    words.iter().enumerate().all(|(index, word)| {
+        let is_option = word.starts_with('-');
+        let is_other = word.starts_with(|c: char| c.is_ascii_digit()) || word.contains('=');
+        let is_skipped = is_option || is_other || is_value;
+        is_value = VALUED.contains(&word.as_str());
+        is_skipped != (index + 1 == words.len())
+    })
 }
 
 /// Where a shell finds its script, or its file, if it is before the last of these words. The words after
@@ -244,6 +260,73 @@ mod tests {
             ("sqlite3 db \"insert into alerts values ('{app}')\"", "sqlite3"),
             ("make -C /srv/alerts APP={app}", "make"),
             ("socat - 'SYSTEM:echo {app}'", "socat"),
+            // By other names.
+            (
+                "/usr/bin/perl5.36-x86_64-linux-gnu -e 'print q({app})'",
+                "/usr/bin/perl5.36-x86_64-linux-gnu",
+            ),
+            ("bash-static -c 'x {app}'", "bash-static"),
+            ("zsh5-static {app}", "zsh5-static"),
+            ("sh.distrib {app}", "sh.distrib"),
+            ("pypy3-c {app}", "pypy3-c"),
+            // What starts a program.
+            ("nice {app}", "nice"),
+            ("nice -n 5 {app}", "nice"),
+            ("env {app}", "env"),
+            ("env -u A B=c {app}", "env"),
+            ("timeout 9 {app}", "timeout"),
+            ("timeout -s KILL -k 5 9 {app}", "timeout"),
+            ("sudo {app}", "sudo"),
+            ("sudo -u nobody {app}", "sudo"),
+            ("nohup {app}", "nohup"),
+            ("setsid {app}", "setsid"),
+            ("stdbuf -oL {app}", "stdbuf"),
+            ("xargs {app}", "xargs"),
+            ("exec {app}", "exec"),
+            ("sudo nice {app}", "nice"),
+            // On other hosts.
+            ("pdsh -w host logger {app}", "pdsh"),
+            ("dsh -m host -- logger {app}", "dsh"),
+            ("clush -w host logger {app}", "clush"),
+            ("pssh -H host logger {app}", "pssh"),
+            ("parallel-ssh -H host logger {app}", "parallel-ssh"),
+            ("autossh host logger {app}", "autossh"),
+            ("dbclient host logger {app}", "dbclient"),
+            ("plink host logger {app}", "plink"),
+            ("ansible all -m shell -a 'echo {app}'", "ansible"),
+            ("salt host cmd.run 'echo {app}'", "salt"),
+            // Texts for a shell.
+            ("sem 'echo {app}'", "sem"),
+            ("pee 'echo {app}'", "pee"),
+            ("hyperfine 'echo {app}'", "hyperfine"),
+            ("mispipe 'echo {app}' cat", "mispipe"),
+            ("xterm -e 'echo {app}'", "xterm"),
+            ("ncat --sh-exec 'echo {app}' host 1", "ncat"),
+            ("entr -s 'echo {app}'", "entr"),
+            ("rsync -e 'echo {app}' a b", "rsync"),
+            ("tar xf a.tar '--to-command=echo {app}'", "tar"),
+            ("tar cf x y --checkpoint=1 --checkpoint-action=exec='logger {app}'", "tar"),
+            ("tcpdump -z {app} -G 1 -w x", "tcpdump"),
+            ("at now -f {app}", "at"),
+            ("crontab {app}", "crontab"),
+            // Interpreters.
+            ("bun -e 'console.log(\"{app}\")'", "bun"),
+            ("elixir -e 'IO.puts(\"{app}\")'", "elixir"),
+            ("erl -noshell -eval 'io:format(\"{app}\").'", "erl"),
+            ("R -e 'cat(\"{app}\")'", "R"),
+            ("octave --eval 'disp(\"{app}\")'", "octave"),
+            ("sbcl --eval '(print \"{app}\")'", "sbcl"),
+            ("groovy -e 'println \"{app}\"'", "groovy"),
+            ("scala -e 'println(\"{app}\")'", "scala"),
+            ("ghc -e 'putStrLn \"{app}\"'", "ghc"),
+            ("emacsclient --eval '(message \"{app}\")'", "emacsclient"),
+            ("nvim +'echo \"{app}\"'", "nvim"),
+            ("festival --batch '(SayText \"{app}\")'", "festival"),
+            ("osascript -e 'display notification \"{app}\"'", "osascript"),
+            ("jshell {app}", "jshell"),
+            ("mongo --eval 'print(\"{app}\")'", "mongo"),
+            ("sqlcmd -Q 'print \"{app}\"'", "sqlcmd"),
+            ("clickhouse-client -q 'insert into a values (\"{app}\")'", "clickhouse-client"),
         ] {
             let error = judged(text).expect_err(text);
             assert!(error.starts_with(&format!("'{reader}' would run ")), "{text}: {error}");
@@ -276,6 +359,20 @@ mod tests {
             // Before the shell it is another program's.
             "logger {app} sh -c x",
             "/usr/local/bin/my-wrapper {app}",
+            "/usr/local/bin/ssh2sms {app}",
+            "/usr/local/bin/ssh-alert {app}",
+            // Arguments of what is started, and variables.
+            "sudo -u nobody logger {app}",
+            "nice -n 5 timeout 9 logger {app}",
+            "env MSG={app} sh -c 'echo \"$MSG\"'",
+            // Neutral there, if an outsider has chosen it.
+            "curl -F text={app} http://example.com/",
+            "curl --data-urlencode {app} http://example.com/",
+            "curl -d text={app} http://example.com/",
+            "mail -s alert {app}",
+            "sh -c '\"$0\"' {app}",
+            "sh -c 'eval \"$1\"' sh {app}",
+            "notify-send -e {app}",
         ] {
             assert_eq!(judged(text), Ok(()), "{text}");
         }

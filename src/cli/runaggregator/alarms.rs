@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::alert::{Direction, Notification, Rule, State};
 use crate::cli::messages::Messages;
+use crate::group::Groups;
 use crate::notify::{Commands, Facts, Left, Report, Runner, line, time};
 use crate::traffic::Name;
 
@@ -50,8 +51,14 @@ impl Alarms {
         self.commands = commands;
     }
 
-    /// Tells of all of these.
-    pub(super) fn tell(&mut self, notifications: Vec<Notification>, rules: &[Rule], now: Instant) {
+    /// Tells of all of these, which are about lines of `groups`.
+    pub(super) fn tell(
+        &mut self,
+        notifications: Vec<Notification>,
+        rules: &[Rule],
+        groups: &Groups,
+        now: Instant,
+    ) {
         let over = |shown: &Shown| {
             shown.over.is_some_and(|over| now.saturating_duration_since(over) >= OVER)
         };
@@ -65,7 +72,8 @@ impl Alarms {
             let (Some(rule), Some(commands)) = (rules.get(index), self.commands.get(index)) else {
                 continue;
             };
-            let facts = Facts::new(rule, &notification, time.clone());
+            let configured = groups.have_named(&notification.application);
+            let facts = Facts::new(rule, &notification, configured, time.clone());
             let line = line(&facts);
             if self.messages.are_wiped() {
                 keep(&mut self.shown, &facts, line.clone(), now);
@@ -137,7 +145,8 @@ mod tests {
             repeated: false,
         };
         let now = Instant::now();
-        alarms.tell(vec![firing(0, "one"), firing(1, "two")], &rules, now);
+        let both = vec![firing(0, "one"), firing(1, "two")];
+        alarms.tell(both, &rules, &Groups::default(), now);
         assert_eq!(alarms.on_screen().count(), 2);
         alarms.configure(&rules[..1], vec![commands()]);
         let left: Vec<String> = alarms.on_screen().collect();

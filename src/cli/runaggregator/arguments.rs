@@ -34,9 +34,9 @@ pub struct Arguments {
 
     /// When somebody is told of an application's traffic, and how
     ///
-    /// In commands that a shell reads, write "$BWMON_APP", with the quotes, and not {app}: an
-    /// application chooses its own name. Root reads only files that nobody but their owner can write,
-    /// who must be root or the user who called sudo.
+    /// In commands that a shell reads, write "$BWMON_APP", with the quotes, and not {app}: a process
+    /// chooses its own name, which {app} has reduced to letters, digits and _.:/-. Root reads only
+    /// files that nobody but their owner can write, who must be root or the user who called sudo.
     #[arg(long, value_name = "FILE", allow_hyphen_values = true)]
     pub notification_config: Option<PathBuf>,
 

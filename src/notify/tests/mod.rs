@@ -97,12 +97,18 @@ fn firing(application: &[u8]) -> Facts {
     Facts {
         rule: b"SSH".to_vec(),
         application: application.into(),
+        configured: true,
         direction: Direction::In,
         threshold: 100.0,
         value: 200.0,
         state: State::Firing,
         time: "2026-01-02 03:04:05".to_owned(),
     }
+}
+
+/// It fires for an application whose name is not of the configuration.
+fn outsider(application: &[u8]) -> Facts {
+    Facts { configured: false, ..firing(application) }
 }
 
 fn resolved(application: &[u8]) -> Facts {
@@ -151,7 +157,7 @@ fn facts_are_those_of_the_notification() {
     };
     let now = jiff::civil::date(2026, 1, 2).at(3, 4, 5, 678_000_000);
     let now = now.to_zoned(jiff::tz::TimeZone::UTC).unwrap();
-    assert_eq!(Facts::new(&rule, &notification, time(&now)), firing(b"ssh"));
+    assert_eq!(Facts::new(&rule, &notification, true, time(&now)), firing(b"ssh"));
 }
 
 #[test]
@@ -177,10 +183,11 @@ fn a_hostile_name_reaches_no_shell_and_arrives_escaped() {
     let bench = Bench::new();
     let hostile = "$(touch evil) `touch evil`; touch evil\n' \" \\ \x1b[2J {state} *";
     let command = bench.shell("printf %s \"$BWMON_APP|$1|$#\" > got", "{app}");
-    bench.notify(&only(command), firing(hostile.as_bytes()), false);
+    bench.notify(&only(command), outsider(hostile.as_bytes()), false);
     bench.until_idle();
     let escaped = "$(touch evil) `touch evil`; touch evil\\n' \" \\ \\x1b[2J {state} *";
-    assert_eq!(bench.read("got"), format!("{escaped}|{escaped}|1"));
+    let neutral = "___touch_evil___touch_evil___touch_evil_n_______x1b_2J__state___";
+    assert_eq!(bench.read("got"), format!("{escaped}|{neutral}|1"));
     assert!(!bench.exists("evil"));
     // A name longer than execve takes.
     bench.notify(
@@ -190,6 +197,49 @@ fn a_hostile_name_reaches_no_shell_and_arrives_escaped() {
     );
     bench.until_idle();
     assert_eq!((bench.read("length").as_str(), bench.reports()), ("1000", Vec::new()));
+}
+
+#[test]
+fn whatever_runs_evaluates_or_reads_the_name_of_an_outsider_does_nothing_with_it() {
+    let bench = Bench::new();
+    let file = |name: &str, text: &str| {
+        let path = bench.directory.join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path.display().to_string()
+    };
+    let program = file("program", "#!/bin/sh\ntouch \"${0%/*}/evil\"\n");
+    let secret = file("secret", "secret");
+    let launcher = file("launcher", "#!/bin/sh\nexec \"$@\"\n");
+    let shell = file("shell", "#!/bin/sh\neval \"$@\"\n");
+    let reader = file("reader", "#!/bin/sh\ncp \"$@\" \"${0%/*}/evil\"\n");
+    for command in [
+        "/bin/sh -c '\"$0\"' {app}",
+        "/bin/sh -c '\"$1\" >&2' sh {app}",
+        "/bin/sh -c 'eval \"$1\"' sh {app}",
+        "/bin/sh -c 'eval $1' sh 'true {app}'",
+        &format!("{launcher} {{app}}"),
+        &format!("{shell} {{app}}"),
+        &format!("{shell} 'true {{app}}'"),
+        &format!("{shell} 'true \"{{app}}\"'"),
+        &format!("{reader} {{app}}"),
+    ] {
+        let parsed = Command::parse(command).unwrap();
+        for name in [
+            program.clone(),
+            format!("/../{program}"),
+            format!("x; {program}"),
+            format!("x\" {program} \""),
+            format!("A=b {program}"),
+            format!("x {program}"),
+            format!("`{program}`"),
+            secret.clone(),
+        ] {
+            bench.notify(&only(Some(parsed.clone())), outsider(name.as_bytes()), false);
+            bench.until_idle();
+            assert!(!bench.exists("evil"), "{command}: {name}");
+        }
+    }
 }
 
 #[test]

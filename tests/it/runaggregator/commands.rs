@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 
-use super::Piped;
+use super::{Aggregator, Piped, write};
+use crate::netns::{Net, PEER4};
 use crate::pipe::rig::{eventually, finish};
+use crate::workload::Workload;
 
 /// Leaves its `BWMON_` variables (but for the one that is for these tests) and its arguments in the file that is its first argument.
 const SCRIPT: &str = "{ env | grep ^BWMON_ | grep -v NETNS | sort; printf '<%s>\\n' \"$@\"; } > \"$1.new\"\n\
@@ -18,9 +21,9 @@ fn send(mut client: &TcpStream, mut remote: &TcpStream) {
     remote.read_exact(&mut [0; 200_000]).unwrap();
 }
 
-/// What the script has left.
-fn left(piped: &Piped, name: &str) -> (BTreeMap<String, String>, Vec<String>) {
-    let path = piped.dir.0.join(name);
+/// What the script has left in its working directory.
+fn left(directory: &Path, name: &str) -> (BTreeMap<String, String>, Vec<String>) {
+    let path = directory.join(name);
     eventually(name, || path.exists());
     let text = fs::read_to_string(path).unwrap();
     let (arguments, environment): (Vec<&str>, Vec<&str>) =
@@ -43,11 +46,11 @@ fn commands_get_the_facts_as_environment_and_arguments_and_no_shell() {
                 resolved_command=/bin/sh script.sh resolved {state}\n";
     let options = ["--interval", "0.3"];
     let piped = Piped::with("", "[Upload]\na=^pipe-\n", rule, &options);
-    super::write(&piped.dir.0, "script.sh", SCRIPT);
+    write(&piped.dir.0, "script.sh", SCRIPT);
     let (client, remote) = piped.connect();
     send(&client, &remote);
-    let (environment, arguments) = left(&piped, "fired");
-    let (resolved, resolved_arguments) = left(&piped, "resolved");
+    let (environment, arguments) = left(&piped.dir.0, "fired");
+    let (resolved, resolved_arguments) = left(&piped.dir.0, "resolved");
     finish(client, remote);
     let stderr = piped.aggregator.running.stop().stderr;
     let mut lines = stderr.lines();
@@ -99,13 +102,13 @@ fn a_command_that_hangs_is_killed_and_keeps_nobody_from_being_told() {
          notification_command=/bin/sh script.sh fine\n"
     );
     let mut piped = Piped::with("", "", &rule, &["--interval", "0.2"]);
-    super::write(&piped.dir.0, "script.sh", SCRIPT);
+    write(&piped.dir.0, "script.sh", SCRIPT);
     let (client, remote) = piped.connect();
     send(&client, &remote);
     let killed = "runaggregator: [Hangs] notification_command '/bin/sleep': killed because it ran longer \
          than 1 s\n";
     piped.aggregator.said(killed, 1);
-    left(&piped, "fine");
+    left(&piped.dir.0, "fine");
     let stderr = piped.aggregator.running.stderr();
     let before = &stderr[..stderr.find(killed).unwrap()];
     let told = before.matches("limit       1.00").count();
@@ -144,4 +147,32 @@ fn a_command_that_can_not_be_started_is_one_line_and_all_goes_on() {
         (1, 1),
         "{stderr}"
     );
+}
+
+/// A process chooses its name: in a word it means nothing, in the environment it is whole.
+#[test]
+fn a_name_that_a_process_has_chosen_is_reduced_in_words() {
+    let Some(net) = Net::new() else { return };
+    let rule = "[N]\nprocess_filter=workload\nin_threshold=1\nrepeat_interval=3600\n\
+                notification_command=/bin/sh script.sh told {app} 'text={app}'\n";
+    write(&net.dir, "notifications.cfg", rule);
+    write(&net.dir, "script.sh", SCRIPT);
+    let options = ["--notification-config", "notifications.cfg", "--interval", "0.3"];
+    let program = Aggregator::watching(&net, &options);
+    let _server = Workload::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9000");
+    let role = format!("tcp-client host={PEER4} port=9000 up=100000 down=900000 seconds=1");
+    let mut client = Workload::start(&net, &net.watched, "</etc/x;type=y", &role);
+    client.begin();
+    let (environment, arguments) = left(&net.dir, "told");
+    client.done();
+    program.running.stop();
+    let name = &environment["BWMON_APP"];
+    assert!(name.starts_with("/usr/bin/python3 workload.py </etc/x;type=y tcp-client "), "{name}");
+    let word = "_/usr/bin/python3_workload.py__/etc/x_type_y_tcp-client_host_";
+    for (argument, beginning) in
+        arguments[1..].iter().zip([format!("<{word}"), format!("<text={word}")])
+    {
+        assert!(argument.starts_with(&beginning), "{argument}");
+    }
+    assert_eq!(arguments.len(), 3);
 }
