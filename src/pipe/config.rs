@@ -27,14 +27,16 @@ pub struct Config {
     /// How long each address of the host is given to answer, and how long a client waits for the
     /// host's name to resolve.
     pub connect_timeout: Duration,
-    /// Connections on which no byte moved either way for so long are reset.
+    /// Connections on which no byte moved either way for so long are reset, but for those that wait
+    /// for `shape`.
     pub idle_timeout: Option<Duration>,
     /// How many connections are forwarded at once; more wait in the kernel's backlog.
     pub max_connections: Option<NonZeroUsize>,
     /// Where several pipes of the process share their places. `None`: as many as the process has
     /// descriptors for when the pipe starts.
     pub places: Option<Arc<Places>>,
-    /// The most bytes per second that all connections together forward, in each direction.
+    /// The most bytes per second that all connections together forward, in each direction. Those
+    /// that want more have equal shares.
     pub shape: Option<NonZeroU64>,
     /// Begins each connection to the remote with a PROXY protocol header, version 2.
     pub send_proxy: bool,

@@ -37,8 +37,6 @@ pub(super) struct Connection {
     pub(super) generation: u32,
     /// Whether it waits for its next turn.
     pub(super) ready: bool,
-    /// Whether it waits for the shaper.
-    pub(super) parked: bool,
 }
 
 #[derive(Debug)]
@@ -82,12 +80,10 @@ pub(super) enum Step {
 /// What became of a connection in a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It waits for its sockets.
+    /// It waits for its sockets, or for the shaper.
     Waiting,
     /// It has more to do.
     Again,
-    /// It waits for the shaper.
-    Parked,
     /// It is over.
     Over(End),
 }
@@ -109,7 +105,6 @@ impl Connection {
             active: 0,
             generation: 0,
             ready: false,
-            parked: false,
         }
     }
 
@@ -181,13 +176,21 @@ impl Connection {
         if up.is_closed() && down.is_closed() {
             return Verdict::Over(End::Closed);
         }
-        if ups == Turn::Again || downs == Turn::Again {
-            Verdict::Again
-        } else if ups == Turn::Parked || downs == Turn::Parked {
-            Verdict::Parked
-        } else {
-            Verdict::Waiting
+        if ups == Turn::Again || downs == Turn::Again { Verdict::Again } else { Verdict::Waiting }
+    }
+
+    /// Its turn with the shaper has come, this way.
+    pub(super) fn call(&mut self, way: Way, means: &mut Means) {
+        if let Some(Link { up, down, .. }) = &mut self.link {
+            let direction = if way == Way::Up { up } else { down };
+            direction.unqueue(means);
+            means.called = Some(way);
         }
+    }
+
+    /// Whether it waits for the shaper, either way.
+    pub(super) fn is_queued(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.up.is_queued() || link.down.is_queued())
     }
 
     /// Closes both sides: as they did it themselves, or else by resets.
@@ -195,8 +198,10 @@ impl Connection {
         let Connection { client, link, attempt, .. } = self;
         let remote = match (link, attempt.map(|attempt| attempt.step)) {
             (Some(Link { remote, mut up, mut down }), _) => {
-                up.let_go(means);
-                down.let_go(means);
+                for direction in [&mut up, &mut down] {
+                    direction.let_go(means);
+                    direction.unqueue(means);
+                }
                 Some(remote.fd)
             }
             (None, Some(Step::Connecting(socket, _))) => Some(socket),

@@ -11,6 +11,10 @@ pub(super) enum Way {
     Down = 1,
 }
 
+impl Way {
+    pub(super) const BOTH: [Way; 2] = [Way::Up, Way::Down];
+}
+
 /// A worker's bytes in each [`Way`]. On a cache line of their own: they change with every write,
 /// and each worker has such a pair.
 #[derive(Debug, Default)]

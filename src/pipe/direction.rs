@@ -28,16 +28,38 @@ pub(super) struct Means {
     pub(super) pool: Pool,
     pub(super) counters: Arc<Counters>,
     pub(super) shaper: Arc<Shaper>,
-    /// How many connections of this worker wait for the shaper.
-    pub(super) waiting: usize,
+    /// The worker's number.
+    number: usize,
+    /// How many connections of this worker wait for the shaper, by [`Way`].
+    pub(super) waiting: [usize; 2],
+    /// Which way the connection whose turn it is was called from the queue, until it is granted
+    /// something.
+    pub(super) called: Option<Way>,
+    /// Which ways the connection whose turn it is has to join the queue.
+    pub(super) joins: [bool; 2],
     /// The time of this round of the worker's loop.
     pub(super) now: Instant,
 }
 
 impl Means {
-    pub(super) fn new(counters: Arc<Counters>, shaper: Arc<Shaper>, now: Instant) -> Means {
+    pub(super) fn new(
+        counters: Arc<Counters>,
+        shaper: Arc<Shaper>,
+        number: usize,
+        now: Instant,
+    ) -> Means {
         let buffer = vec![0; BUFFER].into_boxed_slice();
-        Means { buffer, pool: Pool::default(), counters, shaper, waiting: 0, now }
+        Means {
+            buffer,
+            pool: Pool::default(),
+            counters,
+            shaper,
+            number,
+            waiting: [0; 2],
+            called: None,
+            joins: [false; 2],
+            now,
+        }
     }
 }
 
@@ -143,13 +165,22 @@ pub(super) struct Direction {
     stream: Stream,
     bulk: bool,
     way: Way,
+    /// Whether it waits in the queue for the shaper.
+    queued: bool,
     /// Bytes that the sink has taken.
     pub(super) bytes: u64,
 }
 
 impl Direction {
     pub(super) fn new(way: Way) -> Direction {
-        Direction { held: Held::Nothing, stream: Stream::Open, bulk: false, way, bytes: 0 }
+        Direction {
+            held: Held::Nothing,
+            stream: Stream::Open,
+            bulk: false,
+            way,
+            queued: false,
+            bytes: 0,
+        }
     }
 
     /// Whether the stream's end has been passed on.
@@ -185,17 +216,17 @@ impl Direction {
                 }
                 Stream::Closed => return Turn::Closed,
             }
-            let limit = means.shaper.take(self.way, BUFFER, means.waiting, means.now);
-            if limit == 0 {
-                return Turn::Parked;
-            }
             // Without a limit a pipe takes what it can.
             let shaped = means.shaper.is_on();
-            let most = if shaped { limit } else { usize::MAX };
-            let moved = self.fill(source, sink, most, &mut spliced, means);
+            let limit = if shaped { self.ask(means) } else { usize::MAX };
+            if limit == 0 {
+                self.queue(means);
+                return Turn::Parked;
+            }
+            let moved = self.fill(source, sink, limit, &mut spliced, means);
             if shaped {
                 let moved = moved.as_ref().map_or(0, |moved| *moved);
-                means.shaper.give_back(self.way, limit.saturating_sub(moved));
+                means.shaper.give_back(self.way, means.number, limit.saturating_sub(moved));
             }
             match moved {
                 Ok(0) if source.broken.is_some() => return Turn::Broken,
@@ -209,6 +240,43 @@ impl Direction {
                 Err(Broke::Sink(errno)) => return sink.breaks(errno),
             }
         }
+    }
+
+    /// How much the shaper grants: nothing while others of this worker have waited longer.
+    fn ask(&self, means: &mut Means) -> usize {
+        let called = means.called == Some(self.way);
+        let waiting = means.waiting[self.way as usize];
+        if self.queued || (waiting > 0 && !called) {
+            return 0;
+        }
+        let shaper = &means.shaper;
+        let granted = shaper.take(self.way, means.number, BUFFER, waiting + 1, means.now);
+        if granted > 0 && called {
+            // Its turn is over; for more it goes to the end, unless it is alone.
+            means.called = None;
+        }
+        granted
+    }
+
+    /// Waits for the shaper from now on.
+    fn queue(&mut self, means: &mut Means) {
+        if !self.queued {
+            self.queued = true;
+            means.waiting[self.way as usize] += 1;
+            means.joins[self.way as usize] = true;
+        }
+    }
+
+    /// Waits for the shaper no longer.
+    pub(super) fn unqueue(&mut self, means: &mut Means) {
+        if std::mem::take(&mut self.queued) {
+            means.waiting[self.way as usize] -= 1;
+        }
+    }
+
+    /// Whether it waits for the shaper.
+    pub(super) fn is_queued(&self) -> bool {
+        self.queued
     }
 
     /// Reads once, and writes what is not spliced as far as the sink takes it; bytes read, 0 at the

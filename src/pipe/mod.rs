@@ -19,6 +19,7 @@ mod event;
 mod kernel_pipe;
 mod places;
 mod proxy;
+mod queue;
 mod resolve;
 mod shape;
 mod shared;

@@ -1,4 +1,8 @@
 //! The limit of a whole pipe: a token bucket for each direction.
+//!
+//! Each worker has a queue of its own (see [`queue`](super::queue)). While some of them have
+//! somebody in it, the bucket fills the share of each worker by how many wait there, so that it
+//! doesn't matter which worker a connection has.
 
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,8 +33,9 @@ pub(super) struct Shaper {
 }
 
 impl Shaper {
-    pub(super) fn new(rate: Option<NonZeroU64>, now: Instant) -> Shaper {
-        let bucket = || Mutex::new(Bucket { tokens: 0.0, at: now, wanted: false });
+    /// For so many workers.
+    pub(super) fn new(rate: Option<NonZeroU64>, workers: usize, now: Instant) -> Shaper {
+        let bucket = || Mutex::new(Bucket::new(workers, now));
         Shaper { rate: AtomicU64::new(rate.map_or(0, u64::from)), buckets: [bucket(), bucket()] }
     }
 
@@ -44,21 +49,33 @@ impl Shaper {
         self.rate.load(Ordering::Relaxed) != 0
     }
 
-    /// How many of `wanted` bytes may be forwarded now, by one of about `waiting` that want to.
-    pub(super) fn take(&self, way: Way, wanted: usize, waiting: usize, now: Instant) -> usize {
+    /// How many of `wanted` bytes may be forwarded now, by one of `waiting` connections of this
+    /// worker that want to.
+    pub(super) fn take(
+        &self,
+        way: Way,
+        worker: usize,
+        wanted: usize,
+        waiting: usize,
+        now: Instant,
+    ) -> usize {
         match self.rate.load(Ordering::Relaxed) {
             0 => wanted,
-            rate => self.bucket(way).take(wanted, waiting, rate as f64, now),
+            rate => self.bucket(way).take(worker, wanted, waiting, rate as f64, now),
         }
     }
 
-    /// Returns what was taken and not needed.
-    pub(super) fn give_back(&self, way: Way, bytes: usize) {
+    /// Returns what the worker has taken and not needed.
+    pub(super) fn give_back(&self, way: Way, worker: usize, bytes: usize) {
         if bytes > 0 && self.is_on() {
-            let mut bucket = self.bucket(way);
-            bucket.tokens += bytes as f64;
-            bucket.wanted = false;
+            self.bucket(way).give_back(worker, bytes);
         }
+    }
+
+    /// From now on so many connections of this worker wait.
+    pub(super) fn waits(&self, way: Way, worker: usize, waiting: usize, now: Instant) {
+        let rate = self.rate.load(Ordering::Relaxed);
+        self.bucket(way).waits(worker, waiting, rate as f64, now);
     }
 
     fn bucket(&self, way: Way) -> std::sync::MutexGuard<'_, Bucket> {
@@ -68,33 +85,104 @@ impl Shaper {
 
 #[derive(Debug)]
 struct Bucket {
-    /// Bytes that may pass.
-    tokens: f64,
-    /// When they were last counted.
+    /// Bytes that may pass, whoever comes first.
+    spare: f64,
+    /// What is there for those who wait, by worker.
+    shares: Box<[Share]>,
+    /// When bytes were last added.
     at: Instant,
     /// Whether somebody went away with less than he wanted.
     wanted: bool,
 }
 
+/// A worker's part of what flows into a bucket.
+#[derive(Clone, Debug, Default)]
+struct Share {
+    /// Bytes that only this worker's connections may pass; none while none waits.
+    tokens: f64,
+    /// How many of its connections wait.
+    waiting: usize,
+}
+
 impl Bucket {
-    fn take(&mut self, wanted: usize, waiting: usize, rate: f64, now: Instant) -> usize {
-        let burst = (rate * BURST).max(LEAST_BURST);
-        let most = if self.wanted { burst.max(rate * CATCH_UP) } else { burst };
-        let elapsed = now.saturating_duration_since(self.at).as_secs_f64();
+    fn new(workers: usize, now: Instant) -> Bucket {
+        let shares = vec![Share::default(); workers].into();
+        Bucket { spare: 0.0, shares, at: now, wanted: false }
+    }
+
+    /// Adds what has flowed in since the last time, to those who wait in equal parts.
+    fn fill(&mut self, rate: f64, now: Instant) {
+        let burst = burst(rate);
+        let waiting: usize = self.shares.iter().map(|share| share.waiting).sum();
+        let eager = self.wanted || waiting > 0;
+        let most = if eager { burst.max(rate * CATCH_UP) } else { burst };
+        let inflow = now.saturating_duration_since(self.at).as_secs_f64() * rate;
         self.at = self.at.max(now);
-        self.tokens = (self.tokens + elapsed * rate).min(most);
+        if waiting == 0 {
+            self.spare += inflow;
+        }
+        let mut shared = 0.0;
+        for share in self.shares.iter_mut().filter(|share| share.waiting > 0) {
+            let part = share.waiting as f64 / waiting as f64;
+            share.tokens += inflow * part;
+            // What a worker doesn't come for is not lost to the others. With less than half a burst
+            // it would never be granted anything.
+            let over = share.tokens - (most * part).max(burst / 2.0);
+            if over > 0.0 {
+                share.tokens -= over;
+                self.spare += over;
+            }
+            shared += share.tokens;
+        }
+        self.spare = self.spare.min((most - shared).max(0.0));
+    }
+
+    fn take(
+        &mut self,
+        worker: usize,
+        wanted: usize,
+        waiting: usize,
+        rate: f64,
+        now: Instant,
+    ) -> usize {
+        self.fill(rate, now);
+        let half = burst(rate) / 2.0;
+        let own = &mut self.shares[worker].tokens;
+        let tokens = *own + self.spare;
         // Not byte by byte: half a burst is worth a system call.
-        let share = (self.tokens / waiting.max(1) as f64).max((burst / 2.0).min(self.tokens));
-        let granted = if self.tokens < (wanted as f64).min(burst / 2.0) {
+        let share = (tokens / waiting.max(1) as f64).max(half.min(tokens));
+        let granted = if tokens < (wanted as f64).min(half) {
             0
         } else {
             // `as` saturates and rounds down: never more than there is.
             wanted.min(share as usize)
         };
-        self.tokens -= granted as f64;
+        let from_own = own.min(granted as f64);
+        *own -= from_own;
+        self.spare -= granted as f64 - from_own;
         self.wanted = granted < wanted;
         granted
     }
+
+    fn give_back(&mut self, worker: usize, bytes: usize) {
+        let share = &mut self.shares[worker];
+        *(if share.waiting > 0 { &mut share.tokens } else { &mut self.spare }) += bytes as f64;
+        self.wanted = false;
+    }
+
+    fn waits(&mut self, worker: usize, waiting: usize, rate: f64, now: Instant) {
+        self.fill(rate, now);
+        let share = &mut self.shares[worker];
+        share.waiting = waiting;
+        if waiting == 0 {
+            self.spare += std::mem::take(&mut share.tokens);
+        }
+    }
+}
+
+/// What an idle pipe may save up, in bytes.
+fn burst(rate: f64) -> f64 {
+    (rate * BURST).max(LEAST_BURST)
 }
 
 #[cfg(test)]
@@ -103,7 +191,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn shaper(rate: u64, now: Instant) -> Shaper {
-        Shaper::new(NonZeroU64::new(rate), now)
+        Shaper::new(NonZeroU64::new(rate), 2, now)
     }
 
     /// What passes in `seconds` if somebody asks every so many milliseconds.
@@ -119,7 +207,7 @@ mod tests {
             }
             loop {
                 let now = start + Duration::from_millis(at);
-                match shaper.take(Way::Up, wanted, 1, now) {
+                match shaper.take(Way::Up, 0, wanted, 1, now) {
                     0 => break,
                     granted => sum += granted,
                 }
@@ -131,9 +219,9 @@ mod tests {
     #[test]
     fn no_limit_grants_everything() {
         let now = Instant::now();
-        let shaper = Shaper::new(None, now);
+        let shaper = Shaper::new(None, 2, now);
         assert!(!shaper.is_on());
-        assert_eq!(shaper.take(Way::Up, usize::MAX, 9, now), usize::MAX);
+        assert_eq!(shaper.take(Way::Up, 0, usize::MAX, 9, now), usize::MAX);
     }
 
     #[test]
@@ -141,9 +229,9 @@ mod tests {
         let start = Instant::now();
         let shaper = shaper(100_000, start);
         let now = start + Duration::from_millis(20);
-        assert_eq!(shaper.take(Way::Up, 1 << 20, 1, now), 2_000);
-        assert_eq!(shaper.take(Way::Up, 1 << 20, 1, now), 0);
-        assert_eq!(shaper.take(Way::Down, 1 << 20, 1, now), 2_000);
+        assert_eq!(shaper.take(Way::Up, 0, 1 << 20, 1, now), 2_000);
+        assert_eq!(shaper.take(Way::Up, 0, 1 << 20, 1, now), 0);
+        assert_eq!(shaper.take(Way::Down, 0, 1 << 20, 1, now), 2_000);
     }
 
     #[test]
@@ -151,7 +239,7 @@ mod tests {
         let start = Instant::now();
         let shaper = shaper(100_000, start);
         let later = start + Duration::from_secs(3600);
-        assert_eq!(shaper.take(Way::Up, 1 << 20, 1, later), 2_000);
+        assert_eq!(shaper.take(Way::Up, 0, 1 << 20, 1, later), 2_000);
     }
 
     #[test]
@@ -167,9 +255,9 @@ mod tests {
         let start = Instant::now();
         let shaper = shaper(100_000, start);
         let now = start + Duration::from_millis(20);
-        let granted = shaper.take(Way::Up, 1 << 20, 1, now);
-        shaper.give_back(Way::Up, granted - 100);
-        assert_eq!(shaper.take(Way::Up, 1 << 20, 1, now), granted - 100);
+        let granted = shaper.take(Way::Up, 0, 1 << 20, 1, now);
+        shaper.give_back(Way::Up, 0, granted - 100);
+        assert_eq!(shaper.take(Way::Up, 0, 1 << 20, 1, now), granted - 100);
     }
 
     #[test]
@@ -177,7 +265,49 @@ mod tests {
         let start = Instant::now();
         let shaper = shaper(1_000_000, start);
         let now = start + Duration::from_millis(20);
-        assert_eq!(shaper.take(Way::Up, 1 << 20, 2, now), 10_000);
+        assert_eq!(shaper.take(Way::Up, 0, 1 << 20, 2, now), 10_000);
+    }
+
+    #[test]
+    fn a_worker_with_more_who_wait_gets_more() {
+        let start = Instant::now();
+        let shaper = shaper(1_000_000, start);
+        shaper.waits(Way::Up, 0, 1, start);
+        shaper.waits(Way::Up, 1, 9, start);
+        let mut sums = [0; 2];
+        for step in 1..=1000 {
+            let now = start + Duration::from_millis(5 * step);
+            for (worker, waiting) in [(0, 1), (1, 9)] {
+                // Whoever asks first takes all that there is for him.
+                while let granted @ 1.. = shaper.take(Way::Up, worker, 64 << 10, waiting, now) {
+                    sums[worker] += granted;
+                }
+            }
+        }
+        let [one, nine] = sums;
+        assert!((490_000..=510_000).contains(&one), "{one} of 500,000");
+        assert!((4_480_000..=4_510_000).contains(&nine), "{nine} of 4,500,000");
+    }
+
+    #[test]
+    fn what_a_worker_does_not_come_for_is_there_for_the_others() {
+        let start = Instant::now();
+        let shaper = shaper(1_000_000, start);
+        shaper.waits(Way::Up, 0, 1, start);
+        shaper.waits(Way::Up, 1, 1, start);
+        let mut sum = 0;
+        for step in 1..=1000 {
+            let now = start + Duration::from_millis(5 * step);
+            while let granted @ 1.. = shaper.take(Way::Up, 0, 64 << 10, 1, now) {
+                sum += granted;
+            }
+        }
+        // But for what is kept for the one who doesn't come.
+        assert!((4_750_000..=5_000_000).contains(&sum), "{sum} of 5,000,000");
+        // It comes to all of them when he waits no more.
+        let now = start + Duration::from_secs(5);
+        shaper.waits(Way::Up, 1, 0, now);
+        assert!(shaper.take(Way::Up, 0, 64 << 10, 1, now) > 0);
     }
 
     proptest! {

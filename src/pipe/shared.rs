@@ -150,7 +150,7 @@ impl Shared {
         // Others in this process may use descriptors up all the same: then calls fail. Each worker
         // will have a readiness queue.
         let places = config.places.clone().unwrap_or_else(|| Arc::new(Places::beside(posts.len())));
-        let shaper = Shaper::new(config.shape, std::time::Instant::now());
+        let shaper = Shaper::new(config.shape, posts.len(), std::time::Instant::now());
         Shared {
             address,
             host: Arc::new(host),

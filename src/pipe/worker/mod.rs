@@ -15,14 +15,19 @@ use rustix::io::Errno;
 use slab::Slab;
 
 use super::connection::{Connection, Verdict};
+use super::counters::Way;
 use super::direction::Means;
 use super::event::{ConnectError, End, Ended, Event, Failed, Side};
+use super::queue::{Queue, Served};
 use super::shape::TICK;
 use super::shared::{Mode, Post, Shared};
 use super::socket;
 
 /// Events taken at once.
 const EVENTS: usize = 256;
+
+/// Turns that the shaper's queue has before events are looked after again.
+const TURNS: usize = 64;
 
 /// How long accepting pauses where nothing tells when there will be a descriptor: others on this
 /// host may free one.
@@ -57,8 +62,12 @@ pub(super) struct Worker {
     start: Instant,
     /// Connections that were not done when their turn was over.
     ready: VecDeque<Token>,
-    /// Connections that the shaper granted nothing.
-    parked: VecDeque<Token>,
+    /// Connections that wait for the shaper, by [`Way`].
+    queues: [Queue<Token>; 2],
+    /// How many wait there, as the shaper knows it.
+    told: [usize; 2],
+    /// Whether the shaper may have something for those who wait.
+    hurries: bool,
     /// Connections that wait for an answer of the resolver.
     resolving: Vec<Token>,
     /// Connections that wait for a descriptor.
@@ -103,7 +112,7 @@ impl Worker {
         let post = &shared.posts[number];
         epoll::add(&epoll, &post.bell, EventData::new_u64(BELL), EventFlags::IN)?;
         accepting::watch(&epoll, &listener)?;
-        let means = Means::new(post.counters.clone(), shared.shaper.clone(), now);
+        let means = Means::new(post.counters.clone(), shared.shaper.clone(), number, now);
         Ok(Worker {
             shared,
             number,
@@ -116,7 +125,9 @@ impl Worker {
             means,
             start: now,
             ready: VecDeque::new(),
-            parked: VecDeque::new(),
+            queues: Default::default(),
+            told: [0; 2],
+            hurries: false,
             resolving: Vec::new(),
             starved: VecDeque::new(),
             attempts: 0,
@@ -149,7 +160,8 @@ impl Worker {
                 }
             }
             self.go_on_with_ready();
-            self.go_on_with_parked();
+            self.go_on_with_queued();
+            self.tell_shaper();
             self.sweep();
             if self.retry.is_some_and(|at| at <= self.means.now) {
                 self.resume();
@@ -160,6 +172,7 @@ impl Worker {
         for place in left {
             self.end(place, End::Cut);
         }
+        self.tell_shaper();
         // What others accepted meanwhile.
         while !self.post().shut() {
             for (client, _) in self.post().collect() {
@@ -190,12 +203,12 @@ impl Worker {
 
     /// How long there is nothing to do without an event.
     fn timeout(&self) -> Option<Timespec> {
-        if !self.ready.is_empty() {
+        if !self.ready.is_empty() || self.hurries {
             return Some(Timespec { tv_sec: 0, tv_nsec: 0 });
         }
         let now = Instant::now();
         let sweep = self.sweep_every().map(|every| self.swept + every);
-        let tick = (!self.parked.is_empty()).then(|| self.means.now + TICK);
+        let tick = self.queues.iter().any(|queue| !queue.is_empty()).then(|| self.means.now + TICK);
         let next = [sweep, tick, self.retry].into_iter().flatten().min()?;
         // One millisecond more than nothing, for kernels that count in whole ones.
         let left = next.saturating_duration_since(now).max(Duration::from_millis(1));
@@ -249,6 +262,12 @@ impl Worker {
     }
 
     fn turn(&mut self, token: Token) {
+        self.forward(token);
+        self.join(token);
+    }
+
+    /// Moves the bytes of a connection.
+    fn forward(&mut self, token: Token) {
         let clock = self.clock();
         let place = token.place as usize;
         let Some(connection) = self.connections.get_mut(place) else { return };
@@ -260,13 +279,9 @@ impl Worker {
         match verdict {
             Verdict::Waiting => {}
             Verdict::Again => {
-                connection.ready = true;
-                self.ready.push_back(token);
-            }
-            Verdict::Parked if connection.parked => {}
-            Verdict::Parked => {
-                connection.parked = true;
-                self.parked.push_back(token);
+                if !std::mem::replace(&mut connection.ready, true) {
+                    self.ready.push_back(token);
+                }
             }
             Verdict::Over(end) => self.end(place, end),
         }
@@ -282,13 +297,52 @@ impl Worker {
         }
     }
 
-    fn go_on_with_parked(&mut self) {
-        self.means.waiting = self.parked.len();
-        for _ in 0..self.parked.len() {
-            let Some(token) = self.parked.pop_front() else { return };
-            if let Some(connection) = self.get(token) {
-                connection.parked = false;
-                self.turn(token);
+    /// Puts a connection that was granted too little behind the others.
+    fn join(&mut self, token: Token) {
+        for way in Way::BOTH {
+            if std::mem::take(&mut self.means.joins[way as usize]) {
+                self.queues[way as usize].join(token);
+            }
+        }
+    }
+
+    fn go_on_with_queued(&mut self) {
+        self.hurries = false;
+        for way in Way::BOTH {
+            let mut queue = std::mem::take(&mut self.queues[way as usize]);
+            self.hurries |= queue.pass(TURNS, |token| self.serve(token, way));
+            self.queues[way as usize] = queue;
+        }
+    }
+
+    /// The first in the queue has its turn.
+    fn serve(&mut self, token: Token, way: Way) -> Served {
+        let Some(connection) = self.connections.get_mut(token.place as usize) else {
+            return Served::Enough;
+        };
+        if connection.generation != token.generation {
+            return Served::Enough;
+        }
+        connection.call(way, &mut self.means);
+        self.forward(token);
+        let refused = self.means.called.take().is_some();
+        let joins = std::mem::take(&mut self.means.joins[way as usize]);
+        // The other way it comes like everybody.
+        self.join(token);
+        match (joins, refused) {
+            (false, _) => Served::Enough,
+            (true, false) => Served::Wants,
+            (true, true) => Served::Refused,
+        }
+    }
+
+    /// The shaper shares by how many wait.
+    fn tell_shaper(&mut self) {
+        for way in Way::BOTH {
+            let waiting = self.means.waiting[way as usize];
+            if self.told[way as usize] != waiting {
+                self.told[way as usize] = waiting;
+                self.shared.shaper.waits(way, self.number, waiting, self.means.now);
             }
         }
     }
@@ -338,7 +392,11 @@ impl Worker {
             .iter()
             .filter(|(_, connection)| {
                 let waited = u128::from(clock.wrapping_sub(connection.active));
-                waited >= if connection.attempt.is_some() { connect } else { idle }
+                match connection.attempt {
+                    Some(_) => waited >= connect,
+                    // Who waits for the shaper is not silent.
+                    None => waited >= idle && !connection.is_queued(),
+                }
             })
             .map(|(place, connection)| Token {
                 place: place as u32,

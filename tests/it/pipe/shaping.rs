@@ -1,5 +1,6 @@
 //! The limit of bytes per second.
 
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -108,4 +109,76 @@ fn a_limit_can_be_set_while_running() {
             measure(counts)
         })
     });
+}
+
+/// Connections that never have enough, either way, and what arrived of each.
+struct Crowd {
+    pairs: Vec<(TcpStream, TcpStream)>,
+    arrived: [Vec<u64>; 2],
+    buffer: Vec<u8>,
+}
+
+impl Crowd {
+    fn new(rig: &Rig, count: usize) -> Crowd {
+        let buffer = vec![0; 64 << 10];
+        let pairs: Vec<_> = (0..count)
+            .map(|_| {
+                let pair = rig.connect();
+                for mut end in [&pair.0, &pair.1] {
+                    end.set_nonblocking(true).unwrap();
+                    // None of them is ever idle.
+                    assert!(end.write(&buffer).unwrap() > 0);
+                }
+                pair
+            })
+            .collect();
+        Crowd { pairs, arrived: [vec![0; count], vec![0; count]], buffer }
+    }
+
+    /// Sends and receives as much as is possible now.
+    fn go_on(&mut self) {
+        for (number, (client, remote)) in self.pairs.iter().enumerate() {
+            for (way, (mut from, mut to)) in
+                [(client, remote), (remote, client)].into_iter().enumerate()
+            {
+                let _ = from.write(&self.buffer);
+                while let Ok(count @ 1..) = to.read(&mut self.buffer) {
+                    self.arrived[way][number] += count as u64;
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn many_connections_have_equal_shares_each_way() {
+    const COUNT: usize = 50;
+    const MEAN: u64 = 20_000;
+    let rig = Rig::with(|config| config.shape = LIMIT);
+    let mut crowd = Crowd::new(&rig, COUNT);
+    eventually("as much arrives as the limit allows in a while", || {
+        crowd.go_on();
+        crowd.arrived.iter().all(|way| way.iter().sum::<u64>() >= MEAN * COUNT as u64)
+    });
+    for way in &crowd.arrived {
+        let mean = way.iter().sum::<u64>() / COUNT as u64;
+        let (least, most) = (way.iter().min().unwrap(), way.iter().max().unwrap());
+        assert!(*least > mean / 4 && *most < mean * 4, "{least} to {most} bytes, mean {mean}");
+    }
+}
+
+#[test]
+fn whoever_waits_for_the_limit_is_not_idle() {
+    const COUNT: usize = 40;
+    // A round takes longer than a second.
+    let rig = Rig::with(|config| {
+        config.shape = NonZeroU64::new(1_000);
+        config.idle_timeout = Some(Duration::from_millis(500));
+    });
+    let mut crowd = Crowd::new(&rig, COUNT);
+    eventually("some rounds are over", || {
+        crowd.go_on();
+        crowd.arrived.iter().all(|way| way.iter().sum::<u64>() >= 4_000)
+    });
+    assert_eq!(rig.events.ends(), []);
 }
