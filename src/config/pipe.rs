@@ -118,7 +118,7 @@ pub(crate) static NEWPORT: PipeKey<u16> = Key {
 pub(crate) static SHAPE_THRESHOLD: PipeKey<Limit> = Key {
     name: "shape_threshold",
     help: "Forward at most so many KiB/s (1024 bytes per second) in each direction, all \
-           connections together; 0 is no limit",
+           connections together, of which those that want more share it equally; 0 is no limit",
     default: Fallback::Value("0"),
     value: &values::RATE,
     set: |pipe, shape| pipe.shape = shape,
@@ -137,7 +137,7 @@ pub(crate) static BIND: PipeKey<IpAddr> = Key {
 pub(crate) static CONNECT_TIMEOUT: PipeKey<Duration> = Key {
     name: "connect_timeout",
     help: "How long each address of the remote host may take to answer, and how long a client \
-           waits for its name to resolve",
+           waits for its name to resolve, or for a descriptor",
     default: Fallback::Value("5"),
     value: &values::TIMEOUT,
     set: |pipe, timeout| pipe.connect_timeout = timeout,
@@ -146,7 +146,8 @@ pub(crate) static CONNECT_TIMEOUT: PipeKey<Duration> = Key {
 
 pub(crate) static IDLE_TIMEOUT: PipeKey<Duration> = Key {
     name: "idle_timeout",
-    help: "Reset connections on which no byte has moved either way for so long",
+    help: "Reset connections on which no byte has moved either way for so long, but for those that wait for the limit of \
+           bandwidth",
     default: Fallback::Nothing("never"),
     value: &values::TIMEOUT,
     set: |pipe, timeout| pipe.idle_timeout = Some(timeout),

@@ -25,7 +25,7 @@ pub struct Config {
     /// The remote TCP port.
     pub remote_port: u16,
     /// How long each address of the host is given to answer, and how long a client waits for the
-    /// host's name to resolve.
+    /// host's name to resolve, or for a descriptor or one of `places`.
     pub connect_timeout: Duration,
     /// Connections on which no byte moved either way for so long are reset, but for those that wait
     /// for `shape`.

@@ -12,7 +12,7 @@ use crate::traffic::Traffic;
 pub enum Event {
     /// A connection has ended; only where [`Config::report_ends`](super::Config::report_ends).
     Ended(Ended),
-    /// A client was closed because there was no way to the remote.
+    /// A client was closed because there was no way to the remote, or no descriptor for it.
     Failed(Failed),
     /// Nothing can be accepted for now, because the process or the system is out of descriptors or
     /// memory; the pipe goes on as soon as something is free.
@@ -105,6 +105,9 @@ pub enum ConnectError {
     /// The client broke the connection off before the remote had answered.
     #[error("the client left before the remote answered")]
     Abandoned,
+    /// There was no descriptor for it, or no place, within the connect timeout.
+    #[error("no descriptor was free in time")]
+    Starved,
     /// The remote is this very pipe: each connection would make another one, for ever.
     #[error("{address} is this pipe itself")]
     Itself {

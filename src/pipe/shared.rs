@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
@@ -45,6 +46,10 @@ pub(super) struct Shared {
     paused: AtomicUsize,
     /// Accepted clients for whose remotes there is no descriptor.
     starved: AtomicUsize,
+    start: Instant,
+    /// Since when the first client in the backlog has waited for a place: milliseconds since the
+    /// start and one; 0: none waits.
+    turned_away: AtomicU64,
     /// Whether another pipe has listened at the same socket before.
     pub(super) is_successor: bool,
     /// The pipe that listens at the same socket after this one.
@@ -150,7 +155,8 @@ impl Shared {
         // Others in this process may use descriptors up all the same: then calls fail. Each worker
         // will have a readiness queue.
         let places = config.places.clone().unwrap_or_else(|| Arc::new(Places::beside(posts.len())));
-        let shaper = Shaper::new(config.shape, posts.len(), std::time::Instant::now());
+        let start = Instant::now();
+        let shaper = Shaper::new(config.shape, posts.len(), start);
         Shared {
             address,
             host: Arc::new(host),
@@ -161,6 +167,8 @@ impl Shared {
             open: AtomicUsize::new(0),
             paused: AtomicUsize::new(0),
             starved: AtomicUsize::new(0),
+            start,
+            turned_away: AtomicU64::new(0),
             is_successor,
             successor: Mutex::default(),
             running: Mutex::new(posts.len()),
@@ -269,6 +277,26 @@ impl Shared {
     pub(super) fn feed(&self, clients: usize) {
         if clients > 0 && self.starved.fetch_sub(clients, Ordering::AcqRel) == clients {
             self.ring_all();
+        }
+    }
+
+    /// A client waits in the backlog at `now`, and there is no place for it. How long none of those
+    /// who wait there has been accepted.
+    pub(super) fn turn_away(&self, now: Instant) -> Duration {
+        let since_start = now.saturating_duration_since(self.start).as_millis();
+        let at = u64::try_from(since_start).unwrap_or(u64::MAX).saturating_add(1);
+        let since =
+            match self.turned_away.compare_exchange(0, at, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => at,
+                Err(since) => since,
+            };
+        Duration::from_millis(at.saturating_sub(since))
+    }
+
+    /// A client has been accepted: it is the next one that waits from now on, if there is one.
+    pub(super) fn let_in(&self) {
+        if self.turned_away.load(Ordering::Relaxed) != 0 {
+            self.turned_away.store(0, Ordering::Release);
         }
     }
 

@@ -7,7 +7,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 
 use super::{LISTENER, PAUSE, Worker};
-use crate::pipe::event::Event;
+use crate::pipe::event::{ConnectError, Event, Failed};
 use crate::pipe::shared::{Mode, Post};
 use crate::pipe::socket;
 
@@ -31,6 +31,7 @@ impl Worker {
             if !self.shared.reserve() {
                 if self.shared.is_scarce() {
                     self.shared.report(Event::Starved(Errno::MFILE.into()));
+                    self.turn_away(&listener);
                 }
                 self.pause();
                 // Who ended meanwhile may not have seen that somebody waits.
@@ -40,7 +41,10 @@ impl Worker {
                 return;
             }
             match socket::accept(&listener) {
-                Ok((client, from)) => self.assign(client, from),
+                Ok((client, from)) => {
+                    self.shared.let_in();
+                    self.assign(client, from);
+                }
                 Err(errno) => {
                     self.shared.unreserve();
                     match errno {
@@ -67,6 +71,22 @@ impl Worker {
                     }
                 }
             }
+        }
+    }
+
+    /// Resets the client that has waited longest, if nobody was let in for as long as a client waits
+    /// for its remote. A pipe may be full of connections that wait for this client: where two pipes
+    /// lead to each other, they would wait for ever.
+    fn turn_away(&self, listener: &OwnedFd) {
+        if self.shared.turn_away(self.means.now) < self.shared.config.connect_timeout {
+            return;
+        }
+        // Without a place, but only for a moment: there is a descriptor to spare.
+        if let Ok((client, from)) = socket::accept(listener) {
+            self.shared.let_in();
+            let error = ConnectError::Starved;
+            self.shared.report(Event::Failed(Failed { client: from, error }));
+            socket::reset(client);
         }
     }
 

@@ -31,6 +31,11 @@ impl Worker {
         }
         let Some(connection) = self.connections.get(place) else { return };
         match epoll::add(&self.epoll, connection.client(), token.data(Side::Client), WATCHED) {
+            // A client that has left, perhaps while it waited in the backlog, gets no connection: it
+            // would be one for nobody, and pipes that lead to each other would make them for ever.
+            Ok(()) if matches!(sockopt::socket_error(connection.client()), Ok(Err(_))) => {
+                self.fail(token, ConnectError::Abandoned);
+            }
             Ok(()) => self.advance(token),
             // Out of memory, or of what fs.epoll.max_user_watches allows.
             Err(errno) => {
@@ -86,8 +91,11 @@ impl Worker {
                     return;
                 }
                 Err(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
-                    attempt.step = Step::Starved;
-                    connection.active = clock;
+                    // Another try in vain is no progress.
+                    if !matches!(attempt.step, Step::Starved) {
+                        attempt.step = Step::Starved;
+                        connection.active = clock;
+                    }
                     return self.starve(token, errno);
                 }
                 Err(errno) => {
@@ -185,8 +193,8 @@ impl Worker {
                 let error = "no answer in time".to_owned();
                 self.fail(token, ConnectError::Unresolved { host, error });
             }
-            // A client in the backlog would wait as well.
-            Step::Starved => attempt.step = Step::Starved,
+            // Those it waits for may wait for it: pipes that lead to each other do.
+            Step::Starved => self.fail(token, ConnectError::Starved),
         }
     }
 

@@ -376,7 +376,7 @@ impl Worker {
         self.end(token.place as usize, End::Cut);
     }
 
-    /// Resets who has waited too long: for the remote, or without a byte.
+    /// Resets who has waited too long: for the remote, for a descriptor, or without a byte.
     fn sweep(&mut self) {
         let Some(every) = self.sweep_every() else { return };
         if self.means.now < self.swept + every {

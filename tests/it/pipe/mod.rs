@@ -14,6 +14,7 @@ mod connecting;
 mod ends;
 mod limits;
 mod proxy;
+mod rings;
 mod schedules;
 mod several;
 mod shaping;

@@ -211,6 +211,7 @@ pub(crate) enum Failure {
     Refused(SocketAddr, ErrorKind),
     Abandoned,
     Itself,
+    Starved,
 }
 
 impl Failure {
@@ -220,6 +221,7 @@ impl Failure {
             ConnectError::Refused { address, error } => Failure::Refused(*address, error.kind()),
             ConnectError::Abandoned => Failure::Abandoned,
             ConnectError::Itself { .. } => Failure::Itself,
+            ConnectError::Starved => Failure::Starved,
         }
     }
 }

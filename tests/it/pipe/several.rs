@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use bwmon::pipe::{Config, Pipe, Places};
 
-use super::rig::{MOMENT, Remote, Rig, connect, entrance, eventually, exchange, finish, pipe_to};
+use super::rig::{
+    MOMENT, PATIENCE, Remote, Rig, connect, entrance, eventually, exchange, finish, pipe_to,
+};
 
 /// A pipe to this remote in the place of that one.
 fn successor(pipe: &Pipe, remote: &Remote) -> Pipe {
@@ -80,7 +82,14 @@ fn the_successor_of_a_closed_pipe_listens_anew() {
 fn pipes_share_their_places() {
     let places = Arc::new(Places::new(2));
     let remote = Remote::new();
-    let start = || pipe_to(remote.address(), |config| config.places = Some(places.clone())).0;
+    let start = || {
+        let (pipe, _) = pipe_to(remote.address(), |config| {
+            config.places = Some(places.clone());
+            // On a busy machine the third one would be turned away.
+            config.connect_timeout = PATIENCE;
+        });
+        pipe
+    };
     let (one, other) = (start(), start());
     let first = (connect(entrance(&one)), remote.accept());
     let second = (connect(entrance(&other)), remote.accept());

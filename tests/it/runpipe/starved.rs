@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::ops::RangeInclusive;
 use std::thread;
 use std::time::Duration;
 
-use super::Piped;
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+
+use super::{Piped, last_error};
 use crate::pipe::rig::{MOMENT, exchange, finish};
 
 /// How much CPU time it has used.
@@ -36,7 +38,9 @@ fn many_threads_leave_each_other_descriptors() {
 fn wait_and_are_served(limit: &str, workers: &str, at_once: RangeInclusive<usize>) {
     const CLIENTS: u8 = 100;
     let limit = format!("--nofile={limit}:{limit}");
-    let piped = Piped::through(&["prlimit", &limit], &["--workers", workers]);
+    // Nobody is turned away, however busy the machine is.
+    let options = ["--workers", workers, "--connect-timeout", "600"];
+    let piped = Piped::through(&["prlimit", &limit], &options);
     let mut clients: Vec<Option<TcpStream>> = (0..CLIENTS).map(|_| Some(piped.client())).collect();
     for (number, client) in clients.iter().enumerate() {
         client.as_ref().unwrap().write_all(&[number as u8]).unwrap();
@@ -80,4 +84,26 @@ fn wait_and_are_served(limit: &str, workers: &str, at_once: RangeInclusive<usize
     let finished = piped.running.stop();
     let said = finished.stderr.lines().filter(|line| line.contains("ulimit")).count();
     finished.expect("lines about descriptors", said, 1);
+}
+
+/// Descriptors may be lacking although there are places: others in the process have them.
+#[test]
+fn a_client_without_a_descriptor_for_its_remote_is_reset_in_time() {
+    let piped = Piped::new(&["--connect-timeout", "1"]);
+    piped.descriptors_at_rest();
+    let pid = piped.running.pid();
+    let open: BTreeSet<u64> = fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap())
+        .collect();
+    // One is free: the client's.
+    let second_free = (0..).filter(|number| !open.contains(number)).nth(1);
+    let few = Rlimit { current: second_free, ..getrlimit(Resource::Nofile) };
+    let before = prlimit(Pid::from_raw(pid as i32), Resource::Nofile, few).unwrap();
+    assert_eq!(last_error(&piped.client()), Some(ErrorKind::ConnectionReset));
+    piped.expect_said("no descriptor was free in time");
+    prlimit(Pid::from_raw(pid as i32), Resource::Nofile, before).unwrap();
+    let (client, remote) = piped.connect();
+    exchange(&client, &remote);
+    finish(client, remote);
 }
