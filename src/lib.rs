@@ -6,6 +6,7 @@
 pub mod addresses;
 pub mod aggregator;
 pub mod alert;
+pub mod brief;
 pub mod cli;
 pub mod config;
 pub mod conntrack;

@@ -58,6 +58,8 @@ pub struct Tally {
     pub unattributed: Vec<Usage>,
     /// The alerts that people are to be told of.
     pub notifications: Vec<Notification>,
+    /// Whether there are more applications than alerts can watch.
+    pub crowded: bool,
 }
 
 /// A source that is read, and what was accounted from it.
@@ -217,7 +219,8 @@ impl Aggregator {
         let unattributed = unattributed.carried(elapsed);
         let rates = applications.iter().map(|usage| (&usage.name, usage.rate));
         let notifications = self.alerts.observe(beat, rates);
-        Tally { elapsed, applications, unattributed, notifications }
+        let crowded = self.alerts.take_crowded();
+        Tally { elapsed, applications, unattributed, notifications, crowded }
     }
 }
 

@@ -7,14 +7,19 @@ use foldhash::fast::RandomState;
 use slab::Slab;
 
 use super::application::{Application, matching};
+use super::window::points_of;
 use super::{Notification, Rule};
+use crate::brief::Brief;
 use crate::traffic::{Name, Rate};
 
 /// Applications that are remembered, and as many that match no rule.
 ///
 /// Without grouping each command line is an application, and a host goes through many of them in
 /// a year. Far fewer use the network at the same time.
-const APPLICATIONS: usize = 10_000;
+pub const APPLICATIONS: usize = 10_000;
+
+/// Bytes in a KiB.
+const KIB: f64 = 1024.0;
 
 /// Watches the rates of applications.
 #[derive(Debug)]
@@ -25,12 +30,22 @@ pub struct Alerts {
     /// The time of the last call.
     last: Option<Instant>,
     /// Where an application is; `None` for one that matches no rule.
-    pub(super) names: HashMap<Name, Option<usize>, RandomState>,
+    pub(super) names: HashMap<Brief, Option<usize>, RandomState>,
     pub(super) applications: Slab<Application>,
     /// Those with something in their window or a state. The others cost nothing.
     pub(super) awake: Vec<usize>,
     /// How many applications are remembered.
     pub(super) limit: usize,
+    /// Whether one had to give way of which something was to be remembered, or found no room.
+    crowded: bool,
+}
+
+/// An application that is new, and matches rules.
+#[derive(Debug)]
+struct Newcomer {
+    brief: Brief,
+    rules: Box<[usize]>,
+    rate: Rate,
 }
 
 impl Alerts {
@@ -44,6 +59,7 @@ impl Alerts {
             applications: Slab::new(),
             awake: Vec::new(),
             limit: APPLICATIONS,
+            crowded: false,
         }
     }
 
@@ -77,9 +93,17 @@ impl Alerts {
         let (names, rules) = (&mut self.names, &self.rules);
         names.retain(|_, key| key.is_some());
         self.applications.retain(|_, application| {
-            application.rules = matching(rules, &application.name);
+            if application.brief.is_cut() {
+                // Its beginning doesn't tell which rules match: that is seen when it comes again.
+                let still = application.rules.iter().filter_map(|rule| *moved.get(*rule)?);
+                application.rules = still.collect();
+                application.rules.sort_unstable();
+                application.is_doubtful = true;
+            } else {
+                application.rules = matching(rules, application.brief.name());
+            }
             if application.rules.is_empty() {
-                names.remove(&application.name);
+                names.remove(&application.brief);
                 return false;
             }
             if let Some(known) = known {
@@ -115,76 +139,121 @@ impl Alerts {
             if !(rate.received > 0.0 || rate.sent > 0.0) {
                 continue;
             }
-            match self.names.get(name) {
-                Some(Some(key)) => self.carried(*key, from, at, rate),
+            let brief = Brief::of(name);
+            match self.names.get(&brief).copied() {
+                Some(Some(key)) => {
+                    self.settle(key, name);
+                    self.carried(key, from, at, rate);
+                }
                 Some(None) => {}
-                // After all others: only then it is known who is silent.
-                None => unknown.push((name, rate)),
+                None => {
+                    let rules = matching(&self.rules, name);
+                    match rules.is_empty() {
+                        true => self.ignore(brief),
+                        false => unknown.push(Newcomer { brief, rules, rate }),
+                    }
+                }
             }
         }
-        let mut full = false;
-        for (name, rate) in unknown {
-            let key = match self.names.get(name) {
-                Some(key) => *key,
-                None => self.admit(name, from, at, &mut full),
+        // After all others: only then it is known who is silent.
+        unknown.sort_by(|a, b| weight(b.rate).total_cmp(&weight(a.rate)));
+        let room = self.make_room(&unknown, at);
+        unknown.truncate(room);
+        for Newcomer { brief, rules, rate } in unknown {
+            let key = match self.names.get(&brief).copied().flatten() {
+                Some(key) => key, // it came twice
+                None => self.admit(brief, rules, from),
             };
-            if let Some(key) = key {
-                self.carried(key, from, at, rate);
-            }
+            self.carried(key, from, at, rate);
         }
         self.check(at)
     }
 
+    /// Whether, since this was asked last, there were more applications than can be watched: one was forgotten
+    /// whose next notification may come too early, or that carried least, or was not watched at all.
+    pub fn take_crowded(&mut self) -> bool {
+        std::mem::take(&mut self.crowded)
+    }
+
+    /// Sees by the whole name which rules match, where that is in doubt.
+    fn settle(&mut self, key: usize, name: &Name) {
+        let Some(application) = self.applications.get_mut(key) else { return };
+        if std::mem::take(&mut application.is_doubtful) {
+            application.rules = matching(&self.rules, name);
+            let same: Vec<Option<usize>> = (0..self.rules.len()).map(Some).collect();
+            application.follow(&self.rules, &same);
+        }
+    }
+
     fn carried(&mut self, key: usize, from: Instant, at: Instant, rate: Rate) {
         let Some(application) = self.applications.get_mut(key) else { return };
-        application.window.push(from, at, rate);
+        application.window.push(from, at, rate, points_of(self.awake.len()));
         if application.wake(&self.rules) {
             self.awake.push(key);
         }
     }
 
-    /// Remembers an application; `None` where it matches no rule, or where all others are more
-    /// important. The latter makes `full` true, and isn't tried again.
-    fn admit(&mut self, name: &Name, from: Instant, at: Instant, full: &mut bool) -> Option<usize> {
-        let rules = matching(&self.rules, name);
-        if rules.is_empty() {
-            if self.names.len() - self.applications.len() >= self.limit {
-                self.names.retain(|_, key| key.is_some());
-            }
-            self.names.insert(name.clone(), None);
-            return None;
+    /// Remembers an application that matches no rule.
+    fn ignore(&mut self, brief: Brief) {
+        if self.names.len() - self.applications.len() >= self.limit {
+            self.names.retain(|_, key| key.is_some());
         }
-        if self.applications.len() >= self.limit {
-            *full = *full || !self.make_room(at);
-            if *full {
-                return None;
-            }
-        }
-        let key = self.applications.insert(Application::new(name.clone(), rules, from));
-        self.names.insert(name.clone(), Some(key));
-        Some(key)
+        self.names.insert(brief, None);
     }
 
-    /// Forgets those that are silent for longest; false where there are none.
+    /// Remembers an application.
+    fn admit(&mut self, brief: Brief, rules: Box<[usize]>, from: Instant) -> usize {
+        let key = self.applications.insert(Application::new(brief.clone(), rules, from));
+        self.names.insert(brief, Some(key));
+        key
+    }
+
+    /// Makes room for `newcomers`, of which those that carry most come first; returns for how many.
     ///
-    /// Not those with a state: the resolved notification would never come, or the next firing one
-    /// too early. A tenth at once, so that not each application of a flood is searched for.
-    fn make_room(&mut self, at: Instant) -> bool {
-        let rules = &self.rules;
-        let mut silent: Vec<(Instant, usize)> = self
+    /// No number of applications keeps others from being watched. Silent ones without a state give way first,
+    /// the longest silent before others. Then those that fired, and are kept only because their next notification
+    /// may be too early: one notification too many is better than none for others. Then those that carry less
+    /// than a newcomer, even if they fire: nobody is told that these are over, since they aren't.
+    fn make_room(&mut self, newcomers: &[Newcomer], at: Instant) -> usize {
+        let free = self.limit.saturating_sub(self.applications.len());
+        let missing = newcomers.len().saturating_sub(free);
+        if missing == 0 {
+            return newcomers.len();
+        }
+        let (rules, longest) = (&self.rules, self.longest);
+        let mut idle: Vec<(bool, Instant, usize)> = self
             .applications
             .iter()
-            .filter(|(_, one)| one.window.carried() < at && one.is_quiet(at, rules))
-            .map(|(key, one)| (one.window.carried(), key))
+            .filter(|(_, one)| one.window.carried() < at && one.is_inactive())
+            .map(|(key, one)| (!one.is_quiet(at, rules), one.window.carried(), key))
             .collect();
-        silent.sort_unstable();
-        silent.truncate(self.limit.div_ceil(10));
-        for (_, key) in &silent {
-            self.names.remove(&self.applications.remove(*key).name);
+        idle.sort_unstable();
+        let quiet = idle.iter().filter(|(is_early, ..)| !is_early).count();
+        // A tenth at once, so that not each application of a flood is searched for.
+        idle.truncate(missing.max(quiet.min(self.limit.div_ceil(10))));
+        self.crowded |= idle.last().is_some_and(|(is_early, ..)| *is_early);
+        self.forget(idle.into_iter().map(|(.., key)| key));
+        let free = self.limit.saturating_sub(self.applications.len());
+        let Some(others) = newcomers.get(free..).filter(|others| !others.is_empty()) else {
+            return newcomers.len();
+        };
+        let mean = |one: &Application| one.window.mean(at, longest).iter().sum::<f64>() * KIB;
+        let mut busy: Vec<(f64, usize)> =
+            self.applications.iter().map(|(key, one)| (mean(one), key)).collect();
+        busy.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+        let gives_way = |((mean, _), new): &(&(f64, usize), &Newcomer)| weight(new.rate) > *mean;
+        let count = busy.iter().zip(others).take_while(gives_way).count();
+        self.crowded = true;
+        self.forget(busy.into_iter().take(count).map(|(_, key)| key));
+        free + count
+    }
+
+    fn forget(&mut self, keys: impl Iterator<Item = usize>) {
+        for key in keys {
+            self.names.remove(&self.applications.remove(key).brief);
         }
         let applications = &self.applications;
         self.awake.retain(|key| applications.contains(*key));
-        !silent.is_empty()
     }
 
     fn check(&mut self, at: Instant) -> Vec<Notification> {
@@ -206,6 +275,11 @@ impl Alerts {
         });
         notifications
     }
+}
+
+/// Bytes per second of both directions together.
+fn weight(rate: Rate) -> f64 {
+    rate.received.max(0.0) + rate.sent.max(0.0)
 }
 
 fn longest(rules: &[Rule]) -> Duration {

@@ -5,15 +5,18 @@ use std::time::Instant;
 use super::state::Watch;
 use super::window::Window;
 use super::{Direction, Notification, Rule};
+use crate::brief::Brief;
 use crate::lookalike::original;
 use crate::traffic::Name;
 
 /// An application that matches a rule.
 #[derive(Debug)]
 pub(super) struct Application {
-    pub(super) name: Name,
+    pub(super) brief: Brief,
     /// The indexes of the rules that it matches, ascending.
     pub(super) rules: Box<[usize]>,
+    /// Whether other rules came, and only the whole name tells which of them match.
+    pub(super) is_doubtful: bool,
     pub(super) window: Window,
     /// In order of rule and direction. Empty while it is not awake.
     watches: Vec<Watch>,
@@ -22,8 +25,10 @@ pub(super) struct Application {
 
 impl Application {
     /// One of which nothing is known before `begin`.
-    pub(super) fn new(name: Name, rules: Box<[usize]>, begin: Instant) -> Application {
-        Application { name, rules, window: Window::new(begin), watches: Vec::new(), awake: false }
+    pub(super) fn new(brief: Brief, rules: Box<[usize]>, begin: Instant) -> Application {
+        let window = Window::new(begin);
+        let watches = Vec::new();
+        Application { brief, rules, is_doubtful: false, window, watches, awake: false }
     }
 
     /// Makes it awake; false where it was so before.
@@ -95,7 +100,7 @@ impl Application {
             let Some((state, repeated)) = watch.step(at, value, threshold, rule) else { continue };
             notifications.push(Notification {
                 rule: watch.rule,
-                application: self.name.clone(),
+                application: self.brief.name().clone(),
                 direction: watch.direction,
                 threshold,
                 value,
@@ -103,6 +108,11 @@ impl Application {
                 repeated,
             });
         }
+    }
+
+    /// Whether no rule fires, or is about to.
+    pub(super) fn is_inactive(&self) -> bool {
+        self.watches.iter().all(Watch::is_inactive)
     }
 
     /// Whether no rule needs to be remembered as firing, or as having done so.

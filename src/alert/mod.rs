@@ -13,7 +13,7 @@ use std::time::Duration;
 use regex::bytes::Regex;
 
 use crate::traffic::Name;
-pub use alerts::Alerts;
+pub use alerts::{APPLICATIONS, Alerts};
 
 /// A rule of the notification configuration.
 #[derive(Clone, Debug)]
@@ -88,7 +88,7 @@ impl fmt::Display for State {
 pub struct Notification {
     /// The index of the rule in [`Alerts::rules`].
     pub rule: usize,
-    /// Whose traffic it is.
+    /// Whose traffic it is: of a name of more than 1,024 bytes the beginning.
     pub application: Name,
     /// Which way it goes.
     pub direction: Direction,

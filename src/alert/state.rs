@@ -72,9 +72,14 @@ impl Watch {
         self.told.is_some_and(|told| at.saturating_duration_since(told) < rule.repeat_interval)
     }
 
+    /// Whether it neither fires nor is about to.
+    pub(super) fn is_inactive(&self) -> bool {
+        self.phase == Phase::Inactive
+    }
+
     /// Whether nothing needs to be remembered of it.
     pub(super) fn is_quiet(&self, at: Instant, rule: &Rule) -> bool {
-        self.phase == Phase::Inactive && !self.is_early(at, rule)
+        self.is_inactive() && !self.is_early(at, rule)
     }
 
     /// The same state, as that of `rule` under its new index.

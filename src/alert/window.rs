@@ -19,6 +19,15 @@ const STEPS_OF_KIB: f64 = STEPS * 1024.0;
 /// and there to a part of it that is as small as the distance between two points.
 const POINTS: usize = 1024;
 
+/// The most points of all windows together, and the fewest of a window.
+const ALL_POINTS: usize = 1 << 20;
+const LEAST_POINTS: usize = 64;
+
+/// The most points of each of so many windows.
+pub(super) fn points_of(windows: usize) -> usize {
+    (ALL_POINTS / windows.max(1)).clamp(LEAST_POINTS, POINTS)
+}
+
 /// Received and sent: steps of a rate times nanoseconds, summed up since the beginning.
 type Sums = [u128; 2];
 
@@ -52,8 +61,9 @@ impl Window {
 
     /// Adds a sample: it carried at `rate` (bytes/s) after `from` and up to `to`.
     ///
-    /// Samples come in order of time. A second one of the same time is added to the first.
-    pub(super) fn push(&mut self, from: Instant, to: Instant, rate: Rate) {
+    /// Samples come in order of time. A second one of the same time is added to the first. Of more than so
+    /// many `points` some are put together.
+    pub(super) fn push(&mut self, from: Instant, to: Instant, rate: Rate, points: usize) {
         let nanoseconds = to.saturating_duration_since(from).as_nanos();
         let sample = [rate.received, rate.sent]
             .map(|rate| u128::from(steps(rate)).saturating_mul(nanoseconds));
@@ -66,7 +76,7 @@ impl Window {
             _ => self.points.extend([Point { at: from, sums: before }, Point { at: to, sums }]),
         }
         self.carried = to;
-        if self.points.len() > POINTS {
+        if self.points.len() > points {
             self.thin();
         }
     }
@@ -174,8 +184,8 @@ mod tests {
     fn a_sample_that_straddles_the_edge_counts_with_its_part_inside() {
         let start = Instant::now();
         let mut window = Window::new(start);
-        window.push(start, start + seconds(10), rate(100.0 * KIB, 0.0));
-        window.push(start + seconds(10), start + seconds(12), rate(40.0 * KIB, 640.0));
+        window.push(start, start + seconds(10), rate(100.0 * KIB, 0.0), POINTS);
+        window.push(start + seconds(10), start + seconds(12), rate(40.0 * KIB, 640.0), POINTS);
         // 3 s of 100, 2 s of 40.
         assert_eq!(window.mean(start + seconds(12), seconds(5)), [76.0, 0.25]);
         // One sample may be longer than the window.
@@ -186,12 +196,12 @@ mod tests {
     fn it_is_over_what_is_known_at_first_and_silence_is_0_later() {
         let start = Instant::now();
         let mut window = Window::new(start);
-        window.push(start, start + seconds(1), rate(10.0 * KIB, 0.0));
+        window.push(start, start + seconds(1), rate(10.0 * KIB, 0.0), POINTS);
         assert_eq!(window.mean(start + seconds(1), seconds(5))[0], 10.0);
         assert_eq!(window.mean(start + seconds(2), seconds(5))[0], 5.0);
         assert_eq!(window.mean(start + seconds(5), seconds(5))[0], 2.0);
         assert_eq!(window.mean(start + seconds(6), seconds(5))[0], 0.0);
-        window.push(start + seconds(8), start + seconds(9), rate(10.0 * KIB, 0.0));
+        window.push(start + seconds(8), start + seconds(9), rate(10.0 * KIB, 0.0), POINTS);
         assert_eq!(window.mean(start + seconds(9), seconds(5))[0], 2.0);
         // 18 s are asked for and 9 known.
         let mean = window.mean(start + seconds(9), seconds(9) * 2)[0];
@@ -205,7 +215,7 @@ mod tests {
         let beat = Duration::from_nanos(199_999_937);
         let mut now = start;
         for _ in 0..100_000 {
-            window.push(now, now + beat, rate(100.0 * KIB, 0.1));
+            window.push(now, now + beat, rate(100.0 * KIB, 0.1), POINTS);
             now += beat;
             window.trim(now, seconds(7));
             assert_eq!(window.mean(now, seconds(7))[0], 100.0);
@@ -218,8 +228,8 @@ mod tests {
     fn silence_takes_no_points() {
         let start = Instant::now();
         let mut window = Window::new(start);
-        window.push(start, start + seconds(1), rate(KIB, KIB));
-        window.push(start + seconds(900), start + seconds(901), rate(KIB, KIB));
+        window.push(start, start + seconds(1), rate(KIB, KIB), POINTS);
+        window.push(start + seconds(900), start + seconds(901), rate(KIB, KIB), POINTS);
         assert_eq!(window.len(), 4);
         window.trim(start + seconds(901), seconds(2));
         // One before the edge stays.
@@ -237,7 +247,12 @@ mod tests {
         let busy = |second: u64| (second / 60).is_multiple_of(2);
         let last = 100_000;
         for second in (0..last).filter(|second| busy(*second)) {
-            window.push(start + seconds(second), start + seconds(second + 1), rate(KIB, 0.0));
+            window.push(
+                start + seconds(second),
+                start + seconds(second + 1),
+                rate(KIB, 0.0),
+                POINTS,
+            );
             window.trim(start + seconds(second + 1), seconds(86_400));
             assert!(window.len() <= POINTS);
         }
@@ -251,12 +266,30 @@ mod tests {
     }
 
     #[test]
+    fn windows_of_many_applications_have_fewer_points_each() {
+        assert_eq!([1, 1024, 4096, 1 << 20].map(points_of), [1024, 1024, 256, 64]);
+        let start = Instant::now();
+        let mut window = Window::new(start);
+        for second in 0..1000 {
+            let points = if second < 900 { POINTS } else { 64 };
+            window.push(
+                start + seconds(second),
+                start + seconds(second + 1),
+                rate(KIB, 0.0),
+                points,
+            );
+        }
+        assert!(window.len() <= 64, "{}", window.len());
+        assert_eq!(window.mean(start + seconds(1000), seconds(1000))[0], 1.0);
+    }
+
+    #[test]
     fn what_is_no_rate_does_no_harm() {
         let start = Instant::now();
         let mut window = Window::new(start);
-        window.push(start, start + seconds(1), rate(f64::NAN, -1.0));
+        window.push(start, start + seconds(1), rate(f64::NAN, -1.0), POINTS);
         assert_eq!(window.mean(start + seconds(1), seconds(1)), [0.0, 0.0]);
-        window.push(start + seconds(1), start + seconds(1 << 20), rate(f64::INFINITY, 0.0));
+        window.push(start + seconds(1), start + seconds(1 << 20), rate(f64::INFINITY, 0.0), POINTS);
         let [received, sent] = window.mean(start + seconds(1 << 20), seconds(1));
         assert!(received.is_finite() && received > 1e9 && sent == 0.0);
     }
@@ -278,7 +311,7 @@ mod tests {
             for (ms, bytes) in samples {
                 let to = now + Duration::from_millis(ms);
                 if bytes > 0.0 {
-                    window.push(now, to, rate(bytes, 0.0));
+                    window.push(now, to, rate(bytes, 0.0), POINTS);
                 }
                 all.push((now, to, bytes));
                 now = to;

@@ -3,6 +3,7 @@
 use super::line;
 use super::messages::Messages;
 use super::source::{MEND_UNREAD_KERNEL, UNREAD_KERNEL};
+use crate::alert::APPLICATIONS;
 use crate::watch::{Looked, Source};
 
 /// What has been said already.
@@ -21,6 +22,7 @@ struct Said {
     unread_kernel: bool,
     forwarded_error: bool,
     unread: bool,
+    crowded: bool,
 }
 
 /// Says each kind once.
@@ -87,6 +89,18 @@ impl Notices {
             // It has its own place on the screen.
             self.messages.pass(message);
         }
+    }
+
+    /// Says once that there are more applications than notifications can watch.
+    pub(super) fn tell_crowded(&mut self) {
+        if std::mem::replace(&mut self.said.crowded, true) {
+            return;
+        }
+        self.say(&format!(
+            "notifications: more than {APPLICATIONS} applications match a process_filter; those that carried \
+             least give way to others: they may be told of sooner than after repeat_interval, or not at \
+             all; to mend it: a narrower process_filter, or fewer applications (--app-config, --group-by)"
+        ));
     }
 
     /// Says what a look found that its user should know, each kind of trouble once.
@@ -210,6 +224,18 @@ mod tests {
         assert!(lines[0].starts_with("test: more than there is room for: 131072 sockets in all, "));
         assert!(lines[0].contains("for one user other than root two thirds of them at most;"));
         assert!(lines[0].contains("under (overflow) with --unattributed; to mend it: "));
+    }
+
+    #[test]
+    fn more_applications_than_can_be_watched_are_told_of_once() {
+        let messages = Messages::start_on(std::io::sink(), "test", false, true).unwrap();
+        let mut notices = Notices::new("test", &messages);
+        notices.tell_crowded();
+        notices.tell_crowded();
+        let lines = notices.on_screen(None);
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].starts_with("test: notifications: more than 10000 applications match "));
+        assert!(lines[0].contains("; to mend it: a narrower process_filter, "));
     }
 
     #[test]

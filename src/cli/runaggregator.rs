@@ -234,6 +234,9 @@ impl Program for Host<'_> {
         // Flows are read last: a look that was held up before has seen what came meanwhile.
         let at = Instant::now();
         self.tally = self.aggregator.tally(at, due);
+        if self.tally.crowded {
+            self.notices.tell_crowded();
+        }
         let notifications = std::mem::take(&mut self.tally.notifications);
         let (rules, groups) = (self.aggregator.rules(), self.aggregator.groups());
         self.alarms.tell(notifications, rules, groups, at);

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 
+use crate::brief::Brief;
 use crate::traffic::{Name, Rate, Traffic};
 
 /// How far back the history goes.
@@ -43,7 +44,7 @@ pub struct History {
     /// The time that cells are counted from.
     start: Option<Instant>,
     points: VecDeque<Point>,
-    applications: HashMap<Name, Application, RandomState>,
+    applications: HashMap<Brief, Application, RandomState>,
     /// Applications that were ever remembered.
     born: u64,
     left_out: usize,
@@ -91,14 +92,15 @@ impl History {
         let mut newcomers = BTreeMap::new();
         for Sample { name, recent, total } in applications {
             let carries = !recent.is_zero();
-            if let Some(known) = self.applications.get_mut(name) {
+            let brief = Brief::of(name);
+            if let Some(known) = self.applications.get_mut(&brief) {
                 known.total = total;
                 if carries {
                     known.add(Carried { cell, bytes: recent });
                 }
             } else if carries {
                 let empty = (Carried { cell, bytes: Traffic::ZERO }, total);
-                let (carried, latest) = newcomers.entry(name).or_insert(empty);
+                let (carried, latest) = newcomers.entry(brief).or_insert(empty);
                 carried.bytes += recent;
                 *latest = total;
             }
@@ -142,7 +144,7 @@ impl History {
     }
 
     /// Remembers `newcomers`, in the place of those that carried less if there is no room.
-    fn admit(&mut self, newcomers: BTreeMap<&Name, (Carried, Traffic)>) {
+    fn admit(&mut self, newcomers: BTreeMap<Brief, (Carried, Traffic)>) {
         let mut newcomers: Vec<_> = newcomers.into_iter().collect();
         let excess = (self.applications.len() + newcomers.len()).saturating_sub(APPLICATIONS);
         self.left_out = excess;
@@ -150,10 +152,10 @@ impl History {
             let known = self.applications.iter().map(|(name, a)| (a.sum(), name.clone(), false));
             let new = newcomers
                 .iter()
-                .map(|(name, (carried, _))| (carried.bytes.total(), Name::clone(name), true));
-            let mut all: Vec<(u64, Name, bool)> = known.chain(new).collect();
+                .map(|(name, (carried, _))| (carried.bytes.total(), name.clone(), true));
+            let mut all: Vec<(u64, Brief, bool)> = known.chain(new).collect();
             all.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| b.1.cmp(&a.1)));
-            let mut refused: HashSet<Name, RandomState> = HashSet::default();
+            let mut refused: HashSet<Brief, RandomState> = HashSet::default();
             for (_, name, is_new) in all.into_iter().take(excess) {
                 if is_new {
                     refused.insert(name);
@@ -161,12 +163,12 @@ impl History {
                     self.applications.remove(&name);
                 }
             }
-            newcomers.retain(|(name, _)| !refused.contains(*name));
+            newcomers.retain(|(name, _)| !refused.contains(name));
         }
         for (name, (carried, total)) in newcomers {
             let application = Application { born: self.born, total, carried: [carried].into() };
             self.born = self.born.wrapping_add(1);
-            self.applications.insert(name.clone(), application);
+            self.applications.insert(name, application);
         }
     }
 
@@ -194,7 +196,8 @@ impl History {
         let carries = |application: &Application| {
             application.carried.back().is_some_and(|carried| carried.cell >= first)
         };
-        self.applications.iter().filter(|(_, application)| carries(application)).collect()
+        let carrying = self.applications.iter().filter(|(_, application)| carries(application));
+        carrying.map(|(brief, application)| (brief.name(), application)).collect()
     }
 
     /// Bytes per second of `application` at each of the points that [`History::ages`] gives.

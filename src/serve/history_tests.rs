@@ -18,7 +18,7 @@ fn seconds(n: f64) -> Duration {
 
 /// Received bytes per second at every point.
 fn line(history: &History, name: &Name, now: Instant) -> Vec<f64> {
-    match history.applications.get(name) {
+    match history.applications.get(&Brief::of(name)) {
         Some(known) => history.rates(known, now).iter().map(|rate| rate.received).collect(),
         None => Vec::new(),
     }
@@ -36,9 +36,9 @@ fn who_is_not_named_carried_nothing() {
     assert_eq!(history.ages(now), [2.5, 1.5, 0.5].map(seconds));
     assert_eq!(line(&history, &a, now), [10.0, 0.0, 20.0]);
     assert_eq!(line(&history, &b, now), [0.0, 5.0, 0.0]);
-    assert_eq!(history.rate(&history.applications[&a], now).received, 20.0);
-    assert_eq!(history.rate(&history.applications[&b], now), Rate::default());
-    assert_eq!(history.applications[&a].total, Traffic::new(7, 8));
+    assert_eq!(history.rate(&history.applications[&Brief::of(&a)], now).received, 20.0);
+    assert_eq!(history.rate(&history.applications[&Brief::of(&b)], now), Rate::default());
+    assert_eq!(history.applications[&Brief::of(&a)].total, Traffic::new(7, 8));
 }
 
 #[test]
@@ -63,10 +63,16 @@ fn the_first_point_is_of_the_time_that_it_took() {
     let (mut history, start) = (History::default(), Instant::now());
     let (a, b) = (name("a"), name("b"));
     history.record(start, seconds(5.0), [sample(&a, 5000, 50)]);
-    assert_eq!(history.rate(&history.applications[&a], start), Rate { received: 1e3, sent: 10.0 });
+    assert_eq!(
+        history.rate(&history.applications[&Brief::of(&a)], start),
+        Rate { received: 1e3, sent: 10.0 }
+    );
     // One that carried less in all is not the busier one.
     history.record(start + seconds(1.0), seconds(1.0), [sample(&b, 4000, 0)]);
-    assert_eq!((history.applications[&a].sum(), history.applications[&b].sum()), (5050, 4000));
+    assert_eq!(
+        (history.applications[&Brief::of(&a)].sum(), history.applications[&Brief::of(&b)].sum()),
+        (5050, 4000)
+    );
     // Nor does the time have to be the one between two records, or between two points.
     let (mut history, late) = (History::default(), start + seconds(0.05));
     history.record(start, seconds(1.0), [sample(&a, 1000, 0)]);
@@ -84,7 +90,7 @@ fn who_is_silent_for_the_span_is_forgotten() {
     let now = start + SPAN + seconds(0.1);
     assert_eq!(history.applications(now).len(), 1);
     history.record(now, seconds(0.1), [sample(&a, 0, 0)]);
-    assert!(!history.applications.contains_key(&a));
+    assert!(!history.applications.contains_key(&Brief::of(&a)));
     // Nobody records any more: then there is nothing to show either.
     assert!(history.applications(now + SPAN * 2).is_empty());
     assert!(history.ages(now + SPAN * 2).is_empty());
@@ -102,12 +108,12 @@ fn the_busiest_find_room() {
     history.record(start + second, second, late.map(|name| sample(name, 1_000_000, 0)));
     assert_eq!((history.applications.len(), history.left_out()), (APPLICATIONS, 5));
     for gone in &names[..5] {
-        assert!(!history.applications.contains_key(gone));
+        assert!(!history.applications.contains_key(&Brief::of(gone)));
     }
     // One that carries less than all of them stays outside.
     let small = name("small");
     history.record(start + second * 2, second, [sample(&small, 1, 0)]);
-    assert!(!history.applications.contains_key(&small));
+    assert!(!history.applications.contains_key(&Brief::of(&small)));
     assert_eq!(history.left_out(), 1);
 }
 
@@ -173,7 +179,18 @@ proptest! {
             *truth.entry(who).or_default() += bytes;
         }
         for (who, bytes) in truth.into_iter().filter(|(_, bytes)| *bytes > 0) {
-            prop_assert_eq!(history.applications[&names[who]].sum(), bytes);
+            prop_assert_eq!(history.applications[&Brief::of(&names[who])].sum(), bytes);
         }
     }
+}
+
+#[test]
+fn a_long_name_is_kept_in_brief() {
+    let (mut history, start) = (History::default(), Instant::now());
+    let long = |end: &str| name(&["x".repeat(60_000).as_str(), end].concat());
+    let (one, other) = (long("one"), long("other"));
+    history.record(start, seconds(1.0), [sample(&one, 1, 0), sample(&other, 2, 0)]);
+    let applications = history.applications(start);
+    assert_eq!(applications.len(), 2);
+    assert!(applications.iter().all(|(name, _)| name.len() <= 1024));
 }
