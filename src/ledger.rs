@@ -3,6 +3,7 @@
 //! The ledger knows neither where bytes come from nor how they are shown. Its time is what its
 //! caller says it is.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::BuildHasher;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 
+use crate::brief::{is_shortened, shortened};
 use crate::lookalike::distinct;
 use crate::monitor::{Reason, Share};
 use crate::processes::{Described, ProcessId};
@@ -19,7 +21,7 @@ use crate::traffic::{Name, Row, Traffic};
 
 type Map<K, V> = HashMap<K, V, RandomState>;
 
-/// The name of the line in which the smallest and oldest ended processes are folded together.
+/// The name of the line in which the smallest ended lines are folded together.
 pub const ENDED: &str = "(ended)";
 
 /// Where the bytes of a process stand.
@@ -60,7 +62,7 @@ pub struct Options {
     pub naming: Box<dyn Naming>,
     /// How many lines on which only ended processes stand are remembered by name.
     pub ended_lines: usize,
-    /// How many bytes of memory their names may take.
+    /// How many bytes of memory their names may take. Where that is not enough the longest are cut.
     pub ended_bytes: usize,
 }
 
@@ -140,12 +142,21 @@ struct Ended {
 }
 
 impl Ended {
-    /// The order of folding: the smallest first, of those that are about as big the oldest. A line that
-    /// carried much can't be pushed out by any number of small ones, and a new small line doesn't go
-    /// before an older one only because it has some bytes less.
-    fn worth(&self) -> (u32, u64) {
-        (u64::BITS - self.account.total.total().leading_zeros(), self.last)
+    /// The order of folding: the smallest first, of those that are as big the newest. No number of lines
+    /// pushes out one that has carried more, or as much and before them.
+    fn worth(&self) -> (u64, Reverse<u64>) {
+        (self.account.total.total(), Reverse(self.last))
     }
+}
+
+/// Whether a process is what it was, with names that were cut.
+fn is_cut(before: &Described, now: &Described) -> bool {
+    let same = |before: &Name, now: &Name| before == now || is_shortened(before, now);
+    let label = match (&before.label, &now.label) {
+        (Some(before), Some(now)) => same(before, now),
+        (before, now) => before.is_none() && now.is_none(),
+    };
+    label && same(&before.command_line, &now.command_line)
 }
 
 /// Accounts the shares of processes.
@@ -153,7 +164,7 @@ impl Ended {
 pub struct Ledger {
     options: Options,
     live: Map<ProcessId, Live>,
-    /// The lines of ended processes whose flows may still bring bytes.
+    /// The lines of ended processes whose flows may still bring bytes: names of `ended`, or the folded one.
     names: Map<ProcessId, Line>,
     ended: Map<Name, Ended>,
     ended_bytes: usize,
@@ -224,13 +235,22 @@ impl Ledger {
     }
 
     /// Tells what a process is now, which may have called exec or set its title. Its bytes move
-    /// along: a line is what its processes are called now.
+    /// along: a line is what its processes are called now. Where the name was only cut, what was decided by
+    /// the whole of it stays.
     pub fn rename(&mut self, process: ProcessId, described: &Described) {
-        if let Some(live) = self.live.get_mut(&process)
-            && live.process != *described
-        {
-            live.process = described.clone();
+        let Some(live) = self.live.get_mut(&process).filter(|live| live.process != *described)
+        else {
+            return;
+        };
+        let before = std::mem::replace(&mut live.process, described.clone());
+        if !is_cut(&before, described) {
             live.line = self.options.naming.line(described);
+        } else if live.line.name == distinct(&before.command_line) {
+            live.line.name = distinct(&described.command_line);
+        } else if let (Some(before), Some(label)) = (&before.label, &described.label)
+            && live.line.name == distinct(before)
+        {
+            live.line.name = distinct(label);
         }
     }
 
@@ -252,18 +272,25 @@ impl Ledger {
     pub fn ended(&mut self, processes: impl IntoIterator<Item = ProcessId>) {
         for process in processes {
             let Some(Live { line, bytes, .. }) = self.live.remove(&process) else { continue };
-            self.names.insert(process, line.clone());
-            if !line.selected.any() {
+            let Line { name, selected } = line;
+            if !selected.any() {
+                self.names.insert(process, Line { name: self.folded_name.clone(), selected });
                 continue;
             }
-            if !self.ended.contains_key(&line.name) {
-                self.ended_bytes += line.name.len();
-            }
-            let new = Ended { account: Account::default(), last: 0 };
-            let ended = self.ended.entry(line.name).or_insert(new);
-            ended.account += bytes.selected(line.selected);
+            // Lines of one name share its memory.
+            let name = match self.ended.get_key_value(&name) {
+                Some((name, _)) => name.clone(),
+                None => {
+                    self.ended_bytes += name.len();
+                    name
+                }
+            };
             self.endings += 1;
+            let new = Ended { account: Account::default(), last: 0 };
+            let ended = self.ended.entry(name.clone()).or_insert(new);
+            ended.account += bytes.selected(selected);
             ended.last = self.endings;
+            self.names.insert(process, Line { name, selected });
         }
         self.fold();
     }
@@ -273,31 +300,86 @@ impl Ledger {
         self.names.retain(|process, _| referenced.contains(process));
     }
 
-    /// Folds ended lines into one where there are too many, those of the least worth first; lines that
-    /// a living process shares are no trouble, since they are shown anyway.
+    /// Folds ended lines into one where there are too many, and cuts names where they take too many bytes.
+    /// Lines that a living process shares are no trouble, since they are shown anyway.
     fn fold(&mut self) {
         let Options { ended_lines, ended_bytes, .. } = self.options;
         if self.ended.len() <= ended_lines && self.ended_bytes <= ended_bytes {
             return;
         }
+        let living: HashSet<Name> = self.live.values().map(|live| live.line.name.clone()).collect();
+        let mut renamed = Map::default();
+        if self.ended.len() > ended_lines {
+            self.fold_lines(&living, &mut renamed);
+        }
+        if self.ended_bytes > ended_bytes {
+            self.cut_names(&living, &mut renamed);
+        }
+        if renamed.is_empty() {
+            return;
+        }
+        for line in self.names.values_mut() {
+            if let Some(name) = renamed.get(&line.name) {
+                line.name = name.clone();
+            }
+        }
+    }
+
+    /// Folds the lines of the least worth, but for the few that ended last, which somebody may look for.
+    fn fold_lines(&mut self, living: &HashSet<Name>, renamed: &mut Map<Name, Name>) {
+        let most = self.options.ended_lines;
         // A quarter of the room at once: so they are put in order for every 250th end, not for each.
-        let (lines, bytes) = (ended_lines - ended_lines / 4, ended_bytes - ended_bytes / 4);
-        let living: HashSet<&Name> = self.live.values().map(|live| &live.line.name).collect();
-        let mut folding: Vec<((u32, u64), Name)> = self
+        let lines = most - most / 4;
+        let newest = self.endings.saturating_sub(most as u64 / 10);
+        let mut folding: Vec<(bool, (u64, Reverse<u64>), Name)> = self
             .ended
             .iter()
-            .filter(|(name, _)| !living.contains(name))
-            .map(|(name, ended)| (ended.worth(), name.clone()))
+            .filter(|(name, _)| !living.contains(*name))
+            .map(|(name, ended)| (ended.last > newest, ended.worth(), name.clone()))
             .collect();
         folding.sort_unstable();
-        for (_, name) in folding {
-            if self.ended.len() <= lines && self.ended_bytes <= bytes {
-                break;
-            }
+        let count = self.ended.len().saturating_sub(lines);
+        for (.., name) in folding.into_iter().take(count) {
             if let Some(ended) = self.ended.remove(&name) {
                 self.ended_bytes -= name.len();
                 self.folded += ended.account;
+                renamed.insert(name, self.folded_name.clone());
             }
+        }
+    }
+
+    /// Cuts the longest names, of those that are about as long the newest first, until a quarter of the room
+    /// is free. No line is folded because of others' names.
+    fn cut_names(&mut self, living: &HashSet<Name>, renamed: &mut Map<Name, Name>) {
+        let Options { ended_lines, ended_bytes, .. } = self.options;
+        let room = ended_bytes - ended_bytes / 4;
+        let short = room / ended_lines.max(1);
+        let alone = self.ended.iter().filter(|(name, _)| !living.contains(*name));
+        let mut bytes: usize = alone.clone().map(|(name, _)| name.len()).sum();
+        if bytes <= ended_bytes {
+            return;
+        }
+        let mut long: Vec<(u32, u64, Name)> = alone
+            .filter(|(name, _)| name.len() > short)
+            .map(|(name, ended)| (name.len().ilog2(), ended.last, name.clone()))
+            .collect();
+        long.sort_unstable();
+        while bytes > room
+            && let Some((.., name)) = long.pop()
+        {
+            let Some(Ended { account, last }) = self.ended.remove(&name) else { continue };
+            let cut = shortened(&name, short);
+            bytes -= name.len();
+            self.ended_bytes -= name.len();
+            if !self.ended.contains_key(&cut) {
+                bytes += cut.len();
+                self.ended_bytes += cut.len();
+            }
+            let new = Ended { account: Account::default(), last: 0 };
+            let ended = self.ended.entry(cut.clone()).or_insert(new);
+            ended.account += account;
+            ended.last = ended.last.max(last);
+            renamed.insert(name, cut);
         }
     }
 
@@ -335,7 +417,11 @@ impl Ledger {
 
     /// A row for each line, and one for the folded ones; those without bytes too, in no order.
     pub fn rows(&self, show: Show) -> Vec<Row> {
-        self.lines().map(|(name, account)| Row::new(self.shown(&account, show), &**name)).collect()
+        let row = |(name, account): (&Name, Account)| Row {
+            traffic: self.shown(&account, show),
+            name: name.clone(),
+        };
+        self.lines().map(row).collect()
     }
 
     /// A row for each reason why bytes have no process, such as `(forwarded)`.

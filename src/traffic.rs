@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 /// What a line is called: a command line, an application, a pipe. Bytes, not text: nobody has
-/// escaped or cut them, and nothing in them can be trusted.
+/// escaped them, and nothing in them can be trusted. A clone is the same memory.
 pub type Name = Arc<[u8]>;
 
 /// Accumulated bytes, as the program at this end of the flow sees them.
@@ -131,14 +131,14 @@ impl Rate {
 pub struct Row {
     /// Bytes, or whole bytes per second: the caller knows which.
     pub traffic: Traffic,
-    /// The command line or another name, raw: nobody has escaped or cut it.
-    pub name: Vec<u8>,
+    /// The command line or another name, raw.
+    pub name: Name,
 }
 
 impl Row {
     /// `name` used `traffic`.
-    pub fn new(traffic: Traffic, name: impl Into<Vec<u8>>) -> Row {
-        Row { traffic, name: name.into() }
+    pub fn new(traffic: Traffic, name: impl AsRef<[u8]>) -> Row {
+        Row { traffic, name: name.as_ref().into() }
     }
 }
 

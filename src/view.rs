@@ -54,7 +54,7 @@ mod tests {
     fn names_are_ordered_as_bytes() {
         let rows =
             vec![Row::new(Traffic::new(1, 1), *b"\xff"), row(1, 1, "\u{e9}"), row(1, 1, "Z")];
-        let names: Vec<_> = arrange(rows).into_iter().map(|row| row.name).collect();
+        let names: Vec<_> = arrange(rows).into_iter().map(|row| row.name.to_vec()).collect();
         assert_eq!(names, [b"Z".to_vec(), "\u{e9}".into(), b"\xff".to_vec()]);
     }
 

@@ -27,7 +27,7 @@ mod tests {
     use crate::traffic::Traffic;
     use crate::view::arrange;
 
-    fn row(received: u64, sent: u64, name: impl Into<Vec<u8>>) -> Row {
+    fn row(received: u64, sent: u64, name: impl AsRef<[u8]>) -> Row {
         Row::new(Traffic::new(received, sent), name)
     }
 

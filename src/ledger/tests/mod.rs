@@ -66,7 +66,7 @@ fn texts(rows: Vec<Row>) -> Vec<(String, u64, u64)> {
     let shown = rows.into_iter().filter(|row| !row.traffic.is_zero());
     shown
         .map(|Row { traffic, name, .. }| {
-            (String::from_utf8(name).unwrap(), traffic.received, traffic.sent)
+            (String::from_utf8(name.to_vec()).unwrap(), traffic.received, traffic.sent)
         })
         .collect()
 }
@@ -135,53 +135,106 @@ fn late_bytes_of_an_ended_process_that_the_filter_leaves_out_are_left_out() {
 }
 
 #[test]
-fn too_many_ended_lines_fold_the_oldest_and_its_late_bytes() {
+fn too_many_ended_lines_fold_the_smallest_and_its_late_bytes() {
     let mut ledger = Ledger::new(Options { ended_lines: 2, ..Options::default() });
     for (pid, name) in [(1, "a"), (2, "b"), (3, "c"), (4, "a")] {
         ledger.give(share(pid, 10, 1), name);
         ledger.ended([process(pid)]);
     }
-    // The end of the second "a" came after "a" had been folded.
     assert_eq!(
         ledger.shows(Show::Traffic),
-        [row("(ended)", 20, 2), row("a", 10, 1), row("c", 10, 1)]
+        [row("(ended)", 10, 1), row("a", 20, 2), row("b", 10, 1)]
     );
-    ledger.give_again(share(2, 5, 5));
+    ledger.give_again(share(3, 5, 5));
     assert_eq!(
         ledger.shows(Show::Traffic),
-        [row("(ended)", 25, 7), row("a", 10, 1), row("c", 10, 1)]
+        [row("(ended)", 15, 6), row("a", 20, 2), row("b", 10, 1)]
     );
-    // A line that one of its processes refreshes is not the oldest.
-    ledger.give(share(5, 10, 1), "c");
+    // One that has carried more, if only a byte.
+    ledger.give(share(5, 10, 2), "d");
     ledger.ended([process(5)]);
-    ledger.give(share(6, 10, 1), "d");
-    ledger.ended([process(6)]);
     assert_eq!(
         ledger.shows(Show::Traffic),
-        [row("(ended)", 35, 8), row("c", 20, 2), row("d", 10, 1)]
+        [row("(ended)", 25, 7), row("a", 20, 2), row("d", 10, 2)]
     );
 }
 
 #[test]
-fn names_of_ended_lines_are_bounded_in_bytes_too() {
-    let mut ledger = Ledger::new(Options { ended_bytes: 10, ..Options::default() });
-    for (pid, name) in [(1, "aaaa"), (2, "bbbb"), (3, "aaaa"), (4, "cc")] {
-        ledger.give(share(pid, 10, 1), name);
+fn long_names_of_ended_lines_are_cut_and_nothing_is_folded_for_them() {
+    let options = Options { ended_bytes: 128, ended_lines: 8, ..Options::default() };
+    let mut ledger = Ledger::new(options);
+    let padded = |name: &str, length: usize| format!("{name:<length$}");
+    let first = padded("first long name", 41);
+    let names = ["aaaa".to_owned(), first.clone(), padded("other", 41), padded("third", 43)];
+    for (pid, name) in (1..).zip(&names) {
+        ledger.give(share(pid, 10 * u64::from(pid), 1), name);
         ledger.ended([process(pid)]);
     }
-    assert_eq!((ledger.ended.len(), ledger.ended_bytes), (3, 10));
-    ledger.give(share(5, 10, 1), "d");
+    // The newest of those that are about as long, until a quarter of the room is free.
+    let (other, third) = ("other    ...", "third    ...");
+    assert_eq!(ledger.ended_bytes, 4 + 41 + 12 + 12);
+    ledger.give_again(share(4, 5, 5));
+    let shown = |third| [row("aaaa", 10, 1), row(&first, 20, 1), row(other, 30, 1), third];
+    assert_eq!(ledger.shows(Show::Traffic), shown(row(third, 45, 6)));
+    // Those that begin alike are one line then.
+    ledger.give(share(5, 100, 1), &padded("third", 60));
     ledger.ended([process(5)]);
-    assert_eq!(ledger.ended_bytes, 7);
-    assert_eq!(
-        ledger.shows(Show::Traffic),
-        [row("(ended)", 10, 1), row("aaaa", 20, 2), row("cc", 10, 1), row("d", 10, 1)]
-    );
-    // One that is longer than all may be goes, and of the others those that carried less.
-    ledger.give(share(6, 10, 1), "eleven byte");
-    ledger.ended([process(6)]);
-    assert_eq!((ledger.ended.len(), ledger.ended_bytes), (1, 4));
-    assert_eq!(ledger.shows(Show::Traffic), [row("(ended)", 40, 4), row("aaaa", 20, 2)]);
+    assert_eq!(ledger.ended_bytes, 4 + 41 + 12 + 12);
+    assert_eq!(ledger.shows(Show::Traffic), shown(row(third, 145, 7)));
+    let kept: HashSet<&Name> = ledger.names.values().map(|line| &line.name).collect();
+    assert_eq!(kept, ledger.ended.keys().collect(), "no other name is kept for late bytes");
+}
+
+/// A name of 64 KiB takes no line of others, and no memory for long.
+#[test]
+fn lines_with_long_names_fold_no_line_that_has_carried_more() {
+    let mut ledger = Ledger::new(Options::default());
+    ledger.give(share(1, 2_000, 80_000_000), "exfiltrate");
+    ledger.give(share(2, 300, 200), "small");
+    ledger.ended([process(1), process(2)]);
+    let long = "x".repeat(65_000);
+    for pid in 10..210 {
+        ledger.give(share(pid, 300, 70_000_000), &format!("{pid} {long}"));
+        ledger.ended([process(pid)]);
+        assert!(ledger.ended_bytes <= 4 << 20);
+    }
+    let lines = ledger.shows(Show::Traffic);
+    assert_eq!(lines.len(), 202);
+    assert!(lines.contains(&row("exfiltrate", 2_000, 80_000_000)));
+    assert!(lines.contains(&row("small", 300, 200)));
+    let kept: usize = ledger.names.values().map(|line| line.name.len()).sum();
+    assert!(kept <= 4 << 20, "{kept}");
+}
+
+/// Whoever wants a line to go has to carry more than it has, in each of hundreds of others.
+#[test]
+fn no_number_of_later_lines_as_big_folds_one() {
+    let mut ledger = Ledger::new(Options::default());
+    for pid in 0..3_000 {
+        ledger.give(share(pid, 2_000_000, 2_000_000), &format!("job {pid}"));
+        ledger.ended([process(pid)]);
+    }
+    let lines = ledger.shows(Show::Traffic);
+    let has = |pid: u32| lines.contains(&row(&format!("job {pid}"), 2_000_000, 2_000_000));
+    assert!((0..650).all(has));
+    // The last ones stay for a while, so that what has just ended can be seen.
+    assert!((2_900..3_000).all(has) && !has(2_500));
+}
+
+#[test]
+fn what_was_decided_by_a_whole_name_stays_when_it_is_cut() {
+    let filter = Filter::new(&["Main $".to_owned()], &[]).unwrap();
+    let mut ledger = Ledger::new(selecting(filter, false));
+    ledger.give(share(1, 10, 1), "java -cp a.jar Main ");
+    ledger.give(share(2, 10, 1), "java -cp a.jar Other ");
+    for pid in [1, 2] {
+        ledger.rename(process(pid), &called("java -..."));
+    }
+    ledger.give_again(share(1, 10, 1));
+    assert_eq!(ledger.shows(Show::Traffic), [row("java -...", 20, 2)]);
+    // Another name is another decision.
+    ledger.rename(process(1), &called("perl ..."));
+    assert_eq!(ledger.shows(Show::Traffic), []);
 }
 
 #[test]
@@ -220,7 +273,7 @@ fn no_number_of_small_lines_folds_a_big_one() {
     assert!(ledger.ended_bytes <= 4 << 20);
     let lines = ledger.shows(Show::Traffic);
     assert!(lines.contains(&row("exfiltrate", 2_000, 80_000_000)));
-    assert!(!lines.iter().any(|(name, ..)| name == "small"));
+    assert!(lines.contains(&row("small", 300, 200)), "it was there before those that are as small");
     let sum = Traffic::new(2_000 + 6_201 * 300, 80_000_000 + 6_201 * 200);
     assert_eq!(ledger.sum(Show::Traffic), sum);
 }

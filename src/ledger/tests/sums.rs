@@ -5,7 +5,15 @@ use proptest::prelude::*;
 
 use super::*;
 
-const NAMES: [&str; 5] = ["", "a", "b", "bb", "hidden"];
+const NAMES: [&str; 7] = [
+    "",
+    "a",
+    "b",
+    "bb",
+    "hidden",
+    "a long name, which is cut where bytes are short: the one",
+    "a long name, which is cut where bytes are short: the other",
+];
 const PIDS: u32 = 6;
 
 #[derive(Clone, Debug)]
@@ -56,7 +64,7 @@ proptest! {
     #[test]
     fn the_lines_come_to_what_was_credited(
         ended_lines in 0_usize..4,
-        ended_bytes in 0_usize..8,
+        ended_bytes in 64_usize..160,
         names in vec(0..NAMES.len(), PIDS as usize),
         hiding in any::<bool>(),
         events in vec(event(), 0..80),
@@ -151,9 +159,12 @@ proptest! {
                 let rows = ledger.rows(show);
                 let all: Traffic = lines().map(|b| b.bytes[index]).sum();
                 prop_assert_eq!(rows.iter().map(|row| row.traffic).sum::<Traffic>(), all);
-                for row in rows.iter().filter(|row| row.name != ENDED.as_bytes()) {
+                for row in rows.iter().filter(|row| *row.name != *ENDED.as_bytes()) {
                     // A line has no more than its processes have brought; the rest is folded.
-                    let mine = lines().filter(|b| NAMES[b.name].as_bytes() == row.name);
+                    let mine = lines().filter(|b| {
+                        let name = NAMES[b.name].as_bytes();
+                        *name == *row.name || is_shortened(name, &row.name)
+                    });
                     let most: Traffic = mine.map(|b| b.bytes[index]).sum();
                     prop_assert!((row.traffic - most).is_zero(), "{row:?} has more than {most:?}");
                 }
