@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use foldhash::fast::RandomState;
 
 use crate::brief::{is_shortened, shortened};
-use crate::lookalike::distinct;
+use crate::lookalike::{distinct, marked};
 use crate::monitor::{Reason, Share};
 use crate::processes::{Described, ProcessId};
 use crate::selection::{Selected, Selection};
@@ -153,7 +153,7 @@ impl Ended {
 fn is_cut(before: &Described, now: &Described) -> bool {
     let same = |before: &Name, now: &Name| before == now || is_shortened(before, now);
     let label = match (&before.label, &now.label) {
-        (Some(before), Some(now)) => same(before, now),
+        (Some(before), Some(now)) => same(&before.name, &now.name),
         (before, now) => before.is_none() && now.is_none(),
     };
     label && same(&before.command_line, &now.command_line)
@@ -245,12 +245,20 @@ impl Ledger {
         let before = std::mem::replace(&mut live.process, described.clone());
         if !is_cut(&before, described) {
             live.line = self.options.naming.line(described);
-        } else if live.line.name == distinct(&before.command_line) {
-            live.line.name = distinct(&described.command_line);
-        } else if let (Some(before), Some(label)) = (&before.label, &described.label)
-            && live.line.name == distinct(before)
-        {
-            live.line.name = distinct(label);
+            return;
+        }
+        let lines = [&before, described].map(|of| {
+            let label = of.label.as_ref().map(|label| &label.name);
+            [Some(&of.command_line), label].into_iter().flatten()
+        });
+        let [before, now] = lines;
+        for (before, now) in before.zip(now) {
+            for named in [distinct, marked] {
+                if live.line.name == named(before) {
+                    live.line.name = named(now);
+                    return;
+                }
+            }
         }
     }
 

@@ -16,6 +16,7 @@ use foldhash::fast::RandomState;
 use super::events::Event;
 use super::label::{self, LabelBy};
 use super::{Described, Label, ProcessId, describe};
+use crate::brief::shortened;
 use crate::ebpf::{ProcessEvent, ProcessReader, Started, Wake, What};
 use crate::netns::NetnsId;
 use crate::traffic::Name;
@@ -30,10 +31,12 @@ const ENDED: usize = 4096;
 const ENDED_BYTES: usize = 1 << 20;
 /// And in any case.
 const MOST_ENDED: usize = 1 << 18;
-const MOST_ENDED_BYTES: usize = 64 << 20;
-/// What is left of an ended process's name where bytes are short. All of them are short then: no process loses
-/// its name because others have long ones.
-const SHORT: usize = MOST_ENDED_BYTES / MOST_ENDED;
+/// Bytes of all names, those of processes that live too. A name has up to 64 KiB, and a user without privileges can
+/// give each process another one that takes no memory of its own (`PR_SET_MM_MAP`).
+const MOST_BYTES: usize = 64 << 20;
+/// What is left of a long name where bytes are short. The longest are cut first, so no process loses its name
+/// because others have long ones.
+const SHORT: usize = MOST_BYTES / MOST_ENDED;
 /// How many events wait for the thread.
 const WAITING: usize = 1 << 16;
 /// How many parents are asked for a name.
@@ -67,14 +70,16 @@ impl Named {
         Named { described, comm: comm.into(), has_command_line: !cmdline.is_empty() }
     }
 
-    fn len(&self) -> usize {
-        self.described.command_line.len()
+    /// Bytes of the command line, and of the label, which may be made of it.
+    fn lengths(&self) -> [usize; 2] {
+        let Described { command_line, label } = &self.described;
+        [command_line.len(), label.as_ref().map_or(0, |label| label.name.len())]
     }
 
     fn cut(&mut self) {
-        if let Some(short) = self.described.command_line.get(..SHORT) {
-            self.described.command_line = short.into();
-        }
+        let Described { command_line, label } = &mut self.described;
+        *command_line = shortened(command_line, SHORT);
+        label.iter_mut().for_each(|label| label.name = shortened(&label.name, SHORT));
     }
 }
 
@@ -92,9 +97,15 @@ struct Entry {
     /// How often it was seen to call exec.
     execs: u32,
     ended: bool,
-    /// What it adds to the bytes of ended processes.
+    /// What its name adds to the bytes of all.
     bytes: usize,
+    /// Where it stands among the long ones, if its name is long.
+    long: Option<Place>,
 }
+
+/// The order in which names are cut, the last one first: the number of bits of the length, and when it was given.
+/// Of names that are about as long the newest is cut.
+type Place = (u32, u64);
 
 /// What is still missing of a process's description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,8 +127,14 @@ struct Table {
     /// The ended ones in their order, and the look at which they ended.
     ended: VecDeque<(ProcessId, u32)>,
     ended_bytes: usize,
-    /// Those with long names, by the number of bits of their lengths, in the order of their ends.
-    long: BTreeMap<u32, VecDeque<ProcessId>>,
+    /// Bytes of the names of all.
+    bytes: usize,
+    /// Those whose names can be cut.
+    long: BTreeMap<Place, ProcessId>,
+    /// How many long names were given.
+    given: u64,
+    /// Living processes whose names were cut.
+    cut: HashSet<ProcessId, RandomState>,
     /// Where starts are not reported: whose copy has a number, its name at that time, and the look.
     copies: Map<u32, (u32, Option<Named>, u32)>,
     /// For the thread, if it wants them.
@@ -260,7 +277,14 @@ impl Names {
             && named.described.label != label
         {
             named.described.label = label;
+            table.weigh(id);
         }
+    }
+
+    /// Living processes whose names were cut since this was asked last, because all names together took too
+    /// many bytes. Whoever keeps the whole name keeps its memory.
+    pub fn take_cut(&self) -> Vec<ProcessId> {
+        self.table().cut.drain().collect()
     }
 
     /// A process is not listed any more.
@@ -339,6 +363,7 @@ impl Table {
                 let entry = self.entry(id);
                 entry.parent = named.is_none().then_some(of);
                 (entry.named, entry.labelled) = (named, labelled);
+                self.weigh(id);
                 Event::Fork { parent: parent.pid, pid }
             }
             What::Exec(arguments) => {
@@ -358,6 +383,7 @@ impl Table {
                 entry.labelled = by_program && arguments.is_some();
                 // Where it could not be read here it is read in `/proc`, soon.
                 entry.named = Some(Named::new(arguments.unwrap_or_default(), event.name, label));
+                self.weigh(id);
                 Event::Exec { pid }
             }
             What::Exit(title) => {
@@ -405,7 +431,50 @@ impl Table {
         let found = found.clone();
         let entry = self.processes.get_mut(&id)?;
         entry.parent = None;
-        Some(entry.named.insert(found))
+        entry.named = Some(found);
+        self.weigh(id);
+        self.processes.get(&id)?.named.as_ref()
+    }
+
+    /// Counts the bytes of a process's name, which is another one now. Where all take too many, the longest are
+    /// cut.
+    fn weigh(&mut self, id: ProcessId) {
+        self.count(id);
+        while self.bytes > MOST_BYTES
+            && let Some((_, longest)) = self.long.pop_last()
+        {
+            let Some(entry) = self.processes.get_mut(&longest) else { continue };
+            entry.long = None;
+            entry.named.iter_mut().for_each(Named::cut);
+            if !entry.ended {
+                self.cut.insert(longest);
+            }
+            self.count(longest);
+        }
+    }
+
+    fn count(&mut self, id: ProcessId) {
+        let Some(entry) = self.processes.get_mut(&id) else { return };
+        let lengths = entry.named.as_ref().map_or([0; 2], Named::lengths);
+        let bytes: usize = lengths.iter().sum();
+        let is_long = lengths.iter().any(|length| *length > SHORT);
+        if bytes == entry.bytes && is_long == entry.long.is_some() {
+            return; // it was read again, and keeps its place
+        }
+        let before = std::mem::replace(&mut entry.bytes, bytes);
+        self.bytes = self.bytes - before + bytes;
+        if entry.ended {
+            self.ended_bytes = self.ended_bytes - before + bytes;
+        }
+        if let Some(place) = entry.long.take() {
+            self.long.remove(&place);
+        }
+        if is_long {
+            self.given += 1;
+            let place = (bytes.ilog2(), self.given);
+            entry.long = Some(place);
+            self.long.insert(place, id);
+        }
     }
 
     /// Takes what a process was seen to be named, unless it was another program by then.
@@ -415,6 +484,18 @@ impl Table {
             None => self.copied(id.pid).filter(|copied| *copied.comm == *comm),
         };
         self.named(id);
+        self.take_name(id, program, cmdline, comm, copy);
+        self.weigh(id);
+    }
+
+    fn take_name(
+        &mut self,
+        id: ProcessId,
+        program: Option<u32>,
+        cmdline: &[u8],
+        comm: &[u8],
+        copy: Option<Named>,
+    ) {
         let entry = self.entry(id);
         if program.is_some_and(|program| program != entry.execs) {
             return;
@@ -454,35 +535,13 @@ impl Table {
     fn end(&mut self, id: ProcessId) {
         let look = self.look;
         // Its name is asked for later, when its parent's may be gone.
-        let length = self.named(id).map_or(0, Named::len);
+        self.named(id);
         let Some(entry) = self.processes.get_mut(&id).filter(|entry| !entry.ended) else { return };
         entry.ended = true;
-        entry.bytes = length;
         self.ended.push_back((id, look));
-        self.ended_bytes += length;
-        if length > SHORT {
-            self.long.entry(length.ilog2()).or_default().push_back(id);
-        }
-        self.shorten();
+        self.ended_bytes += entry.bytes;
         if self.ended.len() > MOST_ENDED {
             self.forget();
-        }
-    }
-
-    /// Cuts names of ended processes where bytes are short: the longest, and of these the oldest first.
-    fn shorten(&mut self) {
-        while self.ended_bytes > MOST_ENDED_BYTES
-            && let Some(mut longest) = self.long.last_entry()
-        {
-            let Some(id) = longest.get_mut().pop_front() else {
-                longest.remove();
-                continue;
-            };
-            if let Some(entry) = self.processes.get_mut(&id).filter(|entry| entry.bytes > SHORT) {
-                entry.named.iter_mut().for_each(Named::cut);
-                self.ended_bytes -= entry.bytes - SHORT;
-                entry.bytes = SHORT;
-            }
         }
     }
 
@@ -496,14 +555,11 @@ impl Table {
                 break;
             }
             self.ended.pop_front();
-            let Some(Entry { bytes, .. }) = self.processes.remove(&id) else { continue };
+            let Some(Entry { bytes, long, .. }) = self.processes.remove(&id) else { continue };
             self.ended_bytes -= bytes;
-            // The first of its length: they are forgotten in the order of their ends.
-            if bytes > SHORT
-                && let Some(long) = self.long.get_mut(&bytes.ilog2())
-                && long.front() == Some(&id)
-            {
-                long.pop_front();
+            self.bytes -= bytes;
+            if let Some(place) = long {
+                self.long.remove(&place);
             }
             if self.numbers.get(&id.pid) == Some(&id) {
                 self.numbers.remove(&id.pid);

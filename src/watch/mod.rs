@@ -469,6 +469,12 @@ impl Watch {
                 unlisted.push(process);
             }
         }
+        // Names that are cut here would be kept there by those that are silent.
+        for process in owners.names().take_cut() {
+            if let Some(described) = owners.described(process) {
+                ledger.rename(process, &described);
+            }
+        }
         for process in &ended {
             // The last title that it had.
             if let Some(described) = owners.described(*process) {

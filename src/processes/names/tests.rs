@@ -60,34 +60,94 @@ fn a_name_stays_when_the_process_ends_and_for_two_looks_at_least() {
     assert!(names.table().processes.len() <= ENDED && names.table().numbers.len() <= ENDED);
 }
 
+/// Of so many names as long as they are read, half have room.
+const MANY: u32 = (2 * MOST_BYTES / describe::COMMAND_LINE_MAX) as u32;
+
+fn flooding(number: u32) -> ProcessId {
+    ProcessId { start_time: 1, pid: 100 + number }
+}
+
 /// Many processes of one user with command lines as long as they are read.
-fn end_with_long_names(names: &Names, count: usize) {
+fn begin_with_long_names(names: &Names) {
     let long = [b'x'; describe::COMMAND_LINE_MAX];
-    for pid in 0..count as u32 {
-        let id = ProcessId { start_time: 1, pid: 100 + pid };
+    (0..MANY).for_each(|number| names.exec(flooding(number), &long, b"x"));
+}
+
+fn end_with_long_names(names: &Names) {
+    let long = [b'x'; describe::COMMAND_LINE_MAX];
+    for id in (0..MANY).map(flooding) {
         names.exec(id, &long, b"x");
         names.happen(id, What::Exit(None), b"x");
     }
 }
 
+/// What the table keeps, as it counts that, and as it is.
+fn bytes(names: &Names) -> usize {
+    let table = names.table();
+    let of = |entry: &Entry| entry.named.as_ref().map_or(0, |n| n.lengths().iter().sum());
+    assert_eq!(table.bytes, table.processes.values().map(of).sum());
+    let ended = table.processes.values().filter(|entry| entry.ended);
+    assert_eq!(table.ended_bytes, ended.map(of).sum());
+    table.bytes
+}
+
 #[test]
 fn what_is_kept_of_ended_processes_is_bounded_within_a_look_too() {
     let names = Names::default();
-    end_with_long_names(&names, 2 * MOST_ENDED_BYTES / describe::COMMAND_LINE_MAX);
-    let bytes = |names: &Names| -> usize {
-        let table = names.table();
-        let named = table.processes.values().filter_map(|entry| entry.named.as_ref());
-        let bytes = named.map(Named::len).sum();
-        assert_eq!(table.ended_bytes, bytes);
-        bytes
-    };
+    end_with_long_names(&names);
     let kept = bytes(&names);
-    assert!(kept <= MOST_ENDED_BYTES && kept > MOST_ENDED_BYTES / 2, "{kept}");
+    assert!(kept <= MOST_BYTES && kept > MOST_BYTES / 2, "{kept}");
     for _ in 0..=LOOKS {
         names.begin_look();
     }
     assert!(bytes(&names) <= ENDED_BYTES);
-    assert!(names.table().long.values().map(VecDeque::len).sum::<usize>() <= ENDED);
+    assert!(names.table().long.len() <= ENDED);
+}
+
+/// 64 KiB for each process that lives would be gigabytes, for a user who needs no memory of his own for them.
+#[test]
+fn names_of_living_processes_are_bounded_and_of_the_longest_the_newest_are_cut() {
+    let names = Names::default();
+    let java = [&b"java\0"[..], &[b'j'; 2000]].concat();
+    begin_with_long_names(&names);
+    names.exec(SHELL, &java, b"java");
+    let kept = bytes(&names);
+    assert!(kept <= MOST_BYTES && kept > MOST_BYTES / 2, "{kept}");
+    let length = |id| names.name(id).map(|name| name.len());
+    let (first, last) = (flooding(0), flooding(MANY - 1));
+    assert_eq!(length(SHELL), Some(java.len()));
+    assert_eq!(length(first), Some(describe::COMMAND_LINE_MAX));
+    assert_eq!(names.name(last), Some("x".repeat(SHORT - 3) + "..."));
+    // Whoever keeps a whole name is told.
+    let cut: HashSet<ProcessId> = names.take_cut().into_iter().collect();
+    assert!(cut.contains(&last) && !cut.contains(&first) && !cut.contains(&SHELL));
+    assert_eq!(names.take_cut(), []);
+    // It is read again while it has traffic, and is whole again once there is room.
+    let long = [b'x'; describe::COMMAND_LINE_MAX];
+    let read = || names.read(last, names.program(last), &long, b"x");
+    read();
+    assert_eq!((length(last), length(first)), (Some(SHORT), Some(long.len())));
+    (0..MANY / 2).for_each(|number| names.exec(flooding(number), b"x\0", b"x"));
+    read();
+    assert_eq!(length(last), Some(long.len()));
+    bytes(&names);
+    assert!(names.table().long.len() <= MANY as usize + 1);
+}
+
+#[test]
+fn a_label_that_is_made_of_a_long_name_has_its_weight_and_is_cut_too() {
+    let names = Names::default();
+    names.label_by(&[LabelBy::Program]);
+    begin_with_long_names(&names);
+    assert!(bytes(&names) <= MOST_BYTES);
+    let last = names.described(flooding(MANY - 1));
+    assert_eq!(last.and_then(|d| d.label).map(|label| label.name.len()), Some(SHORT));
+    names.label(
+        flooding(0),
+        names.program(flooding(0)),
+        Some(Label { name: (*b"x").into(), chosen: true }),
+    );
+    bytes(&names);
 }
 
 #[test]
@@ -98,12 +158,12 @@ fn long_names_of_some_leave_the_names_of_others_as_they_are() {
     names.exec(CHILD, &java, b"java");
     names.happen(SHELL, What::Exit(None), b"sh");
     names.happen(CHILD, What::Exit(None), b"java");
-    end_with_long_names(&names, 2 * MOST_ENDED_BYTES / describe::COMMAND_LINE_MAX);
+    end_with_long_names(&names);
     assert_eq!(names.name(SHELL).as_deref(), Some("sh -c true "));
     assert_eq!(names.name(CHILD).map(|name| name.len()), Some(java.len()));
-    // The oldest of the long ones are cut, and nobody is without a name.
-    let first = ProcessId { start_time: 1, pid: 100 };
-    assert_eq!(names.name(first), Some("x".repeat(SHORT)));
+    // Of the long ones the newest are cut, and nobody is without a name.
+    assert_eq!(names.name(flooding(MANY - 1)), Some("x".repeat(SHORT - 3) + "..."));
+    assert_eq!(names.name(flooding(0)).map(|name| name.len()), Some(describe::COMMAND_LINE_MAX));
 }
 
 #[test]
