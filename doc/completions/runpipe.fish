@@ -1,8 +1,8 @@
 complete -c runpipe -l bind -d 'Listen on this local address only [default: every address, of IPv4 and IPv6]' -r
-complete -c runpipe -l connect-timeout -d 'How long each address of the remote host may take to answer, and how long a client waits for its name to resolve' -r
-complete -c runpipe -l idle-timeout -d 'Reset connections on which no byte has moved either way for so long [default: never]' -r
+complete -c runpipe -l connect-timeout -d 'How long each address of the remote host may take to answer, and how long a client waits for its name to resolve, or for a descriptor' -r
+complete -c runpipe -l idle-timeout -d 'Reset connections on which no byte has moved either way for so long, but for those that wait for the limit of bandwidth [default: never]' -r
 complete -c runpipe -l max-connections -d 'Forward at most so many connections at once. More clients wait in the kernel\'s backlog until one ends [default: as many as there are descriptors for]' -r
-complete -c runpipe -l shape -d 'Forward at most so many KiB/s (1024 bytes per second) in each direction, all connections together; 0 is no limit' -r
+complete -c runpipe -l shape -d 'Forward at most so many KiB/s (1024 bytes per second) in each direction, all connections together, of which those that want more share it equally; 0 is no limit' -r
 complete -c runpipe -l workers -d 'How many threads forward; the number of cores if not given' -r
 complete -c runpipe -l interval -d 'Seconds between two refreshes; fractions are allowed' -r
 complete -c runpipe -l count -d 'End after N refreshes, as Ctrl-C does' -r
