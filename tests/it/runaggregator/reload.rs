@@ -114,7 +114,7 @@ fn a_bad_file_changes_nothing() {
     let mut open = client(&net, "open", 8001, "up=100000");
 
     let wrong = [
-        "monitors.cfg:4: [Other] type: bad value 'pip'; did you mean pipe?\n",
+        "monitors.cfg:4: [Other] type: bad value 'pip'; expected monitor or pipe; did you mean pipe?\n",
         "applications.cfg:2: [Changed] a: ",
         "notifications.cfg:4: [New] in_treshold: unknown key; did you mean in_threshold?\n",
         "notifications.cfg:5: [New] interval: bad value 'x'; ",
