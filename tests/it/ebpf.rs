@@ -195,7 +195,7 @@ fn it_goes_on_when_cgroup2_is_mounted_elsewhere_meanwhile() {
     let truth = Truth::start(&net.watched, &[Count::client("client", "tcp", 9000)]);
     let script = format!(
         "\"$0\" --netns own --source ebpf --interval 0.2 & \
-         trap 'kill -INT $!; wait $!; exit' INT TERM; \
+         trap 'kill -TERM $!; wait $!; exit $?' INT TERM; \
          while ! [ -e watching ]; do sleep 0.05; done; {UNMOUNT} \
          mkdir other; mount -t cgroup2 none other; echo remounted >&2; wait $!"
     );
@@ -210,7 +210,8 @@ fn it_goes_on_when_cgroup2_is_mounted_elsewhere_meanwhile() {
     }
     let _kept = exchange(&net, "client");
     running.expect_share("client", truth.settled()["client"]);
-    running.signal(Signal::INT);
+    // Its own process is the shell's: nobody else ends it.
+    running.stop();
 }
 
 /// A memory cgroup, removed when dropped.
