@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::pipe_words::{PACE, Words};
 use super::{is_wiped, line};
 use crate::pipe::{Event, Report};
+use crate::render::sink::wait_while;
 
 /// What may wait to be written. Nobody waits for a slow standard error: what doesn't fit is counted, and said.
 const WAITING: usize = 65_536;
@@ -126,19 +127,8 @@ impl Messages {
         let mut state = self.shared.state();
         state.ended = true;
         self.shared.changed.notify_all();
-        let (mut written, mut deadline) = (state.written, Instant::now() + patience);
-        while state.ended || state.writing || !state.waiting.is_empty() {
-            if written != state.written {
-                (written, deadline) = (state.written, Instant::now() + patience);
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            let woken = self.shared.changed.wait_timeout(state, left);
-            state = woken.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        true
+        let is_busy = |state: &State| state.ended || state.writing || !state.waiting.is_empty();
+        wait_while(state, &self.shared.changed, patience, is_busy, |state| state.written)
     }
 }
 

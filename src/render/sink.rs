@@ -93,21 +93,32 @@ impl Sink {
     /// Waits until all that was given is written, or can't be; not any longer once nothing was read for so long.
     /// Whether it is.
     pub fn wait(&self, patience: Duration) -> bool {
-        let mut state = self.shared.state();
-        let (mut done, mut deadline) = (state.done, Instant::now() + patience);
-        while state.writing || !state.waiting.is_empty() {
-            if done != state.done {
-                (done, deadline) = (state.done, Instant::now() + patience);
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            let woken = self.shared.changed.wait_timeout(state, left);
-            state = woken.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        true
+        let is_busy = |state: &State| state.writing || !state.waiting.is_empty();
+        wait_while(self.shared.state(), &self.shared.changed, patience, is_busy, |state| state.done)
     }
+}
+
+/// Waits while a writer is busy; not any longer once it got nothing done for so long. Whether it is busy no more.
+pub(crate) fn wait_while<T>(
+    mut state: MutexGuard<'_, T>,
+    changed: &Condvar,
+    patience: Duration,
+    is_busy: impl Fn(&T) -> bool,
+    done: impl Fn(&T) -> u64,
+) -> bool {
+    let (mut before, mut deadline) = (done(&state), Instant::now() + patience);
+    while is_busy(&state) {
+        let now = done(&state);
+        if now != before {
+            (before, deadline) = (now, Instant::now() + patience);
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return false;
+        }
+        state = changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+    }
+    true
 }
 
 /// The thread ends when all is written.
