@@ -1,6 +1,6 @@
 //! Ports that are one test's.
 
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, Ipv6Addr, TcpStream};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::process;
@@ -34,12 +34,19 @@ impl Block {
     }
 }
 
+/// Asked by a connection and not by listening there: a child that another test starts at that moment would have
+/// the listening socket until it calls exec, and whoever is given the port could not listen.
+fn listens(port: u16) -> bool {
+    TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
+        || TcpStream::connect((Ipv6Addr::LOCALHOST, port)).is_ok()
+}
+
 /// A port where nobody listens, and that no other test is given before some hundred others are.
 pub(crate) fn free_port() -> u16 {
     static BLOCK: LazyLock<Block> = LazyLock::new(Block::new);
     loop {
         let port = BLOCK.first + BLOCK.next.fetch_add(1, Ordering::Relaxed) % EACH;
-        if TcpListener::bind(("::", port)).is_ok() {
+        if !listens(port) {
             return port;
         }
     }
