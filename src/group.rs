@@ -13,6 +13,7 @@ use regex::bytes::Regex;
 
 use crate::ledger::{Line, Naming};
 use crate::lookalike::{distinct, is_own, marked};
+use crate::model::Kind;
 use crate::processes::{Described, Label, LabelBy};
 use crate::selection::{Selected, Selection};
 use crate::traffic::Name;
@@ -147,11 +148,12 @@ impl Grouping {
 impl Naming for Grouping {
     fn line(&mut self, process: &Described) -> Line {
         let Matched { application, selected } = self.matched(&process.command_line);
-        let name = match application {
-            Some(application) => distinct(&application),
-            None => self.other(process),
+        let (name, kind) = match (application, &process.label) {
+            (Some(application), _) => (distinct(&application), Kind::Application),
+            (None, Some(_)) => (self.other(process), Kind::Group),
+            (None, None) => (self.other(process), Kind::Process),
         };
-        Line { name, selected }
+        Line { name, kind, selected }
     }
 
     fn of_unattributed(&self) -> Selected {

@@ -7,17 +7,17 @@ use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::BuildHasher;
-use std::ops::AddAssign;
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 
 use crate::brief::{is_shortened, shortened};
 use crate::lookalike::{distinct, marked};
+use crate::model::{Account, Kind, Process, Rows, Unattributed};
 use crate::monitor::{Reason, Share};
 use crate::processes::{Described, ProcessId};
 use crate::selection::{Selected, Selection};
-use crate::traffic::{Name, Row, Traffic};
+use crate::traffic::{Name, Traffic};
 
 type Map<K, V> = HashMap<K, V, RandomState>;
 
@@ -30,6 +30,8 @@ pub struct Line {
     /// How its line is named. No process may have the name of a line of the program's own: see
     /// [`crate::lookalike`].
     pub name: Name,
+    /// What it is.
+    pub kind: Kind,
     /// Which of its bytes stand there; the others are shown nowhere.
     pub selected: Selected,
 }
@@ -47,7 +49,8 @@ pub trait Naming: fmt::Debug + Send {
 /// A process stands on the line of its command line.
 impl Naming for Selection {
     fn line(&mut self, process: &Described) -> Line {
-        Line { name: distinct(&process.command_line), selected: self.of(&process.command_line) }
+        let selected = self.of(&process.command_line);
+        Line { name: distinct(&process.command_line), kind: Kind::Process, selected }
     }
 
     fn of_unattributed(&self) -> Selected {
@@ -69,31 +72,6 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Options {
         Options { naming: Box::<Selection>::default(), ended_lines: 1000, ended_bytes: 4 << 20 }
-    }
-}
-
-/// What a line shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Show {
-    /// All bytes so far.
-    Traffic,
-    /// Bytes per second since the refresh before, rounded down.
-    Bandwidth,
-}
-
-/// What was used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Account {
-    /// All bytes so far.
-    pub total: Traffic,
-    /// Those of this refresh.
-    pub recent: Traffic,
-}
-
-impl AddAssign for Account {
-    fn add_assign(&mut self, other: Account) {
-        self.total += other.total;
-        self.recent += other.recent;
     }
 }
 
@@ -125,6 +103,10 @@ impl Both {
         }
         sum
     }
+
+    fn all(&self) -> Account {
+        self.selected(Selected::ALL)
+    }
 }
 
 #[derive(Debug)]
@@ -136,6 +118,7 @@ struct Live {
 
 #[derive(Debug)]
 struct Ended {
+    kind: Kind,
     account: Account,
     /// When a process of this line ended last.
     last: u64,
@@ -172,6 +155,10 @@ pub struct Ledger {
     folded: Account,
     folded_name: Name,
     unattributed: [Both; Reason::ALL.len()],
+    /// Of ended processes, what stands on no line.
+    left_out: Account,
+    /// All that was ever credited.
+    counted: Account,
     refreshed: Option<Instant>,
     elapsed: Duration,
 }
@@ -189,6 +176,8 @@ impl Ledger {
             folded: Account::default(),
             folded_name: ENDED.as_bytes().into(),
             unattributed: Default::default(),
+            left_out: Account::default(),
+            counted: Account::default(),
             refreshed: None,
             elapsed: Duration::ZERO,
         }
@@ -203,14 +192,18 @@ impl Ledger {
             ended.account.recent = Traffic::ZERO;
         }
         self.unattributed.iter_mut().for_each(Both::begin);
-        self.folded.recent = Traffic::ZERO;
+        for account in [&mut self.folded, &mut self.left_out, &mut self.counted] {
+            account.recent = Traffic::ZERO;
+        }
     }
 
     /// Accounts a share. `describe` tells of a process that has no line yet.
     pub fn credit(&mut self, share: &Share, describe: impl FnOnce() -> Described) {
+        self.counted += Account { total: share.traffic, recent: share.recent };
         if let Some(reason) = share.from {
-            let stood = self.unattributed[reason.index()].of(share);
-            stood.total -= share.traffic - share.recent;
+            let moved = share.traffic - share.recent;
+            self.unattributed[reason.index()].of(share).total -= moved;
+            self.counted.total -= moved;
         }
         let process = match share.to {
             Ok(process) => process,
@@ -219,12 +212,14 @@ impl Ledger {
         if let Some(live) = self.live.get_mut(&process) {
             return live.bytes.credit(share);
         }
-        if let Some(Line { name, selected }) = self.names.get(&process) {
-            if (share.local && selected.local) || (!share.local && selected.remote) {
-                let line = self.ended.get_mut(name).map(|ended| &mut ended.account);
-                *line.unwrap_or(&mut self.folded) +=
-                    Account { total: share.traffic, recent: share.recent };
-            }
+        if let Some(Line { name, selected, .. }) = self.names.get(&process) {
+            let is_selected = if share.local { selected.local } else { selected.remote };
+            let account = match self.ended.get_mut(name) {
+                _ if !is_selected => &mut self.left_out,
+                Some(ended) => &mut ended.account,
+                None => &mut self.folded,
+            };
+            *account += Account { total: share.traffic, recent: share.recent };
             return;
         }
         let described = describe();
@@ -270,9 +265,36 @@ impl Ledger {
         }
     }
 
+    /// Nobody brings anything any more: all that lives has ended, as far as it is known here.
+    pub(crate) fn retire(&mut self) {
+        let all: Vec<ProcessId> = self.live.keys().copied().collect();
+        self.ended(all);
+        self.names.clear();
+    }
+
+    /// Takes over what stands in another one, which is [retired](Ledger::retire).
+    pub(crate) fn inherit(&mut self, retired: Ledger) {
+        for (name, Ended { kind, account, .. }) in retired.ended {
+            let bytes = name.len();
+            let ended = self.ended.entry(name).or_insert_with(|| {
+                self.ended_bytes += bytes;
+                Ended { kind, account: Account::default(), last: 0 }
+            });
+            ended.account += account;
+        }
+        self.folded += retired.folded;
+        self.left_out += retired.left_out;
+        self.counted += retired.counted;
+        for (both, other) in self.unattributed.iter_mut().zip(retired.unattributed) {
+            both.remote += other.remote;
+            both.local += other.local;
+        }
+        self.fold();
+    }
+
     /// Processes that have brought bytes in this refresh.
     pub fn active(&self) -> impl Iterator<Item = ProcessId> {
-        let brought = |live: &Live| !live.bytes.selected(Selected::ALL).recent.is_zero();
+        let brought = |live: &Live| !live.bytes.all().recent.is_zero();
         self.live.iter().filter(move |(_, live)| brought(live)).map(|(process, _)| *process)
     }
 
@@ -280,9 +302,11 @@ impl Ledger {
     pub fn ended(&mut self, processes: impl IntoIterator<Item = ProcessId>) {
         for process in processes {
             let Some(Live { line, bytes, .. }) = self.live.remove(&process) else { continue };
-            let Line { name, selected } = line;
+            let Line { name, kind, selected } = line;
+            self.left_out += bytes.all() - bytes.selected(selected);
             if !selected.any() {
-                self.names.insert(process, Line { name: self.folded_name.clone(), selected });
+                let name = self.folded_name.clone();
+                self.names.insert(process, Line { name, kind, selected });
                 continue;
             }
             // Lines of one name share its memory.
@@ -294,11 +318,11 @@ impl Ledger {
                 }
             };
             self.endings += 1;
-            let new = Ended { account: Account::default(), last: 0 };
+            let new = Ended { kind, account: Account::default(), last: 0 };
             let ended = self.ended.entry(name.clone()).or_insert(new);
             ended.account += bytes.selected(selected);
             ended.last = self.endings;
-            self.names.insert(process, Line { name, selected });
+            self.names.insert(process, Line { name, kind, selected });
         }
         self.fold();
     }
@@ -375,7 +399,7 @@ impl Ledger {
         while bytes > room
             && let Some((.., name)) = long.pop()
         {
-            let Some(Ended { account, last }) = self.ended.remove(&name) else { continue };
+            let Some(Ended { kind, account, last }) = self.ended.remove(&name) else { continue };
             let cut = shortened(&name, short);
             bytes -= name.len();
             self.ended_bytes -= name.len();
@@ -383,7 +407,7 @@ impl Ledger {
                 bytes += cut.len();
                 self.ended_bytes += cut.len();
             }
-            let new = Ended { account: Account::default(), last: 0 };
+            let new = Ended { kind, account: Account::default(), last: 0 };
             let ended = self.ended.entry(cut.clone()).or_insert(new);
             ended.account += account;
             ended.last = ended.last.max(last);
@@ -403,47 +427,59 @@ impl Ledger {
         self.elapsed
     }
 
-    /// What stands on each line, and on the one of what was folded; lines without bytes too, in no
-    /// order.
-    pub fn lines(&self) -> impl Iterator<Item = (&Name, Account)> {
-        let live = self.live.values().filter(|live| live.line.selected.any());
-        let live = live.map(|live| (&live.line.name, live.bytes.selected(live.line.selected)));
-        let ended = self.ended.iter().map(|(name, ended)| (name, ended.account));
-        let mut lines: Map<&Name, Account> = Map::default();
-        for (name, account) in live.chain(ended).chain([(&self.folded_name, self.folded)]) {
-            *lines.entry(name).or_default() += account;
-        }
-        lines.into_iter()
+    /// Whether nobody knows how long it took to use what is recent: there was no refresh before.
+    fn is_timeless(&self) -> bool {
+        self.elapsed.is_zero()
     }
 
-    /// What has no process, for each reason why.
-    pub fn unattributed_lines(&self) -> impl Iterator<Item = (Reason, Account)> {
+    /// What is recent is so only where it is known how long that took.
+    fn timed(&self, account: Account) -> Account {
+        if self.is_timeless() { Account { recent: Traffic::ZERO, ..account } } else { account }
+    }
+
+    /// Adds what stands on each line, and on the one of what was folded.
+    pub(crate) fn add_rows(&self, rows: &mut Rows) {
+        for (id, Live { process, line, bytes }) in &self.live {
+            let account = self.timed(bytes.selected(line.selected));
+            if account.is_zero() {
+                continue;
+            }
+            let row = rows.add(&line.name, line.kind, account);
+            let command_line = process.command_line.clone();
+            row.processes.push(Process { pid: id.pid, start: id.start_time, command_line });
+        }
+        for (name, Ended { kind, account, .. }) in &self.ended {
+            rows.add(name, *kind, self.timed(*account));
+        }
+        if !self.folded.is_zero() {
+            rows.add(&self.folded_name, Kind::Folded, self.timed(self.folded));
+        }
+    }
+
+    /// What has no process, for each reason why there is anything.
+    pub fn unattributed(&self) -> impl Iterator<Item = Unattributed> {
         let selected = self.options.naming.of_unattributed();
-        let accounts = self.unattributed.iter().map(move |both| both.selected(selected));
-        Reason::ALL.into_iter().zip(accounts)
+        let accounts =
+            self.unattributed.iter().map(move |both| self.timed(both.selected(selected)));
+        Reason::ALL
+            .into_iter()
+            .zip(accounts)
+            .map(|(reason, account)| Unattributed { reason, account })
+            .filter(|unattributed| !unattributed.account.is_zero())
     }
 
-    /// A row for each line, and one for the folded ones; those without bytes too, in no order.
-    pub fn rows(&self, show: Show) -> Vec<Row> {
-        let row = |(name, account): (&Name, Account)| Row {
-            traffic: self.shown(&account, show),
-            name: name.clone(),
-        };
-        self.lines().map(row).collect()
+    /// What stands neither on a line nor under a reason, because it is not selected.
+    pub fn left_out(&self) -> Account {
+        let left_out = |bytes: &Both, selected| bytes.all() - bytes.selected(selected);
+        let of_unattributed = self.options.naming.of_unattributed();
+        let live = self.live.values().map(|live| left_out(&live.bytes, live.line.selected));
+        let unattributed = self.unattributed.iter().map(|both| left_out(both, of_unattributed));
+        self.timed(live.chain(unattributed).chain([self.left_out]).sum())
     }
 
-    /// A row for each reason why bytes have no process, such as `(forwarded)`.
-    pub fn unattributed(&self, show: Show) -> Vec<Row> {
-        self.unattributed_lines()
-            .map(|(reason, account)| Row::new(self.shown(&account, show), format!("({reason})")))
-            .collect()
-    }
-
-    fn shown(&self, account: &Account, show: Show) -> Traffic {
-        match show {
-            Show::Traffic => account.total,
-            Show::Bandwidth => account.recent.rate_over(self.elapsed).floor(),
-        }
+    /// All that was credited: what stands on lines, under reasons, and what is [left out](Ledger::left_out).
+    pub fn counted(&self) -> Account {
+        self.timed(self.counted)
     }
 }
 

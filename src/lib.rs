@@ -18,6 +18,7 @@ pub mod group;
 pub mod ledger;
 pub mod listen;
 pub mod lookalike;
+pub mod model;
 pub mod monitor;
 pub mod netlink;
 pub mod netns;
@@ -31,5 +32,4 @@ pub mod sockets;
 pub mod traffic;
 #[cfg(test)]
 mod until;
-pub mod view;
 pub mod watch;

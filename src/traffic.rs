@@ -124,24 +124,6 @@ impl Rate {
     }
 }
 
-/// A name and what it used.
-///
-/// The order is by received, by sent, then by the bytes of the name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Row {
-    /// Bytes, or whole bytes per second: the caller knows which.
-    pub traffic: Traffic,
-    /// The command line or another name, raw.
-    pub name: Name,
-}
-
-impl Row {
-    /// `name` used `traffic`.
-    pub fn new(traffic: Traffic, name: impl AsRef<[u8]>) -> Row {
-        Row { traffic, name: name.as_ref().into() }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

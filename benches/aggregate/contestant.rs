@@ -4,10 +4,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{bail, ensure};
-use bwmon::aggregator::{Aggregator, Meter};
-use bwmon::ledger::{Ledger, Options};
+use bwmon::aggregator::{Aggregator, Moment, Monitor, Options};
+use bwmon::ledger::{self, Ledger};
 use bwmon::netns::NetnsChoice;
-use bwmon::watch::{Looked, Source, Watch};
+use bwmon::watch::{Looked, Source, SourceChoice, Watch};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::rules;
@@ -57,18 +57,32 @@ impl Contestant {
             Some(_) => Some(50),
             None => bail!("{name:?} is none of them"),
         };
-        let mut watch = Watch::open(Source::Conntrack, NetnsChoice::Own, true, Path::new("/proc"))?;
-        let mut ledger = Ledger::new(Options::default());
-        let (look, looked) = cost(|| watch.look(&mut ledger));
-        check(&looked?)?;
-        let mut first = First { look, ..First::default() };
+        let mut first = First::default();
         let turn = match monitors {
-            None => Turn::Baseline(Box::new((watch, ledger))),
+            None => {
+                let mut watch =
+                    Watch::open(Source::Conntrack, NetnsChoice::Own, true, Path::new("/proc"))?;
+                let mut ledger = Ledger::new(ledger::Options::default());
+                let (look, looked) = cost(|| watch.look(&mut ledger));
+                check(&looked?)?;
+                first.look = look;
+                Turn::Baseline(Box::new((watch, ledger)))
+            }
             Some(monitors) => {
-                let mut aggregator = Aggregator::new(vec![Meter::new(watch, ledger)]);
+                let options = Options {
+                    source: SourceChoice::Conntrack,
+                    netns: NetnsChoice::Own,
+                    ..Options::default()
+                };
+                let (look, monitor) = cost(|| Monitor::open(&options));
+                first.look = look;
+                let monitor = monitor?;
+                check(&monitor.health().looked)?;
+                let mut aggregator = Aggregator::new(vec![monitor]);
                 let (selection, groups) = (rules::selection(monitors)?, rules::groups()?);
                 let alerts = if name == NAMES[4] { Vec::new() } else { rules::alerts()? };
-                first.configure = cost(|| aggregator.configure(vec![selection], groups, alerts)).0;
+                let selection = |_| selection.clone();
+                first.configure = cost(|| aggregator.configure(selection, groups, alerts)).0;
                 Turn::Whole(Box::new(aggregator))
             }
         };
@@ -95,12 +109,15 @@ impl Contestant {
                 (look, 0.0)
             }
             Turn::Whole(aggregator) => {
-                let [meter] = &mut aggregator.meters_mut()[..] else { bail!("one source") };
-                let (look, looked) = cost(|| meter.look());
-                check(&looked?)?;
-                let (tally, came) = cost(|| aggregator.tally(at, at));
-                self.applications = came.applications.len();
-                self.notifications = came.notifications.len();
+                let (look, looked) = cost(|| aggregator.look_until(Instant::now()));
+                looked?;
+                let Some(monitor) = aggregator.monitors().next() else { bail!("one source") };
+                check(&monitor.health().looked)?;
+                let moment = Moment { instant: at, ..Moment::now() };
+                let (tally, snapshot) = cost(|| aggregator.snapshot(moment, at));
+                let rows = snapshot.rows.iter();
+                self.applications = rows.filter(|row| !row.account.recent.is_zero()).count();
+                self.notifications = snapshot.alerts.len();
                 (look, tally)
             }
         };

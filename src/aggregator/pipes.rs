@@ -1,11 +1,14 @@
 //! The pipes of an aggregator, from one configuration to the next.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use super::draft::Draft;
 use crate::group::Groups;
-use crate::ledger::Account;
+use crate::ledger::ENDED;
 use crate::listen::ListenError;
 use crate::lookalike::distinct;
+use crate::model::{Account, Kind};
 use crate::pipe::{Config, Pipe};
 use crate::traffic::{Name, Traffic};
 
@@ -29,6 +32,11 @@ impl Running {
         let name: Name = pipe.config().name().into_bytes().into();
         let (line, none) = (name.clone(), Traffic::ZERO);
         Running { name, line, pipe, draining: Vec::new(), gone: none, before: none }
+    }
+
+    /// What its line is.
+    fn kind(&self) -> Kind {
+        if self.line == self.name { Kind::Pipe } else { Kind::Application }
     }
 
     /// What was forwarded under this name.
@@ -102,9 +110,15 @@ pub struct Pipes {
     running: Vec<Running>,
     /// Those that the last configurations don't have any more, and still forward.
     leaving: Vec<Running>,
+    /// What those that are over have forwarded, by the lines on which they stood.
+    gone: HashMap<Name, (Kind, Traffic)>,
     /// When the refresh before was taken.
     at: Option<Instant>,
 }
+
+/// How many lines on which only pipes stood that are over are remembered by name. Each was in a configuration that
+/// somebody wrote.
+const GONE: usize = 1000;
 
 impl Pipes {
     /// Starts what it takes to have pipes of these configurations, beside those that run. One that
@@ -207,22 +221,37 @@ impl Pipes {
         }
     }
 
-    /// How much time has passed since the refresh before, none at the first; and what each has
-    /// forwarded, with its line.
-    pub(super) fn accounts(&mut self, at: Instant) -> (Duration, Vec<(Name, Account)>) {
+    /// Adds what each has forwarded.
+    pub(super) fn add_to(&mut self, draft: &mut Draft, at: Instant) {
         let before = self.at.replace(at);
-        let elapsed = before.map_or(Duration::ZERO, |before| at.saturating_duration_since(before));
+        let time = before.map_or(Duration::ZERO, |before| at.saturating_duration_since(before));
+        for (line, (kind, total)) in &self.gone {
+            let account = Account { total: *total, recent: Traffic::ZERO };
+            draft.add_pipe(line, *kind, account, time);
+        }
         // Before the counters are read: what is gone by now is counted to its end this once.
         let is_gone = |left: &mut Running| left.all().all(Pipe::has_ended);
         let mut gone: Vec<Running> = self.leaving.extract_if(.., is_gone).collect();
         let all = self.running.iter_mut().chain(&mut self.leaving).chain(&mut gone);
-        let accounts = all.map(|running| {
+        for running in all {
             running.settle();
             let total = running.traffic();
             let recent = total - std::mem::replace(&mut running.before, total);
-            (running.line.clone(), Account { total, recent })
-        });
-        (elapsed, accounts.collect())
+            draft.add_pipe(&running.line, running.kind(), Account { total, recent }, time);
+        }
+        for running in gone {
+            self.remember(&running);
+        }
+    }
+
+    /// Keeps what one has forwarded that is over.
+    fn remember(&mut self, running: &Running) {
+        if self.gone.len() >= GONE && !self.gone.contains_key(&running.line) {
+            let all = self.gone.drain().map(|(_, (_, traffic))| traffic).sum();
+            self.gone.insert(ENDED.as_bytes().into(), (Kind::Folded, all));
+        }
+        let new = (running.kind(), Traffic::ZERO);
+        self.gone.entry(running.line.clone()).or_insert(new).1 += running.before;
     }
 
     /// Listens no more; see [`Pipe::close`].
@@ -234,6 +263,11 @@ impl Pipes {
     /// [`Pipe::wait`].
     pub fn wait(&self, deadline: Instant) -> bool {
         self.all().all(|pipe| pipe.wait(Some(deadline)))
+    }
+
+    /// How many there are, with those that only forward what they have open.
+    pub fn count(&self) -> usize {
+        self.all().count()
     }
 
     /// How many connections are open.

@@ -77,11 +77,8 @@ impl Alerts {
         for (index, rule) in rules.iter().enumerate() {
             by_name.entry(&rule.name).or_default().push_back(index);
         }
-        let moved: Vec<Option<usize>> = self
-            .rules
-            .iter()
-            .map(|rule| by_name.get_mut(rule.name.as_slice())?.pop_front())
-            .collect();
+        let moved: Vec<Option<usize>> =
+            self.rules.iter().map(|rule| by_name.get_mut(&*rule.name)?.pop_front()).collect();
         let longer = longest(&rules);
         // What a shorter window has dropped must not pass for silence.
         let known = self

@@ -100,6 +100,7 @@ impl Application {
             let Some((state, repeated)) = watch.step(at, value, threshold, rule) else { continue };
             notifications.push(Notification {
                 rule: watch.rule,
+                rule_name: rule.name.clone(),
                 application: self.brief.name().clone(),
                 direction: watch.direction,
                 threshold,

@@ -11,7 +11,9 @@ use std::fmt;
 use std::time::Duration;
 
 use regex::bytes::Regex;
+use serde::{Serialize, Serializer};
 
+use crate::model::Text;
 use crate::traffic::Name;
 pub use alerts::{APPLICATIONS, Alerts};
 
@@ -19,7 +21,7 @@ pub use alerts::{APPLICATIONS, Alerts};
 #[derive(Clone, Debug)]
 pub struct Rule {
     /// The name of its section. Raw bytes.
-    pub name: Vec<u8>,
+    pub name: Name,
     /// For which applications it holds: it is searched in their names.
     pub filter: Regex,
     /// In KiB/s: above which mean rate of received bytes it fires; `None` for never.
@@ -48,7 +50,8 @@ impl Rule {
 }
 
 /// The way that bytes go, as the application sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Direction {
     /// Received bytes.
     In,
@@ -66,7 +69,8 @@ impl fmt::Display for Direction {
 }
 
 /// What a notification says of its rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum State {
     /// The mean is above the threshold.
     Firing,
@@ -84,11 +88,16 @@ impl fmt::Display for State {
 }
 
 /// Something that people want to be told.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Notification {
     /// The index of the rule in [`Alerts::rules`].
+    #[serde(skip)]
     pub rule: usize,
+    /// The name of the rule.
+    #[serde(rename = "rule", serialize_with = "text")]
+    pub rule_name: Name,
     /// Whose traffic it is: of a name of more than 1,024 bytes the beginning.
+    #[serde(serialize_with = "text")]
     pub application: Name,
     /// Which way it goes.
     pub direction: Direction,
@@ -100,4 +109,8 @@ pub struct Notification {
     pub state: State,
     /// A firing that was notified before and lasts.
     pub repeated: bool,
+}
+
+fn text<S: Serializer>(name: &Name, serializer: S) -> Result<S::Ok, S::Error> {
+    Text(name).serialize(serializer)
 }

@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use rustix::io::Errno;
 
 use super::FAILURE;
-use super::source::{self, MEND_ACCOUNTING, MEND_UNREAD_KERNEL, UNREAD_KERNEL};
+use super::source::{MEND_UNREAD_KERNEL, UNREAD_KERNEL};
+use crate::aggregator::{MEND_ACCOUNTING, MEND_MODULE, impediment};
 use crate::conntrack;
 use crate::conntrack::ctnetlink::Births;
 use crate::conntrack::state::State;
@@ -98,14 +99,14 @@ fn ebpf_works(room: usize, reads_kernel: bool) -> Finding {
 
 fn check_conntrack(proc: &Path, state: State) -> Finding {
     let finding = |works, what, mend| Finding::new("conntrack", works, what, mend);
-    if let Some((why, mend)) = source::impediment(state) {
+    if let Some((why, mend)) = impediment(state) {
         return finding(false, why.to_owned(), Some(mend));
     }
     let mut reader = conntrack::Reader::open(proc);
     let mut uncounted = 0u64;
     match reader.read(|flow| uncounted += u64::from(flow.counters.is_none())) {
         Err(error) => {
-            let mend = if error.is_permission() { MEND_PRIVILEGES } else { source::MEND_MODULE };
+            let mend = if error.is_permission() { MEND_PRIVILEGES } else { MEND_MODULE };
             finding(false, error.to_string(), Some(mend))
         }
         Ok(table) => {

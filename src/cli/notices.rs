@@ -1,9 +1,14 @@
 //! What is to be said of what a look at the kernel found, each kind once.
 
+use std::sync::Arc;
+
 use super::line;
 use super::messages::Messages;
 use super::source::{MEND_UNREAD_KERNEL, UNREAD_KERNEL};
+use crate::aggregator::{Aggregator, Monitor, Notice};
 use crate::alert::APPLICATIONS;
+use crate::model::{Health, Snapshot};
+use crate::render::Frame;
 use crate::watch::{Looked, Source};
 
 /// What has been said already.
@@ -47,29 +52,40 @@ impl Notices {
         self.messages.say(message);
     }
 
-    /// What stands above a list on the screen: one that is empty, for this reason, is not left
-    /// without a word.
-    pub(super) fn on_screen(&self, empty: Option<&str>) -> Vec<String> {
-        let empty = empty.filter(|_| self.messages.are_wiped()).map(|why| match self.said.denied {
-            true => line(self.program, &format!("of what this user can see, {why}")),
-            false => line(self.program, why),
+    /// What is shown of a refresh: with what stays above the list on a screen, and why the list is empty, if it is.
+    pub(super) fn frame(&self, snapshot: &Arc<Snapshot>, empty: &str) -> Frame {
+        let wiped = self.messages.are_wiped();
+        let if_empty = wiped.then(|| match self.said.denied {
+            true => line(self.program, &format!("of what this user can see, {empty}")),
+            false => line(self.program, empty),
         });
-        let reading = self.reading.iter().filter(|_| self.messages.are_wiped());
-        let reading = reading.map(|(_, line)| line.clone());
-        self.messages.on_screen().into_iter().chain(reading).chain(empty).collect()
+        let reading = self.reading.iter().filter(|_| wiped).map(|(_, line)| line.clone());
+        let above = self.messages.on_screen().into_iter().chain(reading).collect();
+        Frame { snapshot: snapshot.clone(), above, if_empty, alerts: Vec::new() }
     }
 
-    /// Says in one line what a user without privileges can't see, instead of once for each of the
-    /// sources and for each thing that is missing.
-    pub(super) fn tell_unprivileged(&mut self, looked: &Looked) {
-        self.said.denied = true;
-        self.said.refused = true;
-        let Looked { denied, .. } = looked;
-        self.say(&format!(
-            "not root: it sees the TCP payload of your own processes, and not what {denied} others send \
-             and receive (source sockets); to see all: sudo {}",
-            self.program
-        ));
+    /// Says what there is to be said of a monitor that was just opened.
+    pub(super) fn tell_opened(&mut self, monitor: &Monitor) {
+        for notice in monitor.notices() {
+            match notice {
+                Notice::Unprivileged { .. } => {
+                    self.said.denied = true;
+                    self.said.refused = true;
+                    self.say(&format!("{notice}; to see all: sudo {}", self.program));
+                }
+                notice => self.say(&notice.to_string()),
+            }
+        }
+        let Health { source, looked } = monitor.health();
+        self.tell(&looked, source);
+    }
+
+    /// Says what the last looks of the monitors have found.
+    pub(super) fn tell_all(&mut self, aggregator: &Aggregator) {
+        for monitor in aggregator.monitors() {
+            let Health { source, looked } = monitor.health();
+            self.tell(&looked, source);
+        }
     }
 
     /// Says what is not read yet, once: it goes on from look to look.
@@ -195,14 +211,21 @@ mod tests {
         for left in [3, 2] {
             let unread = Unread { namespaces: Some((left, 9)), ..Unread::default() };
             notices.tell(&Looked { unread, ..Looked::default() }, Source::Ebpf);
-            let lines = notices.on_screen(None);
+            let lines = notices.above();
             assert_eq!(lines.len(), 1, "{lines:?}");
             let beginning =
                 format!("test: still reading the sockets of {left} of 9 network namespaces; ");
             assert!(lines[0].starts_with(&beginning), "{lines:?}");
         }
         notices.tell(&Looked::default(), Source::Ebpf);
-        assert_eq!(notices.on_screen(None), [""; 0]);
+        assert_eq!(notices.above(), [""; 0]);
+    }
+
+    impl Notices {
+        /// What stands above a list.
+        fn above(&self) -> Vec<String> {
+            self.frame(&Arc::default(), "").above
+        }
     }
 
     /// The notices that a look leaves on a screen.
@@ -213,7 +236,7 @@ mod tests {
         for _ in 0..2 {
             notices.tell(looked, Source::Ebpf);
         }
-        notices.on_screen(None)
+        notices.above()
     }
 
     #[test]
@@ -232,7 +255,7 @@ mod tests {
         let mut notices = Notices::new("test", &messages);
         notices.tell_crowded();
         notices.tell_crowded();
-        let lines = notices.on_screen(None);
+        let lines = notices.above();
         assert_eq!(lines.len(), 1, "{lines:?}");
         assert!(lines[0].starts_with("test: notifications: more than 10000 applications match "));
         assert!(lines[0].contains("; to mend it: a narrower process_filter, "));

@@ -1,53 +1,45 @@
 //! The loop of all three programs: it waits for time, signals and the kernel, refreshes, and shows.
 
 use std::io::{self, ErrorKind};
-use std::os::fd::BorrowedFd;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
 use super::FAILURE;
 use super::messages::Messages;
-use super::schedule::{Due, Refreshes, Schedule, following};
+use super::schedule::{Due, Refreshes, following, look, wait};
 use super::signals::Signals;
+use crate::aggregator::{Aggregator, Moment, Schedule};
+use crate::model::Snapshot;
 use crate::render::sink::Sink;
+use crate::render::{Format, Frame};
 
 /// How long nothing may be read of what is still to be written when the program is asked to end.
 const PATIENCE: Duration = Duration::from_millis(250);
 
-/// What the three programs do at the loop's steps. Who watches no kernel leaves the steps between refreshes out.
+/// What the three programs do at the loop's steps.
 pub(super) trait Program {
-    /// Become readable when the kernel announces something.
-    fn events(&self) -> Vec<BorrowedFd<'_>> {
-        Vec::new()
-    }
+    /// What is measured.
+    fn aggregator(&self) -> &Aggregator;
 
-    /// Takes what was announced; whether it is such that it is time to look.
-    fn drain(&mut self) -> bool {
+    /// The same, to read it.
+    fn aggregator_mut(&mut self) -> &mut Aggregator;
+
+    /// Whether the first signal ends the program at once while it reads everything for the first time.
+    fn ends_at_once(&self) -> bool {
         false
     }
 
-    /// Whether that may be so although nothing was announced.
-    fn needs_glances(&self) -> bool {
-        false
-    }
+    /// The kernel was read.
+    fn looked(&mut self) {}
 
-    /// Looks at the kernel between two refreshes.
-    fn look(&mut self) -> anyhow::Result<()> {
-        Ok(())
-    }
+    /// A refresh was taken.
+    fn took(&mut self, snapshot: &Arc<Snapshot>);
 
-    /// Whether not everything was read for the first time.
-    fn is_reading(&self) -> bool {
-        false
-    }
-
-    /// Takes the refresh that was due at this time.
-    fn refresh(&mut self, due: Instant) -> anyhow::Result<()>;
-
-    /// The last refresh as it is shown.
-    fn compose(&self) -> Vec<u8>;
+    /// What is shown of the last refresh.
+    fn frame(&self) -> Frame;
 
     /// Reads the configuration again.
     fn reload(&mut self) {}
@@ -77,7 +69,7 @@ pub(super) enum Unwritable {
 #[derive(Debug)]
 pub(super) struct Run {
     signals: Signals,
-    output: Sink,
+    output: Sink<Frame>,
     is_screen: bool,
     messages: Messages,
     unwritable: Unwritable,
@@ -88,7 +80,7 @@ pub(super) struct Run {
 
 impl Run {
     /// Signals are handled, and what is said and shown is written by threads of its own, from now on. `every`: a line
-    /// for each connection of a pipe.
+    /// for each connection of a pipe. `format`: what a refresh looks like.
     ///
     /// # Errors
     /// Signals can't be handled, or there is no thread to be had.
@@ -97,12 +89,14 @@ impl Run {
         every: bool,
         is_screen: bool,
         unwritable: Unwritable,
+        mut format: impl Format,
     ) -> anyhow::Result<Run> {
         let messages = Messages::start(program, every, is_screen)
             .context("no thread for messages can be had")?;
         let signals = Signals::new().context("signals can't be handled")?;
         let failed = signals.on_unwritten().context("signals can't be handled")?;
-        let output = Sink::start(io::stdout(), is_screen, failed)
+        let format = move |frame: Frame| format.format(&frame);
+        let output = Sink::start(io::stdout(), is_screen, format, failed)
             .context("no thread for standard output can be had")?;
         Ok(Run {
             signals,
@@ -138,11 +132,11 @@ impl Run {
         start: Instant,
         ready: bool,
     ) -> anyhow::Result<End> {
-        let mut schedule = Schedule::new();
+        let mut schedule = Schedule::new(Instant::now());
         let (mut next, mut count) = (start, 0);
-        let mut waits = ready && refreshes.waits(0, program.is_reading());
+        let mut waits = ready && refreshes.waits(0, program.aggregator().is_reading());
         if ready && !waits {
-            self.show(program.compose());
+            self.show(program.frame());
             count = 1;
         }
         loop {
@@ -151,11 +145,11 @@ impl Run {
             }
             next = following(next, refreshes.pause(waits), Instant::now());
             loop {
-                match schedule.wait(&mut self.signals, program, next)? {
+                match wait(&mut schedule, &mut self.signals, program, next)? {
                     Due::Stop => return Ok(End::Asked),
                     Due::Refresh => break,
                     Due::Reload => program.reload(),
-                    Due::Redraw if count > 0 && self.is_screen => self.show(program.compose()),
+                    Due::Redraw if count > 0 && self.is_screen => self.show(program.frame()),
                     Due::Redraw => {}
                     Due::Unwritten => {
                         if self.is_unread()? {
@@ -164,17 +158,25 @@ impl Run {
                     }
                 }
             }
-            program.refresh(next)?;
-            waits = refreshes.waits(count, program.is_reading());
+            look(program, &self.signals)?;
+            self.take(program, next);
+            waits = refreshes.waits(count, program.aggregator().is_reading());
             if !waits {
-                self.show(program.compose());
+                self.show(program.frame());
                 count += 1;
             }
         }
     }
 
+    /// Takes the refresh that was due at this time. Flows are read last: a look that was held up before has seen what
+    /// came meanwhile.
+    pub(super) fn take(&mut self, program: &mut impl Program, due: Instant) {
+        let snapshot = program.aggregator_mut().snapshot(Moment::now(), due);
+        program.took(&Arc::new(snapshot));
+    }
+
     /// Shows one refresh; doesn't wait until it is read.
-    pub(super) fn show(&mut self, frame: Vec<u8>) {
+    pub(super) fn show(&mut self, frame: Frame) {
         self.output.show(frame);
         // A screen shows the newest: nothing is missing there.
         if !self.is_screen && self.output.take_left_out() > 0 && !self.told_left_out {

@@ -6,40 +6,33 @@ mod setup;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
 use clap::Parser;
 
 use super::USAGE;
-use super::forwarding::{GLANCE, allow_descriptors, explain, say_cut};
+use super::forwarding::{GLANCE, explain, say_cut};
 use super::messages::Messages;
 use super::notices::Notices;
 use super::run::{Program, Run, Unwritable};
 use super::say;
-use crate::aggregator::{Aggregator, Meter, Tally, Usage};
+use crate::aggregator::{Aggregator, Moment};
 use crate::config::{self, ConfigError, Configuration};
-use crate::pipe::Places;
-use crate::render::applications;
+use crate::model::Snapshot;
+use crate::render::Frame;
+use crate::render::applications::Applications;
 use crate::render::terminal::Terminal;
-use crate::serve::{Sample, Server};
+use crate::serve::Server;
 
 use alarms::Alarms;
 pub use arguments::{Arguments, GroupBy};
 use setup::Setup;
 
 const PROGRAM: &str = "runaggregator";
-
-/// Descriptors for what isn't forwarded: reading `/proc` and the kernel's tables of some network
-/// namespaces, processes that are watched closely, a web page's clients, commands that are started.
-const OTHER_DESCRIPTORS: usize = 600;
-
-/// Descriptors of a pipe beside its connections, with as many threads as there are cores: two for
-/// each.
-const PIPE_DESCRIPTORS: usize = 2;
 
 /// Runs the program with the arguments of the process.
 ///
@@ -65,8 +58,11 @@ pub fn run() -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let terminal = Terminal::of_stdout();
-    let mut run = Run::start(PROGRAM, false, terminal.is_screen(), Unwritable::Told)?;
-    let outcome = watch(&arguments, &configuration, terminal, &mut run);
+    let is_screen = terminal.is_screen();
+    let Arguments { all, unattributed, .. } = arguments;
+    let format = Applications { all, unattributed, terminal };
+    let mut run = Run::start(PROGRAM, false, is_screen, Unwritable::Told, format)?;
+    let outcome = watch(&arguments, &configuration, &mut run);
     Ok(run.end(outcome))
 }
 
@@ -74,7 +70,6 @@ pub fn run() -> anyhow::Result<ExitCode> {
 fn watch(
     arguments: &Arguments,
     configuration: &Configuration,
-    terminal: Terminal,
     run: &mut Run,
 ) -> anyhow::Result<()> {
     run.signals().reload_on_hangup().context("signals can't be handled")?;
@@ -87,15 +82,13 @@ fn watch(
             arguments.netns,
             arguments.labels(),
             arguments.unattributed,
-            places(configuration),
             arguments.refreshes.interval / 2,
         ),
         alarms: Alarms::new(run.messages()),
         notices: Notices::new(PROGRAM, run.messages()),
         messages: run.messages().clone(),
         page: None,
-        tally: Tally::default(),
-        terminal,
+        snapshot: Arc::default(),
     };
     let at_once = run.signals().at_once();
     at_once.set(true);
@@ -110,21 +103,13 @@ fn watch(
         }
         host.page = Some(server);
     }
-    let now = Instant::now();
-    // Here time begins: what was used before has no rate.
-    host.aggregator.tally(now, now);
-    let start = host.setup.opened.filter(|_| host.is_reading()).unwrap_or(now);
+    let moment = Moment::now();
+    host.aggregator.begin(moment);
+    let start =
+        host.setup.opened.filter(|_| host.aggregator.is_reading()).unwrap_or(moment.instant);
     let outcome = run.refresh(&mut host, &arguments.refreshes, start, false);
     host.end(run, outcome.map(drop));
     Ok(())
-}
-
-/// As many places for connections as there are descriptors to spare.
-fn places(configuration: &Configuration) -> Places {
-    allow_descriptors();
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let pipe = 1 + threads * PIPE_DESCRIPTORS;
-    Places::beside(OTHER_DESCRIPTORS + configuration.pipes.len() * pipe)
 }
 
 /// Who can read a page at this address, where that is not this host alone.
@@ -153,9 +138,8 @@ struct Host<'a> {
     notices: Notices,
     messages: Messages,
     page: Option<Server>,
-    /// What the last refresh came to.
-    tally: Tally,
-    terminal: Terminal,
+    /// The last refresh.
+    snapshot: Arc<Snapshot>,
 }
 
 impl Host<'_> {
@@ -202,70 +186,37 @@ impl Host<'_> {
 }
 
 impl Program for Host<'_> {
-    fn events(&self) -> Vec<BorrowedFd<'_>> {
-        self.aggregator.meters().iter().flat_map(|meter| meter.events()).collect()
+    fn aggregator(&self) -> &Aggregator {
+        &self.aggregator
     }
 
-    fn drain(&mut self) -> bool {
-        // All of them, whatever the first one says.
-        let meters = self.aggregator.meters_mut().iter_mut();
-        meters.fold(false, |look, meter| meter.drain() | look)
+    fn aggregator_mut(&mut self) -> &mut Aggregator {
+        &mut self.aggregator
     }
 
-    fn needs_glances(&self) -> bool {
-        self.aggregator.meters().iter().any(|meter| meter.needs_glances())
+    fn looked(&mut self) {
+        self.notices.tell_all(&self.aggregator);
     }
 
-    fn look(&mut self) -> anyhow::Result<()> {
-        for meter in self.aggregator.meters_mut() {
-            // What is not read by now is for the next look.
-            let looked = meter.look_until(Instant::now())?;
-            self.notices.tell(&looked, meter.source());
-        }
-        Ok(())
-    }
-
-    fn is_reading(&self) -> bool {
-        self.aggregator.meters().iter().any(Meter::is_reading)
-    }
-
-    fn refresh(&mut self, due: Instant) -> anyhow::Result<()> {
-        self.look()?;
-        // Flows are read last: a look that was held up before has seen what came meanwhile.
-        let at = Instant::now();
-        self.tally = self.aggregator.tally(at, due);
-        if self.tally.crowded {
+    fn took(&mut self, snapshot: &Arc<Snapshot>) {
+        if snapshot.alerts_are_crowded {
             self.notices.tell_crowded();
         }
-        let notifications = std::mem::take(&mut self.tally.notifications);
         let (rules, groups) = (self.aggregator.rules(), self.aggregator.groups());
-        self.alarms.tell(notifications, rules, groups, at);
+        self.alarms.tell(&snapshot.alerts, rules, groups, snapshot.instant);
         if let Some(page) = &self.page {
-            let applications = self.tally.applications.iter();
-            let samples = applications.map(|Usage { name, recent, total, .. }| Sample {
-                name,
-                recent: *recent,
-                total: *total,
-            });
-            page.record(at, self.tally.elapsed, samples);
+            page.record(snapshot);
         }
-        Ok(())
+        self.snapshot = snapshot.clone();
     }
 
-    fn compose(&self) -> Vec<u8> {
-        let Tally { applications, unattributed, .. } = &self.tally;
-        let unattributed = unattributed.iter().filter(|_| self.arguments.unattributed);
-        let is_shown = |usage: &&Usage| self.arguments.all || applications::is_busy(usage);
-        let mut shown: Vec<&Usage> =
-            applications.iter().chain(unattributed).filter(is_shown).collect();
-        shown.sort_by(|a, b| a.order(b));
+    fn frame(&self) -> Frame {
         let empty = match self.arguments.all {
             true => "nothing was received or sent",
             false => "no application used more than 1 KiB per second",
         };
-        let mut above = self.notices.on_screen(shown.is_empty().then_some(empty));
-        above.extend(self.alarms.on_screen());
-        applications::compose(&above, shown.into_iter(), &self.terminal.layout())
+        let alerts = self.alarms.on_screen().collect();
+        Frame { alerts, ..self.notices.frame(&self.snapshot, empty) }
     }
 
     /// Reads the files again. What is wrong with them is said, and the configuration stays.

@@ -1,32 +1,29 @@
 //! `runmonitor`: what each process sends and receives.
 
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Parser;
 
 use super::forwarding::allow_descriptors;
-use super::messages::Messages;
 use super::notices::Notices;
 use super::run::{Program, Run, Unwritable};
 use super::schedule::Refreshes;
-use super::signals::AtOnce;
-use super::source;
 use super::{USAGE, check, say};
+use crate::aggregator::{Aggregator, MEND_MODULE, Moment, Monitor, Options};
 use crate::config::monitor::{EXCLUDE, IGNORELOCAL, INCLUDE, SOURCE};
 use crate::conntrack::state;
 use crate::filter::Filter;
-use crate::ledger::{Ledger, Options, Show};
+use crate::model::Snapshot;
 use crate::netns::NetnsChoice;
-use crate::render::classic;
+use crate::render::Frame;
+use crate::render::classic::{Classic, Show};
 use crate::render::terminal::Terminal;
 use crate::selection::{Selection, Selector};
-use crate::traffic::Row;
-use crate::view::arrange;
-use crate::watch::{SourceChoice, Watch};
+use crate::watch::SourceChoice;
 
 const PROGRAM: &str = "runmonitor";
 
@@ -115,7 +112,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         && let Err((path, error)) = state::enable_accounting(proc)
     {
         let mend = match error.kind() {
-            io::ErrorKind::NotFound => source::MEND_MODULE,
+            io::ErrorKind::NotFound => MEND_MODULE,
             _ => "run it as root",
         };
         anyhow::bail!("accounting can't be switched on: {}: {error} ({mend})", path.display());
@@ -130,136 +127,81 @@ fn show(arguments: &Arguments, filter: Filter, proc: &Path) -> anyhow::Result<Ex
     // Each network namespace takes some, and each process that is watched closely one.
     allow_descriptors();
     let terminal = Terminal::of_stdout();
-    let mut run = Run::start(PROGRAM, false, terminal.is_screen(), Unwritable::Fatal)?;
-    let outcome = watch(arguments, filter, proc, terminal, &mut run);
+    let is_screen = terminal.is_screen();
+    let show = if arguments.bandwidth { Show::Bandwidth } else { Show::Traffic };
+    let format = Classic { show, unattributed: arguments.unattributed, terminal };
+    let mut run = Run::start(PROGRAM, false, is_screen, Unwritable::Fatal, format)?;
+    let outcome = watch(arguments, filter, proc, &mut run);
     Ok(run.end(outcome))
 }
 
 /// Shows refresh after refresh.
-fn watch(
-    arguments: &Arguments,
-    filter: Filter,
-    proc: &Path,
-    terminal: Terminal,
-    run: &mut Run,
-) -> anyhow::Result<()> {
+fn watch(arguments: &Arguments, filter: Filter, proc: &Path, run: &mut Run) -> anyhow::Result<()> {
     // Without a past there is nothing to show yet: neither a rate, nor bytes since the start.
     let ready = !arguments.no_lookback && !arguments.bandwidth;
+    let interval = arguments.refreshes.interval;
+    let selector = Selector { filter, ignore_local: arguments.ignore_local, here: true };
+    let options = Options {
+        source: arguments.source,
+        netns: arguments.netns,
+        lookback: !arguments.no_lookback,
+        forwarded: arguments.unattributed,
+        selection: Selection::new(vec![selector]),
+        // The first look is over when the first refresh is due: at once if there is a past to show.
+        patience: Some(if ready { interval } else { interval / 2 }),
+        proc: proc.to_owned(),
+        ..Options::default()
+    };
     let at_once = run.signals().at_once();
     at_once.set(true);
-    let (mut monitor, start) =
-        begin(arguments, filter, proc, terminal, run.messages(), ready, at_once)?;
-    monitor.at_once.set(false);
-    run.refresh(&mut monitor, &arguments.refreshes, start, ready)?;
+    let monitor = Monitor::open(&options)?;
+    let mut notices = Notices::new(PROGRAM, run.messages());
+    notices.tell_opened(&monitor);
+    let now = Instant::now();
+    let start = if monitor.is_reading() && !ready { monitor.opened() } else { now };
+    let aggregator = Aggregator::new(vec![monitor]);
+    let mut list = List { aggregator, notices, snapshot: Arc::default() };
+    if ready {
+        run.take(&mut list, now);
+    } else {
+        list.aggregator.begin(Moment::now());
+    }
+    at_once.set(false);
+    run.refresh(&mut list, &arguments.refreshes, start, ready)?;
     run.finish()
 }
 
-/// Takes the first look, which tells whether the source can be read at all. It is over when the first refresh is
-/// due, at once if there is a past to show (`ready`), else half an interval before. Returns when the first interval
-/// began.
-fn begin(
-    arguments: &Arguments,
-    filter: Filter,
-    proc: &Path,
-    terminal: Terminal,
-    messages: &Messages,
-    ready: bool,
-    at_once: AtOnce,
-) -> anyhow::Result<(Monitor, Instant)> {
-    let selector = Selector { filter, ignore_local: arguments.ignore_local, here: true };
-    let naming = Box::new(Selection::new(vec![selector]));
-    let mut ledger = Ledger::new(Options { naming, ..Options::default() });
-    let mut notices = Notices::new(PROGRAM, messages);
-    let lookback = !arguments.no_lookback;
-    let Arguments { source, netns, .. } = *arguments;
-    let interval = arguments.refreshes.interval;
-    let patience = if ready { interval } else { interval / 2 };
-    let mut opened = Instant::now();
-    let watch = source::open(source, netns, lookback, proc, &mut notices, |watch| {
-        if arguments.unattributed {
-            watch.count_passing();
-        }
-        opened = Instant::now();
-        watch.look_until(&mut ledger, Some(opened + patience))
-    })?;
-    let now = Instant::now();
-    let start = if watch.is_reading() && !ready { opened } else { now };
-    let mut monitor = Monitor {
-        watch,
-        ledger,
-        show: if arguments.bandwidth { Show::Bandwidth } else { Show::Traffic },
-        unattributed: arguments.unattributed,
-        rows: Vec::new(),
-        notices,
-        terminal,
-        at_once,
-    };
-    monitor.conclude(now);
-    Ok((monitor, start))
-}
-
-struct Monitor {
-    watch: Watch,
-    ledger: Ledger,
-    show: Show,
-    unattributed: bool,
-    /// What the last refresh shows.
-    rows: Vec<Row>,
+/// What each process sends and receives.
+struct List {
+    aggregator: Aggregator,
     notices: Notices,
-    terminal: Terminal,
-    at_once: AtOnce,
+    /// The last refresh.
+    snapshot: Arc<Snapshot>,
 }
 
-impl Monitor {
-    /// Takes what there is to show.
-    fn conclude(&mut self, at: Instant) {
-        self.ledger.end(at);
-        let mut rows = self.ledger.rows(self.show);
-        if self.unattributed {
-            rows.extend(self.ledger.unattributed(self.show));
-        }
-        self.rows = arrange(rows);
-        self.ledger.begin();
-    }
-}
-
-impl Program for Monitor {
-    fn events(&self) -> Vec<BorrowedFd<'_>> {
-        self.watch.events().collect()
+impl Program for List {
+    fn aggregator(&self) -> &Aggregator {
+        &self.aggregator
     }
 
-    fn drain(&mut self) -> bool {
-        self.watch.drain()
+    fn aggregator_mut(&mut self) -> &mut Aggregator {
+        &mut self.aggregator
     }
 
-    fn needs_glances(&self) -> bool {
-        self.watch.needs_glances()
+    fn ends_at_once(&self) -> bool {
+        true
     }
 
-    fn look(&mut self) -> anyhow::Result<()> {
-        self.at_once.set(self.watch.is_reading());
-        // What is not read by now is for the next look.
-        let looked = self.watch.look_until(&mut self.ledger, Some(Instant::now()));
-        self.at_once.set(false);
-        let looked = looked?;
-        self.notices.tell(&looked, self.watch.source());
-        Ok(())
+    fn looked(&mut self) {
+        self.notices.tell_all(&self.aggregator);
     }
 
-    fn is_reading(&self) -> bool {
-        self.watch.is_reading()
+    fn took(&mut self, snapshot: &Arc<Snapshot>) {
+        self.snapshot = snapshot.clone();
     }
 
-    fn refresh(&mut self, _: Instant) -> anyhow::Result<()> {
-        self.look()?;
-        // Flows are read last: a look that was held up before has seen what came meanwhile.
-        self.conclude(Instant::now());
-        Ok(())
-    }
-
-    fn compose(&self) -> Vec<u8> {
-        let empty = self.rows.is_empty().then_some("nothing was received or sent");
-        classic::compose(&self.notices.on_screen(empty), &self.rows, &self.terminal.layout())
+    fn frame(&self) -> Frame {
+        self.notices.frame(&self.snapshot, "nothing was received or sent")
     }
 }
 

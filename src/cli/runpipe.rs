@@ -4,6 +4,7 @@ mod arguments;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Parser;
@@ -13,11 +14,12 @@ use super::forwarding::{GLANCE, allow_descriptors, explain, say_cut};
 use super::messages::Messages;
 use super::run::{End, Program, Run, Unwritable};
 use super::schedule::following;
-use crate::pipe::{Config, Pipe};
-use crate::render::classic;
+use crate::aggregator::{Aggregator, ChangeError};
+use crate::model::Snapshot;
+use crate::pipe::Config;
+use crate::render::Frame;
+use crate::render::classic::{Classic, Show};
 use crate::render::terminal::Terminal;
-use crate::traffic::{Row, Traffic};
-use crate::view::arrange;
 
 pub use arguments::Arguments;
 use arguments::is_wrong_count;
@@ -42,13 +44,15 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Err(error) => return super::usage(PROGRAM, &error),
     };
     let terminal = Terminal::of_stdout();
-    let mut run = Run::start(PROGRAM, arguments.log, terminal.is_screen(), Unwritable::Told)?;
-    let outcome = forward(&arguments, terminal, &mut run);
+    let is_screen = terminal.is_screen();
+    let format = Classic { show: Show::Traffic, unattributed: false, terminal };
+    let mut run = Run::start(PROGRAM, arguments.log, is_screen, Unwritable::Told, format)?;
+    let outcome = forward(&arguments, &mut run);
     Ok(run.end(outcome))
 }
 
 /// Forwards until the end.
-fn forward(arguments: &Arguments, terminal: Terminal, run: &mut Run) -> anyhow::Result<()> {
+fn forward(arguments: &Arguments, run: &mut Run) -> anyhow::Result<()> {
     let Arguments { port, host, remote_port, .. } = arguments;
     let mut config = Config::new(*port, host, remote_port.unwrap_or(*port));
     config.bind = arguments.bind;
@@ -60,40 +64,49 @@ fn forward(arguments: &Arguments, terminal: Terminal, run: &mut Run) -> anyhow::
     config.workers = arguments.workers.unwrap_or(config.workers);
     config.report = Some(run.messages().report(None));
     config.report_ends = arguments.log;
-    let name = config.name();
     allow_descriptors();
-    let pipe = Pipe::start(config).map_err(|error| explain(PROGRAM, error))?;
+    let mut aggregator = Aggregator::new(Vec::new());
+    let change = aggregator.pipes().prepare(vec![config]).map_err(|error| match error {
+        ChangeError::Start { error, .. } => explain(PROGRAM, error),
+        error => error.into(),
+    })?;
+    aggregator.pipes_mut().commit(change);
     let messages = run.messages().clone();
-    let mut shown = Forwarded { pipe, name, traffic: Traffic::default(), terminal, messages };
-    let outcome = run.refresh(&mut shown, &arguments.refreshes, Instant::now(), false);
+    let mut forwarded = Forwarded { aggregator, snapshot: Arc::default(), messages };
+    let outcome = run.refresh(&mut forwarded, &arguments.refreshes, Instant::now(), false);
     let asked = matches!(outcome, Ok(End::Asked));
     // Now, and not after what may take long.
     if let Err(error) = outcome.and_then(|_| run.finish()) {
         run.fail(&error);
     }
-    shown.drain(arguments, run, asked);
-    shown.pipe.stop();
+    forwarded.drain(arguments, run, asked);
     Ok(())
 }
 
-/// A pipe, and what it has forwarded at the last refresh.
+/// A pipe, and what it has forwarded.
 struct Forwarded {
-    pipe: Pipe,
-    name: String,
-    traffic: Traffic,
-    terminal: Terminal,
+    aggregator: Aggregator,
+    /// The last refresh.
+    snapshot: Arc<Snapshot>,
     messages: Messages,
 }
 
 impl Program for Forwarded {
-    fn refresh(&mut self, _: Instant) -> anyhow::Result<()> {
-        self.traffic = self.pipe.traffic();
-        Ok(())
+    fn aggregator(&self) -> &Aggregator {
+        &self.aggregator
     }
 
-    fn compose(&self) -> Vec<u8> {
-        let rows = arrange(vec![Row::new(self.traffic, self.name.as_str())]);
-        classic::compose(&self.messages.on_screen(), &rows, &self.terminal.layout())
+    fn aggregator_mut(&mut self) -> &mut Aggregator {
+        &mut self.aggregator
+    }
+
+    fn took(&mut self, snapshot: &Arc<Snapshot>) {
+        self.snapshot = snapshot.clone();
+    }
+
+    fn frame(&self) -> Frame {
+        let (above, alerts) = (self.messages.on_screen(), Vec::new());
+        Frame { snapshot: self.snapshot.clone(), above, if_empty: None, alerts }
     }
 }
 
@@ -102,18 +115,18 @@ impl Forwarded {
     /// still `shown`, the last refresh is what was forwarded in all.
     fn drain(&mut self, arguments: &Arguments, run: &mut Run, shown: bool) {
         run.signals().stop();
-        self.pipe.close();
+        self.aggregator.pipes().close();
         self.messages.say_line("Waiting for threads to finish...".to_owned());
         let limit = arguments.drain_timeout.map(|timeout| Instant::now() + timeout);
         let mut next = Instant::now() + arguments.refreshes.interval;
         loop {
             let glance = Instant::now() + GLANCE;
-            if self.pipe.wait(Some(limit.map_or(glance, |at| at.min(glance)))) {
+            if self.aggregator.pipes().wait(limit.map_or(glance, |at| at.min(glance))) {
                 break;
             }
             let now = Instant::now();
             if limit.is_some_and(|at| at <= now) {
-                say_cut(&self.messages, self.pipe.open());
+                say_cut(&self.messages, self.aggregator.pipes().open());
                 break;
             }
             if shown && now >= next {
@@ -129,7 +142,7 @@ impl Forwarded {
     }
 
     fn show(&mut self, run: &mut Run) {
-        self.traffic = self.pipe.traffic();
-        run.show(self.compose());
+        run.take(self, Instant::now());
+        run.show(self.frame());
     }
 }

@@ -1,4 +1,4 @@
-//! When what is due: refreshes at their interval, and looks at the kernel often enough between them.
+//! When what is due: refreshes at their interval, and signals.
 
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -6,26 +6,11 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use clap::Args;
 
+use crate::aggregator::{Schedule, Step};
 pub(super) use crate::config::values::seconds;
 
 use super::run::Program;
 use super::signals::{Signals, Woken};
-
-/// Where ends are not announced, the kernel keeps an ended connection's counters for ten seconds at
-/// the least (TCP after a reset): who looks more often than that sees them, however seldom the
-/// screen is refreshed.
-const LOOK_AT_LEAST: Duration = Duration::from_secs(5);
-
-/// How long announcements may wait to be taken together: the kernel's buffer has room for what
-/// comes meanwhile.
-const PAUSE: Duration = Duration::from_millis(50);
-
-/// How often to see whether it is time to look where nothing announces it: a busy host makes some thousand
-/// sockets meanwhile.
-const PEEK: Duration = Duration::from_millis(250);
-
-/// How soon after a look another one is taken because something happened.
-const LOOK_AT_MOST: Duration = Duration::from_millis(200);
 
 /// How soon it is seen whether a refresh that waits is complete.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -98,64 +83,51 @@ pub(super) enum Due {
     Unwritten,
 }
 
-/// Keeps what is announced from being lost, and looks often enough.
-#[derive(Debug)]
-pub(super) struct Schedule {
-    looked: Instant,
-    /// Whether it is time to look, once the last look is long enough ago.
-    called: bool,
-    /// Until when announcements wait.
-    paused: Instant,
+/// Waits until `refresh`, for which it doesn't read the kernel itself, or until something else is due.
+///
+/// # Errors
+/// What reading the kernel meets; the kernel can't wait.
+pub(super) fn wait(
+    schedule: &mut Schedule,
+    signals: &mut Signals,
+    program: &mut impl Program,
+    refresh: Instant,
+) -> anyhow::Result<Due> {
+    loop {
+        let aggregator = program.aggregator();
+        let wait = schedule.wait(Instant::now(), refresh, aggregator.needs_glances());
+        let events: Vec<BorrowedFd<'_>> =
+            if wait.or_events { aggregator.events().collect() } else { Vec::new() };
+        let announced = match signals.wait(wait.until, &events).context("waiting failed")? {
+            Woken::Stop => return Ok(Due::Stop),
+            Woken::Reload => return Ok(Due::Reload),
+            Woken::Resized => return Ok(Due::Redraw),
+            Woken::Unwritten => return Ok(Due::Unwritten),
+            Woken::Events => true,
+            Woken::Time => match schedule.timed(Instant::now(), wait, refresh) {
+                Step::Drain => false,
+                Step::Look => {
+                    look(program, signals)?;
+                    continue;
+                }
+                Step::Refresh => return Ok(Due::Refresh),
+            },
+        };
+        let called = program.aggregator_mut().drain();
+        schedule.drained(Instant::now(), announced, called);
+    }
 }
 
-impl Schedule {
-    /// A look has just been taken.
-    pub(super) fn new() -> Schedule {
-        let now = Instant::now();
-        Schedule { looked: now, called: false, paused: now }
-    }
-
-    /// Waits until `refresh`, for which it doesn't look itself, or until something else is due.
-    ///
-    /// # Errors
-    /// What a look meets; the kernel can't wait.
-    pub(super) fn wait(
-        &mut self,
-        signals: &mut Signals,
-        program: &mut impl Program,
-        refresh: Instant,
-    ) -> anyhow::Result<Due> {
-        loop {
-            let patience = if self.called { LOOK_AT_MOST } else { LOOK_AT_LEAST };
-            let look = refresh.min(self.looked + patience);
-            // Between two pauses whatever was announced is taken at once.
-            let pausing = Instant::now() < self.paused;
-            let events: Vec<BorrowedFd<'_>> = if pausing { Vec::new() } else { program.events() };
-            let mut until = if pausing { look.min(self.paused) } else { look };
-            if program.needs_glances() && !self.called {
-                until = until.min(Instant::now() + PEEK);
-            }
-            match signals.wait(until, &events).context("waiting failed")? {
-                Woken::Stop => return Ok(Due::Stop),
-                Woken::Reload => return Ok(Due::Reload),
-                Woken::Resized => return Ok(Due::Redraw),
-                Woken::Unwritten => return Ok(Due::Unwritten),
-                Woken::Events => {
-                    self.called |= program.drain();
-                    self.paused = Instant::now() + PAUSE;
-                }
-                Woken::Time if until < look => self.called |= program.drain(),
-                Woken::Time => {
-                    self.looked = Instant::now();
-                    self.called = false;
-                    if look == refresh {
-                        return Ok(Due::Refresh);
-                    }
-                    program.look()?;
-                }
-            }
-        }
-    }
+/// Reads the kernel. What is not read by now is for the next look.
+pub(super) fn look(program: &mut impl Program, signals: &Signals) -> anyhow::Result<()> {
+    let at_once = signals.at_once();
+    // Nothing is begun yet that would have to be ended.
+    at_once.set(program.ends_at_once() && program.aggregator().is_reading());
+    let looked = program.aggregator_mut().look_until(Instant::now());
+    at_once.set(false);
+    looked?;
+    program.looked();
+    Ok(())
 }
 
 #[cfg(test)]

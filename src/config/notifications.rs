@@ -28,7 +28,7 @@ impl Notification {
     pub(super) fn new(name: &[u8]) -> Notification {
         Notification {
             rule: Rule {
-                name: name.to_vec(),
+                name: name.into(),
                 filter: filter::anything(),
                 in_threshold: None,
                 out_threshold: None,

@@ -33,7 +33,7 @@ mod tests {
 
     fn facts(application: &[u8], state: State, value: f64) -> Facts {
         Facts {
-            rule: b"SSH".to_vec(),
+            rule: (*b"SSH").into(),
             application: application.into(),
             configured: true,
             direction: Direction::In,

@@ -78,7 +78,7 @@ pub struct Commands {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Facts {
     /// The name of the rule's section. Raw bytes; commands get it visible, 1000 characters at most.
-    pub rule: Vec<u8>,
+    pub rule: Name,
     /// Whose traffic it is. Commands get it visible, 1000 characters at most.
     pub application: Name,
     /// Whether the configuration has chosen that name ([`Groups::have_named`](crate::group::Groups::have_named)).

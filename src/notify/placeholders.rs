@@ -131,7 +131,7 @@ mod tests {
 
     fn facts(application: &[u8]) -> Facts {
         Facts {
-            rule: b"SSH {value}".to_vec(),
+            rule: (*b"SSH {value}").into(),
             application: application.into(),
             configured: true,
             direction: Direction::Out,

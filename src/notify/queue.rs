@@ -101,7 +101,7 @@ mod tests {
 
     fn facts(application: &str, state: State, value: f64) -> Facts {
         Facts {
-            rule: b"r".to_vec(),
+            rule: (*b"r").into(),
             application: application.as_bytes().into(),
             configured: true,
             direction: Direction::In,

@@ -8,14 +8,20 @@ use rustix::process::{Resource, getrlimit};
 /// gets no descriptor for its remote would have taken one in vain.
 #[derive(Debug)]
 pub struct Places {
-    most: usize,
+    /// Descriptors for them and for what is reserved.
+    descriptors: usize,
+    reserved: AtomicUsize,
     taken: AtomicUsize,
 }
 
 impl Places {
     /// Places for this many connections.
     pub fn new(most: usize) -> Places {
-        Places { most: most.max(1), taken: AtomicUsize::new(0) }
+        Places {
+            descriptors: most.saturating_mul(2),
+            reserved: AtomicUsize::new(0),
+            taken: AtomicUsize::new(0),
+        }
     }
 
     /// As many as the process has descriptors for, beside those that are open now and as many as are
@@ -25,17 +31,27 @@ impl Places {
         let limit = limit.and_then(|limit| usize::try_from(limit).ok());
         let open = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
         // One to spare, for reading a file.
-        let most = limit.map_or(usize::MAX, |limit| limit.saturating_sub(open + wanted + 1) / 2);
-        Places::new(most)
+        let descriptors = limit.map_or(usize::MAX, |limit| limit.saturating_sub(open + 1));
+        Places { descriptors, reserved: AtomicUsize::new(wanted), taken: AtomicUsize::new(0) }
+    }
+
+    /// From now on so many descriptors are wanted for other things. Connections that are open stay.
+    pub fn reserve(&self, wanted: usize) {
+        self.reserved.store(wanted, Ordering::Release);
+    }
+
+    fn most(&self) -> usize {
+        let reserved = self.reserved.load(Ordering::Acquire);
+        (self.descriptors.saturating_sub(reserved) / 2).max(1)
     }
 
     /// Takes one, if there is one.
     pub(super) fn take(&self) -> bool {
-        let before = self.taken.fetch_add(1, Ordering::AcqRel);
-        if before >= self.most {
+        let is_left = self.taken.fetch_add(1, Ordering::AcqRel) < self.most();
+        if !is_left {
             self.give_back();
         }
-        before < self.most
+        is_left
     }
 
     /// Gives one back.
@@ -45,7 +61,7 @@ impl Places {
 
     /// Whether there is one.
     pub(super) fn are_left(&self) -> bool {
-        self.taken.load(Ordering::Acquire) < self.most
+        self.taken.load(Ordering::Acquire) < self.most()
     }
 }
 
@@ -66,7 +82,21 @@ mod tests {
 
     #[test]
     fn what_is_wanted_otherwise_is_left() {
-        assert!(Places::beside(100).most <= Places::beside(0).most);
-        assert_eq!(Places::beside(usize::MAX / 2).most, 1);
+        assert!(Places::beside(100).most() <= Places::beside(0).most());
+        assert_eq!(Places::beside(usize::MAX / 2).most(), 1);
+    }
+
+    /// Pipes that come later need descriptors, too.
+    #[test]
+    fn what_is_reserved_later_is_left_as_well() {
+        let places = Places::new(10);
+        assert!((0..4).all(|_| places.take()));
+        places.reserve(2 * 5);
+        assert!(places.take() && !places.take());
+        places.reserve(2 * 9);
+        places.give_back();
+        assert!(!places.are_left(), "open connections stay, and no other comes");
+        places.reserve(0);
+        assert!(places.are_left());
     }
 }

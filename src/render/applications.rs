@@ -1,20 +1,74 @@
 //! The aggregator's list: KiB per second in and out, application.
 
-use super::{Layout, frame, short};
-use crate::aggregator::Usage;
+use std::cmp::Ordering;
+
+use super::terminal::Terminal;
+use super::{Format, Frame, Layout, frame, short};
+use crate::model::Snapshot;
+use crate::traffic::{Name, Rate};
 
 /// Bytes in a KiB.
 const KIB: f64 = 1024.0;
 
-/// Whether an application has a line of its own: it used more than 1024 bytes per second in or out.
-pub fn is_busy(usage: &Usage) -> bool {
-    usage.rate.received > KIB || usage.rate.sent > KIB
+/// The list of `runaggregator`, the busiest last.
+#[derive(Clone, Debug)]
+pub struct Applications {
+    /// Whether every application that used anything has a line, and not only the busy ones.
+    pub all: bool,
+    /// Whether bytes without a process have lines, too.
+    pub unattributed: bool,
+    /// Where it is shown.
+    pub terminal: Terminal,
+}
+
+impl Format for Applications {
+    fn format(&mut self, frame: &Frame) -> Vec<u8> {
+        let lines = self.lines(&frame.snapshot);
+        compose(frame.notes(lines.is_empty()), &lines, &self.terminal.layout())
+    }
+}
+
+impl Applications {
+    fn lines(&self, snapshot: &Snapshot) -> Vec<Line> {
+        let rows = snapshot.rows.iter().filter(|row| !row.account.recent.is_zero());
+        let rows =
+            rows.map(|row| Line { rate: snapshot.rate(&row.account), name: row.name.clone() });
+        let unattributed = snapshot.unattributed.iter().filter(|_| self.unattributed);
+        let unattributed = unattributed.filter(|of| !of.account.recent.is_zero()).map(|of| {
+            let name = format!("({})", of.reason).into_bytes().into();
+            Line { rate: snapshot.rate(&of.account), name }
+        });
+        let mut lines: Vec<Line> =
+            rows.chain(unattributed).filter(|line| self.all || line.is_busy()).collect();
+        lines.sort_unstable_by(Line::order);
+        lines
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Line {
+    rate: Rate,
+    name: Name,
+}
+
+impl Line {
+    /// By received, by sent, then by the bytes of the name.
+    fn order(&self, other: &Line) -> Ordering {
+        let received = self.rate.received.total_cmp(&other.rate.received);
+        let sent = self.rate.sent.total_cmp(&other.rate.sent);
+        received.then(sent).then_with(|| self.name.cmp(&other.name))
+    }
+
+    /// Whether it used more than 1024 bytes per second in or out.
+    fn is_busy(&self) -> bool {
+        self.rate.received > KIB || self.rate.sent > KIB
+    }
 }
 
 /// `usage` as a line without its newline: KiB per second received and sent, and the name made safe
 /// to print and cut to 60 characters. Scripts read these lines: the format does not change. On a screen
 /// with so many `columns` it is cut to them instead.
-pub fn line(usage: &Usage, columns: Option<usize>) -> String {
+fn line(usage: &Line, columns: Option<usize>) -> String {
     let (received, sent) = (usage.rate.received, usage.rate.sent);
     let full = format!("{:>10.2} KiB / {:>10.2} KiB -- ", received / KIB, sent / KIB);
     let short = || format!("{:>4}/{:>4} ", short(received), short(sent));
@@ -23,23 +77,21 @@ pub fn line(usage: &Usage, columns: Option<usize>) -> String {
 
 /// The bytes of one refresh that shows `usages` in their order; see [`frame`]. `notes` are lines of
 /// their own above them, and the first to go where there is no room.
-pub fn compose<'a>(
-    notes: &[String],
-    usages: impl DoubleEndedIterator<Item = &'a Usage>,
+fn compose(
+    notes: impl DoubleEndedIterator<Item = String>,
+    usages: &[Line],
     layout: &Layout,
 ) -> Vec<u8> {
     let columns = layout.columns();
-    frame(notes.iter().cloned().chain(usages.map(|usage| line(usage, columns))), layout)
+    frame(notes.chain(usages.iter().map(|usage| line(usage, columns))), layout)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::traffic::{Rate, Traffic};
 
-    fn usage(received: f64, sent: f64, name: &[u8]) -> Usage {
-        let (recent, rate) = (Traffic::ZERO, Rate { received, sent });
-        Usage { name: name.into(), recent, rate, total: Traffic::ZERO }
+    fn usage(received: f64, sent: f64, name: &[u8]) -> Line {
+        Line { rate: Rate { received, sent }, name: name.into() }
     }
 
     #[test]
@@ -79,14 +131,14 @@ mod tests {
 
     #[test]
     fn one_kib_is_not_more_than_one() {
-        assert!(!is_busy(&usage(1024.0, 1024.0, b"a")));
-        assert!(is_busy(&usage(1024.1, 0.0, b"a")) && is_busy(&usage(0.0, 1024.1, b"a")));
+        assert!(!usage(1024.0, 1024.0, b"a").is_busy());
+        assert!(usage(1024.1, 0.0, b"a").is_busy() && usage(0.0, 1024.1, b"a").is_busy());
     }
 
     #[test]
     fn golden_refreshes() {
         let usages = [usage(1536.0, 0.0, b"a"), usage(2048.0, 1.0, b"b")];
-        let text = compose(&["note".to_owned()], usages.iter(), &Layout::default());
+        let text = compose(["note".to_owned()].into_iter(), &usages, &Layout::default());
         assert_eq!(
             String::from_utf8(text).unwrap(),
             "note\n      1.50 KiB /       0.00 KiB -- a\n      2.00 KiB /       0.00 KiB -- b\n\n"

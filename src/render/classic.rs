@@ -1,12 +1,76 @@
 //! The classic list: bytes in, bytes out, command line.
 
-use super::{Layout, frame, short};
-use crate::traffic::Row;
+use super::terminal::Terminal;
+use super::{Format, Frame, Layout, frame, short};
+use crate::model::{Account, Snapshot};
+use crate::traffic::{Name, Traffic};
+
+/// What a line shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Show {
+    /// All bytes so far.
+    Traffic,
+    /// Bytes per second since the refresh before, rounded down.
+    Bandwidth,
+}
+
+/// The list of `runmonitor` and `runpipe`, the busiest last.
+#[derive(Clone, Debug)]
+pub struct Classic {
+    /// What the lines show.
+    pub show: Show,
+    /// Whether bytes without a process have lines, too.
+    pub unattributed: bool,
+    /// Where it is shown.
+    pub terminal: Terminal,
+}
+
+impl Format for Classic {
+    fn format(&mut self, frame: &Frame) -> Vec<u8> {
+        let lines = arrange(self.lines(&frame.snapshot));
+        compose(frame.notes(lines.is_empty()), &lines, &self.terminal.layout())
+    }
+}
+
+impl Classic {
+    fn lines(&self, snapshot: &Snapshot) -> Vec<Line> {
+        let shown = |account: &Account| match self.show {
+            Show::Traffic => account.total,
+            Show::Bandwidth => snapshot.rate(account).floor(),
+        };
+        let rows = snapshot.rows.iter();
+        let rows = rows.map(|row| Line { traffic: shown(&row.account), name: row.name.clone() });
+        let unattributed = snapshot.unattributed.iter().filter(|_| self.unattributed);
+        let unattributed =
+            unattributed.map(|of| Line::new(shown(&of.account), format!("({})", of.reason)));
+        rows.chain(unattributed).collect()
+    }
+}
+
+/// The order is by received, by sent, then by the bytes of the name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Line {
+    traffic: Traffic,
+    name: Name,
+}
+
+impl Line {
+    fn new(traffic: Traffic, name: impl AsRef<[u8]>) -> Line {
+        Line { traffic, name: name.as_ref().into() }
+    }
+}
+
+/// The lines in the order of the screen, the busiest last; those without any traffic are left out.
+fn arrange(mut lines: Vec<Line>) -> Vec<Line> {
+    lines.retain(|line| !line.traffic.is_zero());
+    lines.sort_unstable();
+    lines
+}
 
 /// `row` as a line without its newline: received, sent, and the name made safe to print and cut to
 /// [`NAME_LIMIT`](super::NAME_LIMIT) characters. Scripts read these lines: the format does not change.
 /// On a screen with so many `columns` it is cut to them instead.
-pub fn line(row: &Row, columns: Option<usize>) -> String {
+fn line(row: &Line, columns: Option<usize>) -> String {
     let (received, sent) = (row.traffic.received, row.traffic.sent);
     let full = format!("{received:>10} / {sent:>10} -- ");
     let short = || format!("{:>4}/{:>4} ", short(received as f64), short(sent as f64));
@@ -15,20 +79,77 @@ pub fn line(row: &Row, columns: Option<usize>) -> String {
 
 /// The bytes of one refresh that shows `rows` in their order; see [`frame`]. `notes` are lines of
 /// their own above them, and the first to go where there is no room.
-pub fn compose(notes: &[String], rows: &[Row], layout: &Layout) -> Vec<u8> {
+fn compose(
+    notes: impl DoubleEndedIterator<Item = String>,
+    rows: &[Line],
+    layout: &Layout,
+) -> Vec<u8> {
     let columns = layout.columns();
-    frame(notes.iter().cloned().chain(rows.iter().map(|row| line(row, columns))), layout)
+    frame(notes.chain(rows.iter().map(|row| line(row, columns))), layout)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::render::Size;
-    use crate::traffic::Traffic;
-    use crate::view::arrange;
+    use proptest::prelude::*;
 
-    fn row(received: u64, sent: u64, name: impl AsRef<[u8]>) -> Row {
-        Row::new(Traffic::new(received, sent), name)
+    fn row(received: u64, sent: u64, name: impl AsRef<[u8]>) -> Line {
+        Line::new(Traffic::new(received, sent), name)
+    }
+
+    #[test]
+    fn ascending_by_received_then_sent_then_name() {
+        let rows = vec![
+            row(2, 0, "a"),
+            row(1, 5, "b"),
+            row(0, 0, "silent"),
+            row(1, 5, "a"),
+            row(0, 1, "sends only"),
+            row(1, 4, "z"),
+            row(10, 0, "numbers, not texts"),
+        ];
+        assert_eq!(
+            arrange(rows),
+            [
+                row(0, 1, "sends only"),
+                row(1, 4, "z"),
+                row(1, 5, "a"),
+                row(1, 5, "b"),
+                row(2, 0, "a"),
+                row(10, 0, "numbers, not texts"),
+            ]
+        );
+    }
+
+    #[test]
+    fn equal_rows_all_stay() {
+        assert_eq!(arrange(vec![row(1, 1, "a"), row(1, 1, "a")]).len(), 2);
+    }
+
+    #[test]
+    fn names_are_ordered_as_bytes() {
+        let rows =
+            vec![Line::new(Traffic::new(1, 1), *b"\xff"), row(1, 1, "\u{e9}"), row(1, 1, "Z")];
+        let names: Vec<_> = arrange(rows).into_iter().map(|row| row.name.to_vec()).collect();
+        assert_eq!(names, [b"Z".to_vec(), "\u{e9}".into(), b"\xff".to_vec()]);
+    }
+
+    proptest! {
+        #[test]
+        fn sorted_and_nothing_lost(
+            rows in proptest::collection::vec((0_u64..4, 0_u64..4, any::<Vec<u8>>()), 0..40)
+        ) {
+            let rows: Vec<Line> = rows
+                .into_iter()
+                .map(|(received, sent, name)| Line::new(Traffic::new(received, sent), name))
+                .collect();
+            let sum: Traffic = rows.iter().map(|row| row.traffic).sum();
+            let arranged = arrange(rows);
+            prop_assert!(arranged.is_sorted());
+            prop_assert!(arranged.iter().all(|row| !row.traffic.is_zero()));
+            prop_assert_eq!(arranged.iter().map(|row| row.traffic).sum::<Traffic>(), sum);
+        }
     }
 
     #[test]
@@ -67,7 +188,7 @@ mod tests {
     #[test]
     fn a_name_cannot_forge_a_line() {
         let rows = [row(1, 1, "a\n         9 /          9 -- b")];
-        let bytes = compose(&[], &rows, &Layout::default());
+        let bytes = compose([].into_iter(), &rows, &Layout::default());
         assert_eq!(bytes.iter().filter(|byte| **byte == b'\n').count(), 2);
     }
 
@@ -75,18 +196,18 @@ mod tests {
     fn golden_refreshes() {
         let rows = arrange(vec![row(300, 5, "wget"), row(0, 0, "idle"), row(20, 7, "ssh host")]);
         assert_eq!(
-            String::from_utf8(compose(&[], &rows, &Layout::default())).unwrap(),
+            String::from_utf8(compose([].into_iter(), &rows, &Layout::default())).unwrap(),
             "        20 /          7 -- ssh host\n       300 /          5 -- wget\n\n"
         );
         let clear = Some(b"\x1b[H\x1b[2J".to_vec());
         let screen = Layout { clear: clear.clone(), size: Some(Size { cols: 80, rows: 24 }) };
         assert_eq!(
-            String::from_utf8(compose(&[], &rows, &screen)).unwrap(),
+            String::from_utf8(compose([].into_iter(), &rows, &screen)).unwrap(),
             "\x1b[H\x1b[2J        20 /          7 -- ssh host\n       300 /          5 -- wget\n"
         );
         let small = Layout { clear, size: Some(Size { cols: 20, rows: 3 }) };
         assert_eq!(
-            String::from_utf8(compose(&[], &rows, &small)).unwrap(),
+            String::from_utf8(compose([].into_iter(), &rows, &small)).unwrap(),
             "\x1b[H\x1b[2J  20/   7 ssh host\n 300/   5 wget\n"
         );
     }

@@ -3,9 +3,46 @@
 //! What a refresh consists of is decided without touching a terminal ([`frame`]); [`terminal`]
 //! asks the terminal, [`sink::Sink`] writes.
 
+use std::sync::Arc;
+
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::escape::visible_cut;
+use crate::model::{Row, Snapshot};
+
+/// What is shown of a refresh.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    /// The refresh.
+    pub snapshot: Arc<Snapshot>,
+    /// Lines above the list, safe to print.
+    pub above: Vec<String>,
+    /// A line that says why the list is empty, if it is.
+    pub if_empty: Option<String>,
+    /// What fires.
+    pub alerts: Vec<String>,
+}
+
+impl sink::Frame for Frame {
+    fn weight(&self) -> usize {
+        let rows = self.snapshot.rows.iter();
+        rows.map(|row| size_of::<Row>() + row.name.len() + size_of_val(&row.processes[..])).sum()
+    }
+}
+
+/// What a refresh looks like.
+pub trait Format: Send + 'static {
+    /// The bytes that are written of one refresh.
+    fn format(&mut self, frame: &Frame) -> Vec<u8>;
+}
+
+impl Frame {
+    /// The lines of its own above a list, which is empty or not.
+    fn notes(&self, is_empty: bool) -> impl DoubleEndedIterator<Item = String> {
+        let if_empty = self.if_empty.iter().filter(move |_| is_empty);
+        self.above.iter().chain(if_empty).chain(&self.alerts).cloned()
+    }
+}
 
 pub mod applications;
 pub mod classic;

@@ -13,26 +13,32 @@ const SCREEN: usize = 1;
 /// The most bytes that wait, apart from the newest refresh.
 const BYTES: usize = 16 << 20;
 
+/// What is given to a sink.
+pub trait Frame: Send + 'static {
+    /// About how many bytes of memory it takes while it waits.
+    fn weight(&self) -> usize;
+}
+
 /// Writes refreshes one after the other, each as a whole.
 ///
 /// Where they come faster than they are read, the oldest ones that wait are left out: what is read is always whole
 /// refreshes, and the newest there are.
 #[derive(Debug)]
-pub struct Sink {
-    shared: Arc<Shared>,
+pub struct Sink<F> {
+    shared: Arc<Shared<F>>,
     room: usize,
 }
 
-#[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
+#[derive(Debug)]
+struct Shared<F> {
+    state: Mutex<State<F>>,
     /// Something was taken or written.
     changed: Condvar,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    waiting: VecDeque<Vec<u8>>,
+#[derive(Debug)]
+struct State<F> {
+    waiting: VecDeque<F>,
     /// One is being written.
     writing: bool,
     /// How many were written, or could not be.
@@ -45,34 +51,44 @@ struct State {
     closed: bool,
 }
 
-impl Sink {
-    /// Writes to `out`, which is a screen that each refresh clears, or a stream. `failed` is called from the thread
-    /// when a refresh can't be written: [`Sink::take_error`] has the reason then.
+impl<F: Frame> Sink<F> {
+    /// Writes to `out`, which is a screen that each refresh clears, or a stream, what `format` makes of a refresh. `failed`
+    /// is called when one can't be written: [`Sink::take_error`] has the reason then. The thread calls both.
     ///
     /// # Errors
     /// There is no thread to be had.
     pub fn start(
         out: impl Write + Send + 'static,
         is_screen: bool,
+        format: impl FnMut(F) -> Vec<u8> + Send + 'static,
         failed: impl FnMut() + Send + 'static,
-    ) -> io::Result<Sink> {
-        let shared = Arc::new(Shared::default());
+    ) -> io::Result<Sink<F>> {
+        let state = State {
+            waiting: VecDeque::new(),
+            writing: false,
+            done: 0,
+            left_out: 0,
+            error: None,
+            ended: false,
+            closed: false,
+        };
+        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
         let writer = shared.clone();
-        let work = move || write_all(out, &writer, failed);
+        let work = move || write_all(out, &writer, format, failed);
         thread::Builder::new().name("output".to_owned()).spawn(work)?;
         Ok(Sink { shared, room: if is_screen { SCREEN } else { STREAM } })
     }
 
     /// Gives it one refresh; never waits.
-    pub fn show(&self, frame: Vec<u8>) {
+    pub fn show(&self, frame: F) {
         let mut state = self.shared.state();
         if state.closed {
             return;
         }
         state.waiting.push_back(frame);
-        let mut bytes: usize = state.waiting.iter().map(Vec::len).sum();
+        let mut bytes: usize = state.waiting.iter().map(F::weight).sum();
         while state.waiting.len() > 1 && (state.waiting.len() > self.room || bytes > BYTES) {
-            bytes -= state.waiting.pop_front().map_or(0, |oldest| oldest.len());
+            bytes -= state.waiting.pop_front().map_or(0, |oldest| oldest.weight());
             state.left_out += 1;
         }
         drop(state);
@@ -93,7 +109,7 @@ impl Sink {
     /// Waits until all that was given is written, or can't be; not any longer once nothing was read for so long.
     /// Whether it is.
     pub fn wait(&self, patience: Duration) -> bool {
-        let is_busy = |state: &State| state.writing || !state.waiting.is_empty();
+        let is_busy = |state: &State<F>| state.writing || !state.waiting.is_empty();
         wait_while(self.shared.state(), &self.shared.changed, patience, is_busy, |state| state.done)
     }
 }
@@ -122,20 +138,25 @@ pub(crate) fn wait_while<T>(
 }
 
 /// The thread ends when all is written.
-impl Drop for Sink {
+impl<F> Drop for Sink<F> {
     fn drop(&mut self) {
         self.shared.state().ended = true;
         self.shared.changed.notify_all();
     }
 }
 
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl<F> Shared<F> {
+    fn state(&self) -> MutexGuard<'_, State<F>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn write_all(mut out: impl Write, shared: &Shared, mut failed: impl FnMut()) {
+fn write_all<F>(
+    mut out: impl Write,
+    shared: &Shared<F>,
+    mut format: impl FnMut(F) -> Vec<u8>,
+    mut failed: impl FnMut(),
+) {
     let mut state = shared.state();
     loop {
         let Some(frame) = state.waiting.pop_front() else {
@@ -148,7 +169,7 @@ fn write_all(mut out: impl Write, shared: &Shared, mut failed: impl FnMut()) {
         state.writing = true;
         drop(state);
         // Whole and at once: a terminal that sees the clear sequence and the lines in separate writes flickers.
-        let written = out.write_all(&frame).and_then(|()| out.flush());
+        let written = out.write_all(&format(frame)).and_then(|()| out.flush());
         state = shared.state();
         state.writing = false;
         state.done += 1;
@@ -178,6 +199,12 @@ mod tests {
     use super::*;
     use crate::until::until;
 
+    impl Frame for Vec<u8> {
+        fn weight(&self) -> usize {
+            self.len()
+        }
+    }
+
     /// A reader who takes a write each time the test says so.
     struct Slow {
         go: Receiver<io::Result<()>>,
@@ -197,7 +224,7 @@ mod tests {
     }
 
     struct Test {
-        sink: Sink,
+        sink: Sink<Vec<u8>>,
         go: Sender<io::Result<()>>,
         written: Receiver<Vec<u8>>,
         failures: Arc<AtomicUsize>,
@@ -212,7 +239,8 @@ mod tests {
                 failures.fetch_add(1, Ordering::Relaxed);
             }
         };
-        let sink = Sink::start(Slow { go: may, written: done }, is_screen, failed).unwrap();
+        let sink =
+            Sink::start(Slow { go: may, written: done }, is_screen, |frame| frame, failed).unwrap();
         Test { sink, go, written, failures }
     }
 
@@ -247,7 +275,7 @@ mod tests {
     #[test]
     fn a_refresh_is_one_write() {
         let out = Counting::default();
-        let sink = Sink::start(out.clone(), false, || ()).unwrap();
+        let sink = Sink::start(out.clone(), false, |frame| frame, || ()).unwrap();
         sink.show(b"a\nb\n".to_vec());
         assert!(sink.wait(Duration::from_secs(60)));
         assert_eq!(*out.0.lock().unwrap(), (b"a\nb\n".to_vec(), 1, 1));

@@ -25,6 +25,7 @@ use super::history::{History, Sample};
 use super::page::page;
 use super::routes::routes;
 use crate::listen::ListenError;
+use crate::model::Snapshot;
 
 /// What a connection may cost.
 #[derive(Clone, Copy, Debug)]
@@ -115,17 +116,17 @@ impl Server {
         self.shared.address
     }
 
-    /// Adds what `applications` carried in the time that has `elapsed` up to `at` to what is shown,
-    /// as [`History::record`] does.
+    /// Adds a refresh to what is shown, as [`History::record`] does.
     ///
     /// It waits for a page that is being made, which takes milliseconds, but never for a client.
-    pub fn record<'a>(
-        &self,
-        at: Instant,
-        elapsed: Duration,
-        applications: impl IntoIterator<Item = Sample<'a>>,
-    ) {
-        self.shared.history().record(at, elapsed, applications);
+    pub fn record(&self, snapshot: &Snapshot) {
+        let rows = snapshot.rows.iter().filter(|row| !row.account.recent.is_zero());
+        let samples = rows.map(|row| Sample {
+            name: &row.name,
+            recent: row.account.recent,
+            total: row.account.total,
+        });
+        self.shared.history().record(snapshot.instant, snapshot.elapsed, samples);
     }
 }
 

@@ -9,6 +9,7 @@ use rustix::net::{AddressFamily, SocketType};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::*;
+use crate::model::{Account, Kind, Row};
 use crate::traffic::{Name, Traffic};
 
 /// Longer than anything takes on a machine that does much else.
@@ -34,8 +35,10 @@ fn connect(server: &Server) -> TcpStream {
 fn record(server: &Server, name: &str) {
     let name: Name = name.as_bytes().into();
     let recent = Traffic::new(2048, 1024);
-    let sample = Sample { name: &name, recent, total: Traffic::new(1, 2) };
-    server.record(Instant::now(), Duration::from_secs(1), [sample]);
+    let account = Account { recent, total: Traffic::new(1, 2) };
+    let row = Row { name, kind: Kind::Process, account, processes: Vec::new() };
+    let elapsed = Duration::from_secs(1);
+    server.record(&Snapshot { elapsed, rows: vec![row], ..Snapshot::default() });
 }
 
 /// The answer to `request`, up to the end of the connection.

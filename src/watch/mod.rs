@@ -17,6 +17,7 @@ use std::time::Instant;
 
 use foldhash::fast::RandomState;
 use rustix::io::Errno;
+use serde::{Serialize, Serializer};
 use thiserror::Error;
 
 use crate::conntrack;
@@ -86,7 +87,7 @@ impl From<conntrack::ReadError> for WatchError {
 }
 
 /// What a look found that its user should know.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Looked {
     /// Flows that were read.
     pub flows: u64,
@@ -99,6 +100,7 @@ pub struct Looked {
     /// Processes whose descriptors this user may not read.
     pub denied: usize,
     /// Why descriptors could not be read for another reason.
+    #[serde(serialize_with = "text_of")]
     pub failed: Option<Errno>,
     /// How often announcements of ended flows or sockets were lost because they came too fast.
     pub lost_ends: u64,
@@ -121,7 +123,26 @@ pub struct Looked {
     pub unread: Unread,
 }
 
+/// An error as data.
+fn text_of<S: Serializer>(errno: &Option<Errno>, serializer: S) -> Result<S::Ok, S::Error> {
+    errno.map(|errno| errno.to_string()).serialize(serializer)
+}
+
 impl Looked {
+    /// What both this look and the next have found: what is lost is lost, what is there is what the next one says.
+    pub(crate) fn follow(&mut self, next: Looked) {
+        let before = std::mem::replace(self, next);
+        self.malformed += before.malformed;
+        self.first_error = before.first_error.or(self.first_error.take());
+        self.failed = self.failed.or(before.failed);
+        self.lost_ends += before.lost_ends;
+        self.lost_births += before.lost_births;
+        self.lost_processes += before.lost_processes;
+        self.incomplete |= before.incomplete;
+        self.overflow = self.overflow.or(before.overflow);
+        self.forwarded_error = before.forwarded_error.or(self.forwarded_error.take());
+    }
+
     /// Adds what was found while reading flows beside sockets.
     fn add_flows(&mut self, passing: Looked) {
         self.flows += passing.flows;

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 /// What of the first reading of everything is not done yet.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Unread {
     /// How many network namespaces are left whose sockets were not listed, of how many.
     pub namespaces: Option<(usize, usize)>,

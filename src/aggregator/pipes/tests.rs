@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use super::*;
+use crate::aggregator::Moment;
+use crate::model::Snapshot;
 use crate::until::until;
 
 /// A pipe to a remote from a port that is free, and below those that the kernel gives to whoever
@@ -60,12 +62,25 @@ impl Pipes {
     /// Name, bytes received since the refresh before, received so far. A second has passed.
     fn refresh(&mut self) -> Vec<(String, u64, u64)> {
         let at = self.at.unwrap_or_else(Instant::now) + Duration::from_secs(1);
-        let text = |name: Name| String::from_utf8(name.to_vec()).unwrap();
-        let accounts = self.accounts(at).1.into_iter();
-        let carried = accounts.filter(|(_, account)| !account.recent.is_zero());
+        let snapshot = self.snapshot(at);
+        assert_eq!(snapshot.sum(), snapshot.counted);
+        let text = |name: &Name| String::from_utf8(name.to_vec()).unwrap();
+        let carried = snapshot.rows.iter().filter(|row| !row.account.recent.is_zero());
+        let mut carried: Vec<_> = carried
+            .map(|row| {
+                let Account { recent, total } = row.account;
+                (text(&row.name), recent.received, total.received)
+            })
+            .collect();
+        // By use, as lines are.
+        carried.sort_by_key(|(name, recent, _)| (std::cmp::Reverse(*recent), name.clone()));
         carried
-            .map(|(name, Account { total, recent })| (text(name), recent.received, total.received))
-            .collect()
+    }
+
+    fn snapshot(&mut self, at: Instant) -> Snapshot {
+        let mut draft = Draft::default();
+        self.add_to(&mut draft, at);
+        draft.finish(1, Moment { at: jiff::Timestamp::UNIX_EPOCH, instant: at })
     }
 }
 
@@ -111,6 +126,30 @@ fn what_both_configurations_have_goes_on() {
         assert_eq!(pipes.refresh(), []);
         pipes.leaving.is_empty().then_some(())
     });
+    // What it has forwarded is not.
+    let snapshot = pipes.snapshot(Instant::now());
+    let totals = |config: &Config| {
+        let row = snapshot.rows.iter().find(|row| *row.name == *config.name().as_bytes()).unwrap();
+        (row.kind, row.account.total.received)
+    };
+    assert_eq!([totals(&first), totals(&second)], [(Kind::Pipe, 1041), (Kind::Pipe, 7)]);
+    assert_eq!(snapshot.counted.total.received, 1048);
+}
+
+#[test]
+fn any_number_of_pipes_that_are_over_takes_bounded_memory() {
+    let mut pipes = Pipes::default();
+    let remote = self::remote();
+    let pipe = Pipe::start(config(&remote)).unwrap();
+    let mut running = Running::new(pipe);
+    for index in 0..3 * GONE {
+        running.line = format!("pipe-{index}").into_bytes().into();
+        running.before = Traffic::new(1, 2);
+        pipes.remember(&running);
+        assert!(pipes.gone.len() <= GONE);
+    }
+    let all = 3 * GONE as u64;
+    assert_eq!(pipes.snapshot(Instant::now()).counted.total, Traffic::new(all, 2 * all));
 }
 
 #[test]

@@ -16,7 +16,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// A rule as the original has it: a second's mean, and a notification each second.
 fn rule(name: &str, filter: &str) -> Rule {
     Rule {
-        name: name.into(),
+        name: name.as_bytes().into(),
         filter: Regex::new(filter).unwrap(),
         in_threshold: Some(100.0),
         out_threshold: None,

@@ -18,7 +18,7 @@ const SHOWN: usize = 10;
 /// A line that stays on the screen.
 #[derive(Debug)]
 struct Shown {
-    rule: Vec<u8>,
+    rule: Name,
     application: Name,
     direction: Direction,
     line: String,
@@ -54,7 +54,7 @@ impl Alarms {
     /// Tells of all of these, which are about lines of `groups`.
     pub(super) fn tell(
         &mut self,
-        notifications: Vec<Notification>,
+        notifications: &[Notification],
         rules: &[Rule],
         groups: &Groups,
         now: Instant,
@@ -73,7 +73,7 @@ impl Alarms {
                 continue;
             };
             let configured = groups.have_named(&notification.application);
-            let facts = Facts::new(rule, &notification, configured, time.clone());
+            let facts = Facts::new(rule, notification, configured, time.clone());
             let line = line(&facts);
             if self.messages.are_wiped() {
                 keep(&mut self.shown, &facts, line.clone(), now);
@@ -114,7 +114,7 @@ mod tests {
 
     fn rule(name: &str) -> Rule {
         Rule {
-            name: name.as_bytes().to_vec(),
+            name: name.as_bytes().into(),
             filter: crate::filter::compile(".").unwrap_or_else(|error| panic!("{error}")),
             in_threshold: Some(1.0),
             out_threshold: None,
@@ -137,6 +137,7 @@ mod tests {
         alarms.configure(&rules, vec![commands(), commands()]);
         let firing = |rule, application: &str| Notification {
             rule,
+            rule_name: b"".as_slice().into(),
             application: application.as_bytes().into(),
             direction: Direction::In,
             threshold: 1.0,
@@ -145,8 +146,8 @@ mod tests {
             repeated: false,
         };
         let now = Instant::now();
-        let both = vec![firing(0, "one"), firing(1, "two")];
-        alarms.tell(both, &rules, &Groups::default(), now);
+        let both = [firing(0, "one"), firing(1, "two")];
+        alarms.tell(&both, &rules, &Groups::default(), now);
         assert_eq!(alarms.on_screen().count(), 2);
         alarms.configure(&rules[..1], vec![commands()]);
         let left: Vec<String> = alarms.on_screen().collect();

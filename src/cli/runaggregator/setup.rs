@@ -6,15 +6,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 
-use crate::aggregator::{Aggregator, ChangeError, Meter};
-use crate::cli::forwarding::explain;
+use crate::aggregator::{self, Aggregator, ChangeError, Monitor, known};
+use crate::cli::forwarding::{allow_descriptors, explain};
 use crate::cli::messages::Messages;
 use crate::cli::notices::Notices;
-use crate::cli::source;
 use crate::config::{Configuration, MonitorSettings, PipeSettings};
 use crate::escape::visible;
 use crate::group::Groups;
-use crate::ledger::{Ledger, Options};
 use crate::netns::NetnsChoice;
 use crate::pipe::{self, Places};
 use crate::processes::LabelBy;
@@ -22,6 +20,14 @@ use crate::selection::{Selection, Selector};
 use crate::watch::{Source, SourceChoice};
 
 use super::PROGRAM;
+
+/// Descriptors for what isn't forwarded: reading `/proc` and the kernel's tables of some network
+/// namespaces, processes that are watched closely, a web page's clients, commands that are started.
+const OTHER_DESCRIPTORS: usize = 600;
+
+/// Descriptors of a pipe beside its connections, with as many threads as there are cores: two for
+/// each.
+const PIPE_DESCRIPTORS: usize = 2;
 
 /// What doesn't change with the configuration.
 pub(super) struct Setup<'a> {
@@ -49,10 +55,11 @@ impl<'a> Setup<'a> {
         netns: NetnsChoice,
         labels: Vec<LabelBy>,
         passing: bool,
-        places: Places,
         patience: Duration,
     ) -> Setup<'a> {
-        let (places, resolved, opened) = (Arc::new(places), Vec::new(), None);
+        let (resolved, opened) = (Vec::new(), None);
+        allow_descriptors();
+        let places = Arc::new(Places::beside(OTHER_DESCRIPTORS));
         Setup { proc, source, netns, labels, passing, places, patience, opened, resolved }
     }
 
@@ -71,56 +78,50 @@ impl<'a> Setup<'a> {
         let choices: Vec<SourceChoice> =
             configuration.monitors.iter().map(|m| m.source.unwrap_or(self.source)).collect();
         let mut resolved = self.resolved.clone();
-        let mut opened: Vec<Meter> = Vec::new();
+        let mut opened: Vec<Monitor> = Vec::new();
         for choice in &choices {
             if resolved.iter().any(|(known, _)| known == choice) {
                 continue;
             }
-            let known = aggregator.meters().iter().chain(&opened).map(Meter::source);
-            let source = match source::known(*choice, self.proc, known) {
+            let open = aggregator.monitors().chain(&opened).map(Monitor::source);
+            let source = match known(*choice, open) {
                 Some(source) => source,
                 None => {
-                    let meter = self.open(*choice, aggregator, notices)?;
-                    let source = meter.source();
-                    opened.push(meter);
+                    let monitor = self.open(*choice, aggregator, notices)?;
+                    let source = monitor.source();
+                    opened.push(monitor);
                     source
                 }
             };
             resolved.push((*choice, source));
         }
+        // Those before have theirs until they are over.
+        self.reserve(aggregator.pipes().count() + configuration.pipes.len());
         let change = aggregator
             .pipes()
             .prepare(configuration.pipes.iter().map(|pipe| self.pipe(pipe, messages)).collect())
-            .map_err(|error| refused(error, &configuration.pipes))?;
+            .map_err(|error| {
+                self.reserve(aggregator.pipes().count());
+                refused(error, &configuration.pipes)
+            })?;
 
         // From here on nothing can fail.
         aggregator.pipes_mut().commit(change);
+        self.reserve(aggregator.pipes().count());
         resolved.retain(|(choice, _)| choices.contains(choice));
-        let meters = aggregator.meters_mut();
-        for meter in opened {
-            // Two choices may have come to the same.
-            if meters.iter().all(|known| known.source() != meter.source()) {
-                meters.push(meter);
-            }
-        }
-        meters.retain(|meter| resolved.iter().any(|(_, source)| *source == meter.source()));
+        aggregator.exchange(opened, |source| resolved.iter().any(|(_, kept)| *kept == source));
         let source_of = |choice: &SourceChoice| {
             resolved.iter().find(|(known, _)| known == choice).map(|(_, source)| *source)
         };
-        let selection = |meter: &Meter| {
+        let selection = |source| {
             let selectors = configuration.monitors.iter().zip(&choices);
-            Selection::new(
-                selectors
-                    .map(|(monitor, choice)| {
-                        selector(monitor, source_of(choice) == Some(meter.source()))
-                    })
-                    .collect(),
-            )
+            let selectors = selectors
+                .map(|(monitor, choice)| selector(monitor, source_of(choice) == Some(source)));
+            Selection::new(selectors.collect())
         };
-        let selections = meters.iter().map(selection).collect();
         let groups = Groups::new(configuration.applications.clone()).labelled_by(&self.labels);
         let rules = configuration.notifications.iter().map(|n| n.rule.clone()).collect();
-        aggregator.configure(selections, groups, rules);
+        aggregator.configure(selection, groups, rules);
         self.resolved = resolved;
         Ok(())
     }
@@ -131,19 +132,28 @@ impl<'a> Setup<'a> {
         choice: SourceChoice,
         aggregator: &Aggregator,
         notices: &mut Notices,
-    ) -> anyhow::Result<Meter> {
-        let mut ledger = Ledger::new(Options::default());
-        let watch = source::open(choice, self.netns, true, self.proc, notices, |watch| {
-            watch.label_by(self.labels.clone());
-            watch.leave_to_pipes(aggregator.pipes().ports());
-            if self.passing {
-                watch.count_passing();
-            }
-            let now = Instant::now();
-            self.opened = Some(now);
-            watch.look_until(&mut ledger, Some(now + self.patience))
-        });
-        Ok(Meter::new(watch.with_context(|| format!("source {choice}"))?, ledger))
+    ) -> anyhow::Result<Monitor> {
+        let monitor = Monitor::open(&aggregator::Options {
+            source: choice,
+            netns: self.netns,
+            looked_back: aggregator.closed().collect(),
+            forwarded: self.passing,
+            labels: self.labels.clone(),
+            own_ports: aggregator.pipes().ports().collect(),
+            patience: Some(self.patience),
+            proc: self.proc.to_owned(),
+            ..aggregator::Options::default()
+        })
+        .with_context(|| format!("source {choice}"))?;
+        notices.tell_opened(&monitor);
+        self.opened = Some(monitor.opened());
+        Ok(monitor)
+    }
+
+    /// Leaves descriptors for so many pipes; the others are for connections.
+    fn reserve(&self, pipes: usize) {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        self.places.reserve(OTHER_DESCRIPTORS + pipes * (1 + threads * PIPE_DESCRIPTORS));
     }
 
     fn pipe(&self, settings: &PipeSettings, messages: &Messages) -> pipe::Config {

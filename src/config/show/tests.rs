@@ -298,7 +298,7 @@ fn some_notification() -> impl Strategy<Value = Notification> {
             let ((window, hold, repeat_interval, timeout), (firing, resolved)) = (times, commands);
             Notification {
                 rule: Rule {
-                    name: name.into_bytes(),
+                    name: name.into_bytes().into(),
                     filter,
                     in_threshold,
                     out_threshold,
@@ -340,7 +340,9 @@ fn some_configuration() -> impl Strategy<Value = Configuration> {
             application.name = name.into();
         }
         for (index, notification) in notifications.iter_mut().enumerate() {
-            tell_apart(&mut notification.rule.name, b'n', index);
+            let mut name = notification.rule.name.to_vec();
+            tell_apart(&mut name, b'n', index);
+            notification.rule.name = name.into();
         }
         Configuration { monitors, pipes, applications, notifications }
     })

@@ -77,6 +77,7 @@ proptest! {
         let mut lives: Vec<(u64, bool)> = vec![(0, true); PIDS as usize];
         let mut brought: Map<ProcessId, Brought> = Map::default();
         let mut reasons = [[Traffic::ZERO; 2]; Reason::ALL.len()];
+        let mut counted = Account::default();
         for event in events {
             match event {
                 Event::Credit { to, recent, other, from } => {
@@ -90,6 +91,9 @@ proptest! {
                         reasons[from][0] -= other;
                     }
                     let traffic = recent + other;
+                    // What stood under a reason was counted before.
+                    counted.recent += recent;
+                    counted.total += if from.is_some() { recent } else { traffic };
                     let to = match to {
                         Ok(pid) => {
                             let start_time = lives[pid as usize].0;
@@ -145,6 +149,7 @@ proptest! {
                 }
                 Event::Refresh => {
                     ledger.begin();
+                    counted.recent = Traffic::ZERO;
                     brought.values_mut().for_each(|b| b.bytes[1] = Traffic::ZERO);
                     reasons.iter_mut().for_each(|[_, recent]| *recent = Traffic::ZERO);
                 }
@@ -154,11 +159,19 @@ proptest! {
             at += Duration::from_secs(1);
             ledger.end(at);
             let selected = |b: &&Brought| !(hiding && NAMES[b.name] == "hidden");
-            for (index, show) in [Show::Traffic, Show::Bandwidth].into_iter().enumerate() {
+            prop_assert_eq!(ledger.counted().recent, counted.recent);
+            prop_assert_eq!(ledger.counted().total, counted.total);
+            let mut sum = ledger.sum();
+            sum += ledger.left_out();
+            prop_assert_eq!(sum, ledger.counted());
+            if !hiding {
+                prop_assert!(ledger.left_out().is_zero());
+            }
+            let rows = ledger.rows();
+            for (index, of) in [|a: &Account| a.total, |a: &Account| a.recent].into_iter().enumerate() {
                 let lines = || brought.values().filter(selected);
-                let rows = ledger.rows(show);
                 let all: Traffic = lines().map(|b| b.bytes[index]).sum();
-                prop_assert_eq!(rows.iter().map(|row| row.traffic).sum::<Traffic>(), all);
+                prop_assert_eq!(rows.iter().map(|row| of(&row.account)).sum::<Traffic>(), all);
                 for row in rows.iter().filter(|row| *row.name != *ENDED.as_bytes()) {
                     // A line has no more than its processes have brought; the rest is folded.
                     let mine = lines().filter(|b| {
@@ -166,11 +179,13 @@ proptest! {
                         *name == *row.name || is_shortened(name, &row.name)
                     });
                     let most: Traffic = mine.map(|b| b.bytes[index]).sum();
-                    prop_assert!((row.traffic - most).is_zero(), "{row:?} has more than {most:?}");
+                    prop_assert!((of(&row.account) - most).is_zero(), "{row:?} has more than {most:?}");
                 }
-                let unattributed: Vec<_> =
-                    ledger.unattributed(show).iter().map(|row| row.traffic).collect();
-                prop_assert_eq!(unattributed, reasons.map(|sums| sums[index]).to_vec());
+                let mut unattributed = [Traffic::ZERO; Reason::ALL.len()];
+                for Unattributed { reason, account } in ledger.unattributed() {
+                    unattributed[reason.index()] = of(&account);
+                }
+                prop_assert_eq!(unattributed, reasons.map(|sums| sums[index]));
             }
             // What a living process is called too is shown anyway, and folded with the next ending
             // after that is over.

@@ -95,7 +95,7 @@ fn only(firing: Option<Command>) -> Commands {
 
 fn firing(application: &[u8]) -> Facts {
     Facts {
-        rule: b"SSH".to_vec(),
+        rule: (*b"SSH").into(),
         application: application.into(),
         configured: true,
         direction: Direction::In,
@@ -137,7 +137,7 @@ fn commands_are_parsed() {
 #[test]
 fn facts_are_those_of_the_notification() {
     let rule = Rule {
-        name: b"SSH".to_vec(),
+        name: (*b"SSH").into(),
         filter: regex::bytes::Regex::new("ssh").unwrap(),
         in_threshold: Some(100.0),
         out_threshold: None,
@@ -148,6 +148,7 @@ fn facts_are_those_of_the_notification() {
     };
     let notification = Notification {
         rule: 0,
+        rule_name: rule.name.clone(),
         application: b"ssh"[..].into(),
         direction: Direction::In,
         threshold: 100.0,

@@ -24,7 +24,7 @@ fn of_one_rule_never_two_at_once_and_in_order() {
 #[test]
 fn different_rules_run_at_the_same_time() {
     let bench = Bench::new();
-    let other = Facts { rule: b"other".to_vec(), ..firing(b"x") };
+    let other = Facts { rule: (*b"other").into(), ..firing(b"x") };
     let script = "touch $BWMON_RULE; while [ -e $BWMON_RULE ] && ! { [ -e SSH ] && [ -e other ]; }; \
                   do sleep 0.01; done";
     let commands = only(bench.shell(script, ""));

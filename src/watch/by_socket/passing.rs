@@ -93,11 +93,13 @@ impl Passing {
             self.undated = 2;
             return Ok(looked);
         }
-        for (reason, account) in self.ledger.unattributed_lines() {
+        for reason in [Reason::Forwarded, Reason::Kernel] {
+            let mut all = self.ledger.unattributed();
+            let total =
+                all.find(|of| of.reason == reason).map_or(Traffic::ZERO, |of| of.account.total);
             let new = match reason {
-                Reason::Forwarded => self.forwarded.grow(account.total, Traffic::ZERO),
-                Reason::Kernel => self.pings.grow(account.total, pings),
-                _ => continue,
+                Reason::Forwarded => self.forwarded.grow(total, Traffic::ZERO),
+                _ => self.pings.grow(total, pings),
             };
             if !new.is_zero() {
                 let to = Err(reason);

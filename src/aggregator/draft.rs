@@ -1,0 +1,73 @@
+//! A snapshot while it is put together.
+
+use std::time::Duration;
+
+use crate::alert::Notification;
+use crate::ledger::Ledger;
+use crate::model::{Account, Health, Kind, Rows, Snapshot, Unattributed};
+use crate::monitor::Reason;
+use crate::traffic::{Name, Traffic};
+
+use super::Moment;
+
+/// What of a snapshot there is so far.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    pub(super) elapsed: Duration,
+    rows: Rows,
+    unattributed: [Account; Reason::ALL.len()],
+    left_out: Account,
+    counted: Account,
+    health: Vec<Health>,
+}
+
+impl Draft {
+    /// Ends a refresh of the ledger that is taken at this moment, adds what it came to, and begins the next.
+    pub(super) fn add_ledger(&mut self, ledger: &mut Ledger, moment: Moment) {
+        ledger.end(moment.instant);
+        self.elapsed = self.elapsed.max(ledger.elapsed());
+        ledger.add_rows(&mut self.rows);
+        for Unattributed { reason, account } in ledger.unattributed() {
+            self.unattributed[reason.index()] += account;
+        }
+        self.left_out += ledger.left_out();
+        self.counted += ledger.counted();
+        ledger.begin();
+    }
+
+    /// Adds how well a source could be read.
+    pub(super) fn add_health(&mut self, health: Health) {
+        self.health.push(health);
+    }
+
+    /// Adds what a pipe has forwarded in the time that it took; nobody knows how long that was where this is zero.
+    pub(super) fn add_pipe(&mut self, name: &Name, kind: Kind, account: Account, time: Duration) {
+        let recent = if time.is_zero() { Traffic::ZERO } else { account.recent };
+        let account = Account { recent, ..account };
+        self.elapsed = self.elapsed.max(time);
+        self.rows.add(name, kind, account);
+        self.counted += account;
+    }
+
+    /// The snapshot, without alerts. What the own pipes' sockets carried stands on the rows of the pipes.
+    pub(super) fn finish(mut self, seq: u64, moment: Moment) -> Snapshot {
+        self.left_out += std::mem::take(&mut self.unattributed[Reason::OwnPipe.index()]);
+        let unattributed = Reason::ALL.into_iter().zip(self.unattributed);
+        Snapshot {
+            seq,
+            at: moment.at,
+            instant: moment.instant,
+            elapsed: self.elapsed,
+            rows: self.rows.finish(),
+            unattributed: unattributed
+                .map(|(reason, account)| Unattributed { reason, account })
+                .filter(|unattributed| !unattributed.account.is_zero())
+                .collect(),
+            left_out: self.left_out,
+            counted: self.counted,
+            alerts: Vec::<Notification>::new(),
+            alerts_are_crowded: false,
+            health: self.health,
+        }
+    }
+}

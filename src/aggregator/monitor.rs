@@ -1,0 +1,360 @@
+//! One host, watched through one source: [`Monitor`].
+
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use super::Moment;
+use super::choice::{Notice, candidates, impeded, refused};
+use super::draft::Draft;
+use super::schedule::{Schedule, Step};
+use crate::ledger::{self, Ledger};
+use crate::model::{Health, Snapshot};
+use crate::netns::NetnsChoice;
+use crate::processes::LabelBy;
+use crate::selection::Selection;
+use crate::watch::{Looked, Source, SourceChoice, Watch, WatchError};
+
+/// What to watch, and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where bytes are counted.
+    pub source: SourceChoice,
+    /// Which network namespaces are watched.
+    pub netns: NetnsChoice,
+    /// Whether what was counted before the start is accounted, too.
+    pub lookback: bool,
+    /// Sources for which it is not in any case: it is accounted already.
+    pub looked_back: Vec<Source>,
+    /// Whether what this host only passes on is counted where that takes more than the source: connection
+    /// tracking, if that counts.
+    pub forwarded: bool,
+    /// By what processes are labelled: by the first of these that they have.
+    pub labels: Vec<LabelBy>,
+    /// What is counted of which process.
+    pub selection: Selection,
+    /// The ports of this program's own pipes, which account what they forward themselves.
+    pub own_ports: Vec<u16>,
+    /// How long the first look may take; what it doesn't get done then is read in the background. `None`: as long
+    /// as it takes.
+    pub patience: Option<Duration>,
+    /// Where procfs is mounted.
+    pub proc: PathBuf,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            source: SourceChoice::Auto,
+            netns: NetnsChoice::All,
+            lookback: true,
+            looked_back: Vec::new(),
+            forwarded: false,
+            labels: Vec::new(),
+            selection: Selection::default(),
+            own_ports: Vec::new(),
+            patience: None,
+            proc: PathBuf::from("/proc"),
+        }
+    }
+}
+
+/// A host whose traffic is read from one source and accounted to its processes.
+///
+/// It has to be looked at often, as `snapshots` does by itself: what the kernel announces is lost otherwise.
+#[derive(Debug)]
+pub struct Monitor {
+    source: Source,
+    /// `None` once it is [closed](Monitor::close).
+    watch: Option<Watch>,
+    ledger: Ledger,
+    /// What was found since the last snapshot.
+    looked: Looked,
+    notices: Vec<Notice>,
+    opened: Instant,
+    snapshots: u64,
+}
+
+impl Monitor {
+    /// Opens the source, and looks at it for the first time. [`SourceChoice::Auto`] takes the first of eBPF,
+    /// connection tracking and sockets that can be read here; [`Monitor::notices`] says why.
+    ///
+    /// # Errors
+    /// The source can't be opened or read; with [`SourceChoice::Auto`], none can.
+    pub fn open(options: &Options) -> Result<Monitor, WatchError> {
+        let candidates = candidates(options.source);
+        let is_chosen = candidates.len() == 1;
+        let (mut notices, mut may_read) = (Vec::new(), true);
+        for (index, source) in candidates.iter().enumerate() {
+            let impediment =
+                if *source == Source::Conntrack { impeded(&options.proc) } else { None };
+            match impediment {
+                Some((why, mend)) if is_chosen => notices.push(Notice::Impeded { why, mend }),
+                Some((why, mend)) => {
+                    notices.push(Notice::Instead { why: why.to_owned(), mend });
+                    continue;
+                }
+                None => {}
+            }
+            match Monitor::open_source(*source, options) {
+                Ok(mut monitor) => {
+                    if !is_chosen {
+                        monitor.take_notices(notices, may_read);
+                    } else {
+                        monitor.notices = notices;
+                    }
+                    return Ok(monitor);
+                }
+                // Without procfs none can be read.
+                Err(error @ WatchError::Proc { .. }) => return Err(error),
+                Err(error) if index + 1 == candidates.len() => return Err(error),
+                Err(error) => {
+                    if let WatchError::Ebpf(error) = &error {
+                        may_read = error.mend().is_none();
+                    }
+                    notices.push(refused(*source, &error));
+                }
+            }
+        }
+        unreachable!("the last candidate is tried")
+    }
+
+    /// What there is to be said of the choice, of which `refusals` are known.
+    fn take_notices(&mut self, refusals: Vec<Notice>, may_read: bool) {
+        let denied = self.looked.denied;
+        self.notices = refusals;
+        if self.source != Source::Sockets {
+            self.notices.push(Notice::Taken(self.source));
+        } else if !may_read && denied > 0 {
+            // What each source lacks is the same, and can be said at once.
+            self.notices = vec![Notice::Unprivileged { denied }];
+        }
+    }
+
+    fn open_source(source: Source, options: &Options) -> Result<Monitor, WatchError> {
+        let Options { netns, lookback, looked_back, proc, .. } = options;
+        let lookback = *lookback && !looked_back.contains(&source);
+        let mut watch = Watch::open(source, *netns, lookback, proc)?;
+        watch.label_by(options.labels.clone());
+        watch.leave_to_pipes(options.own_ports.iter().copied());
+        if options.forwarded {
+            watch.count_passing();
+        }
+        let naming = Box::new(options.selection.clone());
+        let ledger = Ledger::new(ledger::Options { naming, ..ledger::Options::default() });
+        let mut monitor = Monitor::new(watch, ledger);
+        monitor.look_until(options.patience.map(|patience| monitor.opened + patience))?;
+        Ok(monitor)
+    }
+
+    /// Goes on accounting what `watch` sees to `ledger`.
+    pub(crate) fn new(watch: Watch, ledger: Ledger) -> Monitor {
+        Monitor {
+            source: watch.source(),
+            watch: Some(watch),
+            ledger,
+            looked: Looked::default(),
+            notices: Vec::new(),
+            opened: Instant::now(),
+            snapshots: 0,
+        }
+    }
+
+    /// What is read.
+    pub fn source(&self) -> Source {
+        self.source
+    }
+
+    /// What there is to be said of the choice of the source.
+    pub fn notices(&self) -> &[Notice] {
+        &self.notices
+    }
+
+    /// When it was opened, just before it looked for the first time.
+    pub fn opened(&self) -> Instant {
+        self.opened
+    }
+
+    /// Descriptors that become readable when there is something for [`Monitor::drain`].
+    pub fn events(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.watch.iter().flat_map(Watch::events)
+    }
+
+    /// Takes what the kernel has announced, so that its buffers never fill. The next look accounts it. Returns
+    /// whether that should not wait.
+    pub fn drain(&mut self) -> bool {
+        self.watch.as_mut().is_some_and(Watch::drain)
+    }
+
+    /// Whether that is to be done several times a second although nothing is announced.
+    pub fn needs_glances(&self) -> bool {
+        self.watch.as_ref().is_some_and(Watch::needs_glances)
+    }
+
+    /// Whether not everything was read for the first time.
+    pub fn is_reading(&self) -> bool {
+        self.watch.as_ref().is_some_and(Watch::is_reading)
+    }
+
+    /// Reads the kernel once, and accounts what is new.
+    ///
+    /// # Errors
+    /// If the source can't be read (any more). What was accounted before stays right.
+    pub fn look(&mut self) -> Result<(), WatchError> {
+        self.look_until(None)
+    }
+
+    /// The same; what takes long when everything is read for the first time is not waited for after `until`. It goes
+    /// on in the background, and another look takes what has come of it.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn look_until(&mut self, until: Option<Instant>) -> Result<(), WatchError> {
+        if let Some(watch) = &mut self.watch {
+            let looked = watch.look_until(&mut self.ledger, until)?;
+            self.looked.follow(looked);
+        }
+        Ok(())
+    }
+
+    /// What the last look and those since the last snapshot have found.
+    pub fn health(&self) -> Health {
+        Health { source: self.source, looked: self.looked.clone() }
+    }
+
+    /// Looks, and takes a snapshot.
+    ///
+    /// # Errors
+    /// As for [`Monitor::look`].
+    pub fn snapshot(&mut self) -> Result<Snapshot, WatchError> {
+        self.look()?;
+        let mut draft = Draft::default();
+        let moment = Moment::now();
+        self.add_to(&mut draft, moment);
+        self.snapshots += 1;
+        Ok(draft.finish(self.snapshots, moment))
+    }
+
+    /// A snapshot every `interval`, for as long as it is asked for the next; the first one an interval from now.
+    /// Meanwhile the kernel is read as often as it takes.
+    pub fn snapshots(&mut self, interval: Duration) -> Snapshots<'_> {
+        let now = Instant::now();
+        if self.snapshots == 0 {
+            // Here time begins.
+            self.ledger.end(now);
+            self.ledger.begin();
+        }
+        Snapshots { monitor: self, interval, due: now, schedule: Schedule::new(now) }
+    }
+
+    /// Ends a refresh at this moment, and adds what it came to.
+    pub(super) fn add_to(&mut self, draft: &mut Draft, moment: Moment) {
+        draft.add_ledger(&mut self.ledger, moment);
+        if self.watch.is_some() {
+            draft.add_health(self.health());
+        }
+        self.looked = Looked { unread: self.looked.unread.clone(), ..Looked::default() };
+    }
+
+    /// From now on processes stand where `naming` puts them, and these are the ports of this program's own pipes.
+    pub(super) fn configure(
+        &mut self,
+        naming: Box<dyn ledger::Naming>,
+        own_ports: impl IntoIterator<Item = u16>,
+    ) {
+        self.ledger.set_naming(naming);
+        if let Some(watch) = &mut self.watch {
+            watch.leave_to_pipes(own_ports);
+        }
+    }
+
+    /// Whether it reads nothing any more, and only keeps what was accounted.
+    pub fn is_closed(&self) -> bool {
+        self.watch.is_none()
+    }
+
+    /// Reads nothing any more. What was accounted stays.
+    pub(super) fn close(&mut self) {
+        self.watch = None;
+        self.ledger.retire();
+    }
+
+    /// Takes over what was accounted by another one of the same source, which is closed.
+    pub(super) fn inherit(&mut self, closed: Monitor) {
+        self.ledger.inherit(closed.ledger);
+    }
+
+    #[cfg(test)]
+    pub(super) fn ledger(&mut self) -> &mut Ledger {
+        &mut self.ledger
+    }
+}
+
+/// See [`Monitor::snapshots`].
+#[derive(Debug)]
+pub struct Snapshots<'a> {
+    monitor: &'a mut Monitor,
+    interval: Duration,
+    due: Instant,
+    schedule: Schedule,
+}
+
+impl Snapshots<'_> {
+    fn take(&mut self) -> Result<Snapshot, WatchError> {
+        // One that was missed is left out, not made up for.
+        let now = Instant::now();
+        self.due += self.interval;
+        if self.due <= now {
+            self.due = now + self.interval;
+        }
+        loop {
+            let wait = self.schedule.wait(Instant::now(), self.due, self.monitor.needs_glances());
+            if wait_for(self.monitor, wait.until, wait.or_events) {
+                let called = self.monitor.drain();
+                self.schedule.drained(Instant::now(), true, called);
+                continue;
+            }
+            match self.schedule.timed(Instant::now(), wait, self.due) {
+                Step::Drain => {
+                    let called = self.monitor.drain();
+                    self.schedule.drained(Instant::now(), false, called);
+                }
+                Step::Look => self.monitor.look()?,
+                Step::Refresh => return self.monitor.snapshot(),
+            }
+        }
+    }
+}
+
+impl Iterator for Snapshots<'_> {
+    type Item = Result<Snapshot, WatchError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.take())
+    }
+}
+
+/// Waits until then, or until the kernel has announced something. Whether it has.
+fn wait_for(monitor: &Monitor, until: Instant, or_events: bool) -> bool {
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return false;
+        }
+        let Ok(timeout) = Timespec::try_from(left) else { return false };
+        let events: Vec<BorrowedFd<'_>> =
+            if or_events { monitor.events().collect() } else { Vec::new() };
+        let mut waiting: Vec<PollFd<'_>> =
+            events.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+        match poll(&mut waiting, Some(&timeout)) {
+            Ok(0) => return false,
+            Ok(_) => return true,
+            Err(Errno::INTR) => {}
+            // As it would be for a clock that stands still: the time is waited for without events.
+            Err(_) => std::thread::sleep(left),
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Names as data.
+
+use serde::{Serialize, Serializer};
+
+/// Bytes that are mostly text, as data: a string, or where they are no UTF-8 the list of the bytes, so that
+/// nothing is lost and no two names are the same.
+///
+/// ```
+/// use bwmon::model::Text;
+///
+/// assert_eq!(serde_json::to_string(&Text(b"ssh \x1b"))?, r#""ssh \u001b""#);
+/// assert_eq!(serde_json::to_string(&Text(b"a\xff"))?, "[97,255]");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Text<'a>(
+    /// The bytes.
+    pub &'a [u8],
+);
+
+impl Serialize for Text<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match str::from_utf8(self.0) {
+            Ok(text) => serializer.serialize_str(text),
+            Err(_) => serializer.collect_seq(self.0),
+        }
+    }
+}
+
+/// The same, for a field.
+pub(super) fn serialize<S: Serializer>(
+    name: impl AsRef<[u8]>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    Text(name.as_ref()).serialize(serializer)
+}

@@ -1,0 +1,36 @@
+//! The rows of a snapshot while they are put together.
+
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
+
+use super::{Account, Kind, Row};
+use crate::traffic::Name;
+
+/// Puts together what has one name, wherever it was counted.
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    places: HashMap<Name, usize, RandomState>,
+    rows: Vec<Row>,
+}
+
+impl Rows {
+    /// Adds to the row of that name. Of what kind a row is, who comes first says.
+    pub(crate) fn add(&mut self, name: &Name, kind: Kind, account: Account) -> &mut Row {
+        let place = *self.places.entry(name.clone()).or_insert(self.rows.len());
+        if place == self.rows.len() {
+            let (name, account) = (name.clone(), Account::default());
+            self.rows.push(Row { name, kind, account, processes: Vec::new() });
+        }
+        let row = &mut self.rows[place];
+        row.account += account;
+        row
+    }
+
+    /// Those that have used anything.
+    pub(crate) fn finish(self) -> Vec<Row> {
+        let mut rows = self.rows;
+        rows.retain(|row| !row.account.is_zero());
+        rows
+    }
+}
