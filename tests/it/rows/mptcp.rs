@@ -137,6 +137,9 @@ fn join(stage: &mut Stage<'_>, client_is_watched: bool, brief: bool) {
     let net = stage.net;
     net.watched.address("peer", &format!("{}/24", ADDRESSES[0]));
     net.peer.address("watched", &format!("{}/24", ADDRESSES[1]));
+    // Subflows share their connection's window: connection tracking takes segments that are in it for such as are out
+    // of their subflow's window, and does not count them.
+    net.watched.set_sysctl("net.netfilter.nf_conntrack_tcp_be_liberal", 1);
     for namespace in [&net.watched, &net.peer] {
         namespace.run("ip mptcp limits set subflows 2 add_addr_accepted 2");
     }
