@@ -53,7 +53,7 @@ impl Draft {
     pub(super) fn finish(mut self, seq: u64, moment: Moment) -> Snapshot {
         self.left_out += std::mem::take(&mut self.unattributed[Reason::OwnPipe.index()]);
         let unattributed = Reason::ALL.into_iter().zip(self.unattributed);
-        Snapshot {
+        let snapshot = Snapshot {
             seq,
             at: moment.at,
             instant: moment.instant,
@@ -68,6 +68,9 @@ impl Draft {
             alerts: Vec::<Notification>::new(),
             alerts_are_crowded: false,
             health: self.health,
-        }
+        };
+        // What is counted in its own way, and what stands somewhere.
+        debug_assert_eq!(snapshot.sum(), snapshot.counted, "bytes are lost or stand twice");
+        snapshot
     }
 }

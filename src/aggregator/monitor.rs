@@ -85,6 +85,14 @@ impl Monitor {
     /// # Errors
     /// The source can't be opened or read; with [`SourceChoice::Auto`], none can.
     pub fn open(options: &Options) -> Result<Monitor, WatchError> {
+        Monitor::first_of(options, |source| Monitor::open_source(source, options))
+    }
+
+    /// The first of the sources that can be opened and looked at.
+    fn first_of(
+        options: &Options,
+        mut open: impl FnMut(Source) -> Result<Monitor, WatchError>,
+    ) -> Result<Monitor, WatchError> {
         let candidates = candidates(options.source);
         let is_chosen = candidates.len() == 1;
         let (mut notices, mut may_read) = (Vec::new(), true);
@@ -99,7 +107,7 @@ impl Monitor {
                 }
                 None => {}
             }
-            match Monitor::open_source(*source, options) {
+            match open(*source) {
                 Ok(mut monitor) => {
                     if !is_chosen {
                         monitor.take_notices(notices, may_read);
@@ -356,5 +364,49 @@ fn wait_for(monitor: &Monitor, until: Instant, or_events: bool) -> bool {
             // As it would be for a clock that stands still: the time is waited for without events.
             Err(_) => std::thread::sleep(left),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `auto` comes to where these sources fail when they are looked at for the first time.
+    fn auto(failing: &[Source]) -> Result<Monitor, WatchError> {
+        let options = Options { netns: NetnsChoice::Own, ..Options::default() };
+        Monitor::first_of(&options, |source| {
+            if failing.contains(&source) {
+                return Err(WatchError::NoCounters);
+            }
+            // Any source does: what is asked is which one was tried.
+            let open = Options { source: SourceChoice::Sockets, ..options.clone() };
+            let mut monitor = Monitor::open_source(Source::Sockets, &open)?;
+            monitor.source = source;
+            Ok(monitor)
+        })
+    }
+
+    #[test]
+    fn where_the_first_look_fails_the_next_source_is_taken() {
+        let monitor = auto(&[]).unwrap();
+        assert_eq!(monitor.source(), Source::Ebpf);
+        assert_eq!(monitor.notices(), [Notice::Taken(Source::Ebpf)]);
+        let monitor = auto(&[Source::Ebpf]).unwrap();
+        assert_ne!(monitor.source(), Source::Ebpf);
+        let why = WatchError::NoCounters.to_string();
+        assert_eq!(monitor.notices()[0], Notice::NoEbpf(why));
+        let monitor = auto(&[Source::Ebpf, Source::Conntrack]).unwrap();
+        assert_eq!(monitor.source(), Source::Sockets);
+        assert!(matches!(monitor.notices()[1], Notice::Instead { .. }));
+        let error = auto(&[Source::Ebpf, Source::Conntrack, Source::Sockets]).unwrap_err();
+        assert!(matches!(error, WatchError::NoCounters));
+    }
+
+    #[test]
+    fn a_source_that_was_asked_for_is_taken_or_none() {
+        let options =
+            Options { source: SourceChoice::Ebpf, netns: NetnsChoice::Own, ..Options::default() };
+        let error = Monitor::first_of(&options, |_| Err(WatchError::NoCounters)).unwrap_err();
+        assert!(matches!(error, WatchError::NoCounters));
     }
 }

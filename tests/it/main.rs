@@ -41,6 +41,7 @@ mod pipe;
 mod runaggregator;
 mod runpipe;
 mod servers;
+mod snapshots;
 mod sources;
 mod tcp;
 mod terminal;
