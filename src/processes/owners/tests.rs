@@ -416,14 +416,17 @@ fn a_holder_that_was_not_read_yet_is_nobody_knows_whose_until_it_is() {
     let (inode, inodes) = (setup.inode, || setup.table.inodes());
     let nobodys = Inode(u32::MAX);
     let mut owners = Owners::open(Path::new("/proc")).unwrap();
-    let look = owners.look_until(inodes(), patience(), true).unwrap();
-    assert_eq!(look.unread, None);
     let own = owners.own().unwrap();
-    assert_eq!(owners.owner(inode), Ownership::Process(own));
+    // A child of another test has it, too, until it calls exec.
+    until("it is the test's own alone", || {
+        let look = owners.look_until(inodes(), patience(), true).unwrap();
+        assert_eq!(look.unread, None);
+        (owners.owner(inode) == Ownership::Process(own)).then_some(())
+    });
     // Others may be listed later.
     assert_eq!(owners.owner(nobodys), Ownership::Unread);
     owners.look_until(inodes(), patience(), false).unwrap();
-    assert_eq!(owners.owner(inode), Ownership::Process(own));
+    assert!(matches!(owners.owner(inode), Ownership::Process(_)));
     assert_ne!(owners.owner(nobodys), Ownership::Unread);
 }
 
@@ -437,7 +440,8 @@ fn a_socket_that_is_listed_later_has_the_holder_that_was_read_before() {
     let scanned = |owners: &Owners| owners.processes[&own.pid].scanned;
     let before = scanned(&owners);
     owners.look_until(setup.table.inodes(), patience(), true).unwrap();
-    assert_eq!(owners.owner(setup.inode), Ownership::Process(own));
+    // Perhaps a child's of another test.
+    assert!(matches!(owners.owner(setup.inode), Ownership::Process(_)));
     if owners.first.as_ref().is_some_and(|first| first.read.contains_key(&own)) {
         assert_eq!(scanned(&owners), before);
     }
@@ -451,8 +455,9 @@ fn what_is_not_read_in_time_is_read_for_a_later_look() {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         match owners.owner(setup.inode) {
-            Ownership::Process(id) => break assert_eq!(id, owners.own().unwrap()),
-            other => assert_eq!(other, Ownership::Unread),
+            Ownership::Process(id) if Some(id) == owners.own() => break,
+            // A child of another test has it, too, until it calls exec.
+            other => assert!(matches!(other, Ownership::Unread | Ownership::Process(_))),
         }
         assert!(Instant::now() < deadline, "it is never read");
         std::thread::sleep(Duration::from_millis(1));
