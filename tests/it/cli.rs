@@ -104,7 +104,7 @@ fn a_pipe_that_its_reader_closes_is_a_normal_end() {
             drop(lines);
             let finished = running.finish();
             finished.expect_status(0);
-            finished.expect("messages", finished.messages("").len(), 0);
+            finished.expect("stderr", finished.stderr.as_str(), "");
             finished.expect("the line is the client's", line.contains(" client "), true);
         }
     });
@@ -131,7 +131,7 @@ fn ends_cleanly_on(signal: Signal) {
             running.signal(signal);
             let finished = running.finish();
             finished.expect_status(0);
-            finished.expect("messages", finished.messages("").len(), 0);
+            finished.expect("stderr", finished.stderr.as_str(), "");
             let whole = finished.stdout.ends_with(b"\n\n");
             finished.expect("whole refreshes only", whole, true);
         }

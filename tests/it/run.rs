@@ -381,17 +381,14 @@ impl Finished {
         }
     }
 
-    /// Every line of stderr is a message of the program; those that hold this, in either case. On a busy machine
-    /// there may be one on what is still being read: only who asks for that gets it.
+    /// Every line of stderr is a message of the program; those that hold this, in either case.
     pub(crate) fn messages(&self, part: &str) -> Vec<&str> {
         let beginning = format!("{}: ", self.program);
         if let Some(odd) = self.stderr.lines().find(|line| !line.starts_with(&beginning)) {
             self.fail(&format!("not a message of the program: {odd:?}"));
         }
         let part = part.to_lowercase();
-        let lines = self.stderr.lines();
-        let lines = lines.filter(|line| !part.is_empty() || !line.contains(STILL_READING));
-        lines.filter(|line| line.to_lowercase().contains(&part)).collect()
+        self.stderr.lines().filter(|line| line.to_lowercase().contains(&part)).collect()
     }
 
     /// Exactly one message holds this.
