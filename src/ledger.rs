@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 
+use crate::attribution::{Reason, Share};
 use crate::brief::{is_shortened, shortened};
 use crate::lookalike::{distinct, marked};
 use crate::model::{Account, Kind, Process, Rows, Unattributed};
-use crate::monitor::{Reason, Share};
 use crate::processes::{Described, ProcessId};
 use crate::selection::{Selected, Selection};
 use crate::traffic::{Name, Traffic};

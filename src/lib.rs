@@ -90,10 +90,12 @@
 pub mod addresses;
 pub mod aggregator;
 pub mod alert;
+pub mod attribution;
 pub mod brief;
 pub mod cli;
 pub mod config;
 pub mod conntrack;
+mod cpu;
 pub mod ebpf;
 pub mod escape;
 pub mod filter;
@@ -103,7 +105,6 @@ pub mod ledger;
 pub mod listen;
 pub mod lookalike;
 pub mod model;
-pub mod monitor;
 pub mod netlink;
 pub mod netns;
 pub mod notify;
@@ -113,6 +114,7 @@ pub mod render;
 pub mod selection;
 pub mod serve;
 pub mod sockets;
+pub mod tracker;
 pub mod traffic;
 #[cfg(test)]
 mod until;

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
+use crate::attribution::Share;
 use crate::filter::{Filter, compile};
 use crate::group::Application;
 use crate::ledger::{Ledger, Options};
 use crate::model::Row;
-use crate::monitor::Share;
 use crate::netns::NetnsChoice;
 use crate::processes::{Described, ProcessId};
 use crate::selection::Selector;

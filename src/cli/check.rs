@@ -11,7 +11,7 @@ use super::FAILURE;
 use super::source::{MEND_UNREAD_KERNEL, UNREAD_KERNEL};
 use crate::aggregator::{MEND_ACCOUNTING, MEND_MODULE, impediment};
 use crate::conntrack;
-use crate::conntrack::ctnetlink::Births;
+use crate::conntrack::ctnetlink::NewFlows;
 use crate::conntrack::state::State;
 use crate::ebpf;
 use crate::netns::{self, NetnsId};
@@ -137,7 +137,7 @@ fn check_beginnings(state: State) -> Finding {
         let mend = "sudo sysctl -w net.netfilter.nf_conntrack_events=2";
         return finding(false, "new flows are not announced (nf_conntrack_events=0)", Some(mend));
     }
-    match Births::listen() {
+    match NewFlows::listen() {
         Ok(_) => finding(true, "new flows are announced, so that short ones have a name", None),
         Err(error) => finding(
             false,

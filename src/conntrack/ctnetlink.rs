@@ -5,13 +5,13 @@
 //! are in network byte order. The dump is a plain `IPCTNL_MSG_CT_GET`: the variant that also
 //! zeroes the counters would take them away from every other reader.
 
-mod births;
 mod handshakes;
+mod new_flows;
 mod reader;
 
 use thiserror::Error;
 
-pub use births::Births;
+pub use new_flows::NewFlows;
 pub use reader::{Dumped, Reader};
 
 use crate::flow::{Address, CountedAt, Counters, Endpoint, Flow, Protocol, Status, Tuple};

@@ -1,6 +1,7 @@
 //! Processes: who they are, what they are called, and which of them holds a socket.
 
 mod describe;
+mod descriptor_search;
 mod descriptors;
 pub mod events;
 #[cfg(test)]
@@ -8,13 +9,12 @@ mod few;
 mod label;
 mod names;
 mod owners;
-mod seeker;
 
 pub use describe::{COMMAND_LINE_MAX, command_line};
+pub use descriptor_search::{DescriptorSearch, Found};
 pub use label::LabelBy;
 pub use names::{Announced, Names};
 pub use owners::{Acceptors, Owners, Ownership};
-pub use seeker::{Found, Seeker};
 
 use crate::traffic::Name;
 

@@ -1,31 +1,32 @@
 //! What a look accounts where the kernel counts socket by socket.
 
-mod court;
-mod listing;
+mod baseline;
+mod forwarded;
+mod list_budget;
 mod makers;
-mod passing;
-mod past;
+mod resolver;
 
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::Instant;
 
-use super::readers::Readers;
-use super::{Looked, Map, Unread, Watch, WatchError, cpu, no_proc};
+use super::{Looked, Map, Unread, Watch, WatchError, no_proc};
+use crate::attribution::{SlotPressure, SocketAttribution};
+use crate::cpu;
 use crate::ebpf;
 use crate::ledger::Ledger;
-use crate::monitor::{Room, SocketAttribution};
 use crate::netns::{NetnsChoice, NetnsKey};
 use crate::processes::{LabelBy, Names};
 use crate::sockets::Inode;
+use crate::tracker::Namespace;
 use crate::traffic::Traffic;
 
-use court::Court;
-use listing::Listing;
+pub(super) use baseline::Past;
+use baseline::{Asked, LookBack};
+use forwarded::Forwarded;
+use list_budget::ListBudget;
 use makers::Makers;
-use passing::Passing;
-pub(super) use past::Past;
-use past::{Asked, LookBack};
+use resolver::OwnerResolver;
 
 /// For how many looks it is remembered who let go of a Multipath TCP connection: its subflows go on for a moment.
 const CLOSED: u32 = 8;
@@ -40,13 +41,13 @@ pub(super) struct BySocket {
     /// While what was counted before the start is read.
     past: Option<LookBack>,
     /// What passes through this host without a socket, if it is asked for.
-    passing: Option<Passing>,
+    forwarded: Option<Forwarded>,
     /// What the kernel's own sockets have counted of pings.
     pings: Traffic,
     /// All sockets by their cookies, as they were listed last and before that: one that has ended since is
     /// in the earlier list alone.
     listed: [Map<u64, Option<Inode>>; 2],
-    listing: Listing,
+    list_budget: ListBudget,
     /// Who let go of which Multipath TCP connection, by its token, and the look at which that was seen.
     closed: Map<u32, (ebpf::Passing, u32)>,
     labels: Vec<LabelBy>,
@@ -64,39 +65,39 @@ impl BySocket {
             choice,
             lookback,
             past: None,
-            passing: None,
+            forwarded: None,
             pings: Traffic::ZERO,
             listed: Default::default(),
-            listing: Listing::default(),
+            list_budget: ListBudget::default(),
             closed: Map::default(),
             labels: Vec::new(),
         })
     }
 
     pub(super) fn label_by(&mut self, labels: Vec<LabelBy>) {
-        if let Some(passing) = &mut self.passing {
-            passing.label_by(labels.clone());
+        if let Some(forwarded) = &mut self.forwarded {
+            forwarded.label_by(labels.clone());
         }
         self.labels = labels;
     }
 
     /// Accounts what has no socket, too, where connection tracking knows it.
     pub(super) fn count_passing(&mut self, names: &Names, proc: &Path) {
-        self.passing = Passing::open(names, self.choice, proc);
-        if let Some(passing) = &mut self.passing {
-            passing.label_by(self.labels.clone());
+        self.forwarded = Forwarded::open(names, self.choice, proc);
+        if let Some(forwarded) = &mut self.forwarded {
+            forwarded.label_by(self.labels.clone());
         }
     }
 
     /// Descriptors that become readable when there is something for [`BySocket::drain`].
     pub(super) fn events(&self) -> Vec<BorrowedFd<'_>> {
-        self.passing.as_ref().map(Passing::events).unwrap_or_default()
+        self.forwarded.as_ref().map(Forwarded::events).unwrap_or_default()
     }
 
     /// Takes what was announced of what passes through; whether it is time for a look.
     pub(super) fn drain(&mut self) -> bool {
         let is_read = self.past.as_ref().is_some_and(LookBack::is_done);
-        self.passing.as_mut().is_some_and(Passing::drain) || is_read
+        self.forwarded.as_mut().is_some_and(Forwarded::drain) || is_read
     }
 
     /// Whether so much has come since the last look that it is time for the next one.
@@ -105,9 +106,9 @@ impl BySocket {
     }
 
     /// Whether the holder of a socket is to be found that was not listed yet.
-    fn has_new(&self, counted: &[ebpf::Counted], room: Room) -> bool {
+    fn has_new(&self, counted: &[ebpf::Counted], pressure: SlotPressure) -> bool {
         counted.iter().any(|socket| {
-            self.attribution.is_new(socket, room)
+            self.attribution.is_new(socket, pressure)
                 && self.reader.origin(socket).is_some_and(|origin| {
                     let elsewhere = ![0, self.reader.netns()].contains(&origin.netns);
                     !(origin.released || elsewhere && self.choice == NetnsChoice::Own)
@@ -117,7 +118,7 @@ impl BySocket {
 }
 
 /// The sockets of a place by their cookies. Those out of the text of `/proc/net` have none.
-fn cookies(readers: &Readers) -> impl Iterator<Item = (u64, Option<Inode>)> {
+fn cookies(readers: &Namespace) -> impl Iterator<Item = (u64, Option<Inode>)> {
     let sockets = readers.table.iter().filter(|socket| socket.cookie != 0);
     sockets.map(|socket| (socket.cookie, socket.inode))
 }
@@ -134,7 +135,7 @@ impl Watch {
         if self.looks == 1 && by_socket.lookback {
             by_socket.past = self.look_back(by_socket);
         }
-        let namespaces = self.open_places(until);
+        let namespaces = self.open_namespaces(until);
         let BySocket { reader, attribution, past, .. } = &mut *by_socket;
         let (mut counted, mut last) = (Vec::new(), Vec::new());
         reader.read(|socket, before| match before {
@@ -148,24 +149,24 @@ impl Watch {
         attribution.begin();
         // Silent sockets make room by themselves.
         let taken = counted.iter().filter(|socket| socket.has_bytes()).count();
-        let room = Room::beside(taken, by_socket.reader.capacity());
-        let has_new = by_socket.has_new(&counted, room);
-        if by_socket.listing.is_due(has_new, Instant::now()) {
+        let pressure = SlotPressure::beside(taken, by_socket.reader.capacity());
+        let has_new = by_socket.has_new(&counted, pressure);
+        if by_socket.list_budget.is_due(has_new, Instant::now()) {
             let begun = cpu::used();
             self.list_sockets(&mut looked, |_| true)?;
             let [listed, before] = &mut by_socket.listed;
             std::mem::swap(listed, before);
             listed.clear();
-            self.places.iter().for_each(|readers| by_socket.listed[0].extend(cookies(readers)));
-            by_socket.listing.took(cpu::used().saturating_sub(begun));
+            self.namespaces.iter().for_each(|readers| by_socket.listed[0].extend(cookies(readers)));
+            by_socket.list_budget.took(cpu::used().saturating_sub(begun));
         } else if until.is_some() {
             let new: Vec<NetnsKey> =
-                self.places.iter().filter(|r| r.is_listed_ahead()).map(|r| r.key).collect();
-            self.list_sockets(&mut looked, Readers::is_listed_ahead)?;
-            let new = self.places.iter().filter(|readers| new.contains(&readers.key));
+                self.namespaces.iter().filter(|r| r.is_listed_ahead()).map(|r| r.key).collect();
+            self.list_sockets(&mut looked, Namespace::is_listed_ahead)?;
+            let new = self.namespaces.iter().filter(|readers| new.contains(&readers.key));
             new.for_each(|readers| by_socket.listed[0].extend(cookies(readers)));
         }
-        let inodes = self.places.iter().flat_map(|readers| readers.table.inodes());
+        let inodes = self.namespaces.iter().flat_map(|readers| readers.table.inodes());
         let counted_ones = counted.iter().filter(|s| s.has_bytes()).filter_map(|s| s.inode);
         let processes = self
             .owners
@@ -179,25 +180,25 @@ impl Watch {
         let (processes_left, past) = (processes.unread, by_socket.past.is_some());
         self.note_unread(Unread { namespaces, processes: processes_left, past });
         looked.unread = self.unread.clone();
-        let overflow = self.account(by_socket, &counted, &last, room, ledger);
+        let overflow = self.account(by_socket, &counted, &last, pressure, ledger);
         looked.unread_kernel = !by_socket.reader.reads_kernel();
         looked.overflow = overflow.then(|| by_socket.reader.capacity());
         by_socket.reader.give_back();
         let pings = by_socket.pings;
-        match by_socket.passing.as_mut().map(|passing| passing.look(pings, ledger, until)) {
-            Some(Ok(mut passing)) => {
-                looked.unread = looked.unread.and(std::mem::take(&mut passing.unread));
-                looked.add_flows(passing);
+        match by_socket.forwarded.as_mut().map(|forwarded| forwarded.look(pings, ledger, until)) {
+            Some(Ok(mut forwarded)) => {
+                looked.unread = looked.unread.and(std::mem::take(&mut forwarded.unread));
+                looked.add_flows(forwarded);
             }
             Some(Err(error)) => {
                 looked.forwarded_error = Some(error.to_string());
-                by_socket.passing = None;
+                by_socket.forwarded = None;
             }
             None => {}
         }
         self.name(ledger, processes.ended);
         ledger.keep_names_of(by_socket.attribution.referenced());
-        self.leave_places();
+        self.leave_namespaces();
         Ok(looked)
     }
 
@@ -235,9 +236,9 @@ impl Watch {
     }
 
     fn hear_of_processes(&mut self, looked: &mut Looked) {
-        let Some(witness) = &self.witness else { return };
-        witness.take();
-        looked.refused = witness.refused();
+        let Some(tracker) = &self.tracker else { return };
+        tracker.take();
+        looked.refused = tracker.refused();
     }
 
     /// Accounts the new bytes of every socket, and takes back the slots of those that are done. `last` are
@@ -248,7 +249,7 @@ impl Watch {
         by_socket: &mut BySocket,
         counted: &[ebpf::Counted],
         last: &[(ebpf::Counted, ebpf::Bytes)],
-        room: Room,
+        pressure: SlotPressure,
         ledger: &mut Ledger,
     ) -> bool {
         let Watch { owners, own, pipes, looks, .. } = self;
@@ -260,7 +261,7 @@ impl Watch {
         let unread = self.unread.namespaces.is_some() || self.unread.processes.is_some();
         let makers = Makers { owners, looks: *looks };
         let own = *own;
-        let mut court = Court {
+        let mut resolver = OwnerResolver {
             reader,
             makers,
             listed,
@@ -274,22 +275,22 @@ impl Watch {
             confirmed: 0,
         };
         for (socket, before) in last {
-            attribution.last(socket, *before, &mut court);
+            attribution.last(socket, *before, &mut resolver);
         }
         for socket in counted {
             // No more is let go of than can be remembered until the past is read.
             let keeps = past.as_ref().is_some_and(LookBack::is_full);
-            let room = if keeps { Room::Ample } else { room };
-            if let Some(origin) = attribution.socket(socket, room, &mut court)
+            let pressure = if keeps { SlotPressure::Low } else { pressure };
+            if let Some(origin) = attribution.socket(socket, pressure, &mut resolver)
                 && !keeps
             {
-                court.reader.take_back(socket, &origin);
+                resolver.reader.take_back(socket, &origin);
                 if let Some(past) = past {
                     past.let_go(socket, &origin);
                 }
             }
         }
-        let Court { reader, mut makers, ledger, pings, .. } = court;
+        let OwnerResolver { reader, mut makers, ledger, pings, .. } = resolver;
         let reads_kernel = reader.reads_kernel();
         // Where it isn't known in which namespace something was, it may have been in this one.
         let is_watched =

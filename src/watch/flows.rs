@@ -1,32 +1,33 @@
-//! What a look accounts: what the witness has seen, and the flows of every namespace.
+//! What a look accounts: what the tracker has seen, and the flows of every namespace.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::readers::{Counting, Reading, choose};
-use super::witness::Witness;
 use super::{Looked, Watch, WatchError};
+use crate::attribution::{
+    Coverage, FlowAttribution, NamespaceView, OtherNamespaces, Reason, Share,
+};
 use crate::conntrack;
 use crate::flow::{Flow, Protocol};
 use crate::ledger::Ledger;
-use crate::monitor::{Attribution, Coverage, Neighbours, Reason, Share, Surroundings};
 use crate::netns::NetnsKey;
 use crate::processes::{Described, Owners, ProcessId};
 use crate::sockets::Socket;
+use crate::tracker::{Counting, Reading, Tracker, choose};
 
 impl Watch {
-    /// Takes what the witness has seen.
+    /// Takes what the tracker has seen.
     pub(super) fn hear(&mut self, ledger: &mut Ledger, looked: &mut Looked) {
-        let Some(witness) = &self.witness else { return };
-        let seen = witness.take();
-        looked.refused = witness.refused();
+        let Some(tracker) = &self.tracker else { return };
+        let seen = tracker.take();
+        looked.refused = tracker.refused();
         looked.lost_births = seen.lost;
         if seen.lost > 0 {
-            self.places.iter_mut().for_each(|readers| readers.pace.doubt());
+            self.namespaces.iter_mut().for_each(|readers| readers.dump_policy.doubt());
         }
         let Watch { attribution, owners, own, pipes, socketless, past, .. } = self;
-        attribution.testify(seen.testimonies, |flow, share| {
+        attribution.take_records(seen.records, |flow, share| {
             let share = without_own_pipes(flow, share, *own, pipes);
             if *socketless && !has_no_socket(flow, &share) {
                 return;
@@ -44,29 +45,30 @@ impl Watch {
         ledger: &mut Ledger,
         looked: &mut Looked,
     ) -> Result<(), WatchError> {
-        let announced = self.witness.as_ref().is_some_and(Witness::listens);
-        let Watch { places, owners, attribution, own, pipes, proc, .. } = self;
+        let announced = self.tracker.as_ref().is_some_and(Tracker::listens);
+        let Watch { namespaces, owners, attribution, own, pipes, proc, .. } = self;
         let (socketless, past) = (self.socketless, &mut self.past);
         let unread = self.unread.is_anything();
-        let (mut readings, mut neighbours) = (Vec::new(), Neighbours::default());
-        for readers in places.iter_mut() {
+        let (mut readings, mut other_namespaces) = (Vec::new(), OtherNamespaces::default());
+        for readers in namespaces.iter_mut() {
             let (reading, key, table, local) = readers.split();
-            neighbours.add(key, local, table);
+            other_namespaces.add(key, local, table);
             readings.push((reading, key, table, local));
         }
         // The program's own last: what passes through it is counted where its ends are, where that
         // is done.
         readings.reverse();
-        for (Reading { counting, ahead, finder, pace, state }, key, table, local) in readings {
-            let mut account = |flow: &Flow, attribution: &mut Attribution| {
+        for (Reading { counting, ahead, finder, dump_policy, state }, key, table, local) in readings
+        {
+            let mut account = |flow: &Flow, attribution: &mut FlowAttribution| {
                 // The share is handed out after the owner was asked, and names it.
                 let mut shares: [Option<Share>; 2] = [None; 2];
                 let owners = RefCell::new(&mut *owners);
-                let mut around = Surroundings {
+                let mut around = NamespaceView {
                     netns: key,
                     sockets: table,
                     addresses: local,
-                    neighbours: &neighbours,
+                    other_namespaces: &other_namespaces,
                     owner: &mut |inode| owners.borrow_mut().owner(inode),
                     acceptor: &mut |listeners| {
                         owners.borrow_mut().acceptor(listeners.iter().copied())
@@ -105,7 +107,7 @@ impl Watch {
                     let expected = entries.or_else(|| conntrack::state::read(proc).entries);
                     attribution.expect(expected.unwrap_or(0) as usize);
                     if attribution.missed_beginnings(key) {
-                        pace.doubt();
+                        dump_policy.doubt();
                     }
                     let buckets = state.buckets.unwrap_or(0);
                     let chosen = match entries {
@@ -113,7 +115,7 @@ impl Watch {
                         Some(0) => Some(Vec::new()),
                         Some(entries) if announced && state.announced != Some(false) => attribution
                             .open_flows(key)
-                            .filter(|open| !pace.reads_all(buckets, entries, open.len())),
+                            .filter(|open| !dump_policy.reads_all(buckets, entries, open.len())),
                         _ => None,
                     };
                     let read = match (ahead, &chosen) {
@@ -134,7 +136,7 @@ impl Watch {
                     looked.first_error = looked.first_error.take().or(read.first_error);
                     looked.lost_ends += read.lost;
                     if read.lost > 0 {
-                        pace.doubt();
+                        dump_policy.doubt();
                     }
                     match (read.complete, chosen) {
                         (true, Some(_)) if entries == Some(0) => Coverage::Whole,
@@ -156,8 +158,8 @@ impl Watch {
             };
             attribution.leave(key, coverage);
             match coverage {
-                Coverage::Chosen => pace.read_chosen(),
-                Coverage::Whole | Coverage::Interrupted => pace.read_all(),
+                Coverage::Chosen => dump_policy.read_chosen(),
+                Coverage::Whole | Coverage::Interrupted => dump_policy.read_all(),
             }
             looked.incomplete |= coverage == Coverage::Interrupted;
         }

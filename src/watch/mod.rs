@@ -2,13 +2,9 @@
 //! ledger that gets what they say.
 
 mod by_socket;
-mod cpu;
 mod flows;
-mod pace;
-mod readers;
 mod source;
 mod unread;
-mod witness;
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::BorrowedFd;
@@ -20,21 +16,20 @@ use rustix::io::Errno;
 use serde::{Serialize, Serializer};
 use thiserror::Error;
 
+use crate::attribution::{FlowAttribution, Opening};
 use crate::conntrack;
 use crate::ebpf;
 use crate::ledger::Ledger;
-use crate::monitor::{Attribution, Opening};
 use crate::netlink::NetlinkError;
 use crate::netns::{NetnsChoice, NetnsId, NetnsKey};
 use crate::processes::{LabelBy, Names, Owners, ProcessId};
 use crate::sockets::{self, State};
+use crate::tracker::{Counting, Listeners, Namespace, Tracker};
 
 pub use source::{Source, SourceChoice};
 pub use unread::Unread;
 
 use by_socket::{BySocket, Past};
-use readers::{Counting, Readers};
-use witness::{Listeners, Witness};
 
 type Map<K, V> = HashMap<K, V, RandomState>;
 
@@ -157,7 +152,7 @@ impl Looked {
 
 /// What a watch is told of by the kernel's tracepoints, if they can be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Told {
+pub(crate) enum Told {
     /// All processes.
     Processes,
     /// Nothing: the watch beside which it is uses them.
@@ -169,11 +164,11 @@ enum Told {
 pub struct Watch {
     source: Source,
     /// The program's own network namespace first.
-    places: Vec<Readers>,
+    namespaces: Vec<Namespace>,
     /// `None` where no thread is to be had for it.
-    witness: Option<Witness>,
+    tracker: Option<Tracker>,
     owners: Owners,
-    attribution: Attribution,
+    attribution: FlowAttribution,
     /// Where the kernel counts socket by socket.
     by_socket: Option<BySocket>,
     /// Processes that have brought bytes and were not listed at that look: they have ended, or are
@@ -237,18 +232,19 @@ impl Watch {
             Source::Ebpf => Some(BySocket::open(netns, lookback, proc)?),
             _ => None,
         };
-        let own = Readers::open(source, NetnsKey::OWN, None, proc, "self")?;
+        let own = Namespace::open(source, NetnsKey::OWN, None, proc, "self");
+        let own = own.map_err(WatchError::Addresses)?;
         let owners = Owners::with_names(proc, names.clone());
         let owners = owners.map_err(|errno| no_proc(proc, errno))?;
         Ok(Watch {
             source,
-            places: vec![own],
+            namespaces: vec![own],
             // Whoever may not be told of flows is told so by the first look.
-            witness: Witness::start(source, netns, proc, names, told).ok(),
+            tracker: Tracker::start(source, netns, proc, names, told).ok(),
             told,
             own: owners.own(),
             owners,
-            attribution: Attribution::new(lookback),
+            attribution: FlowAttribution::new(lookback),
             by_socket,
             unlisted: Vec::new(),
             acceptors: Vec::new(),
@@ -264,8 +260,8 @@ impl Watch {
 
     /// From now on processes are labelled by the first of these that they have.
     pub fn label_by(&mut self, labels: Vec<LabelBy>) {
-        if let Some(witness) = &self.witness {
-            witness.label_by(labels.clone());
+        if let Some(tracker) = &self.tracker {
+            tracker.label_by(labels.clone());
         }
         if let Some(by_socket) = &mut self.by_socket {
             by_socket.label_by(labels.clone());
@@ -282,7 +278,7 @@ impl Watch {
     }
 
     /// This process forwards TCP connections between these local and those remote ports, and
-    /// accounts them itself: what it holds of them is [`Reason::OwnPipe`](crate::monitor::Reason) from
+    /// accounts them itself: what it holds of them is [`Reason::OwnPipe`](crate::attribution::Reason) from
     /// now on.
     pub fn leave_to_pipes(&mut self, ports: impl IntoIterator<Item = u16>) {
         self.pipes.extend(ports);
@@ -300,18 +296,18 @@ impl Watch {
 
     /// Descriptors that become readable when there is something for [`Watch::drain`].
     pub fn events(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let call = self.witness.iter().map(Witness::events);
+        let call = self.tracker.iter().map(Tracker::events);
         let passing = self.by_socket.iter().flat_map(BySocket::events);
-        self.places.iter().filter_map(Readers::events).chain(call).chain(passing)
+        self.namespaces.iter().filter_map(Namespace::events).chain(call).chain(passing)
     }
 
     /// Takes what was announced since the last time, so that the kernel's buffer never fills. The
     /// next look accounts it. Returns whether that should not wait.
     pub fn drain(&mut self) -> bool {
-        self.places.iter_mut().for_each(Readers::drain);
+        self.namespaces.iter_mut().for_each(Namespace::drain);
         let passing = self.by_socket.as_mut().is_some_and(BySocket::drain);
         passing
-            || self.witness.as_ref().is_some_and(Witness::is_calling)
+            || self.tracker.as_ref().is_some_and(Tracker::is_calling)
             || self.by_socket.as_ref().is_some_and(BySocket::is_filling)
     }
 
@@ -332,7 +328,7 @@ impl Watch {
     /// The same, but what takes long when everything is read for the first time is not waited for after
     /// `until`: it goes on in the background, and another look takes what has come of it.
     /// [`Looked::unread`] says what is left. Bytes whose socket or process was not read yet wait
-    /// under [`Reason::Unread`](crate::monitor::Reason), or are accounted when they are read first.
+    /// under [`Reason::Unread`](crate::attribution::Reason), or are accounted when they are read first.
     ///
     /// # Errors
     /// As above.
@@ -371,10 +367,10 @@ impl Watch {
         // at the next look.
         self.owners.note_run_times(&self.acceptors);
         let mut looked = Looked::default();
-        let namespaces = self.open_places(until);
+        let namespaces = self.open_namespaces(until);
         self.list_sockets(&mut looked, |_| true)?;
         // At once: a process that is about to end still has its descriptors.
-        let inodes = self.places.iter().flat_map(|readers| readers.table.inodes());
+        let inodes = self.namespaces.iter().flat_map(|readers| readers.table.inodes());
         let processes = self
             .owners
             .look_until(inodes, until, namespaces.is_some())
@@ -383,7 +379,7 @@ impl Watch {
         looked.unread = self.unread.clone();
         looked.denied = processes.denied;
         looked.failed = processes.failed;
-        self.places.iter_mut().for_each(Readers::refresh_addresses);
+        self.namespaces.iter_mut().for_each(Namespace::refresh_addresses);
 
         self.attribution.begin();
         self.hear(ledger, &mut looked);
@@ -397,7 +393,7 @@ impl Watch {
         if let Some(referenced) = observation.referenced {
             ledger.keep_names_of(&referenced);
         }
-        self.leave_places();
+        self.leave_namespaces();
         self.name_listeners();
         Ok(looked)
     }
@@ -412,32 +408,32 @@ impl Watch {
         });
         if self.unread.is_anything() {
             // Also connections that are over: a table is asked only for the others otherwise.
-            self.places.iter_mut().for_each(|readers| readers.pace.doubt());
+            self.namespaces.iter_mut().for_each(|readers| readers.dump_policy.doubt());
         }
         self.unread = unread;
     }
 
     /// Begins to watch the network namespaces that are new, as far as they can be opened by then. Returns how
     /// many are left, of how many.
-    fn open_places(&mut self, until: Option<Instant>) -> Option<(usize, usize)> {
-        let witness = self.witness.as_mut()?;
+    fn open_namespaces(&mut self, until: Option<Instant>) -> Option<(usize, usize)> {
+        let tracker = self.tracker.as_mut()?;
         let goes_on = self.unread.namespaces.is_some();
         // Those that turn up later are few, and are waited for: else it might never come to an end.
         let until = until.filter(|_| self.looks == 1 || goes_on);
         let namespaces: Vec<(NetnsId, u32)> = self.owners.namespaces().collect();
-        let is_first = self.looks == 1 && until.is_some() && witness.watches_all();
-        let own = if is_first { self.places.pop().map(Box::new) } else { None };
+        let is_first = self.looks == 1 && until.is_some() && tracker.watches_all();
+        let own = if is_first { self.namespaces.pop().map(Box::new) } else { None };
         if !goes_on {
-            witness.discover(own, until.is_some(), &namespaces);
+            tracker.discover(own, until.is_some(), &namespaces);
         }
-        let (opened, left) = witness.opened(until);
-        self.places.extend(opened);
-        self.places.sort_by_key(|readers| readers.key);
+        let (opened, left) = tracker.opened(until);
+        self.namespaces.extend(opened);
+        self.namespaces.sort_by_key(|readers| readers.key);
         let mut through: Map<NetnsKey, u32> = Map::default();
-        witness.inhabit(&namespaces, |key, pid| {
+        tracker.inhabit(&namespaces, |key, pid| {
             through.insert(key, pid);
         });
-        for readers in &mut self.places {
+        for readers in &mut self.namespaces {
             if let Some(pid) = through.get(&readers.key) {
                 readers.sockets.through(&self.proc.join(pid.to_string()));
             }
@@ -449,10 +445,10 @@ impl Watch {
     fn list_sockets(
         &mut self,
         looked: &mut Looked,
-        of: impl Fn(&Readers) -> bool,
+        of: impl Fn(&Namespace) -> bool,
     ) -> Result<(), WatchError> {
         let by_sockets = self.source == Source::Sockets;
-        for readers in self.places.iter_mut().filter(|readers| of(readers)) {
+        for readers in self.namespaces.iter_mut().filter(|readers| of(readers)) {
             // Ends first: what ends from now on is still listed, and told in its turn. Conntrack's
             // reader sees to that itself.
             if let Counting::Sockets(Some(ends)) = &mut readers.counting {
@@ -507,27 +503,27 @@ impl Watch {
 
     /// Forgets the network namespaces that were left, now that they were read for the last time, and
     /// wants to leave those in which nobody is any more: to watch one keeps it from going.
-    fn leave_places(&mut self) {
-        let Some(witness) = &self.witness else { return };
-        for left in witness.left() {
-            self.places.retain(|readers| readers.key != left);
+    fn leave_namespaces(&mut self) {
+        let Some(tracker) = &self.tracker else { return };
+        for left in tracker.left() {
+            self.namespaces.retain(|readers| readers.key != left);
             self.attribution.forget(left);
         }
-        let mut empty = deserted(&self.places, &mut self.owners);
+        let mut empty = deserted(&self.namespaces, &mut self.owners);
         if !empty.is_empty() {
             // Somebody may have gone there since he was asked.
             self.owners.doubt_namespaces();
-            empty = deserted(&self.places, &mut self.owners);
+            empty = deserted(&self.namespaces, &mut self.owners);
         }
-        empty.into_iter().for_each(|key| witness.leave(key));
+        empty.into_iter().for_each(|key| tracker.leave(key));
     }
 
-    /// Tells the witness where it need not ask who accepts a connection.
+    /// Tells the tracker where it need not ask who accepts a connection.
     fn name_listeners(&mut self) {
-        let Some(witness) = self.witness.as_mut().filter(|witness| witness.listens()) else {
+        let Some(tracker) = self.tracker.as_mut().filter(|tracker| tracker.listens()) else {
             return;
         };
-        let sockets = self.places.iter().flat_map(|readers| readers.table.iter());
+        let sockets = self.namespaces.iter().flat_map(|readers| readers.table.iter());
         let mut listeners = Listeners::default();
         for inode in sockets.filter(|s| s.state == State::LISTEN).filter_map(|s| s.inode) {
             let acceptors = self.owners.acceptors(inode);
@@ -539,12 +535,12 @@ impl Watch {
         listeners.together.sort_unstable();
         listeners.together.dedup();
         self.acceptors.clone_from(&listeners.together);
-        witness.know_listeners(listeners);
+        tracker.know_listeners(listeners);
     }
 }
 
 /// The namespaces, other than the program's own, in which no process is.
-fn deserted(places: &[Readers], owners: &mut Owners) -> HashSet<NetnsKey> {
+fn deserted(places: &[Namespace], owners: &mut Owners) -> HashSet<NetnsKey> {
     let mut empty: Map<NetnsId, NetnsKey> =
         places.iter().filter_map(|readers| Some((readers.id?, readers.key))).collect();
     if !empty.is_empty() {

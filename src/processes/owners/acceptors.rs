@@ -49,13 +49,13 @@ impl Owners {
         let pids = self.holders_of(listeners).into_iter();
         let ids = pids.filter_map(|pid| self.describe(pid)).collect();
         let ids = self.without_endings(ids);
-        if self.are_called_the_same(&ids) {
+        if self.have_one_name(&ids) {
             return ids.into_iter().max();
         }
         // Those that are known to have run first: if they differ, nobody else needs to be asked.
         let (mut ran, resting): (Vec<_>, Vec<_>) =
             ids.into_iter().partition(|id| self.ran.contains(id));
-        if !self.are_called_the_same(&ran) {
+        if !self.have_one_name(&ran) {
             return None;
         }
         for id in resting {
@@ -64,7 +64,7 @@ impl Owners {
                 ran.push(id);
             }
         }
-        ran.iter().copied().max().filter(|_| self.are_called_the_same(&ran))
+        ran.iter().copied().max().filter(|_| self.have_one_name(&ran))
     }
 
     /// Without those that are about to end and have no command line any more, if they were the same
@@ -83,7 +83,7 @@ impl Owners {
     }
 
     /// Whether all of these have one name.
-    fn are_called_the_same(&self, ids: &[ProcessId]) -> bool {
+    fn have_one_name(&self, ids: &[ProcessId]) -> bool {
         let mut called = ids.iter().filter_map(|id| self.described(*id));
         let first = called.next();
         called.all(|described| Some(&described) == first.as_ref())

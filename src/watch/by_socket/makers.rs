@@ -1,8 +1,8 @@
 //! Who made a socket, and who let go of it.
 
+use crate::attribution::Share;
 use crate::ebpf::Passing;
 use crate::ledger::Ledger;
-use crate::monitor::Share;
 use crate::processes::{Owners, ProcessId};
 use crate::watch::flows;
 

@@ -1,0 +1,369 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::ebpf::{Outside, Passing};
+use crate::flow::Protocol;
+
+const MAKER: ProcessId = ProcessId { start_time: 10, pid: 100 };
+const WORKER: ProcessId = ProcessId { start_time: 20, pid: 200 };
+
+const MADE: Origin = Origin {
+    maker: Some(Passing { pid: 100, start: Some(10), name: [0; 16] }),
+    made: 1,
+    closer: None,
+    accepted: false,
+    listener: 0,
+    released: false,
+    ended: false,
+    listening: false,
+    silent: false,
+    multipath: false,
+    token: 0,
+    netns: 1,
+    ports: [1, 2],
+    protocol: Protocol::TCP,
+};
+const NOTHING: Candidates = Candidates { holder: None, maker: None, closer: None };
+
+fn remote(received: u64, sent: u64) -> Bytes {
+    Bytes { remote: Traffic { received, sent }, local: Traffic::ZERO }
+}
+
+fn counted(slot: u32, cookie: u64, bytes: Bytes) -> Counted {
+    Counted { slot, cookie, inode: None, bytes }
+}
+
+/// One who has decided, and keeps the shares.
+struct Decided {
+    origin: Origin,
+    resolution: Option<Resolution>,
+    shares: Vec<Share>,
+}
+
+impl Decided {
+    fn on(origin: Origin, to: Result<ProcessId, Reason>) -> Decided {
+        let resolution = Some(Resolution { to, held: false, inode: None });
+        Decided { origin, resolution, shares: Vec::new() }
+    }
+}
+
+impl Judge for Decided {
+    fn origin(&self, _: &Counted) -> Option<Origin> {
+        Some(self.origin)
+    }
+
+    fn whose(&mut self, _: &Counted, _: &Origin, _: &Remembered) -> Option<Resolution> {
+        self.resolution
+    }
+
+    fn take(&mut self, _: &Origin, share: Share) {
+        self.shares.push(share);
+    }
+}
+
+/// One observation of one socket, whose it is as decided.
+fn observe(
+    attribution: &mut SocketAttribution,
+    counted: Counted,
+    origin: Origin,
+    to: Result<ProcessId, Reason>,
+) -> Vec<Share> {
+    attribution.begin();
+    let mut decided = Decided::on(origin, to);
+    attribution.socket(&counted, SlotPressure::Low, &mut decided);
+    decided.shares
+}
+
+#[test]
+fn whoever_holds_a_socket_has_it_and_else_its_maker() {
+    let held = |holder| Candidates { holder: Some(holder), maker: Some(MAKER), ..NOTHING };
+    let by_worker = held(Ownership::Process(WORKER));
+    assert_eq!(whose(&MADE, &by_worker, None), Ok(WORKER));
+    assert_eq!(whose(&MADE, &held(Ownership::Nobody), None), Ok(MAKER));
+    assert_eq!(whose(&MADE, &held(Ownership::Denied), None), Ok(MAKER));
+    // What was a descriptor once may be another socket's by now.
+    let released = Origin { released: true, ..MADE };
+    assert_eq!(whose(&released, &by_worker, None), Ok(MAKER));
+    assert_eq!(whose(&released, &by_worker, Some(WORKER)), Ok(WORKER));
+}
+
+#[test]
+fn an_accepted_socket_is_its_holders_or_its_closers_and_waits_until_there_is_one() {
+    let accepted = Origin { accepted: true, ..MADE };
+    let known = Candidates { maker: Some(MAKER), ..NOTHING };
+    assert_eq!(whose(&accepted, &known, None), Err(Reason::Kernel));
+    let released = Origin { released: true, ..accepted };
+    let closed = Candidates { closer: Some(WORKER), ..known };
+    assert_eq!(whose(&released, &closed, None), Ok(WORKER));
+    // A listening socket that is closed takes those with it that were never accepted.
+    assert_eq!(whose(&released, &known, None), Ok(MAKER));
+}
+
+#[test]
+fn of_a_socket_older_than_the_program_there_is_a_holder_or_a_reason() {
+    let old = Origin { maker: None, ..MADE };
+    let reason = |holder| whose(&old, &Candidates { holder, ..NOTHING }, None);
+    assert_eq!(reason(Some(Ownership::Process(WORKER))), Ok(WORKER));
+    assert_eq!(reason(Some(Ownership::Denied)), Err(Reason::NoPermission));
+    assert_eq!(reason(Some(Ownership::Hidden)), Err(Reason::OtherNamespace));
+    assert_eq!(reason(Some(Ownership::Nobody)), Err(Reason::Kernel));
+    assert_eq!(reason(None), Err(Reason::Kernel));
+    let released = Origin { released: true, ..old };
+    assert_eq!(whose(&released, &NOTHING, None), Err(Reason::Exited));
+    let closed = Candidates { closer: Some(WORKER), ..NOTHING };
+    assert_eq!(whose(&released, &closed, None), Ok(WORKER));
+}
+
+#[test]
+fn only_what_is_new_is_accounted_and_the_first_bytes_are_no_rate() {
+    let mut attribution = SocketAttribution::new();
+    let shares = observe(&mut attribution, counted(0, 7, remote(100, 10)), MADE, Ok(MAKER));
+    let traffic = Traffic::new(100, 10);
+    let recent = Traffic::ZERO;
+    assert_eq!(shares, [Share { to: Ok(MAKER), traffic, recent, from: None, local: false }]);
+    let local = Traffic::new(1, 2);
+    let bytes = Bytes { local, ..remote(150, 10) };
+    let shares = observe(&mut attribution, counted(0, 7, bytes), MADE, Ok(MAKER));
+    assert_eq!(
+        shares.iter().map(|share| share.recent).collect::<Vec<_>>(),
+        [Traffic::new(50, 0), local]
+    );
+    assert_eq!(shares.iter().map(|share| share.local).collect::<Vec<_>>(), [false, true]);
+    assert_eq!(observe(&mut attribution, counted(0, 7, bytes), MADE, Ok(MAKER)), []);
+    assert!(attribution.referenced().contains(&MAKER));
+    // Another socket in the same slot.
+    let shares = observe(&mut attribution, counted(0, 8, remote(5, 5)), MADE, Ok(WORKER));
+    assert_eq!((shares[0].to, shares[0].traffic), (Ok(WORKER), Traffic::new(5, 5)));
+}
+
+#[test]
+fn what_could_not_be_read_yet_moves_to_its_process_or_to_the_reason_why_there_is_none() {
+    let mut attribution = SocketAttribution::new();
+    observe(&mut attribution, counted(0, 1, remote(0, 0)), MADE, Ok(MAKER));
+    let (unread, kernel) = (Err(Reason::Unread), Err(Reason::Kernel));
+    for (slot, to) in [(3, Ok(WORKER)), (4, kernel)] {
+        let socket = |received| counted(slot, 7, remote(received, 10));
+        let shares = observe(&mut attribution, socket(100), MADE, unread);
+        assert_eq!((shares[0].to, shares[0].from), (unread, None));
+        assert_eq!(observe(&mut attribution, socket(100), MADE, unread), []);
+        let shares = observe(&mut attribution, socket(130), MADE, to);
+        let (traffic, recent) = (Traffic::new(130, 10), Traffic::new(30, 0));
+        let expected = Share { to, traffic, recent, from: Some(Reason::Unread), local: false };
+        assert_eq!(shares, [expected]);
+    }
+    // What came meanwhile under the other reason waits as ever.
+    let shares = observe(&mut attribution, counted(4, 7, remote(130, 10)), MADE, Ok(WORKER));
+    let (traffic, recent) = (Traffic::new(130, 10), Traffic::ZERO);
+    let (to, from) = (Ok(WORKER), Some(Reason::Kernel));
+    assert_eq!(shares, [Share { to, traffic, recent, from, local: false }]);
+}
+
+#[test]
+fn what_waits_for_a_process_moves_to_it() {
+    let mut attribution = SocketAttribution::new();
+    observe(&mut attribution, counted(0, 1, remote(0, 0)), MADE, Ok(MAKER));
+    let kernel = Err(Reason::Kernel);
+    let shares = observe(&mut attribution, counted(3, 7, remote(100, 10)), MADE, kernel);
+    assert_eq!(shares[0].to, kernel);
+    // Asked for again although nothing came.
+    let shares = observe(&mut attribution, counted(3, 7, remote(100, 10)), MADE, Ok(WORKER));
+    let (traffic, recent) = (Traffic::new(100, 10), Traffic::ZERO);
+    let from = Some(Reason::Kernel);
+    assert_eq!(shares, [Share { to: Ok(WORKER), traffic, recent, from, local: false }]);
+}
+
+/// Whoever has had a socket keeps it where nothing is known any more.
+#[test]
+fn a_socket_stays_whose_it_was() {
+    let mut attribution = SocketAttribution::new();
+    let mut look = |bytes, to| observe(&mut attribution, counted(0, 7, bytes), MADE, to);
+    look(remote(60, 60), Ok(WORKER));
+    assert_eq!(look(remote(90, 60), Err(Reason::Exited))[0].to, Ok(WORKER));
+    assert_eq!(look(remote(99, 60), Ok(MAKER))[0].to, Ok(MAKER));
+    assert_eq!(look(remote(99, 61), Err(Reason::Kernel))[0].to, Ok(MAKER));
+}
+
+/// It may be accepted after any time, and its bytes have to be there then.
+#[test]
+fn a_connection_that_waits_to_be_accepted_keeps_its_slot_and_is_looked_for() {
+    let accepted = Origin { accepted: true, ..MADE };
+    let socket = counted(0, 7, remote(50_000, 216));
+    for pressure in [SlotPressure::Low, SlotPressure::High] {
+        let mut attribution = SocketAttribution::new();
+        for _ in 0..IDLE + 100 {
+            attribution.begin();
+            let mut waits = Decided::on(accepted, Err(Reason::Kernel));
+            assert_eq!(attribution.socket(&socket, pressure, &mut waits), None);
+            assert!(attribution.is_new(&socket, pressure));
+        }
+        let shares = observe(&mut attribution, socket, accepted, Ok(WORKER));
+        assert_eq!((shares[0].to, shares[0].from), (Ok(WORKER), Some(Reason::Kernel)));
+        assert_eq!(shares[0].traffic, Traffic::new(50_000, 216));
+        assert!(!attribution.is_new(&socket, SlotPressure::Medium));
+    }
+}
+
+#[test]
+fn what_no_slot_has_stands_under_its_reason_by_namespace() {
+    let mut attribution = SocketAttribution::new();
+    let mut last = std::collections::BTreeMap::new();
+    let mut look = |netns, without_slot, without_socket| {
+        attribution.begin();
+        let mut shares = Vec::new();
+        let outside = Outside { without_slot, without_socket, ..Outside::default() };
+        last.insert(netns, outside);
+        let all = last.iter().map(|(netns, outside)| (*netns, *outside));
+        attribution.outside(all, |share| shares.push((share.to, share.traffic)));
+        shares
+    };
+    let overflow = |received, sent| (Err(Reason::Overflow), Traffic::new(received, sent));
+    assert_eq!(look(1, remote(5, 10), remote(0, 0)), [overflow(5, 10)]);
+    assert_eq!(look(2, remote(7, 0), remote(0, 0)), [overflow(7, 0)]);
+    let exited = (Err(Reason::Exited), Traffic::new(100, 0));
+    assert_eq!(look(1, remote(5, 11), remote(100, 0)), [overflow(0, 1), exited]);
+    assert_eq!(look(1, remote(5, 11), remote(100, 0)), []);
+}
+
+#[test]
+fn what_is_not_to_be_accounted_is_not() {
+    let mut attribution = SocketAttribution::new();
+    let mut nobody = Decided { resolution: None, ..Decided::on(MADE, Ok(MAKER)) };
+    attribution.begin();
+    let socket = counted(0, 7, remote(100, 10));
+    assert_eq!(attribution.socket(&socket, SlotPressure::Low, &mut nobody), None);
+    nobody.origin.released = true;
+    assert_eq!(attribution.socket(&socket, SlotPressure::Medium, &mut nobody), Some(nobody.origin));
+    attribution.last(&counted(0, 7, remote(200, 10)), socket.bytes, &mut nobody);
+    assert_eq!(nobody.shares, []);
+}
+
+#[test]
+fn a_socket_that_is_done_does_without_its_slot() {
+    let closed = Origin { released: true, ..MADE };
+    let ended = Origin { ended: true, ..closed };
+    for (origin, patience) in [(ended, IDLE_ENDED), (closed, IDLE_CLOSED), (MADE, IDLE)] {
+        assert!(!is_done(patience - 1, &origin, SlotPressure::Low));
+        assert!(is_done(patience, &origin, SlotPressure::Low));
+        assert!(may_be_done(patience, SlotPressure::Low));
+        assert_eq!(is_done(0, &origin, SlotPressure::Medium), origin.released);
+        assert!(!is_done(IDLE_CLOSED, &MADE, SlotPressure::Medium));
+        assert!(is_done(IDLE_ENDED, &origin, SlotPressure::High));
+        assert_eq!(is_done(0, &origin, SlotPressure::High), origin.released);
+    }
+    assert!(may_be_done(0, SlotPressure::Medium) && may_be_done(0, SlotPressure::High));
+    assert!(!may_be_done(0, SlotPressure::Low));
+    let listening = Origin { listening: true, ..MADE };
+    assert!(!is_done(IDLE, &listening, SlotPressure::High));
+    // Its maker is all that is known of it.
+    assert!(!is_done(IDLE, &Origin { silent: true, ..MADE }, SlotPressure::High));
+    assert!(is_done(IDLE, &Origin { released: true, ..listening }, SlotPressure::High));
+}
+
+#[test]
+fn room_is_short_when_an_eighth_is_taken_and_scarce_when_half_is() {
+    let rooms = [16_384, 16_385, 65_536, 65_537].map(|taken| SlotPressure::beside(taken, 131_072));
+    assert_eq!(
+        rooms,
+        [SlotPressure::Low, SlotPressure::Medium, SlotPressure::Medium, SlotPressure::High]
+    );
+}
+
+/// Most sockets of a busy server are seen once, closed already, and once more when their slots are free.
+#[test]
+fn a_socket_that_has_come_and_gone_needs_not_be_remembered() {
+    let mut attribution = SocketAttribution::new();
+    attribution.begin();
+    let mut taken = Decided::on(Origin { released: true, ..MADE }, Ok(MAKER));
+    let [first, more] = [counted(3, 7, remote(100, 10)), counted(3, 7, remote(152, 62))];
+    assert!(attribution.socket(&first, SlotPressure::Medium, &mut taken).is_some());
+    assert!(attribution.memory.get(&first).is_none());
+    assert!(attribution.referenced().contains(&MAKER));
+    attribution.begin();
+    attribution.last(&more, first.bytes, &mut taken);
+    let totals: Vec<Traffic> = taken.shares.iter().map(|share| share.traffic).collect();
+    assert_eq!(totals, [Traffic::new(100, 10), Traffic::new(52, 52)]);
+    // The first observation's are no rate, and what came later is.
+    let rates: Vec<Traffic> = taken.shares.iter().map(|share| share.recent).collect();
+    assert_eq!(rates, [Traffic::ZERO, Traffic::new(52, 52)]);
+}
+
+#[test]
+fn a_socket_is_new_until_it_is_listed_or_old() {
+    let mut attribution = SocketAttribution::new();
+    let socket = counted(0, 7, remote(100, 10));
+    assert!(!attribution.is_new(&counted(0, 7, Bytes::default()), SlotPressure::Low));
+    assert!(attribution.is_new(&socket, SlotPressure::Low));
+    // Where many come and go it may be one of them.
+    assert!(!attribution.is_new(&socket, SlotPressure::Medium));
+    observe(&mut attribution, socket, MADE, Ok(MAKER));
+    attribution.begin();
+    assert!(
+        attribution.is_new(&socket, SlotPressure::Low)
+            && attribution.is_new(&socket, SlotPressure::Medium)
+    );
+    let resolution = Resolution { to: Ok(MAKER), held: true, inode: Some(Inode(5)) };
+    let mut listed = Decided { resolution: Some(resolution), ..Decided::on(MADE, Ok(MAKER)) };
+    attribution.socket(&counted(0, 7, remote(200, 10)), SlotPressure::Low, &mut listed);
+    assert!(!attribution.is_new(&socket, SlotPressure::Low));
+    // Another one that is in no list.
+    let unlisted = counted(1, 8, remote(100, 10));
+    for age in 0..5 {
+        observe(&mut attribution, unlisted, MADE, Ok(MAKER));
+        assert_eq!(attribution.is_new(&unlisted, SlotPressure::Low), age < YOUNG, "{age}");
+    }
+}
+
+#[test]
+fn what_is_remembered_of_a_socket_goes_with_its_slot() {
+    let mut attribution = SocketAttribution::new();
+    let slots = 0..100u32;
+    for slot in slots.clone() {
+        let socket = counted(slot, 1000 + u64::from(slot), remote(100, 10));
+        observe(&mut attribution, socket, MADE, Ok(MAKER));
+    }
+    for slot in slots.clone() {
+        let socket = counted(slot, 1000 + u64::from(slot), remote(100, 15));
+        if slot % 2 == 0 {
+            attribution.forget(&socket);
+        } else {
+            // Of one that is remembered it is known what was accounted.
+            let mut taken = Decided::on(MADE, Ok(MAKER));
+            attribution.last(&socket, Bytes::default(), &mut taken);
+            assert_eq!(taken.shares[0].traffic, Traffic::new(0, 5));
+        }
+        // Another socket's slot.
+        attribution.forget(&counted(slot, 1, Bytes::default()));
+    }
+    // The same sockets again, in other slots: nothing is left of before.
+    for slot in slots {
+        let socket = counted(slot + 50, 1000 + u64::from(slot), remote(1, 1));
+        let shares = observe(&mut attribution, socket, MADE, Ok(MAKER));
+        assert_eq!(shares[0].traffic, Traffic::new(1, 1));
+    }
+}
+
+proptest! {
+    /// Whatever is said of whose it is: every byte stands on one line.
+    #[test]
+    fn every_byte_is_accounted_once(
+        looks in proptest::collection::vec((0usize..4, 0u64..1000, 0u64..1000, 0usize..4), 1..60)
+    ) {
+        let answers = [Ok(MAKER), Ok(WORKER), Err(Reason::Kernel), Err(Reason::Exited)];
+        let mut attribution = SocketAttribution::new();
+        let mut totals = [Bytes::default(); 4];
+        let mut lines = std::collections::HashMap::<_, Traffic>::new();
+        for (socket, received, sent, answer) in looks {
+            totals[socket] = totals[socket] + remote(received, sent);
+            let socket = counted(socket as u32, socket as u64 + 1, totals[socket]);
+            for share in observe(&mut attribution, socket, MADE, answers[answer]) {
+                *lines.entry(share.to).or_default() += share.traffic;
+                if let Some(reason) = share.from {
+                    *lines.entry(Err(reason)).or_default() -= share.traffic - share.recent;
+                }
+            }
+        }
+        let all: Traffic = totals.iter().map(|bytes| bytes.remote).sum();
+        // The first observation's are no rate, so that what moves of them is told by the total.
+        prop_assert_eq!(lines.values().copied().sum::<Traffic>(), all);
+    }
+}

@@ -1,0 +1,579 @@
+//! Whose a socket is, asked while its connection begins: it may be gone in a millisecond.
+//!
+//! Reading every descriptor of a host takes tens of milliseconds, so it is asked in the order of
+//! likelihood, and stops at the first that has it: who had a socket at that place a moment ago, the
+//! youngest processes, then, as long as there are links to spare, all others.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use foldhash::fast::RandomState;
+use rustix::io::Errno;
+
+use super::descriptors::{Descriptors, Proc};
+use super::events::Event;
+use super::label::{LabelBy, Labels};
+use super::names::{Missing, Names};
+use super::{Described, ProcessId};
+use crate::netns::NetnsId;
+use crate::sockets::Inode;
+
+/// How many processes that had a socket lately are remembered with their descriptors.
+const RECENT_HOLDERS: usize = 32;
+/// How many processes that accept connections together are kept at hand.
+const ACCEPTORS: usize = 64;
+/// How many of the youngest processes are remembered, and of how many the descriptors are kept open.
+const YOUNG: usize = 512;
+const YOUNG_OPEN: usize = 128;
+/// How many of them are asked for all their descriptors before older ones are for any.
+const YOUNGEST: usize = 6;
+/// How often a peek is taken at a young process.
+const PEEKS: u32 = 4;
+/// How many of either are asked whatever it costs.
+const NEAREST: usize = 4;
+/// How many sockets are remembered with the place at which they were found.
+const PLACES: usize = 4096;
+
+/// How many links may be read for what is unlikely: about 4 % of a processor, and 15 ms at once.
+const LINKS_PER_SECOND: f64 = 20_000.0;
+const LINKS_AT_ONCE: f64 = 8_192.0;
+/// How many of them for one socket: it may be gone before everybody was asked. The next time it is
+/// begun where this time has ended.
+const LINKS_A_SOCKET: f64 = 1_024.0;
+
+/// A process whose descriptors are at hand.
+#[derive(Debug)]
+struct Known {
+    id: ProcessId,
+    descriptors: Descriptors,
+    netns: Option<NetnsId>,
+    /// The descriptor that was its last socket, or would be its next.
+    last: u32,
+}
+
+impl Known {
+    /// Whether the socket is where the last one was, or behind it: a new one gets the lowest
+    /// descriptor that is free.
+    fn has_at_hand(&mut self, inode: Inode) -> bool {
+        self.has_behind(0, inode) || self.has_behind(1, inode)
+    }
+
+    /// Whether the socket is so far behind the last one.
+    fn has_behind(&mut self, distance: u32, inode: Inode) -> bool {
+        let at = self.last.saturating_add(distance);
+        let has = self.descriptors.socket(at) == Some(inode.0);
+        if has {
+            self.last = at;
+        }
+        has
+    }
+
+    fn found(&self, names: &Names) -> Found {
+        // It was read when it was met.
+        let described = names.described(self.id);
+        let unknown = || Described { command_line: Arc::from(&b"[?]"[..]), label: None };
+        Found { process: self.id, described: described.unwrap_or_else(unknown) }
+    }
+}
+
+#[derive(Debug)]
+struct Young {
+    pid: u32,
+    /// Whose copy it is, as long as it is that.
+    parent: Option<u32>,
+    known: Option<Known>,
+    peeks: u32,
+}
+
+/// Who holds a socket.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The process.
+    pub process: ProcessId,
+    /// What it is called.
+    pub described: Described,
+}
+
+/// Finds the process of a socket at once.
+#[derive(Debug)]
+pub struct DescriptorSearch {
+    proc: Proc,
+    labels: Labels,
+    names: Names,
+    /// The last one first.
+    recent_holders: VecDeque<Known>,
+    /// Those that may accept connections at a socket that several of them hold. Those that have come
+    /// first, and among them the one that has waited longest: the kernel wakes them in turn.
+    acceptors: Vec<Known>,
+    /// How many of them have accepted any.
+    accepting: usize,
+    /// The youngest first.
+    young: VecDeque<Young>,
+    /// Those of which nothing was read yet.
+    unread: Vec<u32>,
+    /// The only network namespace that matters, if it is not all of them.
+    only: Option<NetnsId>,
+    /// What the last peek has shown.
+    peeked: Vec<(Inode, ProcessId, u32)>,
+    /// Where sockets were found: the process and its descriptor.
+    places: HashMap<Inode, (u32, u32), RandomState>,
+    links: f64,
+    refilled: Option<Instant>,
+    /// After which process the search among all goes on.
+    turn: u32,
+    buffer: Vec<u8>,
+}
+
+impl DescriptorSearch {
+    /// Opens the procfs that is mounted at `path`.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn open(path: &Path) -> Result<DescriptorSearch, Errno> {
+        DescriptorSearch::with_names(path, Names::default())
+    }
+
+    /// The same with the names of processes in this table, which others may use and fill, too.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn with_names(path: &Path, names: Names) -> Result<DescriptorSearch, Errno> {
+        Ok(DescriptorSearch {
+            proc: Proc::open(path)?,
+            labels: Labels::default(),
+            names,
+            recent_holders: VecDeque::new(),
+            acceptors: Vec::new(),
+            accepting: 0,
+            young: VecDeque::new(),
+            unread: Vec::new(),
+            only: None,
+            peeked: Vec::new(),
+            places: HashMap::default(),
+            links: LINKS_AT_ONCE,
+            refilled: None,
+            turn: u32::MAX,
+            buffer: Vec::with_capacity(32 * 1024),
+        })
+    }
+
+    /// Leaves new processes of other network namespaces than this one alone: their sockets are not looked
+    /// for.
+    pub fn keep_to(&mut self, netns: Option<NetnsId>) {
+        self.only = netns;
+    }
+
+    /// From now on processes are labelled by the first of these that they have.
+    pub fn label_by(&mut self, labels: Vec<LabelBy>) {
+        self.names.label_by(&labels);
+        self.labels = Labels::new(labels);
+    }
+
+    /// These processes accept connections at sockets that several of them hold: which of them has one
+    /// will be asked soon.
+    pub fn expect(&mut self, acceptors: &[u32]) {
+        self.keep_acceptors(|pid| acceptors.contains(&pid));
+        for &pid in acceptors.iter().take(ACCEPTORS) {
+            if !self.acceptors.iter().any(|known| known.id.pid == pid)
+                && let Some(known) = self.know(pid, None)
+            {
+                self.acceptors.push(known);
+            }
+        }
+    }
+
+    /// Takes notice of what has happened to a process.
+    pub fn notice(&mut self, event: Event) {
+        if !self.names.are_reported() {
+            self.names.notice(event);
+        }
+        match event {
+            Event::Fork { parent, pid } => {
+                self.forget(pid);
+                self.begin(pid, Some(parent));
+            }
+            Event::Exec { pid } => {
+                self.forget(pid);
+                self.begin(pid, None);
+                self.unread.push(pid);
+            }
+            Event::Exit { pid } => self.forget(pid),
+        }
+    }
+
+    /// Reads what there is to know of the processes that have become another program since this was
+    /// called last, while they certainly live: soon, but not before somebody is looked for. Hands on
+    /// each one's number and its network namespace.
+    pub fn read_up(&mut self, mut each: impl FnMut(u32, Option<NetnsId>)) {
+        for pid in std::mem::take(&mut self.unread) {
+            let elsewhere = |only| self.proc.netns(pid).is_some_and(|netns| netns != only);
+            if self.only.is_some_and(elsewhere) {
+                self.young.retain(|young| young.pid != pid);
+                continue;
+            }
+            let known = self.know(pid, None);
+            let netns = known.as_ref().and_then(|known| known.netns);
+            if let Some(young) = self.young.iter_mut().find(|young| young.pid == pid)
+                && young.known.is_none()
+            {
+                young.known = known;
+            }
+            each(pid, netns);
+        }
+        for old in self.young.iter_mut().skip(YOUNG_OPEN) {
+            old.known = None;
+        }
+    }
+
+    fn begin(&mut self, pid: u32, parent: Option<u32>) {
+        self.young.push_front(Young { pid, parent, known: None, peeks: 0 });
+        self.young.truncate(YOUNG);
+    }
+
+    fn forget(&mut self, pid: u32) {
+        self.recent_holders.retain(|known| known.id.pid != pid);
+        self.keep_acceptors(|acceptor| acceptor != pid);
+        self.young.retain(|young| young.pid != pid);
+    }
+
+    fn keep_acceptors(&mut self, kept: impl Fn(u32) -> bool) {
+        let accepting = self.acceptors.iter().take(self.accepting);
+        self.accepting = accepting.filter(|known| kept(known.id.pid)).count();
+        self.acceptors.retain(|known| kept(known.id.pid));
+    }
+
+    /// Whether a process may have run since it had run for so long, in nanoseconds.
+    pub fn may_have_run(&self, pid: u32, run_time: u64) -> bool {
+        self.proc.may_have_run(pid, run_time)
+    }
+
+    /// Whether processes that were [expected](DescriptorSearch::expect) have accepted connections.
+    pub fn accepts_together(&self) -> bool {
+        self.accepting > 0
+    }
+
+    /// Which of the processes that were [expected](DescriptorSearch::expect) holds the socket `inode`.
+    pub fn find_acceptor(&mut self, inode: Inode) -> Option<Found> {
+        // Where its last one was with all of them, before behind that: it may be closed in a moment.
+        let acceptors = &mut self.acceptors;
+        let at = [0, 1].into_iter().find_map(|distance| {
+            acceptors.iter_mut().position(|known| known.has_behind(distance, inode))
+        })?;
+        let known = self.acceptors.remove(at);
+        self.accepting += usize::from(at >= self.accepting);
+        let found = known.found(&self.names);
+        self.acceptors.insert(self.accepting - 1, known);
+        Some(found)
+    }
+
+    /// Looks where the two likeliest processes have their next sockets, before it is known which socket
+    /// is looked for: in the meantime it may be closed.
+    pub fn peek(&mut self) {
+        self.peeked.clear();
+        let last = self.recent_holders.front();
+        // The youngest, but not for ever: it may never have one.
+        let young = self.young.front_mut().filter(|young| young.peeks < PEEKS);
+        let young = young.and_then(|young| {
+            young.peeks += 1;
+            young.known.as_ref()
+        });
+        for known in last.into_iter().chain(young) {
+            if let Some(inode) = known.descriptors.socket(known.last) {
+                self.peeked.push((Inode(inode), known.id, known.last));
+            }
+        }
+    }
+
+    /// Who was seen to hold the socket `inode`, at the last peek or before.
+    pub fn find_at_once(&mut self, inode: Inode) -> Option<Found> {
+        let peeked = self.peeked.iter().find(|(seen, ..)| *seen == inode);
+        if let Some(&(_, id, last)) = peeked {
+            let of = |known: &Known| known.id == id;
+            let at = match self.recent_holders.iter().position(of) {
+                Some(at) => at,
+                None => {
+                    let young = |young: &Young| young.known.as_ref().is_some_and(of);
+                    let at = self.young.iter().position(young)?;
+                    let known = self.young.remove(at)?.known?;
+                    self.remember(known);
+                    0
+                }
+            };
+            return self.found_at(at, inode, last);
+        }
+        let at = self.where_it_was(inode)?;
+        self.found_near(at, inode)
+    }
+
+    fn found_at(&mut self, at: usize, inode: Inode, last: u32) -> Option<Found> {
+        let known = Known { last, ..self.recent_holders.remove(at)? };
+        if self.places.len() >= PLACES {
+            self.places.clear();
+        }
+        self.places.insert(inode, (known.id.pid, last));
+        let found = known.found(&self.names);
+        self.recent_holders.push_front(known);
+        Some(found)
+    }
+
+    /// Who of the likeliest holds the socket `inode`. It costs some microseconds at the most.
+    pub fn find_near(&mut self, inode: Inode) -> Option<Found> {
+        let at = self.at_hand(inode, NEAREST)?;
+        self.found_near(at, inode)
+    }
+
+    /// Who of all others holds the socket `inode` of the network namespace `netns`, which `user` has
+    /// made. `now` says how much may be looked for.
+    pub fn find_far(
+        &mut self,
+        inode: Inode,
+        user: u32,
+        netns: Option<NetnsId>,
+        now: Instant,
+    ) -> Option<Found> {
+        if let Some(refilled) = self.refilled {
+            let passed = now.saturating_duration_since(refilled).min(Duration::from_secs(1));
+            self.links += passed.as_secs_f64() * LINKS_PER_SECOND;
+            self.links = self.links.min(LINKS_AT_ONCE);
+        }
+        self.refilled = Some(now);
+        if self.links <= 0.0 {
+            return None;
+        }
+        // Two links each; the nearest, who are asked in any case, are not paid for.
+        self.links -= 2.0 * (self.recent_holders.len() + self.young.len().min(YOUNG_OPEN)) as f64;
+        let at = self
+            .at_hand(inode, YOUNG_OPEN)
+            .or_else(|| self.among_the_young(inode, netns))
+            .or_else(|| self.among_recent_holders(inode))
+            .or_else(|| self.among_all(inode, user))?;
+        self.found_near(at, inode)
+    }
+
+    fn found_near(&mut self, at: usize, inode: Inode) -> Option<Found> {
+        let last = self.recent_holders.get(at)?.last;
+        self.found_at(at, inode, last)
+    }
+
+    fn where_it_was(&mut self, inode: Inode) -> Option<usize> {
+        let &(pid, descriptor) = self.places.get(&inode)?;
+        let at = self.recent_holders.iter().position(|known| known.id.pid == pid)?;
+        let known = self.recent_holders.get_mut(at)?;
+        known.last = descriptor;
+        (known.descriptors.socket(descriptor) == Some(inode.0)).then_some(at)
+    }
+
+    /// Where the last socket of a process was, or where a young one's first is: in turn, because
+    /// either may be gone in a moment.
+    fn at_hand(&mut self, inode: Inode, most: usize) -> Option<usize> {
+        for at in 0..most {
+            let recent_holder = self.recent_holders.get_mut(at);
+            if recent_holder.is_some_and(|known| known.has_at_hand(inode)) {
+                return Some(at);
+            }
+            let young = self.young.get_mut(at).and_then(|young| young.known.as_mut());
+            if young.is_some_and(|known| known.has_at_hand(inode)) {
+                let known = self.young.remove(at)?.known?;
+                self.remember(known);
+                return Some(0);
+            }
+            // Who has just begun is likelier than who has had a socket long ago.
+            let unread = self.young.get(at).filter(|young| young.known.is_none() && at < YOUNGEST);
+            if let Some(&Young { pid, parent, .. }) = unread
+                && let Ok(descriptors) = self.proc.descriptors(pid)
+            {
+                let found = descriptor(&descriptors, inode, &mut self.buffer);
+                if let Some(last) = spend(&mut self.links, found) {
+                    let known = self.know_by(descriptors, pid, parent)?;
+                    self.young.remove(at);
+                    self.remember(Known { last, ..known });
+                    return Some(0);
+                }
+            }
+        }
+        None
+    }
+
+    /// Those of the socket's namespace first.
+    fn among_the_young(&mut self, inode: Inode, netns: Option<NetnsId>) -> Option<usize> {
+        let there = |young: &Young| {
+            young.known.as_ref().is_none_or(|known| known.netns.is_none() || known.netns == netns)
+        };
+        let mut order: Vec<usize> = (0..self.young.len()).collect();
+        order.sort_by_key(|at| self.young.get(*at).is_none_or(|young| !there(young)));
+        let before = self.links;
+        for at in order {
+            if self.links <= 0.0 || before - self.links > LINKS_A_SOCKET {
+                return None;
+            }
+            if at < YOUNGEST && self.young.get(at).is_some_and(|young| young.known.is_none()) {
+                continue; // it was asked already
+            }
+            let Young { pid, parent, ref mut known, .. } = *self.young.get_mut(at)?;
+            let here = match known {
+                Some(known) => {
+                    let found = descriptor(&known.descriptors, inode, &mut self.buffer);
+                    spend(&mut self.links, found)
+                }
+                None => {
+                    let Ok(descriptors) = self.proc.descriptors(pid) else { continue };
+                    let found = descriptor(&descriptors, inode, &mut self.buffer);
+                    let found = spend(&mut self.links, found);
+                    if found.is_some() {
+                        let known = self.know_by(descriptors, pid, parent);
+                        self.young.get_mut(at)?.known = known;
+                    }
+                    found
+                }
+            };
+            if let Some(last) = here {
+                let known = self.young.remove(at)?.known?;
+                self.remember(Known { last, ..known });
+                return Some(0);
+            }
+        }
+        None
+    }
+
+    fn among_recent_holders(&mut self, inode: Inode) -> Option<usize> {
+        let before = self.links;
+        for (at, known) in self.recent_holders.iter_mut().enumerate() {
+            if self.links <= 0.0 || before - self.links > LINKS_A_SOCKET {
+                return None;
+            }
+            let found = descriptor(&known.descriptors, inode, &mut self.buffer);
+            if let Some(last) = spend(&mut self.links, found) {
+                known.last = last;
+                return Some(at);
+            }
+        }
+        None
+    }
+
+    /// Those whose user made the socket, from the greatest number on.
+    fn among_all(&mut self, inode: Inode, user: u32) -> Option<usize> {
+        if self.links <= 0.0 {
+            return None;
+        }
+        let before = self.links;
+        let mut pids = Vec::new();
+        self.proc.list(|listed| pids.push(listed.pid)).ok()?;
+        pids.sort_unstable_by(|a, b| b.cmp(a));
+        self.links -= pids.len() as f64 / 2.0;
+        // Whom there was no time for goes first.
+        let first = pids.iter().position(|pid| *pid < self.turn).unwrap_or(0);
+        pids.rotate_left(first);
+        for pid in pids {
+            if self.links <= 0.0 || before - self.links > LINKS_A_SOCKET {
+                return None;
+            }
+            self.turn = pid;
+            if self.proc.directory_user(pid) != Some(user) {
+                continue;
+            }
+            let Ok(descriptors) = self.proc.descriptors(pid) else { continue };
+            let found = descriptor(&descriptors, inode, &mut self.buffer);
+            if let Some(last) = spend(&mut self.links, found) {
+                let known = self.know_by(descriptors, pid, None)?;
+                self.remember(Known { last, ..known });
+                return Some(0);
+            }
+        }
+        self.turn = u32::MAX;
+        None
+    }
+
+    fn remember(&mut self, known: Known) {
+        self.recent_holders.push_front(known);
+        self.recent_holders.truncate(RECENT_HOLDERS);
+    }
+
+    fn know(&mut self, pid: u32, parent: Option<u32>) -> Option<Known> {
+        let descriptors = self.proc.descriptors(pid).ok()?;
+        self.know_by(descriptors, pid, parent)
+    }
+
+    fn know_by(
+        &mut self,
+        descriptors: Descriptors,
+        pid: u32,
+        parent: Option<u32>,
+    ) -> Option<Known> {
+        let (start_time, comm) = descriptors.stat().ok()?;
+        let id = ProcessId { start_time, pid };
+        let Missing { command_line, label } = self.names.missing(id);
+        if command_line || label {
+            let program = self.names.program(id);
+            let cmdline = descriptors.cmdline().unwrap_or_default();
+            self.names.read(id, program, &cmdline, &comm);
+            // A process that is ending has given its command line back; that of a copy was its parent's.
+            if !self.names.has_command_line(id)
+                && let Some(parent) = parent.and_then(|parent| self.command_line_of(parent, &comm))
+            {
+                self.names.read(id, program, &parent, &comm);
+            }
+            if !self.labels.is_empty() {
+                let label = self.labels.of(&self.proc, pid, &cmdline, &comm);
+                self.names.label(id, program, label);
+            }
+        }
+        let netns = descriptors.netns();
+        let last = lowest_free(&descriptors.numbers(&mut self.buffer));
+        Some(Known { id, descriptors, netns, last })
+    }
+
+    /// The raw command line of `pid`, if its copy is still the same program.
+    fn command_line_of(&mut self, pid: u32, copy: &[u8]) -> Option<Vec<u8>> {
+        let parent = self.proc.descriptors(pid).ok()?;
+        let (_, comm) = parent.stat().ok()?;
+        parent.cmdline().ok().filter(|cmdline| comm == copy && !cmdline.is_empty())
+    }
+
+    /// Reads the label of a process that has just become another program, if there is any to read.
+    pub fn label(&mut self, id: ProcessId) {
+        if self.labels.is_empty() || !self.names.missing(id).label {
+            return;
+        }
+        let program = self.names.program(id);
+        let Ok((start_time, comm)) = self.proc.stat(id.pid) else { return };
+        let Ok(cmdline) = self.proc.cmdline(id.pid) else { return };
+        if start_time == id.start_time && !cmdline.is_empty() {
+            let label = self.labels.of(&self.proc, id.pid, &cmdline, &comm);
+            self.names.label(id, program, label);
+        }
+    }
+}
+
+/// The descriptor that is this socket, and how many links it took to know.
+fn descriptor(
+    descriptors: &Descriptors,
+    inode: Inode,
+    buffer: &mut Vec<u8>,
+) -> (Option<u32>, usize) {
+    let mut links = 2; // the listing
+    let found = descriptors.numbers(buffer).into_iter().find(|number| {
+        links += 1;
+        descriptors.socket(*number) == Some(inode.0)
+    });
+    (found, links)
+}
+
+/// The lowest number that is not among `numbers`, which begin with the highest.
+fn lowest_free(numbers: &[u32]) -> u32 {
+    numbers
+        .iter()
+        .rev()
+        .zip(0..)
+        .find(|(number, at)| *number != at)
+        .map_or(numbers.len() as u32, |(_, at)| at)
+}
+
+fn spend(left: &mut f64, (found, links): (Option<u32>, usize)) -> Option<u32> {
+    *left -= links as f64;
+    found
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,89 @@
+//! At which listening sockets it is known who accepts, without asking.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use super::Map;
+use crate::processes::{Acceptors, DescriptorSearch, ProcessId};
+use crate::sockets::Inode;
+
+/// How often it is asked whether those who only hold a listening socket have run.
+const REST: Duration = Duration::from_millis(5);
+
+/// Who accepts where, as the last look has found it and as long as it is so.
+#[derive(Debug)]
+pub(super) struct Accepting {
+    known: Map<Inode, Acceptors>,
+    rested: Instant,
+    /// Processes that have had children since the thread began: they may hand on what they accept.
+    parents: HashSet<u32>,
+}
+
+impl Accepting {
+    pub(super) fn begin(now: Instant) -> Accepting {
+        Accepting { known: Map::default(), rested: now, parents: HashSet::new() }
+    }
+
+    /// What a look has found.
+    pub(super) fn know(&mut self, known: Map<Inode, Acceptors>) {
+        self.known = known;
+    }
+
+    pub(super) fn had_child(&mut self, parent: u32) {
+        self.parents.insert(parent);
+    }
+
+    pub(super) fn ended(&mut self, pid: u32) {
+        self.parents.remove(&pid);
+    }
+
+    /// Whether it is known anywhere. Where others have run it is not any more, until the next look.
+    pub(super) fn is_known_anywhere(&mut self, search: &DescriptorSearch, now: Instant) -> bool {
+        if now - self.rested >= REST {
+            self.rested = now;
+            let rests = |(pid, run_time): &(u32, u64)| !search.may_have_run(*pid, *run_time);
+            self.known.retain(|_, acceptors| acceptors.resting.iter().all(rests));
+        }
+        !self.known.is_empty()
+    }
+
+    /// Who accepts at a listening socket.
+    pub(super) fn at(&self, listener: Option<Inode>) -> Option<ProcessId> {
+        let acceptors = listener.and_then(|inode| self.known.get(&inode))?;
+        let have_children = acceptors.alike.iter().any(|pid| self.parents.contains(pid));
+        (!have_children).then_some(acceptors.process)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    const LISTENER: Inode = Inode(7);
+
+    #[test]
+    fn it_is_known_until_others_have_run_or_there_are_children() {
+        let search = DescriptorSearch::open(Path::new("/proc")).unwrap();
+        let mut now = Instant::now();
+        let mut accepting = Accepting::begin(now);
+        assert!(!accepting.is_known_anywhere(&search, now));
+        let process = ProcessId { start_time: 1, pid: 2 };
+        let alike = |resting| Acceptors { process, alike: vec![2, 3], resting };
+        accepting.know([(LISTENER, alike(Vec::new()))].into_iter().collect());
+        now += REST;
+        assert!(accepting.is_known_anywhere(&search, now));
+        assert_eq!(accepting.at(Some(LISTENER)), Some(process));
+        assert_eq!((accepting.at(Some(Inode(8))), accepting.at(None)), (None, None));
+        accepting.had_child(3);
+        assert_eq!(accepting.at(Some(LISTENER)), None);
+        accepting.ended(3);
+        assert_eq!(accepting.at(Some(LISTENER)), Some(process));
+        // This process has run for longer than that, and has several threads.
+        accepting.know([(LISTENER, alike(vec![(std::process::id(), 0)]))].into_iter().collect());
+        assert!(accepting.is_known_anywhere(&search, now), "it was asked a moment ago");
+        assert!(!accepting.is_known_anywhere(&search, now + REST));
+        assert_eq!(accepting.at(Some(LISTENER)), None);
+    }
+}

@@ -1,0 +1,389 @@
+//! Sees flows begin, and says whose sockets are at their ends, before these are gone.
+//!
+//! A look at the kernel takes place once a second; most connections are shorter. So a thread of its
+//! own is told of every new flow at once, asks for the socket at each end that is on this host, and
+//! for the process that holds it. It keeps nothing of a flow: what it saw is handed to the next look.
+
+mod accepting;
+mod dump_policy;
+mod listener;
+mod namespace;
+mod opener;
+mod portless;
+mod record;
+mod retry;
+mod scheduling;
+mod spin_budget;
+mod worker;
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use foldhash::fast::RandomState;
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::netns::{self, NetnsChoice, NetnsId, NetnsKey};
+use crate::processes::{Acceptors, LabelBy, Names};
+use crate::sockets::Inode;
+use crate::watch::{Source, Told};
+
+use listener::NetnsListener;
+pub(crate) use namespace::{Counting, Namespace, Reading, choose};
+use opener::{Job, OpenQueue, Opener};
+pub use record::{NewFlowRecord, Seen};
+use worker::Worker;
+
+/// How long a look waits for what is still unread.
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// How many records wait for a look. More than the kernel's table has entries is never needed;
+/// what comes beyond is counted as lost.
+const WAITING: usize = 500_000;
+
+type Map<K, V> = HashMap<K, V, RandomState>;
+
+/// What both threads know.
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    answered: Condvar,
+    /// Wakes the worker.
+    wake_up: OwnedFd,
+    /// Wakes whoever looks.
+    call: OwnedFd,
+    next_key: AtomicU32,
+    proc: PathBuf,
+    source: Source,
+    choice: NetnsChoice,
+    names: Names,
+    /// Whether processes are reported into the table of names.
+    reported: bool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    commands: Vec<Command>,
+    /// How often an answer was asked for, and which of these is answered.
+    asked: u64,
+    answered: u64,
+    /// For the next look.
+    records: Vec<NewFlowRecord>,
+    opened: Vec<Namespace>,
+    opening: OpenQueue,
+    left: Vec<NetnsKey>,
+    /// The namespaces that are watched.
+    known: Map<NetnsId, NetnsKey>,
+    /// Those that could not be gone into.
+    refused: HashSet<NetnsId, RandomState>,
+    lost: u64,
+}
+
+/// Who goes into a namespace to open it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Going {
+    /// This thread, which need not come back.
+    Alone,
+    /// A thread that is started for that.
+    ByAnother,
+}
+
+/// What the worker is to do.
+#[derive(Debug)]
+enum Command {
+    Listen(Box<NetnsListener>),
+    /// Nobody seems to be in this namespace any more.
+    Leave(NetnsKey),
+    Listeners(Listeners),
+    /// Processes in other namespaces than the program's own.
+    Inhabitants(Map<u32, NetnsKey>),
+    LabelBy(Vec<LabelBy>),
+    Stop,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing in it can be half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens the namespace of `process`, unless it is watched already. Hands on what reads it and
+    /// what listens in it.
+    fn open(
+        &self,
+        id: NetnsId,
+        process: u32,
+        going: Going,
+    ) -> Option<(Namespace, Option<NetnsListener>)> {
+        let key = {
+            let mut state = self.state();
+            if state.known.contains_key(&id) || state.refused.contains(&id) {
+                return None;
+            }
+            let key = NetnsKey(self.next_key.fetch_add(1, Ordering::Relaxed));
+            state.known.insert(id, key);
+            key
+        };
+        let name = process.to_string();
+        let open = || {
+            // The process may have gone elsewhere meanwhile, and the thread with it.
+            let there = netns::of(Path::new("/proc"), "thread-self").ok();
+            if there.is_some_and(|there| there != id) {
+                return None;
+            }
+            let readers = Namespace::open(self.source, key, Some(id), &self.proc, &name).ok()?;
+            Some((readers, NetnsListener::open(key, self.source).ok()))
+        };
+        let opened = match going {
+            Going::Alone => netns::enter(&self.proc, &name).map(|()| open()),
+            Going::ByAnother => netns::inside(&self.proc, &name, open),
+        };
+        match opened {
+            Ok(Some(opened)) => return Some(opened),
+            // It has ended, or moved: the next look finds another one.
+            Ok(None) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(_) => drop(self.state().refused.insert(id)),
+        }
+        self.state().known.remove(&id);
+        None
+    }
+}
+
+/// Who accepts TCP connections.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Listeners {
+    /// The listening sockets at which it is known who accepts, without asking.
+    pub(crate) alike: Map<Inode, Acceptors>,
+    /// The processes that hold a listening socket together with others.
+    pub(crate) together: Vec<u32>,
+}
+
+/// What was seen since it was asked last.
+#[derive(Debug, Default)]
+pub(crate) struct Tracked {
+    pub(crate) records: Vec<NewFlowRecord>,
+    /// How often something was not seen because too much came at once.
+    pub(crate) lost: u64,
+}
+
+/// The thread, as whoever looks sees it.
+#[derive(Debug)]
+pub(crate) struct Tracker {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+    opener: Opener,
+    /// Whether new flows are announced at all in the program's own namespace.
+    listens: bool,
+    listeners: Listeners,
+    inhabitants: Map<u32, NetnsKey>,
+}
+
+impl Tracker {
+    /// Begins to watch the namespace of this thread and, as chosen, those of new processes.
+    ///
+    /// # Errors
+    /// If no thread, no descriptor or no procfs can be had.
+    pub(crate) fn start(
+        source: Source,
+        choice: NetnsChoice,
+        proc: &Path,
+        names: Names,
+        told: Told,
+    ) -> io::Result<Tracker> {
+        let descriptor = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+        let mut state = State::default();
+        let own = netns::of(proc, "self").ok();
+        state.known.extend(own.map(|own| (own, NetnsKey::OWN)));
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            answered: Condvar::new(),
+            wake_up: descriptor()?,
+            call: descriptor()?,
+            next_key: AtomicU32::new(NetnsKey::OWN.0 + 1),
+            proc: proc.to_owned(),
+            source,
+            choice,
+            reported: told == Told::Processes && names.are_reported(),
+            names,
+        });
+        let netns_listener = NetnsListener::open(NetnsKey::OWN, source)?;
+        let listens = netns_listener.listens();
+        let mut worker = Worker::new(shared.clone(), proc)?;
+        worker.listen(netns_listener)?;
+        let thread =
+            thread::Builder::new().name("tracker".to_owned()).spawn(move || worker.run())?;
+        Ok(Tracker {
+            shared,
+            thread: Some(thread),
+            opener: Opener::default(),
+            listens,
+            listeners: Listeners::default(),
+            inhabitants: Map::default(),
+        })
+    }
+
+    /// Whether every flow that begins in the program's own namespace is seen, unless it is told
+    /// otherwise.
+    pub(crate) fn listens(&self) -> bool {
+        self.listens
+    }
+
+    /// Whether it is to watch all namespaces.
+    pub(crate) fn watches_all(&self) -> bool {
+        self.shared.choice == NetnsChoice::All
+    }
+
+    pub(crate) fn label_by(&self, labels: Vec<LabelBy>) {
+        self.command(Command::LabelBy(labels));
+    }
+
+    /// Becomes readable when somebody ought to look: a namespace may have ended, and watching it
+    /// keeps it from going.
+    pub(crate) fn events(&self) -> BorrowedFd<'_> {
+        self.shared.call.as_fd()
+    }
+
+    /// Whether somebody ought to look.
+    pub(crate) fn is_calling(&self) -> bool {
+        take(&self.shared.call)
+    }
+
+    /// Network namespaces that were opened since it was asked last: those that were found by new processes
+    /// in them, and those that were [discovered](Tracker::discover), as far as that is done by then. And how many
+    /// of these are left, of how many.
+    pub(crate) fn opened(
+        &self,
+        until: Option<Instant>,
+    ) -> (Vec<Namespace>, Option<(usize, usize)>) {
+        let left = self.shared.await_opening(until);
+        (std::mem::take(&mut self.shared.state().opened), left)
+    }
+
+    /// Everything that was announced before this call.
+    pub(crate) fn take(&self) -> Tracked {
+        let mut state = self.shared.state();
+        state.asked += 1;
+        let asked = state.asked;
+        wake(&self.shared.wake_up);
+        if self.shared.reported && self.shared.source == Source::Ebpf {
+            // There is nothing to wait for: what the thread knows is taken here.
+            drop(state);
+            self.shared.names.drain();
+            state = self.shared.state();
+            state.answered = asked;
+        }
+        let deadline = Instant::now() + SETTLE;
+        while state.answered < asked {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break; // a busy host: the rest comes with the next look
+            }
+            let waited = self.shared.answered.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Tracked {
+            records: std::mem::take(&mut state.records),
+            lost: std::mem::take(&mut state.lost),
+        }
+    }
+
+    /// Begins to open the namespaces of `processes` that nobody has known until now, after reading `first`. With
+    /// `ahead` they are read at once, too. See [`Tracker::opened`].
+    pub(crate) fn discover(
+        &mut self,
+        first: Option<Box<Namespace>>,
+        ahead: bool,
+        processes: &[(NetnsId, u32)],
+    ) {
+        let mut jobs: Vec<Job> = first.into_iter().map(Job::Read).collect();
+        if self.shared.choice == NetnsChoice::All {
+            let state = self.shared.state();
+            let is_new =
+                |id: &NetnsId| !state.known.contains_key(id) && !state.refused.contains(id);
+            let new: Map<NetnsId, u32> =
+                processes.iter().copied().filter(|(id, _)| is_new(id)).collect();
+            jobs.extend(new.into_iter().map(|(id, pid)| Job::Open(id, pid)));
+        }
+        let is_free = self.shared.state().opening.left == 0;
+        if !jobs.is_empty() && is_free {
+            self.opener.start(&self.shared, jobs, ahead);
+        }
+    }
+
+    /// Calls `found` for every one of these `processes` that is in another namespace than the program's own.
+    pub(crate) fn inhabit(
+        &mut self,
+        processes: &[(NetnsId, u32)],
+        mut found: impl FnMut(NetnsKey, u32),
+    ) {
+        if self.shared.choice == NetnsChoice::Own {
+            return;
+        }
+        let mut inhabitants = Map::default();
+        {
+            let state = self.shared.state();
+            let keys = processes.iter().filter_map(|(id, pid)| Some((*pid, *state.known.get(id)?)));
+            inhabitants.extend(keys.filter(|(_, key)| *key != NetnsKey::OWN));
+        }
+        inhabitants.iter().for_each(|(pid, key)| found(*key, *pid));
+        if inhabitants != self.inhabitants {
+            self.command(Command::Inhabitants(inhabitants.clone()));
+            self.inhabitants = inhabitants;
+        }
+    }
+
+    /// How many namespaces could not be gone into.
+    pub(crate) fn refused(&self) -> usize {
+        self.shared.state().refused.len()
+    }
+
+    /// Nobody seems to be in a namespace any more. Whether it is left is for the thread to say, which
+    /// knows who has just gone there: see [`Tracker::left`].
+    pub(crate) fn leave(&self, key: NetnsKey) {
+        self.command(Command::Leave(key));
+    }
+
+    /// Namespaces that are not watched any more.
+    pub(crate) fn left(&self) -> Vec<NetnsKey> {
+        std::mem::take(&mut self.shared.state().left)
+    }
+
+    pub(crate) fn know_listeners(&mut self, listeners: Listeners) {
+        if listeners != self.listeners {
+            self.command(Command::Listeners(listeners.clone()));
+            self.listeners = listeners;
+        }
+    }
+
+    fn command(&self, command: Command) {
+        self.shared.state().commands.push(command);
+        wake(&self.shared.wake_up);
+    }
+}
+
+impl Drop for Tracker {
+    fn drop(&mut self) {
+        self.shared.stop_opening();
+        self.command(Command::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Makes an eventfd readable.
+fn wake(wake_up: &OwnedFd) {
+    // It is refused only where it would overflow: then it is readable anyway.
+    let _ = rustix::io::write(wake_up, &1u64.to_ne_bytes());
+}
+
+/// Whether an eventfd was readable; it is so no longer.
+fn take(wake_up: &OwnedFd) -> bool {
+    rustix::io::read(wake_up, &mut [0u8; 8]).is_ok()
+}

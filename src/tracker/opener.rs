@@ -1,0 +1,123 @@
+//! Opens network namespaces, one after the other, on a thread that goes there.
+//!
+//! That takes a fraction of a millisecond for each, and much longer where the thread has to wait for a
+//! processor: whoever looks doesn't wait for all of them.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use super::{Command, Going, Namespace, Shared, wake};
+use crate::netns::NetnsId;
+
+/// What the thread is to do.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// Read what is open already.
+    Read(Box<Namespace>),
+    /// Open the namespace of this process, and read that.
+    Open(NetnsId, u32),
+}
+
+/// How far it has come.
+#[derive(Debug, Default)]
+pub(super) struct OpenQueue {
+    jobs: VecDeque<Job>,
+    /// Those that are not done, and all that there were.
+    pub(super) left: usize,
+    all: usize,
+}
+
+/// The thread, while there is one.
+#[derive(Debug, Default)]
+pub(super) struct Opener(Option<JoinHandle<()>>);
+
+impl Opener {
+    /// Begins with these. With `ahead` what is opened is read at once, too. Where there is no thread, what is
+    /// open already comes back unread, and the rest is for the next look.
+    pub(super) fn start(&mut self, shared: &Arc<Shared>, jobs: Vec<Job>, ahead: bool) {
+        let all = jobs.len();
+        shared.state().opening = OpenQueue { jobs: jobs.into(), left: all, all };
+        let worker = shared.clone();
+        let work = move || {
+            while let Some(job) = worker.next_job() {
+                let opened = worker.obey(job, ahead);
+                worker.done(opened);
+            }
+        };
+        match thread::Builder::new().name("opener".to_owned()).spawn(work) {
+            Ok(thread) => self.0 = Some(thread),
+            Err(_) => {
+                let mut state = shared.state();
+                let opening = std::mem::take(&mut state.opening);
+                state.opened.extend(opening.jobs.into_iter().filter_map(|job| match job {
+                    Job::Read(readers) => Some(*readers),
+                    Job::Open(..) => None,
+                }));
+            }
+        }
+    }
+}
+
+impl Drop for Opener {
+    fn drop(&mut self) {
+        if let Some(thread) = self.0.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn obey(&self, job: Job, ahead: bool) -> Option<Namespace> {
+        let (mut readers, netns_listener) = match job {
+            Job::Read(readers) => (*readers, None),
+            Job::Open(id, process) => self.open(id, process, Going::Alone)?,
+        };
+        if ahead {
+            readers.read_ahead(self.source);
+        }
+        if let Some(netns_listener) = netns_listener {
+            self.state().commands.push(Command::Listen(Box::new(netns_listener)));
+            wake(&self.wake_up);
+        }
+        Some(readers)
+    }
+
+    fn done(&self, opened: Option<Namespace>) {
+        let mut state = self.state();
+        state.opened.extend(opened);
+        state.opening.left -= 1;
+        drop(state);
+        self.answered.notify_all();
+    }
+
+    fn next_job(&self) -> Option<Job> {
+        self.state().opening.jobs.pop_front()
+    }
+
+    /// Tells the thread to end.
+    pub(super) fn stop_opening(&self) {
+        self.state().opening.jobs.clear();
+    }
+
+    /// Waits until everything is open, but not longer than until then. Returns how many namespaces are left, of
+    /// how many.
+    pub(super) fn await_opening(&self, until: Option<Instant>) -> Option<(usize, usize)> {
+        let mut state = self.state();
+        while state.opening.left > 0 {
+            state = match until {
+                None => self.answered.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(until) => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        break;
+                    }
+                    let waited = self.answered.wait_timeout(state, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+        (state.opening.left > 0).then_some((state.opening.left, state.opening.all))
+    }
+}

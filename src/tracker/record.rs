@@ -1,0 +1,28 @@
+//! What was seen of a flow when it began.
+
+use crate::flow::Flow;
+use crate::netns::NetnsKey;
+use crate::processes::ProcessId;
+
+/// Who was at one end of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The process that held the socket.
+    pub process: ProcessId,
+    /// The network namespace of the socket.
+    pub netns: NetnsKey,
+}
+
+/// What was seen of a flow when it began, or a moment later: its socket and the process may be gone
+/// before the next observation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewFlowRecord {
+    /// The network namespace whose table has the flow.
+    pub netns: NetnsKey,
+    /// Its tuples, zone and generation; nothing was counted yet.
+    pub flow: Flow,
+    /// Who was seen at the originator's end and at the responder's.
+    pub ends: [Option<Seen>; 2],
+    /// Whether this is the flow's beginning; else it adds to an earlier record.
+    pub is_new: bool,
+}

@@ -1,0 +1,214 @@
+//! Connections whose server has not accepted them yet, or whose socket nobody was seen to hold: asked
+//! again, at ever greater distances.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::time::{Duration, Instant};
+
+use foldhash::fast::RandomState;
+
+use crate::flow::{Flow, Protocol, Tuple};
+use crate::netns::NetnsKey;
+use crate::sockets::Finder;
+
+/// How many lookups wait. Beyond that the next look has to do.
+const MOST: usize = 8_192;
+/// The first distance: a quick server has accepted, answered and closed in fifty microseconds.
+const FIRST: Duration = Duration::from_micros(15);
+/// How often it is asked at this distance before that is doubled, and how often in all: over a fifth
+/// of a second.
+const EVEN: u32 = 6;
+const TRIES: u32 = 18;
+/// For how long the end of a handshake is waited for.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// One end of a flow that is to be asked for again.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lookup {
+    /// Whose table has the flow.
+    pub(super) netns: NetnsKey,
+    pub(super) flow: Flow,
+    /// 0 is the originator's end, 1 the responder's.
+    pub(super) side: usize,
+    /// Where the socket is looked for.
+    pub(super) at: NetnsKey,
+    /// How often it was asked for.
+    tries: u32,
+    /// Whether the kernel will tell when it is worth to ask.
+    waits: bool,
+}
+
+impl Lookup {
+    pub(super) fn new(netns: NetnsKey, flow: Flow, side: usize, at: NetnsKey) -> Lookup {
+        Lookup { netns, flow, side, at, tries: 0, waits: false }
+    }
+
+    /// Whether it is the end that accepts a connection.
+    pub(super) fn is_server(&self) -> bool {
+        self.side == 1 && self.flow.original.protocol == Protocol::TCP
+    }
+
+    /// Whether its socket is found by the protocol alone, or by an echo identifier: sock_diag is of no
+    /// help there.
+    pub(super) fn is_portless(&self) -> bool {
+        !Finder::knows(self.flow.original.protocol)
+    }
+
+    /// How often it was asked for again.
+    pub(super) fn tries(&self) -> u32 {
+        self.tries
+    }
+
+    /// The tuple out of its end.
+    pub(super) fn tuple(&self) -> Tuple {
+        if self.side == 0 { self.flow.original } else { self.flow.reply }
+    }
+}
+
+type Id = (NetnsKey, Tuple, usize);
+
+fn id(lookup: &Lookup) -> Id {
+    (lookup.netns, lookup.flow.original, lookup.side)
+}
+
+/// Lookups to repeat, in the order of time.
+#[derive(Debug, Default)]
+pub(super) struct RetryQueue {
+    lookups: HashMap<Id, (Lookup, Instant), RandomState>,
+    /// With entries that don't hold any more among them.
+    order: BinaryHeap<Reverse<(Instant, Id)>>,
+}
+
+impl RetryQueue {
+    /// Asks again after a moment, unless it was asked often enough.
+    pub(super) fn again(&mut self, mut lookup: Lookup, now: Instant) {
+        if lookup.tries < TRIES {
+            let due = now + FIRST * (1 << lookup.tries.saturating_sub(EVEN));
+            lookup.tries += 1;
+            self.put(lookup, due);
+        }
+    }
+
+    /// Asks again when its handshake is done.
+    pub(super) fn await_handshake(&mut self, lookup: Lookup, now: Instant) {
+        self.put(Lookup { waits: true, ..lookup }, now + HANDSHAKE);
+    }
+
+    fn put(&mut self, lookup: Lookup, due: Instant) {
+        if self.lookups.len() < MOST || self.lookups.contains_key(&id(&lookup)) {
+            self.order.push(Reverse((due, id(&lookup))));
+            self.lookups.insert(id(&lookup), (lookup, due));
+        }
+    }
+
+    /// The handshake of a flow is done: its server can accept it from now on.
+    pub(super) fn established(&mut self, netns: NetnsKey, flow: &Flow, now: Instant) {
+        let of_flow = (netns, flow.original, 1);
+        if let Some((lookup, _)) = self.lookups.get(&of_flow)
+            && lookup.waits
+        {
+            let lookup = Lookup { waits: false, ..*lookup };
+            self.put(lookup, now);
+        }
+    }
+
+    /// When the next one is due.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.order.peek().map(|Reverse((due, _))| *due)
+    }
+
+    /// Takes those that are due.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<Lookup> {
+        let mut taken = Vec::new();
+        while let Some(Reverse((due, id))) = self.order.peek().copied()
+            && due <= now
+        {
+            self.order.pop();
+            // Another time may have been set since.
+            if self.lookups.get(&id).is_some_and(|(_, set)| *set == due)
+                && let Some((lookup, _)) = self.lookups.remove(&id)
+                && !lookup.waits
+            {
+                taken.push(lookup);
+            }
+        }
+        taken
+    }
+
+    /// Forgets what belongs to a namespace.
+    pub(super) fn leave(&mut self, key: NetnsKey) {
+        self.lookups.retain(|_, (lookup, _)| lookup.netns != key && lookup.at != key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::{Address, CountedAt, Endpoint, Status};
+
+    fn lookup(port: u16) -> Lookup {
+        let source = Endpoint::new(Address::from_v4([10, 0, 0, 1]), port);
+        let original = Tuple { protocol: Protocol::TCP, source, destination: source };
+        let flow = Flow {
+            zone: 0,
+            generation: None,
+            original,
+            reply: original.reversed(),
+            counters: None,
+            status: Status::default(),
+            counted_at: CountedAt::Path,
+            closed: false,
+            ended: false,
+        };
+        Lookup::new(NetnsKey::OWN, flow, 1, NetnsKey::OWN)
+    }
+
+    #[test]
+    fn it_is_asked_ever_less_often_and_not_for_ever() {
+        let mut retries = RetryQueue::default();
+        let mut now = Instant::now();
+        let start = now;
+        retries.again(lookup(1), now);
+        let mut asked = 0;
+        while let Some(next) = retries.next() {
+            assert!(next > now);
+            assert!(retries.due(now).is_empty());
+            now = next;
+            for lookup in retries.due(now) {
+                asked += 1;
+                retries.again(lookup, now);
+            }
+        }
+        assert_eq!(asked, TRIES);
+        assert!(now - start < Duration::from_millis(250), "{:?}", now - start);
+        assert!(retries.lookups.is_empty());
+    }
+
+    #[test]
+    fn a_handshake_makes_it_due_at_once_and_without_one_it_is_given_up() {
+        let mut retries = RetryQueue::default();
+        let now = Instant::now();
+        retries.await_handshake(lookup(1), now);
+        retries.await_handshake(lookup(2), now);
+        assert!(retries.due(now + HANDSHAKE / 2).is_empty());
+        retries.established(NetnsKey::OWN, &lookup(1).flow, now);
+        retries.established(NetnsKey::OWN, &lookup(3).flow, now);
+        let due = retries.due(now);
+        assert_eq!(due.len(), 1);
+        assert_eq!(due[0].flow, lookup(1).flow);
+        assert!(retries.due(now + HANDSHAKE).is_empty());
+        assert!(retries.lookups.is_empty() && retries.order.is_empty());
+    }
+
+    #[test]
+    fn the_queue_is_bounded_and_ends_with_its_namespace() {
+        let mut retries = RetryQueue::default();
+        let now = Instant::now();
+        for port in 0..=u16::MAX {
+            retries.again(lookup(port), now);
+        }
+        assert_eq!(retries.lookups.len(), MOST);
+        retries.leave(NetnsKey::OWN);
+        assert!(retries.due(now + HANDSHAKE).is_empty());
+    }
+}

@@ -1,0 +1,629 @@
+//! The thread that sees flows begin.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustix::buffer::spare_capacity;
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+
+use super::accepting::Accepting;
+use super::listener::NetnsListener;
+use super::retry::{Lookup, RetryQueue};
+use super::scheduling::SchedulingPolicy;
+use super::spin_budget::{SPIN, SpinBudget};
+use super::{Command, Going, Map, NewFlowRecord, Seen, Shared, WAITING, take, wake};
+use crate::ebpf::Wake;
+use crate::flow::{Flow, Protocol, Tuple};
+use crate::netns::{self, NetnsChoice, NetnsId, NetnsKey};
+use crate::processes::events::{Event, Events};
+use crate::processes::{Announced, DescriptorSearch, ProcessId};
+use crate::sockets::{Inode, Socket, State};
+use crate::watch::Source;
+
+/// What wakes the thread beside the namespaces, which do so by their keys.
+const WAKE_UP: u64 = u64::MAX;
+const PROCESSES: u64 = u64::MAX - 1;
+
+/// How often a server's socket is asked for before everybody is.
+const FEW: u32 = 3;
+
+/// How many things to wake up for are told at once.
+const WOKEN: usize = 64;
+
+/// Sees flows begin.
+pub(super) struct Worker {
+    shared: Arc<Shared>,
+    epoll: OwnedFd,
+    pub(super) netns_listeners: Vec<NetnsListener>,
+    /// `None` where processes are reported otherwise, and where the kernel announces none, or the user may
+    /// not be told.
+    events: Option<Events>,
+    pub(super) search: DescriptorSearch,
+    retries: RetryQueue,
+    spin_budget: SpinBudget,
+    /// How much time there is for reading raw and ping sockets.
+    pub(super) raw_reading: SpinBudget,
+    accepting: Accepting,
+    inhabitants: Map<u32, NetnsKey>,
+    /// What is handed over at the end of a turn.
+    records: Vec<NewFlowRecord>,
+    /// Processes that became another program, with their namespaces.
+    begun: Vec<(ProcessId, Option<NetnsId>)>,
+    lost: u64,
+}
+
+/// What the kernel says of the end of a flow.
+pub(super) enum Answer {
+    /// This process has it.
+    Held(Seen),
+    /// Somebody has it, or will.
+    Pending,
+    /// It waits to be accepted.
+    Imminent,
+    /// Nobody has it any more, or can be found to.
+    Gone,
+}
+
+impl Worker {
+    pub(super) fn new(shared: Arc<Shared>, proc: &Path) -> io::Result<Worker> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        let announced = || Events::listen().ok().or_else(|| Events::listen_elsewhere(proc));
+        let events = if shared.reported { None } else { announced() };
+        let mut search = DescriptorSearch::with_names(proc, shared.names.clone())?;
+        if shared.choice == NetnsChoice::Own {
+            search.keep_to(netns::of(proc, "self").ok());
+        }
+        let worker = Worker {
+            epoll,
+            netns_listeners: Vec::new(),
+            events,
+            search,
+            retries: RetryQueue::default(),
+            spin_budget: SpinBudget::begin(Instant::now()),
+            raw_reading: SpinBudget::begin(Instant::now()),
+            accepting: Accepting::begin(Instant::now()),
+            inhabitants: Map::default(),
+            records: Vec::new(),
+            begun: Vec::new(),
+            lost: 0,
+            shared,
+        };
+        worker.wake_for(&worker.shared.wake_up, WAKE_UP)?;
+        if let Some(events) = &worker.events {
+            worker.wake_for(events, PROCESSES)?;
+        }
+        if worker.shared.reported {
+            // Who counts at sockets needs to hear of processes only now and then, but for new namespaces.
+            let wake = match (worker.shared.source, worker.shared.choice) {
+                (Source::Ebpf, NetnsChoice::Own) => Wake::Nothing,
+                (Source::Ebpf, _) => netns::of(proc, "self").map_or(Wake::All, Wake::OthersThan),
+                _ => Wake::All,
+            };
+            worker.shared.names.announce(wake, |fd| worker.wake_for(fd, PROCESSES)).transpose()?;
+        }
+        Ok(worker)
+    }
+
+    fn wake_for(&self, source: impl AsFd, name: u64) -> io::Result<()> {
+        Ok(epoll::add(&self.epoll, source, EventData::new_u64(name), EventFlags::IN)?)
+    }
+
+    pub(super) fn listen(&mut self, netns_listener: NetnsListener) -> io::Result<()> {
+        for source in netns_listener.events() {
+            self.wake_for(source, netns_listener.key.0.into())?;
+        }
+        self.netns_listeners.push(netns_listener);
+        Ok(())
+    }
+
+    /// Whether it hears of processes.
+    fn is_told(&self) -> bool {
+        self.shared.reported || self.events.is_some()
+    }
+
+    /// Until it is told to stop.
+    pub(super) fn run(mut self) {
+        let mut scheduling = SchedulingPolicy::begin(Instant::now());
+        let mut woken = Vec::with_capacity(WOKEN);
+        loop {
+            let now = Instant::now();
+            scheduling.mind(now);
+            let left = self.retries.next().map(|next| next.saturating_duration_since(now));
+            let left = left.and_then(|left| Timespec::try_from(left).ok());
+            woken.clear();
+            if epoll::wait(&self.epoll, spare_capacity(&mut woken), left.as_ref()).is_err() {
+                // A signal; anything else would come again at once.
+                std::thread::yield_now();
+            }
+            // What is announced from here on is not asked for yet.
+            let asked = self.shared.state().asked;
+            let heard: Vec<u64> = woken.iter().map(|event| event.data.u64()).collect();
+            self.turn(&heard);
+            if heard.contains(&WAKE_UP) {
+                take(&self.shared.wake_up);
+                if !self.obey() {
+                    return;
+                }
+            }
+            self.hand_over(asked);
+        }
+    }
+
+    /// Does as it was told; false if that is to stop.
+    fn obey(&mut self) -> bool {
+        let commands = std::mem::take(&mut self.shared.state().commands);
+        for command in commands {
+            match command {
+                Command::Listen(netns_listener) => {
+                    self.lost += u64::from(self.listen(*netns_listener).is_err())
+                }
+                Command::Leave(key) => self.leave(key),
+                Command::Listeners(listeners) => {
+                    self.search.expect(&listeners.together);
+                    self.accepting.know(listeners.alike);
+                }
+                Command::Inhabitants(listed) => {
+                    if !self.is_told() {
+                        self.inhabitants.clear();
+                    }
+                    // Of those that aren't listed the end is announced.
+                    self.inhabitants.extend(listed);
+                }
+                Command::LabelBy(labels) => {
+                    if self.shared.reported && !labels.is_empty() {
+                        // They are read while the process lives.
+                        self.shared.names.announce(Wake::All, |_| ());
+                    }
+                    self.search.label_by(labels);
+                }
+                Command::Stop => return false,
+            }
+        }
+        true
+    }
+
+    /// Leaves a namespace, unless somebody has gone there since it was found to be empty.
+    fn leave(&mut self, key: NetnsKey) {
+        self.processes();
+        self.read_up();
+        let known = self.shared.state().known.iter().find(|(_, at)| **at == key).map(|(id, _)| *id);
+        let Some(id) = known else { return };
+        let proc = &self.shared.proc;
+        let is_there = |pid: &u32| netns::of(proc, &pid.to_string()).is_ok_and(|at| at == id);
+        // The end of some of them may not have been announced.
+        self.inhabitants.retain(|pid, at| *at != key || is_there(pid));
+        if self.inhabitants.values().any(|at| *at == key) {
+            return;
+        }
+        self.netns_listeners.retain(|netns_listener| netns_listener.key != key);
+        self.retries.leave(key);
+        let mut state = self.shared.state();
+        state.known.remove(&id);
+        state.left.push(key);
+        wake(&self.shared.call);
+    }
+
+    /// Takes everything that was announced by those that were heard.
+    fn turn(&mut self, heard: &[u64]) {
+        let (mut born, mut established) = (Vec::new(), Vec::new());
+        // Where so many were heard there may be others.
+        let all = heard.len() == WOKEN;
+        for netns_listener in &mut self.netns_listeners {
+            if all || heard.contains(&netns_listener.key.0.into()) {
+                self.lost += netns_listener.drain(
+                    |key, flow| born.push((key, flow)),
+                    |key, flow| established.push((key, flow)),
+                );
+            }
+        }
+        let now = Instant::now();
+        if !born.is_empty() {
+            self.new_flows(born, now);
+        }
+        for (key, flow) in established {
+            self.retries.established(key, &flow, now);
+        }
+        let due = self.retries.due(now);
+        if !due.is_empty() {
+            self.ask_again(due);
+        }
+        if all || heard.contains(&PROCESSES) || heard.contains(&WAKE_UP) {
+            self.processes();
+        }
+        self.read_up();
+    }
+
+    /// Takes notice of processes, and reads nothing of them yet: sockets are in more of a hurry.
+    fn processes(&mut self) {
+        let (search, inhabitants) = (&mut self.search, &mut self.inhabitants);
+        let accepting = &mut self.accepting;
+        let mut left = Vec::new();
+        let mut take = |event| match event {
+            Event::Fork { parent, pid } => {
+                accepting.had_child(parent);
+                if let Some(key) = inhabitants.get(&parent).copied() {
+                    inhabitants.insert(pid, key);
+                }
+            }
+            Event::Exec { .. } => {}
+            Event::Exit { pid } => {
+                accepting.ended(pid);
+                left.extend(inhabitants.remove(&pid));
+            }
+        };
+        let lost = if self.shared.reported {
+            let (announced, lost) = self.shared.names.announced();
+            for Announced { event, process, netns } in announced {
+                take(event);
+                if self.shared.source != Source::Ebpf {
+                    search.notice(event);
+                } else if let Event::Exec { .. } = event {
+                    self.begun.push((process, netns));
+                }
+            }
+            lost
+        } else if let Some(events) = &mut self.events {
+            let drained = events.drain(|event| {
+                search.notice(event);
+                take(event);
+            });
+            events.take_lost() > 0 || drained.is_err()
+        } else {
+            false
+        };
+        if lost {
+            // Those that came and went meanwhile are nobody's, as they are without announcements;
+            // who is in which namespace is found out by the next look.
+            inhabitants.clear();
+        }
+        left.into_iter().for_each(|key| self.left(key));
+    }
+
+    /// Reads what there is to know of new programs. A new network namespace is found by them.
+    fn read_up(&mut self) {
+        let mut read = Vec::new();
+        for (process, netns) in self.begun.drain(..) {
+            self.search.label(process);
+            read.push((process.pid, netns));
+        }
+        self.search.read_up(|pid, netns| read.push((pid, netns)));
+        if self.shared.choice == NetnsChoice::Own {
+            return;
+        }
+        for (pid, netns) in read {
+            let Some(id) = netns else { continue };
+            let known = self.shared.state().known.get(&id).copied();
+            let key = known.or_else(|| self.open(id, pid));
+            let before = self.inhabitants.remove(&pid);
+            if let Some(key) = key.filter(|key| *key != NetnsKey::OWN) {
+                self.inhabitants.insert(pid, key);
+            }
+            if let Some(before) = before {
+                self.left(before);
+            }
+        }
+    }
+
+    /// Calls for a look where nobody is known to be in a namespace any more.
+    fn left(&self, key: NetnsKey) {
+        if !self.inhabitants.values().any(|at| *at == key) {
+            wake(&self.shared.call);
+        }
+    }
+
+    fn open(&mut self, id: NetnsId, pid: u32) -> Option<NetnsKey> {
+        let (readers, netns_listener) = self.shared.open(id, pid, Going::ByAnother)?;
+        let key = readers.key;
+        self.shared.state().opened.push(readers);
+        if let Some(netns_listener) = netns_listener {
+            self.lost += u64::from(self.listen(netns_listener).is_err());
+        }
+        Some(key)
+    }
+
+    /// Says of new flows what can be said at once.
+    fn new_flows(&mut self, born: Vec<(NetnsKey, Flow)>, now: Instant) {
+        let (mut lookups, mut record_of) = (Vec::new(), Vec::new());
+        for (netns, flow) in born {
+            for side in [0, 1] {
+                // The kernel itself answers pings.
+                let has_socket = side == 0 || !flow.original.protocol.is_icmp();
+                if has_socket && let Some(at) = self.place_of(netns, &flow, side, now) {
+                    lookups.push(Lookup::new(netns, flow, side, at));
+                    record_of.push(self.records.len());
+                }
+            }
+            self.records.push(NewFlowRecord { netns, flow, ends: [None; 2], is_new: true });
+        }
+        let answers = self.ask_and_spin(&lookups);
+        for ((lookup, record), answer) in lookups.into_iter().zip(record_of).zip(answers) {
+            match answer {
+                Answer::Held(seen) => {
+                    if let Some(record) = self.records.get_mut(record) {
+                        record.ends[lookup.side] = Some(seen);
+                    }
+                }
+                Answer::Pending | Answer::Imminent => self.retry(lookup, now),
+                Answer::Gone => {}
+            }
+        }
+    }
+
+    /// Asks for those that were not to be had before.
+    fn ask_again(&mut self, lookups: Vec<Lookup>) {
+        let answers = self.ask_and_spin(&lookups);
+        let now = Instant::now();
+        for (lookup, answer) in lookups.into_iter().zip(answers) {
+            match answer {
+                Answer::Held(seen) => {
+                    let mut ends = [None; 2];
+                    ends[lookup.side] = Some(seen);
+                    let Lookup { netns, flow, .. } = lookup;
+                    self.records.push(NewFlowRecord { netns, flow, ends, is_new: false });
+                }
+                Answer::Pending | Answer::Imminent => self.retries.again(lookup, now),
+                Answer::Gone => {}
+            }
+        }
+    }
+
+    fn retry(&mut self, lookup: Lookup, now: Instant) {
+        if !lookup.is_server() {
+            return self.retries.again(lookup, now);
+        }
+        // The table that has the flow is the one that tells.
+        let Some(netns_listener) = self
+            .netns_listeners
+            .iter_mut()
+            .find(|netns_listener| netns_listener.key == lookup.netns)
+        else {
+            return;
+        };
+        if netns_listener.listen_to_handshakes() {
+            // Its own handshake may be over.
+            for source in netns_listener.events().skip(1) {
+                let name = EventData::new_u64(netns_listener.key.0.into());
+                let added = epoll::add(&self.epoll, source, name, EventFlags::IN);
+                self.lost += u64::from(added.is_err());
+            }
+            return self.retries.again(lookup, now);
+        }
+        self.retries.await_handshake(lookup, now);
+    }
+
+    /// The namespace in which a flow's end is, if it is in any that is watched.
+    fn place_of(
+        &mut self,
+        key: NetnsKey,
+        flow: &Flow,
+        side: usize,
+        now: Instant,
+    ) -> Option<NetnsKey> {
+        let tuple = if side == 0 { &flow.original } else { &flow.reply };
+        let address = tuple.source.address;
+        let here = |netns_listener: &NetnsListener| {
+            netns_listener.key == key
+                && match side {
+                    0 => netns_listener.local.sends_from(&address),
+                    _ => netns_listener.local.receives_at(&address),
+                }
+        };
+        let there = |netns_listener: &NetnsListener| netns_listener.is_known_as(&address);
+        let place = |all: &[NetnsListener]| {
+            let found = all
+                .iter()
+                .find(|netns_listener| here(netns_listener))
+                .or_else(|| all.iter().find(|e| there(e)));
+            found.map(|netns_listener| netns_listener.key)
+        };
+        if let Some(found) = place(&self.netns_listeners) {
+            return Some(found);
+        }
+        // A namespace may be new, or an address may have been given to one of them since.
+        self.read_up();
+        let mut changed = false;
+        for netns_listener in &mut self.netns_listeners {
+            changed |= netns_listener.refresh(now);
+        }
+        if changed { place(&self.netns_listeners) } else { None }
+    }
+
+    /// Asks for all, and again and again for connections that are about to be accepted: a quick server
+    /// has closed one fifty microseconds later.
+    fn ask_and_spin(&mut self, lookups: &[Lookup]) -> Vec<Answer> {
+        let mut answers = self.ask(lookups, true);
+        let start = Instant::now();
+        self.spin_budget.refill(start);
+        loop {
+            let imminent = |place: &usize| matches!(answers[*place], Answer::Imminent);
+            let places: Vec<usize> = (0..lookups.len()).filter(imminent).collect();
+            let now = Instant::now();
+            if places.is_empty() || !self.spin_budget.spend(now) || now - start > SPIN {
+                return answers;
+            }
+            let again: Vec<Lookup> = places.iter().map(|place| lookups[*place]).collect();
+            for (place, answer) in places.into_iter().zip(self.ask(&again, false)) {
+                answers[place] = answer;
+            }
+        }
+    }
+
+    /// Asks for the sockets of all, and for their processes; the answers in their order. Whether those
+    /// that are not accepted yet are also asked for the socket that listens for them is said by
+    /// `listeners`.
+    fn ask(&mut self, lookups: &[Lookup], listeners: bool) -> Vec<Answer> {
+        let mut answers: Vec<Answer> = lookups.iter().map(|_| Answer::Gone).collect();
+        let mut order: Vec<usize> = (0..lookups.len()).collect();
+        let by = |place: &usize| (lookups[*place].at, lookups[*place].is_portless());
+        order.sort_by_key(by);
+        for group in order.chunk_by(|a, b| by(a) == by(b)) {
+            let (at, portless) = by(&group[0]);
+            if portless {
+                self.ask_portless(lookups, group, &mut answers);
+                continue;
+            }
+            let Some(netns_listener) =
+                self.netns_listeners.iter_mut().find(|netns_listener| netns_listener.key == at)
+            else {
+                continue;
+            };
+            let netns = netns_listener.id;
+            let tuples: Vec<Tuple> = group.iter().map(|place| lookups[*place].tuple()).collect();
+            let mut sockets: Vec<Option<Socket>> = vec![None; tuples.len()];
+            // Who accepts together is looked at one by one afterwards.
+            if listeners || !self.search.accepts_together() {
+                self.search.peek();
+            }
+            let asked = netns_listener.find(&tuples, |place, socket| sockets[place] = socket);
+            self.lost += u64::from(asked.is_err());
+            if listeners {
+                self.ask_for_listeners(at, &tuples, &mut sockets);
+            }
+            for (place, socket) in group.iter().zip(sockets) {
+                answers[*place] = self.resolve(&lookups[*place], socket, netns);
+            }
+        }
+        answers
+    }
+
+    /// Puts into the place of each socket that nobody has accepted yet the one that listens for it, if
+    /// it is known who accepts there: then it need not be waited for.
+    fn ask_for_listeners(
+        &mut self,
+        at: NetnsKey,
+        tuples: &[Tuple],
+        sockets: &mut [Option<Socket>],
+    ) {
+        let unaccepted = |place: &usize| {
+            tuples[*place].protocol == Protocol::TCP
+                && sockets[*place].is_some_and(|s| s.inode.is_none() && s.state.is_before_accept())
+        };
+        let places: Vec<usize> = (0..tuples.len()).filter(unaccepted).collect();
+        let questions: Vec<Tuple> = places.iter().map(|place| tuples[*place]).collect();
+        for (place, listener) in places.into_iter().zip(self.known_listeners(at, &questions)) {
+            sockets[place] = listener.or(sockets[place]);
+        }
+    }
+
+    /// The sockets that listen where connections begin, and at which it is known who accepts.
+    fn known_listeners(&mut self, at: NetnsKey, tuples: &[Tuple]) -> Vec<Option<Socket>> {
+        let mut found = vec![None; tuples.len()];
+        let Some(netns_listener) =
+            self.netns_listeners.iter_mut().find(|netns_listener| netns_listener.key == at)
+        else {
+            return found;
+        };
+        // Without announcements nobody knows who has children.
+        let accepting = &mut self.accepting;
+        if tuples.is_empty()
+            || !(self.shared.reported || self.events.is_some())
+            || !accepting.is_known_anywhere(&self.search, Instant::now())
+        {
+            return found;
+        }
+        let questions: Vec<Tuple> = tuples.iter().map(|tuple| tuple.from_anyone()).collect();
+        let asked = netns_listener.find(&questions, |place, socket| {
+            let listens = |s: &Socket| s.state == State::LISTEN && accepting.at(s.inode).is_some();
+            found[place] = socket.filter(listens);
+        });
+        self.lost += u64::from(asked.is_err());
+        found
+    }
+
+    pub(super) fn resolve(
+        &mut self,
+        lookup: &Lookup,
+        socket: Option<Socket>,
+        netns: Option<NetnsId>,
+    ) -> Answer {
+        let server = lookup.is_server();
+        let Some(socket) = socket else {
+            return if server { Answer::Pending } else { Answer::Gone };
+        };
+        if socket.state == State::LISTEN {
+            // The one that was chosen, where no connection is known yet, or any more.
+            return match self.accepting.at(socket.inode) {
+                Some(process) => Answer::Held(Seen { process, netns: lookup.at }),
+                None if server => Answer::Pending,
+                None => Answer::Gone,
+            };
+        }
+        let Some(inode) = socket.inode else {
+            return match socket.state {
+                State::SYN_RECV | State::NEW_SYN_RECV if server => Answer::Pending,
+                State::ESTABLISHED | State::CLOSE_WAIT if server => Answer::Imminent,
+                _ => Answer::Gone,
+            };
+        };
+        let mut found = self.search.find_at_once(inode);
+        if found.is_none() && server {
+            found = self.search.find_acceptor(inode);
+            if found.is_none()
+                && let Some(listener) = self.known_listeners(lookup.at, &[lookup.tuple()])[0]
+            {
+                return self.resolve(lookup, Some(listener), netns);
+            }
+        }
+        if found.is_none() {
+            // What is gone by now nobody can be found to hold.
+            if !self.is_there(lookup, inode) {
+                return Answer::Gone;
+            }
+            // A socket that is accepted is there a moment before its descriptor is.
+            found = if server { self.search.find_acceptor(inode) } else { None };
+        }
+        if found.is_none() {
+            // It may be a process that has just begun.
+            self.processes();
+            found = self.search.find_near(inode);
+            // Everybody is asked for a server's only where a moment has not mended it.
+            if found.is_none() && (!server || lookup.tries() >= FEW) {
+                found = self.search.find_far(inode, socket.uid, netns, Instant::now());
+            }
+        }
+        match found {
+            Some(found) => {
+                let seen = Seen { process: found.process, netns: lookup.at };
+                Answer::Held(seen)
+            }
+            // Its process may be so new that it has not been announced yet.
+            None => Answer::Pending,
+        }
+    }
+
+    /// Whether the socket of an end still is this one.
+    fn is_there(&mut self, lookup: &Lookup, inode: Inode) -> bool {
+        if lookup.is_portless() {
+            return true; // it was listed a moment ago
+        }
+        let Some(netns_listener) =
+            self.netns_listeners.iter_mut().find(|netns_listener| netns_listener.key == lookup.at)
+        else {
+            return false;
+        };
+        let mut there = false;
+        let same = |socket: Option<Socket>| socket.is_some_and(|s| s.inode == Some(inode));
+        let asked = netns_listener.find(&[lookup.tuple()], |_, socket| there = same(socket));
+        asked.is_ok() && there
+    }
+
+    /// Gives the next look what there is for it.
+    fn hand_over(&mut self, asked: u64) {
+        let mut state = self.shared.state();
+        let room = WAITING.saturating_sub(state.records.len());
+        if self.records.len() > room {
+            self.lost += (self.records.len() - room) as u64;
+            self.records.truncate(room);
+        }
+        state.records.append(&mut self.records);
+        state.lost += std::mem::take(&mut self.lost);
+        if state.answered < asked {
+            state.answered = asked;
+            self.shared.answered.notify_all();
+        }
+    }
+}
