@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use bwmon::aggregator::{Monitor, Options};
+use bwmon::monitor::{Monitor, Options};
 
 fn main() -> anyhow::Result<()> {
     let mut monitor = Monitor::open(&Options::default())?;

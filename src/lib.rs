@@ -1,6 +1,6 @@
 //! bwmon tells which application on a Linux host uses how much of the network.
 //!
-//! A [`Monitor`](aggregator::Monitor) reads the kernel through one of several sources (programs in the kernel,
+//! A [`Monitor`](monitor::Monitor) reads the kernel through one of several sources (programs in the kernel,
 //! connection tracking, the sockets' own counters), finds the process of every byte, and adds up. Each refresh
 //! comes to a [`Snapshot`](model::Snapshot), a plain value: who has used how much so far and since the one before.
 //! Every byte that was counted stands in it once: on the row of its process, or under the reason why it has none.
@@ -8,7 +8,7 @@
 //! ```no_run
 //! use std::time::Duration;
 //!
-//! use bwmon::aggregator::{Monitor, Options};
+//! use bwmon::monitor::{Monitor, Options};
 //!
 //! let mut monitor = Monitor::open(&Options::default())?;
 //! for snapshot in monitor.snapshots(Duration::from_secs(1)) {
@@ -105,6 +105,7 @@ pub mod ledger;
 pub mod listen;
 pub mod lookalike;
 pub mod model;
+pub mod monitor;
 pub mod netlink;
 pub mod netns;
 pub mod notify;

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{bail, ensure};
-use bwmon::aggregator::{Aggregator, Moment, Monitor, Options};
+use bwmon::aggregator::Aggregator;
 use bwmon::ledger::{self, Ledger};
+use bwmon::monitor::{Moment, Monitor, Options};
 use bwmon::netns::NetnsChoice;
 use bwmon::watch::{Looked, Source, SourceChoice, Watch};
 use rustix::time::{ClockId, clock_gettime};

@@ -5,45 +5,19 @@
 //! monitors select together, on which line it stands, and the bytes of the program's own pipes are
 //! the ledgers' matter ([`crate::ledger::Naming`]); here they are put together.
 
-mod choice;
-mod draft;
-mod monitor;
 mod pipes;
-mod schedule;
 
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
-use jiff::Timestamp;
-
 use crate::alert::{Alerts, Rule};
 use crate::group::{Grouping, Groups};
 use crate::model::Snapshot;
+use crate::monitor::{Draft, Moment, Monitor};
 use crate::selection::Selection;
 use crate::watch::{Source, WatchError};
 
-pub use choice::Notice;
-pub(crate) use choice::{MEND_ACCOUNTING, MEND_MODULE, impediment, known};
-use draft::Draft;
-pub use monitor::{Monitor, Options, Snapshots};
 pub use pipes::{Change, ChangeError, Pipes};
-pub use schedule::{Schedule, Step, Wait};
-
-/// When a snapshot is taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moment {
-    /// For people and databases.
-    pub at: Timestamp,
-    /// By the clock that never jumps.
-    pub instant: Instant,
-}
-
-impl Moment {
-    /// This moment.
-    pub fn now() -> Moment {
-        Moment { at: Timestamp::now(), instant: Instant::now() }
-    }
-}
 
 /// Monitors and pipes together.
 #[derive(Debug)]

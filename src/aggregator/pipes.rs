@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::draft::Draft;
 use crate::group::Groups;
 use crate::ledger::ENDED;
 use crate::listen::ListenError;
 use crate::lookalike::distinct;
 use crate::model::{Account, Kind};
+use crate::monitor::Draft;
 use crate::pipe::{Config, Pipe};
 use crate::traffic::{Name, Traffic};
 

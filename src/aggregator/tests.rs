@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::*;
 use crate::attribution::Share;
 use crate::filter::{Filter, compile};

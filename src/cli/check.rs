@@ -9,11 +9,11 @@ use rustix::io::Errno;
 
 use super::FAILURE;
 use super::source::{MEND_UNREAD_KERNEL, UNREAD_KERNEL};
-use crate::aggregator::{MEND_ACCOUNTING, MEND_MODULE, impediment};
 use crate::conntrack;
 use crate::conntrack::ctnetlink::NewFlows;
 use crate::conntrack::state::State;
 use crate::ebpf;
+use crate::monitor::{MEND_ACCOUNTING, MEND_MODULE, impediment};
 use crate::netns::{self, NetnsId};
 use crate::processes::Owners;
 use crate::sockets::{self, SocketTable};

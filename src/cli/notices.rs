@@ -5,9 +5,10 @@ use std::sync::Arc;
 use super::line;
 use super::messages::Messages;
 use super::source::{MEND_UNREAD_KERNEL, UNREAD_KERNEL};
-use crate::aggregator::{Aggregator, Monitor, Notice};
+use crate::aggregator::Aggregator;
 use crate::alert::APPLICATIONS;
 use crate::model::{Health, Snapshot};
+use crate::monitor::{Monitor, Notice};
 use crate::render::Frame;
 use crate::watch::{Looked, Source};
 

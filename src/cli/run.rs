@@ -11,8 +11,9 @@ use super::FAILURE;
 use super::messages::Messages;
 use super::schedule::{Due, Refreshes, following, look, wait};
 use super::signals::Signals;
-use crate::aggregator::{Aggregator, Moment, Schedule};
+use crate::aggregator::Aggregator;
 use crate::model::Snapshot;
+use crate::monitor::{Moment, Schedule};
 use crate::render::sink::Sink;
 use crate::render::{Format, Frame};
 

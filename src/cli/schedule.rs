@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use clap::Args;
 
-use crate::aggregator::{Schedule, Step};
 pub(super) use crate::config::values::seconds;
+use crate::monitor::{Schedule, Step};
 
 use super::run::Program;
 use super::signals::{Signals, Woken};

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::scope;
 use std::time::{Duration, Instant};
 
-use bwmon::aggregator::{Monitor, Options};
 use bwmon::model::{Account, Snapshot};
+use bwmon::monitor::{Monitor, Options};
 use bwmon::netns::NetnsChoice;
 use bwmon::traffic::Traffic;
 use bwmon::watch::SourceChoice;

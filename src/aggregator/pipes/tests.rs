@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use super::*;
-use crate::aggregator::Moment;
 use crate::model::Snapshot;
+use crate::monitor::Moment;
 use crate::until::until;
 
 /// A pipe to a remote from a port that is free, and below those that the kernel gives to whoever

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 
-use crate::aggregator::{self, Aggregator, ChangeError, Monitor, known};
+use crate::aggregator::{Aggregator, ChangeError};
 use crate::cli::forwarding::{allow_descriptors, explain};
 use crate::cli::messages::Messages;
 use crate::cli::notices::Notices;
 use crate::config::{Configuration, MonitorSettings, PipeSettings};
 use crate::escape::visible;
 use crate::group::Groups;
+use crate::monitor::{self, Monitor, known};
 use crate::netns::NetnsChoice;
 use crate::pipe::{self, Places};
 use crate::processes::LabelBy;
@@ -133,7 +134,7 @@ impl<'a> Setup<'a> {
         aggregator: &Aggregator,
         notices: &mut Notices,
     ) -> anyhow::Result<Monitor> {
-        let monitor = Monitor::open(&aggregator::Options {
+        let monitor = Monitor::open(&monitor::Options {
             source: choice,
             netns: self.netns,
             looked_back: aggregator.closed().collect(),
@@ -142,7 +143,7 @@ impl<'a> Setup<'a> {
             own_ports: aggregator.pipes().ports().collect(),
             patience: Some(self.patience),
             proc: self.proc.to_owned(),
-            ..aggregator::Options::default()
+            ..monitor::Options::default()
         })
         .with_context(|| format!("source {choice}"))?;
         notices.tell_opened(&monitor);

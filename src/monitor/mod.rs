@@ -1,22 +1,45 @@
 //! One host, watched through one source: [`Monitor`].
 
+mod choice;
+mod draft;
+mod schedule;
+
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use super::Moment;
-use super::choice::{Notice, candidates, impeded, refused};
-use super::draft::Draft;
-use super::schedule::{Schedule, Step};
 use crate::ledger::{self, Ledger};
 use crate::model::{Health, Snapshot};
 use crate::netns::NetnsChoice;
 use crate::processes::LabelBy;
 use crate::selection::Selection;
 use crate::watch::{Looked, Source, SourceChoice, Watch, WatchError};
+
+pub use choice::Notice;
+pub(crate) use choice::{MEND_ACCOUNTING, MEND_MODULE, impediment, known};
+use choice::{candidates, impeded, refused};
+pub(crate) use draft::Draft;
+pub(crate) use schedule::{Schedule, Step, Wait};
+
+/// When a snapshot is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// For people and databases.
+    pub at: Timestamp,
+    /// By the clock that never jumps.
+    pub instant: Instant,
+}
+
+impl Moment {
+    /// This moment.
+    pub fn now() -> Moment {
+        Moment { at: Timestamp::now(), instant: Instant::now() }
+    }
+}
 
 /// What to watch, and how.
 #[derive(Clone, Debug)]
@@ -259,7 +282,7 @@ impl Monitor {
     }
 
     /// Ends a refresh at this moment, and adds what it came to.
-    pub(super) fn add_to(&mut self, draft: &mut Draft, moment: Moment) {
+    pub(crate) fn add_to(&mut self, draft: &mut Draft, moment: Moment) {
         draft.add_ledger(&mut self.ledger, moment);
         if self.watch.is_some() {
             draft.add_health(self.health());
@@ -268,7 +291,7 @@ impl Monitor {
     }
 
     /// From now on processes stand where `naming` puts them, and these are the ports of this program's own pipes.
-    pub(super) fn configure(
+    pub(crate) fn configure(
         &mut self,
         naming: Box<dyn ledger::Naming>,
         own_ports: impl IntoIterator<Item = u16>,
@@ -285,18 +308,18 @@ impl Monitor {
     }
 
     /// Reads nothing any more. What was accounted stays.
-    pub(super) fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.watch = None;
         self.ledger.retire();
     }
 
     /// Takes over what was accounted by another one of the same source, which is closed.
-    pub(super) fn inherit(&mut self, closed: Monitor) {
+    pub(crate) fn inherit(&mut self, closed: Monitor) {
         self.ledger.inherit(closed.ledger);
     }
 
     #[cfg(test)]
-    pub(super) fn ledger(&mut self) -> &mut Ledger {
+    pub(crate) fn ledger(&mut self) -> &mut Ledger {
         &mut self.ledger
     }
 }

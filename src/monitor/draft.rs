@@ -12,8 +12,8 @@ use super::Moment;
 
 /// What of a snapshot there is so far.
 #[derive(Debug, Default)]
-pub(super) struct Draft {
-    pub(super) elapsed: Duration,
+pub(crate) struct Draft {
+    pub(crate) elapsed: Duration,
     rows: Rows,
     unattributed: [Account; Reason::ALL.len()],
     left_out: Account,
@@ -23,7 +23,7 @@ pub(super) struct Draft {
 
 impl Draft {
     /// Ends a refresh of the ledger that is taken at this moment, adds what it came to, and begins the next.
-    pub(super) fn add_ledger(&mut self, ledger: &mut Ledger, moment: Moment) {
+    pub(crate) fn add_ledger(&mut self, ledger: &mut Ledger, moment: Moment) {
         ledger.end(moment.instant);
         self.elapsed = self.elapsed.max(ledger.elapsed());
         ledger.add_rows(&mut self.rows);
@@ -36,12 +36,12 @@ impl Draft {
     }
 
     /// Adds how well a source could be read.
-    pub(super) fn add_health(&mut self, health: Health) {
+    pub(crate) fn add_health(&mut self, health: Health) {
         self.health.push(health);
     }
 
     /// Adds what a pipe has forwarded in the time that it took; nobody knows how long that was where this is zero.
-    pub(super) fn add_pipe(&mut self, name: &Name, kind: Kind, account: Account, time: Duration) {
+    pub(crate) fn add_pipe(&mut self, name: &Name, kind: Kind, account: Account, time: Duration) {
         let recent = if time.is_zero() { Traffic::ZERO } else { account.recent };
         let account = Account { recent, ..account };
         self.elapsed = self.elapsed.max(time);
@@ -50,7 +50,7 @@ impl Draft {
     }
 
     /// The snapshot, without alerts. What the own pipes' sockets carried stands on the rows of the pipes.
-    pub(super) fn finish(mut self, seq: u64, moment: Moment) -> Snapshot {
+    pub(crate) fn finish(mut self, seq: u64, moment: Moment) -> Snapshot {
         self.left_out += std::mem::take(&mut self.unattributed[Reason::OwnPipe.index()]);
         let unattributed = Reason::ALL.into_iter().zip(self.unattributed);
         let snapshot = Snapshot {
