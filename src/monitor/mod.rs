@@ -23,7 +23,7 @@ pub use choice::Notice;
 pub(crate) use choice::{MEND_ACCOUNTING, MEND_MODULE, impediment, known};
 use choice::{candidates, impeded, refused};
 pub(crate) use draft::Draft;
-pub(crate) use schedule::{Schedule, Step, Wait};
+pub(crate) use schedule::{Schedule, Step};
 
 /// When a snapshot is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

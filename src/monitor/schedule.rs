@@ -20,17 +20,17 @@ const PEEK: Duration = Duration::from_millis(250);
 
 /// For what to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wait {
+pub(crate) struct Wait {
     /// Until when, at the latest.
-    pub until: Instant,
+    pub(crate) until: Instant,
     /// Whether only until the kernel announces something.
-    pub or_events: bool,
+    pub(crate) or_events: bool,
     look: Instant,
 }
 
 /// What is to be done when the time has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// What was announced is to be taken: [`Schedule::drained`] follows.
     Drain,
     /// The kernel is to be read.
@@ -41,7 +41,7 @@ pub enum Step {
 
 /// Keeps what is announced from being lost, and has the kernel read often enough.
 #[derive(Debug)]
-pub struct Schedule {
+pub(crate) struct Schedule {
     looked: Instant,
     /// Whether it is time to look, once the last look is long enough ago.
     called: bool,
@@ -51,13 +51,13 @@ pub struct Schedule {
 
 impl Schedule {
     /// The kernel was read just `now`.
-    pub fn new(now: Instant) -> Schedule {
+    pub(crate) fn new(now: Instant) -> Schedule {
         Schedule { looked: now, called: false, paused: now }
     }
 
     /// For what to wait before a `refresh` that is due then. `needs_glances`: something may be to be taken that
     /// nothing announces.
-    pub fn wait(&self, now: Instant, refresh: Instant, needs_glances: bool) -> Wait {
+    pub(crate) fn wait(&self, now: Instant, refresh: Instant, needs_glances: bool) -> Wait {
         let patience = if self.called { LOOK_AT_MOST } else { LOOK_AT_LEAST };
         let look = refresh.min(self.looked + patience);
         // Between two pauses whatever was announced is taken at once.
@@ -70,7 +70,7 @@ impl Schedule {
     }
 
     /// The time of a wait has come: what is to be done.
-    pub fn timed(&mut self, now: Instant, wait: Wait, refresh: Instant) -> Step {
+    pub(crate) fn timed(&mut self, now: Instant, wait: Wait, refresh: Instant) -> Step {
         if wait.until < wait.look {
             return Step::Drain;
         }
@@ -80,7 +80,7 @@ impl Schedule {
     }
 
     /// What was announced (or may be there without that) was taken; `called`: it should not wait to be accounted.
-    pub fn drained(&mut self, now: Instant, announced: bool, called: bool) {
+    pub(crate) fn drained(&mut self, now: Instant, announced: bool, called: bool) {
         self.called |= called;
         if announced {
             self.paused = now + PAUSE;
