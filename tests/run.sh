@@ -14,8 +14,9 @@ fi
 
 tests/install.sh
 
-# As the user first: what is compiled stays the user's.
-cargo test --no-run "$@"
+# As the user first: what is compiled stays the user's. Unit tests run before those of traffic, and those of the
+# documentation last.
+cargo test --workspace --no-run "$@"
 # More threads than cores: these tests mostly wait for traffic. Not many more: some look whether a thread is in time.
 exec "${as_root[@]}" env BWMON_REQUIRE_NETNS=1 "RUST_TEST_THREADS=${RUST_TEST_THREADS:-4}" \
-    cargo test "$@"
+    cargo test --workspace "$@"

@@ -1,49 +1,36 @@
 //! How much of what is true each program shows under the right name: `cargo bench --bench truth`, as
 //! root.
 //!
-//! The rows are those of the tests (`tests/it/rows`), each played once for each program, in a
+//! The workloads are those of the tests (`testbed/src/workloads`), each played once for each program, in a
 //! namespace of its own and with nothing else running; the true bytes are nft's. A cell is the share
 //! of them, received / sent, that the program gives to the right process, in percent: one number
 //! where both are the same; above 100 where it shows more than there was. "conserved" tells whether
 //! all lines of `runmonitor --unattributed` together are the true bytes.
 //!
-//! `-- --busy` plays every row beside a busy loop for each processor.
+//! `-- --busy` plays every workload beside a busy loop for each processor.
 //!
-//! `-- WORD...` plays only rows that hold one of the words, and for the programs that are named:
+//! `-- WORD...` plays only workloads that hold one of the words, and for the programs that are named:
 //! ebpf, conntrack, sockets (`runmonitor` with that source), nethogs, bandwhich. The last two are left out
 //! where they are not installed (`apt-get install nethogs`, `cargo install bandwhich`). Each is
 //! taken as exact in its own unit: frames for nethogs, what comes after the IP header for bandwhich.
 //! `--source sockets` counts payload, which is less than IP bytes and shows as that.
 
-// The tests' harness, of which some is the tests' alone.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code)]
-
-#[path = "../../tests/it/busy.rs"]
-mod busy;
-#[path = "../common/measured.rs"]
-mod measured;
-#[path = "../../tests/it/netns.rs"]
-mod netns;
 mod peers;
-#[path = "../../tests/it/rows/mod.rs"]
-mod rows;
-#[path = "../../tests/it/run.rs"]
-mod run;
-#[path = "../../tests/it/screen.rs"]
-mod screen;
-#[path = "../../tests/it/truth.rs"]
-mod truth;
-#[path = "../../tests/it/workload.rs"]
-mod workload;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use busy::Busy;
+use clap::Parser;
+use testbed::bench::options::Asked;
+use testbed::busy::Busy;
+use testbed::program::Program as Built;
+use testbed::workloads::comparison::Share;
+use testbed::workloads::{Size, WORKLOADS, Workload};
+
 use peers::Peer;
-use rows::verdict::Share;
-use rows::{ROWS, Row, Size};
+
+const RUNMONITOR: Built = testbed::program!("runmonitor");
 
 /// How long `runmonitor` may take to show what it has.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -72,25 +59,33 @@ const PROGRAMS: [(&str, &str, Program); 5] = [
     ("bandwhich", "bandwhich", Program::Peer(Peer::Bandwhich)),
 ];
 
-/// The option for load.
-const BUSY: &str = "--busy";
+#[derive(Parser)]
+#[command(about = "How much of what is true each program shows under the right name")]
+struct Options {
+    #[command(flatten)]
+    asked: Asked,
+    /// Play every workload beside a busy loop for each processor
+    #[arg(long)]
+    busy: bool,
+    /// Measure these programs (ebpf, conntrack, sockets, nethogs, bandwhich), and play only workloads that hold one of
+    /// the other words; all of them by default
+    #[arg(value_name = "WORD")]
+    words: Vec<String>,
+}
 
 fn main() {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    if !measured::is_measured("truth", words.iter().any(|word| word == "--bench")) {
+    let Options { asked, busy, words } = Options::parse();
+    if !asked.is_measured("truth") {
         return;
     }
     let is_program = |word: &str| PROGRAMS.iter().any(|(name, ..)| *name == word);
-    let (names, parts): (Vec<&str>, Vec<&str>) = words
-        .iter()
-        .map(String::as_str)
-        .filter(|word| !["--bench", BUSY].contains(word))
-        .partition(|word| is_program(word));
-    let chosen = |row: &&Row| {
-        let has = |part: &&str| row.name.contains(part) || row.title.contains(part);
+    let (names, parts): (Vec<&str>, Vec<&str>) =
+        words.iter().map(String::as_str).partition(|word| is_program(word));
+    let chosen = |workload: &&Workload| {
+        let has = |part: &&str| workload.name.contains(part) || workload.title.contains(part);
         parts.is_empty() || parts.iter().any(has)
     };
-    let rows: Vec<&Row> = ROWS.iter().copied().flatten().filter(chosen).collect();
+    let workloads: Vec<&Workload> = WORKLOADS.iter().copied().flatten().filter(chosen).collect();
     let programs: Vec<_> = PROGRAMS
         .into_iter()
         .filter(|(name, ..)| names.is_empty() || names.contains(name))
@@ -99,11 +94,11 @@ fn main() {
             _ => true,
         })
         .collect();
-    table(&rows, &programs, words.iter().any(|word| word == BUSY));
+    table(&workloads, &programs, busy);
 }
 
 /// Prints each line as soon as it is known, and then what holds for all of them.
-fn table(rows: &[&Row], programs: &[(&str, &str, Program)], busy: bool) {
+fn table(workloads: &[&Workload], programs: &[(&str, &str, Program)], busy: bool) {
     let mut heads = vec!["in / out, percent"];
     for (_, title, program) in programs {
         heads.push(title);
@@ -115,19 +110,19 @@ fn table(rows: &[&Row], programs: &[(&str, &str, Program)], busy: bool) {
     line(&vec!["---"; heads.len()]);
     let mut notes = Vec::new();
     let mut summaries: Vec<Summary> = programs.iter().map(|_| Summary::default()).collect();
-    for row in rows {
-        let mut cells = vec![row.title.to_owned()];
+    for workload in workloads {
+        let mut cells = vec![workload.title.to_owned()];
         for ((name, _, program), summary) in programs.iter().zip(&mut summaries) {
             let _busy = busy.then(Busy::shared);
             // What went wrong is on stderr; the others can be measured all the same.
-            let cell = catch_unwind(AssertUnwindSafe(|| measure(row, *program)))
+            let cell = catch_unwind(AssertUnwindSafe(|| measure(workload, *program)))
                 .unwrap_or_else(|_| Cell { shown: "failed".to_owned(), ..Cell::default() });
-            summary.add(row, &cell);
+            summary.add(workload, &cell);
             cells.push(cell.shown);
             if program.is_whole() {
                 cells.push(cell.conserved);
             }
-            notes.extend(cell.note.map(|note| format!("- {}, {name}: {note}", row.title)));
+            notes.extend(cell.note.map(|note| format!("- {}, {name}: {note}", workload.title)));
         }
         line(&cells);
     }
@@ -147,56 +142,64 @@ fn line(cells: &[impl AsRef<str>]) {
     println!("| {} |", cells.join(" | "));
 }
 
-/// One program and all rows.
+/// One program and all workloads.
 #[derive(Default)]
 struct Summary {
-    rows: usize,
-    /// The smallest share, of either direction, and its row.
+    workloads: usize,
+    /// The smallest share, of either direction, and its workload.
     smallest: Option<(f64, &'static str)>,
-    /// The rows that failed, and those that were not conserved exactly.
+    /// The workloads that failed, and those that were not conserved exactly.
     failed: Vec<&'static str>,
     unconserved: Vec<&'static str>,
 }
 
 impl Summary {
-    fn add(&mut self, row: &Row, cell: &Cell) {
+    fn add(&mut self, workload: &Workload, cell: &Cell) {
         let Some(share) = cell.share else {
-            // An empty cell is a row that can't be played here.
+            // An empty cell is a workload that can't be played here.
             if !cell.shown.is_empty() {
-                self.failed.push(row.name);
+                self.failed.push(workload.name);
             }
             return;
         };
-        self.rows += 1;
+        self.workloads += 1;
         let least = share.received.min(share.sent);
         if self.smallest.is_none_or(|(smallest, _)| least < smallest) {
-            self.smallest = Some((least, row.name));
+            self.smallest = Some((least, workload.name));
         }
         if cell.conserved != EXACTLY {
-            self.unconserved.push(row.name);
+            self.unconserved.push(workload.name);
         }
     }
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((smallest, row)) = self.smallest else { return write!(f, "no row was played") };
-        write!(f, "{} rows, the smallest share by full name {smallest:.2} % ({row}), ", self.rows)?;
+        let Some((smallest, workload)) = self.smallest else {
+            return write!(f, "no workload was played");
+        };
+        write!(
+            f,
+            "{} workloads, the smallest share by full name {smallest:.2} % ({workload}), ",
+            self.workloads
+        )?;
         match &*self.unconserved {
             [] => write!(f, "all conserved exactly")?,
-            rows => write!(f, "{} NOT conserved exactly ({})", rows.len(), rows.join(", "))?,
+            workloads => {
+                write!(f, "{} NOT conserved exactly ({})", workloads.len(), workloads.join(", "))?
+            }
         }
         match &*self.failed {
             [] => Ok(()),
-            rows => write!(f, ", {} FAILED ({})", rows.len(), rows.join(", ")),
+            workloads => write!(f, ", {} FAILED ({})", workloads.len(), workloads.join(", ")),
         }
     }
 }
 
-/// The word for a row of which no byte is missing or told twice.
+/// The word for a workload of which no byte is missing or told twice.
 const EXACTLY: &str = "exactly";
 
-/// One program and one row.
+/// One program and one workload.
 #[derive(Default)]
 struct Cell {
     shown: String,
@@ -206,35 +209,37 @@ struct Cell {
     note: Option<String>,
 }
 
-fn measure(row: &Row, program: Program) -> Cell {
+fn measure(workload: &Workload, program: Program) -> Cell {
     let source = match program {
         Program::Ebpf => "ebpf",
         Program::Conntrack => "conntrack",
         Program::Sockets => "sockets",
-        Program::Peer(peer) => return measure_peer(row, peer),
+        Program::Peer(peer) => return measure_peer(workload, peer),
     };
     let mut running = None;
-    let played = row.play(Size::Full, Some(source), |net| running = Some(row.monitor(net, source)));
+    let played = workload.play(Size::Full, Some(source), |net| {
+        running = Some(workload.monitor(RUNMONITOR, net, source));
+    });
     let (Some(mut played), Some(mut running)) = (played, running) else { return Cell::default() };
-    let verdict = played.judge(&mut running, 100.0.into(), source, PATIENCE);
+    let comparison = played.compare(&mut running, 100.0.into(), source, PATIENCE);
     running.stop();
-    let conserved = if verdict.is_conserved() {
+    let conserved = if comparison.is_conserved() {
         EXACTLY.to_owned()
     } else {
         let difference = |sum: u64, truth: u64| i128::from(sum) - i128::from(truth);
         format!(
             "{:+} / {:+} bytes",
-            difference(verdict.sum.received, verdict.expected.received),
-            difference(verdict.sum.sent, verdict.expected.sent)
+            difference(comparison.sum.received, comparison.expected.received),
+            difference(comparison.sum.sent, comparison.expected.sent)
         )
     };
-    let share = verdict.right;
+    let share = comparison.right;
     Cell { shown: share.to_string(), share: Some(share), conserved, note: played.note }
 }
 
-fn measure_peer(row: &Row, peer: Peer) -> Cell {
+fn measure_peer(workload: &Workload, peer: Peer) -> Cell {
     let mut watching = None;
-    let played = row.play(Size::Full, None, |net| watching = Some(peer.watch(net)));
+    let played = workload.play(Size::Full, None, |net| watching = Some(peer.watch(net)));
     let (Some(played), Some(watching)) = (played, watching) else { return Cell::default() };
     let shown = peer.shown(watching);
     let share = played.right(peer.unit(), |name| peer.of(&shown, name));

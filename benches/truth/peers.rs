@@ -1,15 +1,16 @@
 //! Programs that capture packets, and what they print of each process.
 
 use std::collections::BTreeMap;
-use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::netns::Net;
-use crate::rows::verdict::Unit;
-use crate::run::Running;
-use crate::screen::{Line, Refresh};
-use crate::truth::Bytes;
+use testbed::bytes::Bytes;
+use testbed::command::found;
+use testbed::lines::{Line, Refresh};
+use testbed::netns::Net;
+use testbed::peers::{Shown, bandwhich, nethogs};
+use testbed::running::Running;
+use testbed::workloads::comparison::Unit;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Peer {
@@ -20,11 +21,11 @@ pub(crate) enum Peer {
 impl Peer {
     /// Whether it can be measured; said if it can't.
     pub(crate) fn is_installed(self) -> bool {
-        let (name, version) = match self {
-            Peer::Nethogs => ("nethogs", "-V"),
-            Peer::Bandwhich => ("bandwhich", "--version"),
+        let name = match self {
+            Peer::Nethogs => "nethogs",
+            Peer::Bandwhich => "bandwhich",
         };
-        let there = Command::new(name).arg(version).output().is_ok();
+        let there = found(name);
         if !there {
             println!("LEFT OUT: {name} is not installed");
         }
@@ -79,8 +80,8 @@ impl Peer {
         let text = running.stdout();
         let text = String::from_utf8_lossy(&text);
         let lines = match self {
-            Peer::Nethogs => nethogs(&text),
-            Peer::Bandwhich => bandwhich(&text),
+            Peer::Nethogs => of_nethogs(&text),
+            Peer::Bandwhich => of_bandwhich(&text),
         };
         Refresh { lines }
     }
@@ -99,38 +100,23 @@ impl Peer {
     }
 }
 
-/// Lines `COMMAND LINE/PID/UID<tab>SENT<tab>RECEIVED`, bytes so far: the last of each process.
-fn nethogs(text: &str) -> Vec<Line> {
-    let mut processes = BTreeMap::new();
-    for line in text.lines() {
-        let mut fields = line.rsplitn(3, '\t');
-        let (Some(received), Some(sent), Some(process)) =
-            (fields.next(), fields.next(), fields.next())
-        else {
-            continue;
-        };
-        // In six digits, like 3.01204e+06.
-        let (Ok(received), Ok(sent)) = (received.parse::<f64>(), sent.parse::<f64>()) else {
-            continue;
-        };
-        processes.insert(process, Bytes::new(received as u64, sent as u64));
-    }
-    let line = |(process, bytes): (&str, Bytes)| {
-        let command = process.rsplitn(3, '/').last().unwrap_or_default();
-        Line { bytes, command: format!("{command} ") }
+/// Bytes so far: the last of each process.
+fn of_nethogs(text: &str) -> Vec<Line> {
+    let shown = text.lines().filter_map(nethogs::line);
+    let processes: BTreeMap<&str, Shown<'_>> = shown.map(|shown| (shown.name, shown)).collect();
+    let line = |shown: &Shown<'_>| Line {
+        bytes: bytes(shown),
+        command: format!("{} ", nethogs::command(shown.name)),
     };
-    processes.into_iter().map(line).collect()
+    processes.values().map(line).collect()
 }
 
-/// Lines `process: <TIME> "NAME" up/down Bps: UP/DOWN connections: N`, a refresh each second, each
-/// second's bytes in five of them: their sum.
-fn bandwhich(text: &str) -> Vec<Line> {
-    let parse = |line: &str| {
-        let (name, rest) = line.strip_prefix("process: <")?.split_once("\" up/down Bps: ")?;
-        let (_, name) = name.split_once('"')?;
-        let (sent, received) = rest.split(' ').next()?.split_once('/')?;
-        let bytes = Bytes::new(received.parse().ok()?, sent.parse().ok()?);
-        Some(Line { bytes, command: name.to_owned() })
-    };
-    text.lines().filter_map(parse).collect()
+/// A refresh each second, each second's bytes in five of them: their sum.
+fn of_bandwhich(text: &str) -> Vec<Line> {
+    let line = |shown: Shown<'_>| Line { bytes: bytes(&shown), command: shown.name.to_owned() };
+    text.lines().filter_map(bandwhich::line).map(line).collect()
+}
+
+fn bytes(shown: &Shown<'_>) -> Bytes {
+    Bytes::new(shown.received as u64, shown.sent as u64)
 }

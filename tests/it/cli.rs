@@ -5,13 +5,15 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
 use rustix::process::Signal;
+use testbed::endpoint::Endpoint;
+use testbed::finished::Finished;
+use testbed::netns::{Net, PEER4};
+use testbed::running::Running;
 
-use crate::netns::{Net, PEER4};
-use crate::run::{Finished, Running, here, inside};
-use crate::workload::Workload;
+use crate::RUNMONITOR;
 
 fn run(args: &[&str]) -> Finished {
-    Running::start(here(args)).finish()
+    Running::start(RUNMONITOR.here(args)).finish()
 }
 
 #[test]
@@ -84,9 +86,9 @@ fn count_is_the_number_of_refreshes() {
 /// A client's traffic, so that there are lines.
 fn with_traffic(test: impl Fn(&Net)) {
     let Some(net) = Net::new() else { return };
-    let _server = Workload::start(&net, &net.peer, "server", "tcp-server port=9000");
+    let _server = Endpoint::start(&net, &net.peer, "server", "tcp-server port=9000");
     let role = format!("tcp-client host={PEER4} port=9000 up=5000");
-    let mut client = Workload::start(&net, &net.watched, "client", &role);
+    let mut client = Endpoint::start(&net, &net.watched, "client", &role);
     client.go();
     test(&net);
 }
@@ -96,7 +98,8 @@ fn a_pipe_that_its_reader_closes_is_a_normal_end() {
     with_traffic(|net| {
         for source in ["conntrack", "sockets"] {
             let (reader, writer) = std::io::pipe().unwrap();
-            let command = inside(&net.watched, &["--source", source, "--interval", "0.05"]);
+            let command =
+                RUNMONITOR.inside(&net.watched, &["--source", source, "--interval", "0.05"]);
             let running = Running::start_to(command, Stdio::from(writer));
             // Like `head -n 1` or, where the first refresh is due before everything is read, a few lines more.
             let mut lines = BufReader::new(reader).lines().map(Result::unwrap);
@@ -114,7 +117,7 @@ fn a_pipe_that_its_reader_closes_is_a_normal_end() {
 fn a_full_disk_is_an_error() {
     with_traffic(|net| {
         let full = File::options().write(true).open("/dev/full").unwrap();
-        let command = inside(&net.watched, &["--source", "sockets", "--count", "1"]);
+        let command = RUNMONITOR.inside(&net.watched, &["--source", "sockets", "--count", "1"]);
         let finished = Running::start_to(command, Stdio::from(full)).finish();
         finished.expect_status(1);
         finished.expect("messages", finished.messages("").len(), 1);
@@ -126,7 +129,7 @@ fn ends_cleanly_on(signal: Signal) {
         // The long interval: the end may not wait for the next refresh.
         for (source, interval) in [("conntrack", "0.1"), ("sockets", "0.1"), ("sockets", "3600")] {
             let args = ["--source", source, "--interval", interval];
-            let mut running = Running::start(inside(&net.watched, &args));
+            let mut running = Running::start(RUNMONITOR.inside(&net.watched, &args));
             running.refreshes(1);
             running.signal(signal);
             let finished = running.finish();

@@ -1,9 +1,11 @@
 //! Every byte of the table stands on exactly one line.
 
-use crate::netns::{Net, PEER4, PEER6, WATCHED4};
-use crate::run::{Running, inside, once, watch};
-use crate::truth::{Count, Truth};
-use crate::workload::Workload;
+use testbed::endpoint::Endpoint;
+use testbed::netns::{Net, PEER4, PEER6, WATCHED4};
+use testbed::running::Running;
+use testbed::truth::{Count, Truth};
+
+use crate::RUNMONITOR;
 
 /// The bytes of all entries, as `conntrack` prints them; of those between two addresses of the
 /// watched host twice, since each end has its view.
@@ -31,12 +33,12 @@ fn table(net: &Net) -> u64 {
 #[test]
 fn all_lines_together_are_the_whole_table() {
     let Some(net) = Net::new() else { return };
-    let start = |namespace, name: &str, role: &str| Workload::start(&net, namespace, name, role);
+    let start = |namespace, name: &str, role: &str| Endpoint::start(&net, namespace, name, role);
     let truth = Truth::start(
         &net.watched,
         &[Count::matching("all", "meta l4proto != 58", "meta l4proto != 58")],
     );
-    let mut running = watch(&net, "conntrack", &["--unattributed"]);
+    let mut running = RUNMONITOR.watch(&net, "conntrack", &["--unattributed"]);
 
     let _servers = [
         start(&net.peer, "far-tcp", "tcp-server mode=threaded host=:: dual port=9000"),
@@ -58,7 +60,7 @@ fn all_lines_together_are_the_whole_table() {
         start(&net.peer, "c7", &format!("udp-client host={WATCHED4} port=9003 {udp} sockets=4")),
         start(&net.peer, "c8", &format!("ping host={WATCHED4} size=500 count=10")),
     ];
-    clients.iter_mut().for_each(Workload::begin);
+    clients.iter_mut().for_each(Endpoint::begin);
     clients.iter_mut().for_each(|client| {
         client.done();
     });
@@ -79,7 +81,7 @@ fn all_lines_together_are_the_whole_table() {
 
     // A second run knows nothing of the processes that have ended.
     let args = ["--source", "conntrack", "--unattributed", "--count", "1"];
-    let late = Running::start(inside(&net.watched, &args)).finish();
+    let late = Running::start(RUNMONITOR.inside(&net.watched, &args)).finish();
     late.expect("started late", late.single_refresh().total(), table(&net));
     running.stop();
 }
@@ -90,11 +92,12 @@ fn all_lines_together_are_the_whole_table() {
 fn a_table_that_changes_while_it_is_read_is_still_whole() {
     let Some(net) = Net::new() else { return };
     let truth = Truth::start(&net.watched, &[Count::client("all", "tcp", 9000)]);
-    let mut running = watch(&net, "conntrack", &["--unattributed", "--interval", "0.05"]);
-    let _server = Workload::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9000");
+    let mut running =
+        RUNMONITOR.watch(&net, "conntrack", &["--unattributed", "--interval", "0.05"]);
+    let _server = Endpoint::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9000");
     let role = format!("tcp-churn host={PEER4} port=9000 count=300 up=2000 down=1000");
-    let mut clients = [(); 3].map(|()| Workload::start(&net, &net.watched, "churn", &role));
-    clients.iter_mut().for_each(Workload::begin);
+    let mut clients = [(); 3].map(|()| Endpoint::start(&net, &net.watched, "churn", &role));
+    clients.iter_mut().for_each(Endpoint::begin);
     clients.iter_mut().for_each(|client| {
         client.done();
     });
@@ -110,11 +113,11 @@ fn a_table_that_changes_while_it_is_read_is_still_whole() {
 fn connections_that_take_each_others_place_are_all_counted() {
     let Some(net) = Net::new() else { return };
     let truth = Truth::start(&net.watched, &[Count::client("all", "tcp", 9000)]);
-    let mut running = watch(&net, "conntrack", &["--unattributed", "--interval", "0.5"]);
-    let _server = Workload::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9000");
+    let mut running = RUNMONITOR.watch(&net, "conntrack", &["--unattributed", "--interval", "0.5"]);
+    let _server = Endpoint::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9000");
     let role =
         format!("tcp-churn host={PEER4} port=9000 local=40000 reset count=400 up=200 down=100");
-    let mut client = Workload::start(&net, &net.watched, "churn", &role);
+    let mut client = Endpoint::start(&net, &net.watched, "churn", &role);
     client.go();
     client.quit();
     let truth = truth.settled()["all"].total();
@@ -131,12 +134,13 @@ fn a_ping_is_answered_by_the_kernel() {
         &[Count::matching("ping", "icmp type echo-request", "icmp type echo-reply")],
     );
     // No socket receives it: eBPF's source has that from connection tracking.
-    let before = watch(&net, "ebpf", &["--unattributed"]);
+    let before = RUNMONITOR.watch(&net, "ebpf", &["--unattributed"]);
     let role = format!("ping host={WATCHED4} size=500 count=10");
-    let mut ping = Workload::start(&net, &net.peer, "ping", &role);
+    let mut ping = Endpoint::start(&net, &net.peer, "ping", &role);
     ping.go();
     let truth = truth.settled()["ping"];
-    let after = ["conntrack", "ebpf"].map(|source| watch(&net, source, &["--unattributed"]));
+    let after =
+        ["conntrack", "ebpf"].map(|source| RUNMONITOR.watch(&net, source, &["--unattributed"]));
     for mut running in after.into_iter().chain([before]) {
         let refresh = running.settled();
         running.expect("(kernel)", refresh.reason("(kernel)"), truth);
@@ -153,10 +157,10 @@ fn what_the_kernel_answers_in_another_namespace_is_not_ours() {
         &net.watched,
         &[Count::matching("ping", "icmp type echo-request", "icmp type echo-reply")],
     );
-    let mut running = watch(&net, "ebpf", &["--unattributed"]);
+    let mut running = RUNMONITOR.watch(&net, "ebpf", &["--unattributed"]);
     for (namespace, to) in [(&net.peer, WATCHED4), (&net.watched, PEER4), (&net.peer, WATCHED4)] {
         let mut ping =
-            Workload::start(&net, namespace, "ping", &format!("ping host={to} size=500 count=40"));
+            Endpoint::start(&net, namespace, "ping", &format!("ping host={to} size=500 count=40"));
         ping.go();
     }
     let truth = truth.settled()["ping"];
@@ -174,10 +178,10 @@ fn a_ping_from_here_is_its_senders() {
         &[Count::matching("ping", "icmp type echo-reply", "icmp type echo-request")],
     );
     let role = format!("ping host={PEER4} size=500 count=10");
-    let mut ping = Workload::start(&net, &net.watched, "ping", &role);
+    let mut ping = Endpoint::start(&net, &net.watched, "ping", &role);
     ping.go();
     let truth = truth.settled()["ping"];
-    let refresh = once(&net.watched, &["--source", "conntrack", "--unattributed"]);
+    let refresh = RUNMONITOR.once(&net.watched, &["--source", "conntrack", "--unattributed"]);
     assert_eq!(refresh.workload("ping"), truth, "{refresh:#?}");
     assert_eq!(refresh.lines.len(), 1, "{refresh:#?}");
 }

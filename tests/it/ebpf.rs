@@ -13,17 +13,20 @@ use std::process::Command;
 use aya::programs::{loaded_links, loaded_programs};
 use bwmon::ebpf::SLOTS;
 use rustix::process::Signal;
+use testbed::bytes::Bytes;
+use testbed::endpoint::Endpoint;
+use testbed::finished::Finished;
+use testbed::netns::{Net, PEER4, Setup};
+use testbed::running::Running;
+use testbed::truth::{Count, Truth};
 
-use crate::netns::{Net, PEER4, Setup};
-use crate::run::{Finished, Running, inside, watch};
-use crate::truth::{Bytes, Count, Truth};
-use crate::workload::Workload;
+use crate::RUNMONITOR;
 
 /// A client of `up` bytes, and its server.
-fn exchange(net: &Net, name: &str) -> (Workload, Workload) {
-    let server = Workload::start(net, &net.peer, "server", "tcp-server port=9000");
+fn exchange(net: &Net, name: &str) -> (Endpoint, Endpoint) {
+    let server = Endpoint::start(net, &net.peer, "server", "tcp-server port=9000");
     let role = format!("tcp-client host={PEER4} port=9000 up=50000 down=20000");
-    let mut client = Workload::start(net, &net.watched, name, &role);
+    let mut client = Endpoint::start(net, &net.watched, name, &role);
     client.go();
     (server, client)
 }
@@ -42,7 +45,7 @@ fn numbers(pid: u32, field: &str) -> HashSet<u32> {
 #[test]
 fn killed_it_leaves_nothing_attached() {
     let Some(net) = Net::new() else { return };
-    let running = watch(&net, "ebpf", &[]);
+    let running = RUNMONITOR.watch(&net, "ebpf", &[]);
     let programs = numbers(running.pid(), "prog_id:");
     let links = numbers(running.pid(), "link_id:");
     // Five at the control groups, some at tracepoints.
@@ -68,7 +71,7 @@ fn killed_it_leaves_nothing_attached() {
 fn two_at_once_count_everything_each() {
     let Some(net) = Net::new() else { return };
     let truth = Truth::start(&net.watched, &[Count::client("client", "tcp", 9000)]);
-    let mut both = [(); 2].map(|()| watch(&net, "ebpf", &["--unattributed"]));
+    let mut both = [(); 2].map(|()| RUNMONITOR.watch(&net, "ebpf", &["--unattributed"]));
     let _kept = exchange(&net, "client");
     let truth = truth.settled()["client"];
     for running in &mut both {
@@ -83,16 +86,16 @@ fn two_at_once_count_everything_each() {
 fn without_conntrack_the_past_is_what_the_sockets_tell() {
     let setup = Setup { tracking: false, accounting: false, routed: false, alone: false };
     let Some(net) = Net::with(setup) else { return };
-    let _server = Workload::start(&net, &net.peer, "server", "tcp-server port=9000");
+    let _server = Endpoint::start(&net, &net.peer, "server", "tcp-server port=9000");
     let role = format!("tcp-client host={PEER4} port=9000 up=50000 down=20000");
-    let mut client = Workload::start(&net, &net.watched, "client", &role);
+    let mut client = Endpoint::start(&net, &net.watched, "client", &role);
     let truth = Truth::start(&net.watched, &[Count::client("client", "tcp", 9000)]);
     let payload = client.go();
     // A delayed acknowledgement would come after the start, and be counted.
     truth.settled();
     for (args, expected) in [(&[][..], payload), (&["--no-lookback"], Bytes::default())] {
         let args = [&["--source", "ebpf", "--count", "2", "--interval", "0.2"], args].concat();
-        let finished = Running::start(inside(&net.watched, &args)).finish();
+        let finished = Running::start(RUNMONITOR.inside(&net.watched, &args)).finish();
         let refresh = finished.refreshes().pop().unwrap();
         finished.expect("client", refresh.workload("client"), expected);
     }
@@ -103,12 +106,12 @@ fn without_conntrack_the_past_is_what_the_sockets_tell() {
 fn a_socket_of_before_the_start_is_counted_to_its_end() {
     let Some(net) = Net::new() else { return };
     let truth = Truth::start(&net.watched, &[Count::client("client", "udp", 9000)]);
-    let _server = Workload::start(&net, &net.peer, "server", "udp-server port=9000 reply=400");
+    let _server = Endpoint::start(&net, &net.peer, "server", "udp-server port=9000 reply=400");
     let role = format!("udp-client host={PEER4} port=9000 count=200 size=1000 reply=400");
-    let mut clients = [(); 2].map(|()| Workload::start(&net, &net.watched, "client", &role));
+    let mut clients = [(); 2].map(|()| Endpoint::start(&net, &net.watched, "client", &role));
     // Long enough for all of it to be between two looks.
     let args = ["--source", "ebpf", "--unattributed", "--interval", "2"];
-    let mut running = Running::start(inside(&net.watched, &args));
+    let mut running = Running::start(RUNMONITOR.inside(&net.watched, &args));
     running.refreshes(1);
     // One is known when it ends, the other one isn't.
     clients[0].go();
@@ -129,11 +132,11 @@ fn a_socket_of_before_the_start_is_counted_to_its_end() {
 fn with_a_raw_socket_here_others_are_not_taken_for_being_here() {
     let Some(net) = Net::new() else { return };
     let role = format!("ping host={PEER4} size=100 count=1");
-    let mut ping = Workload::start(&net, &net.watched, "ping", &role);
-    let _server = Workload::start(&net, &net.peer, "foreign", "udp-server port=9000 reply=400");
+    let mut ping = Endpoint::start(&net, &net.watched, "ping", &role);
+    let _server = Endpoint::start(&net, &net.peer, "foreign", "udp-server port=9000 reply=400");
     let role = "udp-client host=127.0.0.1 port=9000 count=200 size=1000 reply=400";
-    let mut client = Workload::start(&net, &net.peer, "foreign", role);
-    let mut running = watch(&net, "ebpf", &["--unattributed"]);
+    let mut client = Endpoint::start(&net, &net.peer, "foreign", role);
+    let mut running = RUNMONITOR.watch(&net, "ebpf", &["--unattributed"]);
     ping.go();
     client.go();
     let refresh = running.settled();
@@ -145,7 +148,7 @@ fn with_a_raw_socket_here_others_are_not_taken_for_being_here() {
 /// `script` in namespaces of its own beside the network's, with the program as `$0`.
 fn unshared(net: &Net, unshare: &[&str], script: &str) -> Command {
     let mut command = net.watched.command("unshare");
-    command.args(unshare).args(["sh", "-c", script, env!("CARGO_BIN_EXE_runmonitor")]);
+    command.args(unshare).args(["sh", "-c", script, RUNMONITOR.path]);
     command
 }
 
@@ -244,7 +247,7 @@ impl Drop for Memory {
 fn where_memory_is_short_it_makes_less_room_or_says_so() {
     let Some(net) = Net::new() else { return };
     let Some(group) = Memory::new(24 << 20) else {
-        crate::netns::skip("there is no memory controller");
+        testbed::requirements::skip("there is no memory controller");
         return;
     };
     let script = format!("echo $$ > {}/cgroup.procs; exec \"$0\" --check", group.0.display());
@@ -252,7 +255,7 @@ fn where_memory_is_short_it_makes_less_room_or_says_so() {
     // depends on what else of it is in memory.
     let attempt = || {
         let mut command = net.watched.command("sh");
-        command.args(["-c", &script, env!("CARGO_BIN_EXE_runmonitor")]);
+        command.args(["-c", &script, RUNMONITOR.path]);
         let finished = Running::start(command).finish();
         (!finished.stdout.is_empty()).then_some(finished)
     };

@@ -1,18 +1,19 @@
 //! `--include`, `--exclude` and `--ignore-local`.
 
-use crate::netns::{Net, PEER4, WATCHED4, WATCHED6};
-use crate::run::once;
-use crate::workload::Workload;
+use testbed::endpoint::Endpoint;
+use testbed::netns::{Net, PEER4, WATCHED4, WATCHED6};
+
+use crate::RUNMONITOR;
 
 /// Three clients with a few bytes each, of which these have lines.
 fn shown(args: &[&str], expected: &[&str]) {
     let Some(net) = Net::new() else { return };
-    let _server = Workload::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9000");
+    let _server = Endpoint::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9000");
     // The note lies behind the 60th character: regular expressions see the uncut command line.
     let role = |note| format!("tcp-client host={PEER4} port=9000 up=5000 note={note}");
     let _clients = [("alpha", "behind-one"), ("beta", "behind-two"), ("gamma", "behind-one")].map(
         |(name, note)| {
-            let mut client = Workload::start(&net, &net.watched, name, &role(note));
+            let mut client = Endpoint::start(&net, &net.watched, name, &role(note));
             client.go();
             client
         },
@@ -20,7 +21,7 @@ fn shown(args: &[&str], expected: &[&str]) {
     for source in ["conntrack", "sockets"] {
         let mut all = vec!["--source", source];
         all.extend(args);
-        let refresh = once(&net.watched, &all);
+        let refresh = RUNMONITOR.once(&net.watched, &all);
         for name in ["alpha", "beta", "gamma"] {
             let has = refresh.workload(name).total() > 0;
             assert_eq!(has, expected.contains(&name), "{name} with {all:?}: {refresh:#?}");
@@ -78,7 +79,7 @@ fn a_value_may_begin_with_a_dash() {
 fn ignore_local_leaves_out_what_stays_on_this_host() {
     let Some(net) = Net::new() else { return };
     let serve = |namespace, name: &str| {
-        Workload::start(&net, namespace, name, "tcp-server mode=threaded host=:: dual port=9000")
+        Endpoint::start(&net, namespace, name, "tcp-server mode=threaded host=:: dual port=9000")
     };
     let _servers = [serve(&net.watched, "near-server"), serve(&net.peer, "far-server")];
     let hosts = [
@@ -92,14 +93,14 @@ fn ignore_local_leaves_out_what_stays_on_this_host() {
     ];
     let _clients = hosts.map(|(name, host)| {
         let role = format!("tcp-client host={host} port=9000 up=5000");
-        let mut client = Workload::start(&net, &net.watched, name, &role);
+        let mut client = Endpoint::start(&net, &net.watched, name, &role);
         client.go();
         client
     });
     for source in ["conntrack", "sockets"] {
-        let all = once(&net.watched, &["--source", source]);
+        let all = RUNMONITOR.once(&net.watched, &["--source", source]);
         assert_eq!(all.lines.len(), hosts.len() + 1, "{source}: {all:#?}");
-        let remote = once(&net.watched, &["--source", source, "--ignore-local"]);
+        let remote = RUNMONITOR.once(&net.watched, &["--source", source, "--ignore-local"]);
         assert_eq!(remote.lines.len(), 1, "{source}: {remote:#?}");
         assert_eq!(remote.workload("remote"), all.workload("remote"), "{source}");
     }

@@ -1,13 +1,16 @@
 //! The first refresh is on time however much there is to read, and nothing is lost or told twice by that.
 
 use std::process::{Child, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::netns::{Namespace, Net, PEER4, track};
-use crate::run::{Finished, Running, anywhere};
-use crate::truth::Bytes;
-use crate::workload::{DEADLINE, Workload};
+use testbed::bytes::Bytes;
+use testbed::endpoint::Endpoint;
+use testbed::finished::Finished;
+use testbed::netns::{Namespace, Net, PEER4};
+use testbed::running::Running;
+use testbed::wait::DEADLINE;
+
+use crate::{RUNAGGREGATOR, RUNMONITOR};
 
 /// Nowhere is so much read before the first refresh of this interval is due.
 const SOON: [&str; 2] = ["--interval", "0.01"];
@@ -32,7 +35,7 @@ impl Crowd {
             (0..NAMESPACES).map(|index| Namespace::new(name(index))).collect();
         let inhabitants = namespaces.iter().map(|namespace| {
             if tracking {
-                track(namespace);
+                namespace.track();
                 namespace.set_sysctl("net.netfilter.nf_conntrack_acct", 1);
             }
             let mut sleep = namespace.command("sleep");
@@ -43,11 +46,11 @@ impl Crowd {
     }
 
     /// One process that has sockets in all of them.
-    fn workload(&self, net: &Net, protocol: &str) -> Workload {
+    fn workload(&self, net: &Net, protocol: &str) -> Endpoint {
         let names: Vec<&str> = self.namespaces.iter().map(|n| n.name.as_str()).collect();
         let names = names.join(",");
         let role = format!("everywhere {protocol} size={SIZE} idle={IDLE} in={names}");
-        Workload::start(net, &net.watched, "crowd", &role)
+        Endpoint::start(net, &net.watched, "crowd", &role)
     }
 }
 
@@ -78,10 +81,10 @@ fn reads_on(source: &str, protocol: &str, headers: u64) {
     let mut workload = crowd.workload(&net, protocol);
     // Connection tracking has something in the program's own namespace, too.
     let ping = format!("ping host={PEER4} size=10 count=1");
-    Workload::start(&net, &net.watched, "ping", &ping).go();
+    Endpoint::start(&net, &net.watched, "ping", &ping).go();
     workload.go();
     let args = [&["--source", source, "--unattributed", "--include", "crowd"], &SOON[..]].concat();
-    let mut running = Running::start(anywhere(&net.watched, &args));
+    let mut running = Running::start(RUNMONITOR.anywhere(&net.watched, &args));
     running.refreshes(1);
     for exchanges in [2, 3] {
         workload.go();
@@ -119,7 +122,7 @@ fn the_last_refresh_waits_until_all_is_read() {
     let mut workload = crowd.workload(&net, "tcp");
     workload.go();
     let args = [&["--source", "sockets", "--count", "1"], &SOON[..]].concat();
-    let finished = Running::start(anywhere(&net.watched, &args)).finish();
+    let finished = Running::start(RUNMONITOR.anywhere(&net.watched, &args)).finish();
     let refresh = finished.single_refresh();
     finished.expect("all bytes", refresh.workload("crowd"), carried(1, 0));
     expect_it_was_said(&finished);
@@ -131,19 +134,11 @@ fn the_aggregator_starts_with_what_is_there() {
     let crowd = Crowd::new(&net, false);
     let mut workload = crowd.workload(&net, "tcp");
     workload.go();
-    let mut command = net.watched.command(env!("CARGO_BIN_EXE_runaggregator"));
+    let mut command = net.watched.command(RUNAGGREGATOR.path);
     command.args(["--source", "sockets", "--all"]).args(SOON).current_dir(&net.dir);
     let running = Running::start(command);
-    let wait_for = |part: &str| {
-        let deadline = Instant::now() + DEADLINE;
-        while !String::from_utf8_lossy(&running.stdout()).contains(part) {
-            if Instant::now() > deadline {
-                running.fail(&format!("never came: {part:?}"));
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
-    };
-    wait_for("\n");
+    let shows = |part: &str| String::from_utf8_lossy(&running.stdout()).contains(part);
+    running.eventually("a line", || shows("\n"));
     // What is read only now is of before the start, for all that is known, and no rate. So it goes on.
     let deadline = Instant::now() + DEADLINE;
     while !String::from_utf8_lossy(&running.stdout()).contains("workload.py crowd ") {

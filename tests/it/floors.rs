@@ -1,11 +1,13 @@
-//! How much of what is true `runmonitor` has to show under the right name, row by row and source by
+//! How much of what is true `runmonitor` has to show under the right name, workload by workload and source by
 //! source; and that no byte is lost or told twice in any of them.
 
 use std::time::Duration;
 
-use crate::busy::Busy;
-use crate::rows::verdict::Floor;
-use crate::rows::{ROWS, Row, Size};
+use testbed::busy::Busy;
+use testbed::workloads::comparison::Floor;
+use testbed::workloads::{Size, WORKLOADS, Workload};
+
+use crate::RUNMONITOR;
 
 /// How long the figures may take to come right. The longest interval between refreshes is 5 s.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -14,40 +16,42 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const LASTING: f64 = 99.9;
 
 fn hold(source: &str, name: &str, floor: Floor) {
-    let row = ROWS.iter().copied().flatten().find(|row| row.name == name).unwrap();
+    let workload =
+        WORKLOADS.iter().copied().flatten().find(|workload| workload.name == name).unwrap();
     // What conntrack's thread is in time for is a matter of chance where tests share the processors. Counters in the
     // kernel are exact at any time.
-    let attempts = if source == "conntrack" || row.loses { 3 } else { 1 };
+    let attempts = if source == "conntrack" || workload.loses { 3 } else { 1 };
     for attempt in 1..=attempts {
-        if holds(source, row, floor, attempt == attempts) {
+        if holds(source, workload, floor, attempt == attempts) {
             return;
         }
     }
 }
 
-/// Plays a row; fails if the floor doesn't hold and this was the `last` time.
-fn holds(source: &str, row: &Row, floor: Floor, last: bool) -> bool {
+/// Plays a workload; fails if the floor doesn't hold and this was the `last` time.
+fn holds(source: &str, workload: &Workload, floor: Floor, last: bool) -> bool {
     let _busy = Busy::where_asked();
     let mut running = None;
-    let played =
-        row.play(Size::Small, Some(source), |net| running = Some(row.monitor(net, source)));
+    let played = workload.play(Size::Small, Some(source), |net| {
+        running = Some(workload.monitor(RUNMONITOR, net, source));
+    });
     let (Some(mut played), Some(mut running)) = (played, running) else { return true };
-    let verdict = played.judge(&mut running, floor, source, PATIENCE);
-    println!("{source} {}: {} %, floor {} %", row.name, verdict.worst, floor.named);
-    let holds = verdict.holds(floor);
+    let comparison = played.compare(&mut running, floor, source, PATIENCE);
+    println!("{source} {}: {} %, floor {} %", workload.name, comparison.worst, floor.named);
+    let holds = comparison.holds(floor);
     if !holds && last {
         running.fail(&format!(
             "{}: at least {} % by name, {} % by process, and at most 100.1 %, each way\n  \
              got       {} %, {} %, together {} %{}\n  all lines {}, of {}\n  {}",
-            row.title,
+            workload.title,
             floor.named,
             floor.by_process,
-            verdict.worst,
-            verdict.by_process,
-            verdict.right,
-            verdict.details,
-            verdict.sum,
-            verdict.expected,
+            comparison.worst,
+            comparison.by_process,
+            comparison.right,
+            comparison.details,
+            comparison.sum,
+            comparison.expected,
             played.note.as_deref().unwrap_or_default()
         ));
     }
@@ -55,7 +59,7 @@ fn holds(source: &str, row: &Row, floor: Floor, last: bool) -> bool {
     holds
 }
 
-/// The tests of one source, and that it has one for every row but those that it can't see.
+/// The tests of one source, and that it has one for every workload but those that it can't see.
 macro_rules! floors {
     ($source:literal but $unseen:tt: $($name:ident: $floor:expr,)*) => {
         $(
@@ -66,18 +70,19 @@ macro_rules! floors {
         )*
 
         #[test]
-        fn every_row_has_a_floor() {
-            super::all_rows_are(&[$(stringify!($name)),*], &$unseen);
+        fn every_workload_has_a_floor() {
+            super::all_workloads_are(&[$(stringify!($name)),*], &$unseen);
         }
     };
 }
 
-fn all_rows_are(floors: &[&str], unseen: &[&str]) {
-    let mut rows: Vec<&str> = ROWS.iter().copied().flatten().map(|row| row.name).collect();
+fn all_workloads_are(floors: &[&str], unseen: &[&str]) {
+    let mut workloads: Vec<&str> =
+        WORKLOADS.iter().copied().flatten().map(|workload| workload.name).collect();
     let mut floors = [floors, unseen].concat();
-    rows.sort_unstable();
+    workloads.sort_unstable();
     floors.sort_unstable();
-    assert_eq!(rows, floors);
+    assert_eq!(workloads, floors);
 }
 
 mod conntrack {
@@ -173,7 +178,7 @@ mod conntrack {
 
 mod ebpf {
     use super::LASTING;
-    use crate::rows::verdict::Floor;
+    use testbed::workloads::comparison::Floor;
 
     /// Where the last two packets of a connection may find no socket any more.
     const CLOSING: f64 = 99.0;

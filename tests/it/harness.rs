@@ -1,11 +1,12 @@
 //! The harness by itself: without the program, what nft counts is what the workloads say they moved,
 //! and the headers.
 
-use std::time::Instant;
-
-use crate::netns::{Net, PEER4, PEER6, WATCHED4, skip_or_fail};
-use crate::truth::{Bytes, Count, Truth};
-use crate::workload::{DEADLINE, Workload, udplite_is_missing};
+use testbed::bytes::Bytes;
+use testbed::endpoint::Endpoint;
+use testbed::netns::{Net, PEER4, PEER6, WATCHED4};
+use testbed::requirements::{skip_or_fail, udplite_is_missing};
+use testbed::truth::{Count, Truth};
+use testbed::wait::eventually;
 
 const DATAGRAMS: u64 = 30;
 
@@ -15,11 +16,11 @@ fn datagrams(proto: &str, host: &str, headers: u64, kind: &str) {
     let truth = Truth::start(&net.watched, &[Count::client("client", proto, 9000)]);
     let lite = if proto == "udplite" { " lite" } else { "" };
     let role = format!("udp-server host=:: dual port=9000 reply=900{lite}");
-    let _server = Workload::start(&net, &net.peer, "server", &role);
+    let _server = Endpoint::start(&net, &net.peer, "server", &role);
     let role = format!(
         "udp-client host={host} port=9000 count={DATAGRAMS} size=1200 reply=900{kind}{lite}"
     );
-    let mut client = Workload::start(&net, &net.watched, "client", &role);
+    let mut client = Endpoint::start(&net, &net.watched, "client", &role);
     assert_eq!(client.go(), Bytes::new(900 * DATAGRAMS, 1200 * DATAGRAMS));
     let expected = Bytes::new((900 + headers) * DATAGRAMS, (1200 + headers) * DATAGRAMS);
     assert_eq!(truth.settled()["client"], expected);
@@ -60,11 +61,11 @@ fn every_tcp_workload_moves_its_payload() {
         let Some(net) = Net::new() else { return };
         let truth = Truth::start(&net.watched, &[Count::server("server", "tcp", 9000)]);
         let role = format!("tcp-server port=9000 {server}");
-        let _server = Workload::start(&net, &net.watched, "srv-parent", &role);
+        let _server = Endpoint::start(&net, &net.watched, "srv-parent", &role);
         let role = format!(
             "tcp-client host={WATCHED4} port=9000 up=2000000 down=1000000 seconds=0.5{client}"
         );
-        let mut client = Workload::start(&net, &net.peer, "cli-parent", &role);
+        let mut client = Endpoint::start(&net, &net.peer, "cli-parent", &role);
         let payload = client.go();
         // A header of 24 bytes leads, a byte of the server's ends an exchange.
         assert_eq!(payload, Bytes::new(1_000_001, 2_000_024), "{role} to {server}");
@@ -78,25 +79,22 @@ fn every_tcp_workload_moves_its_payload() {
     }
 }
 
-/// A workload ends by itself, its children with it, and leaves nothing.
+/// An endpoint ends by itself, its children with it, and leaves nothing.
 #[test]
 fn a_dropped_net_leaves_nothing() {
     let Some(net) = Net::new() else { return };
-    let name = net.watched.name.clone();
+    let path = net.watched.path();
     let dir = net.dir.clone();
     let server = "tcp-server mode=preforked workers=2 port=9000";
-    let server = Workload::start(&net, &net.watched, "srv-parent", server);
+    let server = Endpoint::start(&net, &net.watched, "srv-parent", server);
     let inside = net.watched.pids();
     assert_eq!(inside.len(), 3, "{inside:?}");
     server.quit();
     // Killed children take a moment to be gone.
-    let deadline = Instant::now() + DEADLINE;
-    while !net.watched.pids().is_empty() {
-        assert!(Instant::now() < deadline, "{:?} are left", net.watched.pids());
-    }
+    eventually("the end of all children", || net.watched.pids().is_empty());
     drop(net);
     assert!(!dir.exists());
-    assert!(!std::path::Path::new("/run/netns").join(name).exists());
+    assert!(!path.exists());
 }
 
 #[test]

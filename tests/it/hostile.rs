@@ -3,9 +3,11 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use crate::netns::{Net, PEER4};
-use crate::run::{Running, inside};
-use crate::workload::Workload;
+use testbed::endpoint::Endpoint;
+use testbed::netns::{Net, PEER4};
+use testbed::running::Running;
+
+use crate::RUNMONITOR;
 
 /// Nothing here may reach stdout as it is; the harness itself refuses control characters and what
 /// is not UTF-8.
@@ -22,20 +24,21 @@ const NAMES: &[&[u8]] = &[
 #[test]
 fn a_hostile_command_line_is_shown_and_does_nothing() {
     let Some(net) = Net::new() else { return };
-    let _server = Workload::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9000");
+    let _server = Endpoint::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9000");
     let role = format!("tcp-client host={PEER4} port=9000 up=5000");
     let _clients: Vec<_> = NAMES
         .iter()
         .map(|name| {
             let name = OsStr::from_bytes(name);
-            let mut client = Workload::start_as(&net, &net.watched, &[], name, &role);
+            let mut client = Endpoint::start_as(&net, &net.watched, &[], name, &role);
             client.go();
             client
         })
         .collect();
     for source in ["conntrack", "sockets"] {
         let finished =
-            Running::start(inside(&net.watched, &["--source", source, "--count", "1"])).finish();
+            Running::start(RUNMONITOR.inside(&net.watched, &["--source", source, "--count", "1"]))
+                .finish();
         let refresh = finished.single_refresh();
         finished.expect("lines", refresh.lines.len(), NAMES.len());
         for index in 0..NAMES.len() {
@@ -53,14 +56,14 @@ fn a_hostile_command_line_is_shown_and_does_nothing() {
 #[test]
 fn a_filter_finds_the_raw_bytes_of_a_command_line() {
     let Some(net) = Net::new() else { return };
-    let _server = Workload::start(&net, &net.peer, "server", "tcp-server port=9000");
+    let _server = Endpoint::start(&net, &net.peer, "server", "tcp-server port=9000");
     let role = format!("tcp-client host={PEER4} port=9000 up=5000");
     let name = OsStr::from_bytes(b"raw-\xff\x1b[m");
-    let mut client = Workload::start_as(&net, &net.watched, &[], name, &role);
+    let mut client = Endpoint::start_as(&net, &net.watched, &[], name, &role);
     client.go();
     for (pattern, lines) in [(r"(?-u:\xff)\x1b\[m", 1), (r"\\x1b", 0)] {
         let args = ["--source", "sockets", "--count", "1", "--include", pattern];
-        let finished = Running::start(inside(&net.watched, &args)).finish();
+        let finished = Running::start(RUNMONITOR.inside(&net.watched, &args)).finish();
         finished.expect(pattern, finished.single_refresh().lines.len(), lines);
     }
 }

@@ -2,20 +2,23 @@
 
 use std::time::{Duration, Instant};
 
-use crate::netns::{Net, PEER4};
-use crate::run::{Running, inside, once, watch};
-use crate::truth::{Bytes, Count, Truth};
-use crate::workload::{LIVE, Workload};
+use testbed::bytes::Bytes;
+use testbed::endpoint::{Endpoint, LIVE};
+use testbed::netns::{Net, PEER4};
+use testbed::running::Running;
+use testbed::truth::{Count, Truth};
+
+use crate::RUNMONITOR;
 
 const EXCHANGE: &str = "up=300000 down=200000";
 
-fn server(net: &Net) -> Workload {
-    Workload::start(net, &net.peer, "server", "tcp-server mode=threaded port=9000")
+fn server(net: &Net) -> Endpoint {
+    Endpoint::start(net, &net.peer, "server", "tcp-server mode=threaded port=9000")
 }
 
-fn client(net: &Net, exchange: &str) -> Workload {
+fn client(net: &Net, exchange: &str) -> Endpoint {
     let role = format!("tcp-client host={PEER4} port=9000 {exchange}");
-    Workload::start(net, &net.watched, "client", &role)
+    Endpoint::start(net, &net.watched, "client", &role)
 }
 
 fn count(net: &Net) -> Truth<'_> {
@@ -30,9 +33,9 @@ fn the_first_refresh_holds_what_was_before_the_start() {
     let mut client = client(&net, EXCHANGE);
     let payload = client.go();
     let truth = truth.settled()["client"];
-    let refresh = once(&net.watched, &["--source", "conntrack"]);
+    let refresh = RUNMONITOR.once(&net.watched, &["--source", "conntrack"]);
     assert_eq!(refresh.workload("client"), truth);
-    let refresh = once(&net.watched, &["--source", "sockets"]);
+    let refresh = RUNMONITOR.once(&net.watched, &["--source", "sockets"]);
     assert_eq!(refresh.workload("client"), payload);
 }
 
@@ -44,8 +47,8 @@ fn no_lookback_leaves_out_what_was_before_the_start() {
     let mut client = client(&net, EXCHANGE);
     let payload_before = client.go();
     let before = truth.settled()["client"];
-    let mut conntrack = watch(&net, "conntrack", &["--no-lookback"]);
-    let mut sockets = watch(&net, "sockets", &["--no-lookback"]);
+    let mut conntrack = RUNMONITOR.watch(&net, "conntrack", &["--no-lookback"]);
+    let mut sockets = RUNMONITOR.watch(&net, "sockets", &["--no-lookback"]);
     for running in [&mut conntrack, &mut sockets] {
         let refresh = running.settled();
         running.expect("before new traffic", refresh.total(), 0);
@@ -69,7 +72,7 @@ fn the_first_refresh_comes_at_once_only_where_it_can_say_something() {
         let mut args = vec!["--source", "sockets", "--count", "1", "--interval", interval];
         args.extend(extra);
         let start = Instant::now();
-        Running::start(inside(&net.watched, &args)).finish().single_refresh();
+        Running::start(RUNMONITOR.inside(&net.watched, &args)).finish().single_refresh();
         start.elapsed()
     };
     // It would not come before the test fails.
@@ -80,12 +83,12 @@ fn the_first_refresh_comes_at_once_only_where_it_can_say_something() {
 }
 
 /// Ends a flow in this way while it is watched; its bytes stay.
-fn ended(end: impl Fn(&Net, &mut Workload)) {
+fn ended(end: impl Fn(&Net, &mut Endpoint)) {
     let Some(net) = Net::new() else { return };
     let truth = count(&net);
     let _server = server(&net);
     let mut client = client(&net, EXCHANGE);
-    let mut running = watch(&net, "conntrack", &[]);
+    let mut running = RUNMONITOR.watch(&net, "conntrack", &[]);
     client.go();
     running.wait_until("the client's line", |refresh| refresh.workload("client").sent > 300_000);
     // Without a pause: these bytes and the end fall between two refreshes.
@@ -111,7 +114,7 @@ fn bytes_of_a_flow_that_conntrack_has_forgotten_are_kept() {
     let truth = count(&net);
     let _server = server(&net);
     let mut client = client(&net, EXCHANGE);
-    let mut running = watch(&net, "conntrack", &[]);
+    let mut running = RUNMONITOR.watch(&net, "conntrack", &[]);
     client.go();
     client.close();
     let truth = truth.settled()["client"];
@@ -130,7 +133,7 @@ fn a_flow_that_comes_and_goes_within_one_refresh_is_counted() {
     let truth = count(&net);
     let _server = server(&net);
     let args = ["--source", "conntrack", "--unattributed", "--interval", "15", "--count", "2"];
-    let mut running = Running::start(inside(&net.watched, &args));
+    let mut running = Running::start(RUNMONITOR.inside(&net.watched, &args));
     running.refreshes(1);
     let mut client = client(&net, EXCHANGE);
     client.go();
@@ -150,8 +153,8 @@ fn a_process_that_ended_keeps_its_line() {
     let truth = count(&net);
     let _server = server(&net);
     let mut client = client(&net, EXCHANGE);
-    let mut conntrack = watch(&net, "conntrack", &["--unattributed"]);
-    let mut sockets = watch(&net, "sockets", &[]);
+    let mut conntrack = RUNMONITOR.watch(&net, "conntrack", &["--unattributed"]);
+    let mut sockets = RUNMONITOR.watch(&net, "sockets", &[]);
     let payload = client.go();
     sockets.expect_payload("client", payload);
     conntrack.expect_share("client", truth.settled()["client"]);
@@ -175,7 +178,7 @@ fn what_ended_before_the_start_has_exited() {
     client.go();
     client.quit();
     let truth = truth.settled()["client"];
-    let refresh = once(&net.watched, &["--source", "conntrack", "--unattributed"]);
+    let refresh = RUNMONITOR.once(&net.watched, &["--source", "conntrack", "--unattributed"]);
     assert_eq!(refresh.reason("(exited)"), truth, "{refresh:#?}");
     assert_eq!(refresh.lines.len(), 1, "{refresh:#?}");
 }
@@ -187,13 +190,13 @@ fn a_tuple_used_again_is_another_flow() {
     let Some(net) = Net::new() else { return };
     let truth = count(&net);
     let _server = server(&net);
-    let mut conntrack = watch(&net, "conntrack", &[]);
-    let mut sockets = watch(&net, "sockets", &[]);
+    let mut conntrack = RUNMONITOR.watch(&net, "conntrack", &[]);
+    let mut sockets = RUNMONITOR.watch(&net, "sockets", &[]);
     let mut known = Vec::new();
     let mut before = Bytes::default();
     for (name, up) in [("first", 300_000), ("second", 200_000), ("third", 100_000)] {
         let role = format!("tcp-client host={PEER4} port=9000 local=40000 up={up} down={up}");
-        let mut client = Workload::start(&net, &net.watched, name, &role);
+        let mut client = Endpoint::start(&net, &net.watched, name, &role);
         let payload = client.go();
         sockets.expect_payload(name, payload);
         conntrack.wait_until(name, |refresh| refresh.workload(name) != Bytes::default());
@@ -229,7 +232,7 @@ fn wrong_rates(source: &str) -> Option<String> {
     let _server = server(&net);
     let mut client = client(&net, LIVE);
     let before = truth.settled()["client"];
-    let mut running = watch(&net, source, &["--bandwidth"]);
+    let mut running = RUNMONITOR.watch(&net, source, &["--bandwidth"]);
     let mut seen = running.refreshes(0).len();
     let mut last = Instant::now();
     client.begin();

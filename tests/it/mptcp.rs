@@ -5,11 +5,14 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 
 use rustix::net::{AddressFamily, Protocol, RawProtocol, SocketType, socket};
+use testbed::bytes::Bytes;
+use testbed::lines::Refresh;
+use testbed::netns::{Namespace, Net, PEER4, PEER6, WATCHED4, WATCHED6};
+use testbed::programs;
+use testbed::requirements::skip;
+use testbed::truth::{Count, Truth};
 
-use crate::netns::{Namespace, Net, PEER4, PEER6, WATCHED4, WATCHED6, skip};
-use crate::run::watch;
-use crate::screen::Refresh;
-use crate::truth::{Bytes, Count, Truth};
+use crate::RUNMONITOR;
 
 /// Sources that count all bytes of a connection, and name whose they are however short it was.
 const SOURCES: &[&str] = &["conntrack", "ebpf"];
@@ -61,10 +64,7 @@ struct Peer(Child);
 
 impl Peer {
     fn start(net: &Net, namespace: &Namespace, name: &str, words: &str) -> Peer {
-        let script = net.dir.join("mptcp.py");
-        if !script.exists() {
-            fs::write(&script, include_str!("../workloads/mptcp.py")).unwrap();
-        }
+        programs::MPTCP.put(&net.dir);
         let mut command = namespace.command("/usr/bin/python3");
         command.args(["mptcp.py", name]).args(words.split(' ')).current_dir(&net.dir);
         Peer(command.stdout(Stdio::piped()).spawn().unwrap())
@@ -159,7 +159,7 @@ impl Case {
         let second = Count::matching("second", &received, &sent);
         let (_server, client) = self.set_up(&net, side, "");
         let counters = Truth::start(&net.watched, &[count, second]);
-        let mut running = watch(&net, source, &["--unattributed", "--interval", "1"]);
+        let mut running = RUNMONITOR.watch(&net, source, &["--unattributed", "--interval", "1"]);
         let status = client().0.wait().unwrap();
         assert!(status.success(), "the client failed, {status}");
         let truth = counters.settled();
@@ -234,7 +234,7 @@ fn sockets_that_are_there_at_a_refresh() {
             let Some(net) = Net::new() else { return };
             let case = Case { client, server, count: 1, pauses: [0.0, 250.0], ..SHORT };
             let (_server, client) = case.set_up(&net, side, "");
-            let mut running = watch(&net, "sockets", &["--unattributed"]);
+            let mut running = RUNMONITOR.watch(&net, "sockets", &["--unattributed"]);
             let _client = client();
             let (name, payload) = match side {
                 Side::Client => ("client", Bytes::new(0, case.size)),
@@ -268,7 +268,7 @@ fn a_connection_that_is_accepted_late_and_stays_silent() {
             let truth = Truth::start(&net.watched, &[Count::server("all", "tcp", PORT)]);
             let case = Case { client: protocol, server: protocol, count: 1, size: 50_000, ..SHORT };
             let case = Case { pauses: [0.0, 250.0], ..case };
-            let mut running = watch(&net, source, &["--unattributed"]);
+            let mut running = RUNMONITOR.watch(&net, source, &["--unattributed"]);
             let (_server, client) = case.set_up(&net, Side::Server, " accept");
             let _client = client();
             running.wait_until("it waits", |refresh| refresh.reason("(kernel)").received > 0);

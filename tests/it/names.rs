@@ -1,27 +1,22 @@
 //! What a process is named: by its full command line or title, however and whenever it ends.
 
 use std::process::{Child, Command};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
+use testbed::bytes::Bytes;
+use testbed::lines::Refresh;
+use testbed::netns::Net;
+use testbed::programs;
+use testbed::running::Running;
+use testbed::streams::listens;
+use testbed::truth::{Count, Truth};
+use testbed::wait::eventually;
 
-use crate::netns::Net;
-use crate::pipe::rig::eventually;
-use crate::run::{Running, watch};
-use crate::runpipe::listens;
-use crate::screen::Refresh;
-use crate::truth::{Bytes, Count, Truth};
-use crate::workload::DEADLINE;
-
-const SCRIPT: &str = include_str!("../workloads/names.py");
+use crate::RUNMONITOR;
 
 /// Puts the script where programs are started, once: some may be reading it.
 fn script(net: &Net) {
-    let path = net.dir.join("names.py");
-    if !path.exists() {
-        std::fs::write(path, SCRIPT).unwrap();
-    }
+    programs::NAMES.put(&net.dir);
 }
 
 /// A process in the watched namespace, and all its children.
@@ -49,11 +44,7 @@ impl Scene {
     }
 
     fn ends(&mut self) {
-        let deadline = Instant::now() + DEADLINE;
-        while self.0.try_wait().unwrap().is_none() {
-            assert!(Instant::now() < deadline, "it doesn't end");
-            sleep(Duration::from_millis(5));
-        }
+        eventually("its end", || self.0.try_wait().unwrap().is_some());
     }
 }
 
@@ -89,7 +80,7 @@ fn shows_last_titles() -> bool {
 /// Plays a kind of the script until it has ended, and checks where its bytes are.
 fn plays(source: &str, interval: &str, kind: &str, argument: &str, beginning: &str, sent: u64) {
     let Some(net) = Net::new() else { return };
-    let mut running = watch(&net, source, &["--interval", interval, "--no-lookback"]);
+    let mut running = RUNMONITOR.watch(&net, source, &["--interval", interval, "--no-lookback"]);
     Scene::kind(&net, kind, argument).ends();
     expect_sent(&mut running, beginning, sent);
     running.stop();
@@ -108,7 +99,7 @@ fn three_thousand_connections_of_one_process_are_on_its_line_when_it_has_ended()
     let mut server = net.peer.command("/usr/bin/python3");
     let mut server = server.args(["names.py", "serve"]).current_dir(&net.dir).spawn().unwrap();
     eventually("the server listens", || listens(server.id(), 9000));
-    let mut running = watch(&net, "ebpf", &["--interval", "0.05"]);
+    let mut running = RUNMONITOR.watch(&net, "ebpf", &["--interval", "0.05"]);
     Scene::kind(&net, "connections", "3000").ends();
     let truth = truth.settled()["client"];
     let refresh = running.settled();
@@ -142,7 +133,7 @@ fn a_copy_of_a_parent_that_is_older_than_the_program_has_its_name() {
     let Some(net) = Net::new() else { return };
     let mut parent = Scene::kind(&net, "fork", "now");
     parent.is_called(b"fork\0now\0");
-    let mut running = watch(&net, "ebpf", &["--interval", "0.5"]);
+    let mut running = RUNMONITOR.watch(&net, "ebpf", &["--interval", "0.5"]);
     std::fs::write(net.dir.join("now"), "").unwrap();
     parent.ends();
     expect_sent(&mut running, "/usr/bin/python3 names.py fork now", 50_000);
@@ -185,7 +176,7 @@ fn renamed_programs(through: &[&str], stopped: bool) {
         "timeout 20 sh -c 'while :; do :; done' & timeout 20 sh -c \
                  'while :; do :; done' & wait",
     ];
-    let mut running = watch(&net, "ebpf", &["--interval", "1"]);
+    let mut running = RUNMONITOR.watch(&net, "ebpf", &["--interval", "1"]);
     let _busy = Scene::start(&net, &busy);
     let script = "for i in $(seq 500); do (exec -a named-by-hand bash -c 'printf %0972d 0 > \
                   /dev/udp/127.0.0.1/9') & [ $((i % 10)) = 0 ] && sleep 0.02; done; wait";
@@ -225,7 +216,7 @@ fn lost_reports_are_said_and_all_names_are_read_again() {
     let command =
         "until [ -e full ]; do sleep 0.1; done; exec /usr/bin/python3 names.py silent now";
     let mut late = Scene::start(&net, &["/bin/bash", "-c", command]);
-    let mut running = watch(&net, "ebpf", &["--interval", "0.3"]);
+    let mut running = RUNMONITOR.watch(&net, "ebpf", &["--interval", "0.3"]);
     running.signal(Signal::STOP);
     let fill = "long=$(printf %0100000d 0); for i in $(seq 20); do /bin/true $long; done; \
                 for i in $(seq 4000); do /bin/true; done; : > full";
@@ -243,7 +234,7 @@ fn lost_reports_are_said_and_all_names_are_read_again() {
 #[test]
 fn long_command_lines_of_some_leave_room_for_reports_of_others() {
     let Some(net) = Net::new() else { return };
-    let mut running = watch(&net, "ebpf", &["--interval", "0.3"]);
+    let mut running = RUNMONITOR.watch(&net, "ebpf", &["--interval", "0.3"]);
     running.signal(Signal::STOP);
     let script = "long=$(printf %0100000d 0); for i in $(seq 200); do /bin/true $long; done; \
                   exec -a named-by-hand bash -c 'printf %0972d 0 > /dev/udp/127.0.0.1/9'";
@@ -260,7 +251,7 @@ fn where_tracepoints_are_refused_nothing_is_said() {
     let Some(net) = Net::new() else { return };
     let drop = ["--inh-caps=-bpf,-perfmon,-sys_admin", "--bounding-set=-bpf,-perfmon,-sys_admin"];
     let args = ["--source", "conntrack", "--count", "1"];
-    let command: Command = crate::run::with_setpriv(&net, &drop, &args);
+    let command: Command = RUNMONITOR.with_setpriv(&net, &drop, &args);
     let finished = Running::start(command).finish();
     finished.expect_status(0);
     finished.expect("messages", finished.messages("tracepoint").len(), 0);

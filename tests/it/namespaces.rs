@@ -1,11 +1,9 @@
 //! Network namespaces that come and go while the program watches all of them.
 
-use std::thread;
-use std::time::{Duration, Instant};
+use testbed::netns::{Namespace, Net};
+use testbed::running::Running;
 
-use crate::netns::{Namespace, Net};
-use crate::run::{Running, anywhere};
-use crate::workload::DEADLINE;
+use crate::RUNMONITOR;
 
 /// Whether a link is there.
 fn has_link(namespace: &Namespace, link: &str) -> bool {
@@ -18,7 +16,7 @@ fn has_link(namespace: &Namespace, link: &str) -> bool {
 fn a_namespace_is_let_go_when_nobody_is_in_it() {
     let Some(net) = Net::alone() else { return };
     let args = ["--source", "conntrack", "--interval", "30"];
-    let mut running = Running::start(anywhere(&net.watched, &args));
+    let mut running = Running::start(RUNMONITOR.anywhere(&net.watched, &args));
     running.refreshes(1);
     for round in 0..2 {
         let container = Namespace::new(format!("{}-container", net.watched.name));
@@ -29,13 +27,9 @@ fn a_namespace_is_let_go_when_nobody_is_in_it() {
         assert!(link.args(words).status().unwrap().success(), "round {round}");
         container.run("sleep 0.3");
         drop(container);
-        let deadline = Instant::now() + DEADLINE;
-        while has_link(&net.watched, "box") {
-            if Instant::now() > deadline {
-                running.fail("the link is still there, and so is the namespace");
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
+        running.eventually("the end of the link, and so of the namespace", || {
+            !has_link(&net.watched, "box")
+        });
     }
     running.stop();
 }
@@ -43,7 +37,7 @@ fn a_namespace_is_let_go_when_nobody_is_in_it() {
 #[test]
 fn check_tells_of_other_namespaces() {
     let Some(net) = Net::alone() else { return };
-    let finished = Running::start(anywhere(&net.watched, &["--check"])).finish();
+    let finished = Running::start(RUNMONITOR.anywhere(&net.watched, &["--check"])).finish();
     finished.expect_status(0);
     let text = String::from_utf8_lossy(&finished.stdout);
     finished.expect("beginnings", text.contains("beginnings: works"), true);

@@ -1,9 +1,11 @@
 //! Flows whose two tuples differ, and flows that only pass through.
 
-use crate::netns::{FAR4, Net, PEER4, WATCHED4};
-use crate::run::{once, watch};
-use crate::truth::{Bytes, Count, Truth};
-use crate::workload::{LIVE, Workload};
+use testbed::bytes::Bytes;
+use testbed::endpoint::{Endpoint, LIVE};
+use testbed::netns::{FAR4, Net, PEER4, WATCHED4};
+use testbed::truth::{Count, Truth};
+
+use crate::RUNMONITOR;
 
 /// A server that the peer reaches at another port than its own.
 fn translated_server(rule: &str) {
@@ -13,11 +15,11 @@ fn translated_server(rule: &str) {
          {rule}\n }}\n}}\n"
     ));
     let truth = Truth::start(&net.watched, &[Count::server("server", "tcp", 9000)]);
-    let _server = Workload::start(&net, &net.watched, "server", "tcp-server port=9000");
-    let mut conntrack = watch(&net, "conntrack", &["--unattributed"]);
-    let mut sockets = watch(&net, "sockets", &["--unattributed"]);
+    let _server = Endpoint::start(&net, &net.watched, "server", "tcp-server port=9000");
+    let mut conntrack = RUNMONITOR.watch(&net, "conntrack", &["--unattributed"]);
+    let mut sockets = RUNMONITOR.watch(&net, "sockets", &["--unattributed"]);
     let role = format!("tcp-client host={WATCHED4} port=80 {LIVE}");
-    let mut client = Workload::start(&net, &net.peer, "client", &role);
+    let mut client = Endpoint::start(&net, &net.peer, "client", &role);
     let payload = client.go().swapped();
     let truth = truth.settled();
     conntrack.expect_share("server", truth["server"]);
@@ -48,11 +50,11 @@ fn client_whose_destination_is_translated() {
     ));
     // Where nft counts, the output has been translated and the input not been translated back.
     let truth = Truth::start(&net.watched, &[Count::client("client", "tcp", 9000)]);
-    let _server = Workload::start(&net, &net.peer, "server", "tcp-server port=9000");
-    let mut conntrack = watch(&net, "conntrack", &["--unattributed"]);
-    let mut sockets = watch(&net, "sockets", &["--unattributed"]);
+    let _server = Endpoint::start(&net, &net.peer, "server", "tcp-server port=9000");
+    let mut conntrack = RUNMONITOR.watch(&net, "conntrack", &["--unattributed"]);
+    let mut sockets = RUNMONITOR.watch(&net, "sockets", &["--unattributed"]);
     let role = format!("tcp-client host=10.77.0.99 port=80 {LIVE}");
-    let mut client = Workload::start(&net, &net.watched, "client", &role);
+    let mut client = Endpoint::start(&net, &net.watched, "client", &role);
     let payload = client.go();
     let truth = truth.settled();
     conntrack.expect_share("client", truth["client"]);
@@ -72,11 +74,12 @@ fn forwarded(rules: &str, host: &str) {
     }
     let truth = Truth::start(&net.watched, &[Count::forwarded("flow", "tcp", 9000)]);
     let far = net.far.as_ref().unwrap();
-    let _server = Workload::start(&net, far, "server", "tcp-server port=9000");
+    let _server = Endpoint::start(&net, far, "server", "tcp-server port=9000");
     // What passes through has no socket: eBPF's source has it from connection tracking.
-    let running = ["conntrack", "ebpf"].map(|source| watch(&net, source, &["--unattributed"]));
+    let running =
+        ["conntrack", "ebpf"].map(|source| RUNMONITOR.watch(&net, source, &["--unattributed"]));
     let role = format!("tcp-client host={host} port=9000 up=900000 down=500000 seconds=1");
-    let mut client = Workload::start(&net, &net.peer, "client", &role);
+    let mut client = Endpoint::start(&net, &net.peer, "client", &role);
     client.go();
     let truth = truth.settled()["flow"];
     for mut running in running {
@@ -86,7 +89,7 @@ fn forwarded(rules: &str, host: &str) {
         running.stop();
     }
 
-    let plain = once(&net.watched, &["--source", "conntrack"]);
+    let plain = RUNMONITOR.once(&net.watched, &["--source", "conntrack"]);
     assert_eq!(plain.total(), 0, "without --unattributed: {:?}", plain.lines);
     assert!(truth > Bytes::new(500_000, 900_000), "the truth counted nothing: {truth}");
 }

@@ -1,16 +1,13 @@
 //! Raw and ping sockets of processes that live for some milliseconds: sock_diag doesn't know them.
 
-use std::fs;
+use testbed::bytes::Bytes;
+use testbed::netns::{Namespace, Net, PEER4, PEER6};
+use testbed::programs;
 
-use crate::netns::{Namespace, Net, PEER4, PEER6};
-use crate::run::watch;
-use crate::truth::Bytes;
+use crate::RUNMONITOR;
 
 fn send(net: &Net, namespace: &Namespace, name: &str, kind: &str, host: &str, size: u64) {
-    let script = net.dir.join("ping_once.py");
-    if !script.exists() {
-        fs::write(&script, include_str!("../workloads/ping_once.py")).unwrap();
-    }
+    programs::PING_ONCE.put(&net.dir);
     let mut command = namespace.command("/usr/bin/python3");
     let size = size.to_string();
     let words = ["ping_once.py", name, kind, host, &size];
@@ -43,7 +40,7 @@ fn all_are_named(kind: &str, host: &str, header: u64) {
 fn named(kind: &str, host: &str, header: u64) -> Option<usize> {
     let net = Net::new()?;
     net.watched.run("sysctl -q -w net.ipv4.ping_group_range=0\t0");
-    let mut running = watch(&net, "conntrack", &["--unattributed", "--interval", "2"]);
+    let mut running = RUNMONITOR.watch(&net, "conntrack", &["--unattributed", "--interval", "2"]);
     for number in 0..12 {
         send(&net, &net.watched, &format!("ping{number}"), kind, host, 56);
     }
@@ -83,7 +80,8 @@ fn a_short_sender_of_another_protocol_has_its_name() {
                 break;
             }
             let Some(net) = Net::new() else { return };
-            let mut running = watch(&net, "conntrack", &["--unattributed", "--interval", "2"]);
+            let mut running =
+                RUNMONITOR.watch(&net, "conntrack", &["--unattributed", "--interval", "2"]);
             send(&net, &net.watched, "sender", protocol, PEER4, 500);
             running.wait_until("it is counted", |all| {
                 all.lines.iter().map(|line| line.bytes.sent).sum::<u64>() == 520

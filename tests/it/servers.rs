@@ -1,9 +1,12 @@
 //! Servers that hand their connections to threads and to other processes.
 
-use crate::netns::{Net, WATCHED4};
-use crate::run::{Running, watch};
-use crate::truth::{Bytes, Count, Truth};
-use crate::workload::{LIVE, Workload};
+use testbed::bytes::Bytes;
+use testbed::endpoint::{Endpoint, LIVE};
+use testbed::netns::{Net, WATCHED4};
+use testbed::running::Running;
+use testbed::truth::{Count, Truth};
+
+use crate::RUNMONITOR;
 
 /// Two clients with connections of their own, told apart by their ports.
 fn counts() -> [Count<'static>; 2] {
@@ -36,12 +39,12 @@ fn threaded_server() {
     let Some(net) = Net::new() else { return };
     let truth = Truth::start(&net.watched, &counts());
     let _server =
-        Workload::start(&net, &net.watched, "server", "tcp-server mode=threaded port=9000");
-    let mut conntrack = watch(&net, "conntrack", &[]);
-    let mut ebpf = watch(&net, "ebpf", &[]);
-    let mut sockets = watch(&net, "sockets", &[]);
-    let mut clients = clients().map(|role| Workload::start(&net, &net.peer, "client", &role));
-    clients.iter_mut().for_each(Workload::begin);
+        Endpoint::start(&net, &net.watched, "server", "tcp-server mode=threaded port=9000");
+    let mut conntrack = RUNMONITOR.watch(&net, "conntrack", &[]);
+    let mut ebpf = RUNMONITOR.watch(&net, "ebpf", &[]);
+    let mut sockets = RUNMONITOR.watch(&net, "sockets", &[]);
+    let mut clients = clients().map(|role| Endpoint::start(&net, &net.peer, "client", &role));
+    clients.iter_mut().for_each(Endpoint::begin);
     let [first, second] = clients.each_mut().map(|client| client.done().swapped());
     let truth = truth.settled();
     conntrack.expect_share("server", truth["first"] + truth["second"]);
@@ -56,18 +59,18 @@ fn threaded_server() {
 fn children(role: &str) {
     let Some(net) = Net::new() else { return };
     let truth = Truth::start(&net.watched, &counts());
-    let mut server = Workload::start(&net, &net.watched, "srv-parent", role);
-    let mut conntrack = watch(&net, "conntrack", &[]);
-    let mut ebpf = watch(&net, "ebpf", &[]);
-    let mut sockets = watch(&net, "sockets", &[]);
+    let mut server = Endpoint::start(&net, &net.watched, "srv-parent", role);
+    let mut conntrack = RUNMONITOR.watch(&net, "conntrack", &[]);
+    let mut ebpf = RUNMONITOR.watch(&net, "ebpf", &[]);
+    let mut sockets = RUNMONITOR.watch(&net, "sockets", &[]);
     let mut owners = Vec::new();
     let mut clients = clients().map(|role| {
-        let client = Workload::start(&net, &net.peer, "client", &role);
+        let client = Endpoint::start(&net, &net.peer, "client", &role);
         let accepted = server.wait_for("ACCEPTED");
         owners.push(format!("srv-{}", accepted.split(' ').nth(1).unwrap()));
         client
     });
-    clients.iter_mut().for_each(Workload::begin);
+    clients.iter_mut().for_each(Endpoint::begin);
     let payloads = clients.each_mut().map(|client| client.done().swapped());
     let truth = truth.settled();
     for (index, name) in ["first", "second"].into_iter().enumerate() {

@@ -1,9 +1,14 @@
 //! Which source is taken, what is said of those that are not there, and what privileges do.
 
-use crate::netns::{Net, PEER4, Setup};
-use crate::run::{Finished, Running, inside, once, watch, with_setpriv};
-use crate::truth::{Bytes, Count, Truth};
-use crate::workload::{NOBODY, Workload};
+use testbed::bytes::Bytes;
+use testbed::endpoint::Endpoint;
+use testbed::finished::Finished;
+use testbed::netns::{Net, PEER4, Setup};
+use testbed::program::NOBODY;
+use testbed::running::Running;
+use testbed::truth::{Count, Truth};
+
+use crate::RUNMONITOR;
 
 const ACCOUNTING: &str = "net.netfilter.nf_conntrack_acct";
 /// As where the kernel or a container allows no eBPF: CAP_SYS_ADMIN stands for CAP_BPF, too.
@@ -15,18 +20,18 @@ fn net(tracking: bool, accounting: bool) -> Option<Net> {
 }
 
 fn run(net: &Net, args: &[&str]) -> Finished {
-    Running::start(inside(&net.watched, args)).finish()
+    Running::start(RUNMONITOR.inside(&net.watched, args)).finish()
 }
 
 fn run_without_bpf(net: &Net, args: &[&str]) -> Finished {
-    Running::start(with_setpriv(net, WITHOUT_BPF, args)).finish()
+    Running::start(RUNMONITOR.with_setpriv(net, WITHOUT_BPF, args)).finish()
 }
 
 /// A client that has exchanged a little, its server, and its payload.
-fn exchange(net: &Net) -> (Workload, Workload, Bytes) {
-    let server = Workload::start(net, &net.peer, "server", "tcp-server port=9000");
+fn exchange(net: &Net) -> (Endpoint, Endpoint, Bytes) {
+    let server = Endpoint::start(net, &net.peer, "server", "tcp-server port=9000");
     let role = format!("tcp-client host={PEER4} port=9000 up=50000 down=20000");
-    let mut client = Workload::start(net, &net.watched, "client", &role);
+    let mut client = Endpoint::start(net, &net.watched, "client", &role);
     let payload = client.go();
     (server, client, payload)
 }
@@ -95,7 +100,7 @@ fn auto_takes_sockets_where_no_rule_tracks_and_says_so_once() {
 fn conntrack_without_accounting_says_what_mends_it_and_counts_once_mended() {
     let Some(net) = net(true, false) else { return };
     let (_server, old, _) = exchange(&net);
-    let mut running = watch(&net, "conntrack", &[]);
+    let mut running = RUNMONITOR.watch(&net, "conntrack", &[]);
     let refresh = running.settled();
     running.expect("without accounting", refresh.total(), 0);
     assert_eq!(net.watched.sysctl(ACCOUNTING), "0", "a plain run has switched accounting on");
@@ -103,7 +108,7 @@ fn conntrack_without_accounting_says_what_mends_it_and_counts_once_mended() {
     net.watched.set_sysctl(ACCOUNTING, 1);
     let truth = Truth::start(&net.watched, &[Count::client("client", "tcp", 9000)]);
     let role = format!("tcp-client host={PEER4} port=9000 up=50000 down=20000");
-    let mut client = Workload::start(&net, &net.watched, "new", &role);
+    let mut client = Endpoint::start(&net, &net.watched, "new", &role);
     client.go();
     running.expect_share("new", truth.settled()["client"]);
     running.stop().expect_one_message("nf_conntrack_acct=1");
@@ -128,7 +133,7 @@ fn enable_accounting_sets_it_where_asked() {
     let truth = Truth::start(&net.watched, &[Count::client("client", "tcp", 9000)]);
     let (_server, _client, _) = exchange(&net);
     let truth = truth.settled()["client"];
-    let refresh = once(&net.watched, &["--source", "conntrack"]);
+    let refresh = RUNMONITOR.once(&net.watched, &["--source", "conntrack"]);
     assert_eq!(refresh.workload("client"), truth);
 }
 
@@ -136,7 +141,7 @@ fn enable_accounting_sets_it_where_asked() {
 fn enable_accounting_without_the_right_to_is_an_error() {
     let Some(net) = net(true, false) else { return };
     let args = ["--enable-accounting", "--source", "conntrack", "--count", "1"];
-    let finished = Running::start(with_setpriv(&net, NOBODY, &args)).finish();
+    let finished = Running::start(RUNMONITOR.with_setpriv(&net, NOBODY, &args)).finish();
     finished.expect_status(1);
     finished.expect("whether it is said", finished.messages("nf_conntrack_acct").is_empty(), false);
     assert_eq!(net.watched.sysctl(ACCOUNTING), "0");
@@ -171,7 +176,7 @@ fn check_tells_what_is_missing_and_the_command_that_mends_it() {
         }
         let missing = usize::from(!tracking) + usize::from(!accounting);
         assert_eq!(mended.len(), missing, "{mended:#?}");
-        let refresh = once(&net.watched, &["--source", "conntrack", "--unattributed"]);
+        let refresh = RUNMONITOR.once(&net.watched, &["--source", "conntrack", "--unattributed"]);
         assert!(refresh.total() > 70_000, "conntrack does not count after {mended:#?}");
     }
 }
@@ -179,7 +184,7 @@ fn check_tells_what_is_missing_and_the_command_that_mends_it() {
 #[test]
 fn check_without_privileges_tells_what_it_cannot_see() {
     let Some(net) = net(true, true) else { return };
-    let finished = Running::start(with_setpriv(&net, NOBODY, &["--check"])).finish();
+    let finished = Running::start(RUNMONITOR.with_setpriv(&net, NOBODY, &["--check"])).finish();
     finished.expect_status(0);
     let text = String::from_utf8_lossy(&finished.stdout).to_lowercase();
     finished.expect("CAP_NET_ADMIN", text.contains("cap_net_admin"), true);
@@ -190,27 +195,27 @@ fn check_without_privileges_tells_what_it_cannot_see() {
 fn without_net_admin_the_table_is_read_as_text() {
     let Some(net) = net(true, true) else { return };
     if !std::path::Path::new("/proc/net/nf_conntrack").exists() {
-        crate::netns::skip("this kernel has no /proc/net/nf_conntrack");
+        testbed::requirements::skip("this kernel has no /proc/net/nf_conntrack");
         return;
     }
     let truth = Truth::start(&net.watched, &[Count::client("client", "tcp", 9000)]);
     let (_server, _client, _) = exchange(&net);
     let truth = truth.settled()["client"];
     let args = ["--source", "conntrack", "--count", "1"];
-    let finished = Running::start(with_setpriv(&net, WITHOUT_NET_ADMIN, &args)).finish();
+    let finished = Running::start(RUNMONITOR.with_setpriv(&net, WITHOUT_NET_ADMIN, &args)).finish();
     finished.expect("client", finished.single_refresh().workload("client"), truth);
 }
 
 #[test]
 fn nobody_sees_own_sockets_by_name_and_others_as_no_permission() {
     let Some(net) = net(true, true) else { return };
-    let _server = Workload::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9000");
+    let _server = Endpoint::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9000");
     let role = format!("tcp-client host={PEER4} port=9000 up=50000 down=20000");
-    let mut own = Workload::start_as(&net, &net.watched, NOBODY, "own", &role);
-    let mut other = Workload::start(&net, &net.watched, "other", &role);
+    let mut own = Endpoint::start_as(&net, &net.watched, NOBODY, "own", &role);
+    let mut other = Endpoint::start(&net, &net.watched, "other", &role);
     let [own, other] = [own.go(), other.go()];
     let args = ["--source", "sockets", "--unattributed", "--count", "3", "--interval", "0.1"];
-    let finished = Running::start(with_setpriv(&net, NOBODY, &args)).finish();
+    let finished = Running::start(RUNMONITOR.with_setpriv(&net, NOBODY, &args)).finish();
     finished.expect_status(0);
     finished.expect_one_message("descriptors");
     let refresh = finished.refreshes().pop().unwrap();
@@ -225,7 +230,7 @@ fn without_descriptors_it_does_not_advise_to_mount_proc() {
     let Some(net) = net(false, false) else { return };
     for limit in 3..14 {
         let mut command = net.watched.command("prlimit");
-        command.args([&format!("--nofile={limit}"), "--", env!("CARGO_BIN_EXE_runmonitor")]);
+        command.args([&format!("--nofile={limit}"), "--", RUNMONITOR.path]);
         command.args(["--count", "1", "--source", "sockets"]);
         let finished = Running::start(command).finish();
         let wrong = finished.stderr.contains("mount it") || finished.stderr.contains("modprobe");
@@ -238,7 +243,7 @@ fn without_descriptors_it_does_not_advise_to_mount_proc() {
 fn where_cgroup_v2_is_hidden_it_is_told_how_to_enter() {
     let Some(net) = net(false, false) else { return };
     let mut command = std::process::Command::new("ip");
-    command.args(["netns", "exec", net.watched.name.as_str(), env!("CARGO_BIN_EXE_runmonitor")]);
+    command.args(["netns", "exec", net.watched.name.as_str(), RUNMONITOR.path]);
     let finished = Running::start({
         command.args(["--source", "ebpf", "--count", "1"]);
         command
@@ -253,7 +258,7 @@ fn where_cgroup_v2_is_hidden_it_is_told_how_to_enter() {
 fn nobody_is_told_what_conntrack_needs() {
     let Some(net) = net(true, true) else { return };
     let args = ["--source", "conntrack", "--count", "1"];
-    let finished = Running::start(with_setpriv(&net, NOBODY, &args)).finish();
+    let finished = Running::start(RUNMONITOR.with_setpriv(&net, NOBODY, &args)).finish();
     finished.expect_status(1);
     finished.expect("whether it is said", finished.messages("CAP_NET_ADMIN").is_empty(), false);
 }
@@ -264,7 +269,7 @@ fn a_process_outside_the_pid_namespace_is_in_another_namespace() {
     let Some(net) = net(true, true) else { return };
     let (_server, _client, payload) = exchange(&net);
     let mut command = net.watched.command("unshare");
-    command.args(["--pid", "--fork", "--mount-proc", "--", env!("CARGO_BIN_EXE_runmonitor")]);
+    command.args(["--pid", "--fork", "--mount-proc", "--", RUNMONITOR.path]);
     command.args(["--source", "sockets", "--count", "1", "--unattributed"]);
     let finished = Running::start(command).finish();
     let refresh = finished.single_refresh();

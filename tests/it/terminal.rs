@@ -1,52 +1,25 @@
 //! `runmonitor` on a terminal: clearing, its size and a change of it, Ctrl-C.
 
-use std::process::Command;
+use testbed::endpoint::Endpoint;
+use testbed::netns::{Net, PEER4};
+use testbed::program::OWN;
+use testbed::programs::PYTHON;
+use testbed::terminal::{Seen, Sizes, on_terminal};
 
-use crate::netns::{Net, PEER4};
-use crate::run::OWN;
-use crate::workload::Workload;
+use crate::RUNMONITOR;
 
-struct Seen {
-    /// The refreshes at the first and at the second size, without the clear sequence.
-    frames: [Vec<String>; 2],
-    status: String,
-    termios: String,
-}
-
-/// Runs the program in a terminal of `sizes` (rows, columns).
-fn terminal(net: &Net, sizes: [[u16; 2]; 2], args: &[&str]) -> Seen {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/workloads/terminal.py");
-    let mut command: Command = net.watched.command("/usr/bin/python3");
-    command.arg(script).args(sizes.as_flattened().iter().map(u16::to_string));
-    let output =
-        command.arg(env!("CARGO_BIN_EXE_runmonitor")).args(OWN).args(args).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let mut seen =
-        Seen { frames: Default::default(), status: String::new(), termios: String::new() };
-    let mut size = 0;
-    for line in text.lines() {
-        match line.split_once(' ').unwrap_or((line, "")) {
-            ("FRAME", hex) => seen.frames[size].push(from_hex(hex)),
-            ("SIZE", _) => size = 1,
-            ("STATUS", status) => seen.status = status.to_owned(),
-            ("TERMIOS", termios) => seen.termios = termios.to_owned(),
-            other => panic!("{other:?} in {text}"),
-        }
-    }
-    assert!(!seen.status.is_empty(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    seen
-}
-
-pub(crate) fn from_hex(hex: &str) -> String {
-    let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
-    String::from_utf8((0..hex.len()).step_by(2).map(byte).collect()).unwrap()
+/// Runs the program in a terminal of these sizes.
+fn terminal(net: &Net, sizes: Sizes, args: &[&str]) -> Seen {
+    let mut command = net.watched.command(PYTHON);
+    on_terminal(&mut command, sizes, RUNMONITOR);
+    Seen::of(&command.args(OWN).args(args).output().unwrap())
 }
 
 /// Four clients of known order, the busiest last.
-fn clients(net: &Net) -> [Workload; 4] {
+fn clients(net: &Net) -> [Endpoint; 4] {
     [1, 2, 3, 4].map(|n| {
         let role = format!("tcp-client host={PEER4} port=9000 up={} down={}", n * 1000, n * 20000);
-        let mut client = Workload::start(net, &net.watched, &format!("c{n}"), &role);
+        let mut client = Endpoint::start(net, &net.watched, &format!("c{n}"), &role);
         client.go();
         client
     })
@@ -55,7 +28,7 @@ fn clients(net: &Net) -> [Workload; 4] {
 #[test]
 fn a_terminal_is_cleared_and_shows_the_busiest_lines_that_fit() {
     let Some(net) = Net::new() else { return };
-    let _server = Workload::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9000");
+    let _server = Endpoint::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9000");
     let _clients = clients(&net);
     let seen = terminal(&net, [[24, 100], [3, 100]], &["--source", "sockets", "--interval", "0.2"]);
     let names = |frame: &String| -> Vec<String> {
@@ -74,14 +47,14 @@ fn a_terminal_is_cleared_and_shows_the_busiest_lines_that_fit() {
     for frame in &seen.frames[1][1..] {
         assert_eq!(names(frame), ["c3", "c4"], "{frame:?}");
     }
-    assert_eq!((seen.status.as_str(), seen.termios.as_str()), ("0", "same"));
+    seen.expect_clean_end();
 }
 
 /// A row that is wrapped can't be read, and pushes another one out.
 #[test]
 fn a_small_terminal_has_whole_rows() {
     let Some(net) = Net::new() else { return };
-    let _server = Workload::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9000");
+    let _server = Endpoint::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9000");
     let _clients = clients(&net);
     let sizes = [[8, 40], [4, 20]];
     let seen = terminal(&net, sizes, &["--source", "sockets", "--interval", "0.2"]);
@@ -100,7 +73,7 @@ fn a_small_terminal_has_whole_rows() {
             }
         }
     }
-    assert_eq!((seen.status.as_str(), seen.termios.as_str()), ("0", "same"));
+    seen.expect_clean_end();
 }
 
 #[test]
@@ -111,5 +84,5 @@ fn a_screen_without_lines_is_not_left_without_a_word() {
         assert!(frame.contains("runmonitor: source ebpf: "), "{frame:?}");
         assert!(frame.contains("runmonitor: nothing was received or sent\r\n"), "{frame:?}");
     }
-    assert_eq!((seen.status.as_str(), seen.termios.as_str()), ("0", "same"));
+    seen.expect_clean_end();
 }

@@ -1,9 +1,12 @@
 //! UDP and UDP-Lite: sockets that may know their peer, or only a port.
 
-use crate::netns::{Net, PEER4, PEER6, WATCHED4, WATCHED6};
-use crate::run::watch;
-use crate::truth::{Bytes, Count, Truth};
-use crate::workload::{Workload, udplite_is_missing};
+use testbed::bytes::Bytes;
+use testbed::endpoint::Endpoint;
+use testbed::netns::{Net, PEER4, PEER6, WATCHED4, WATCHED6};
+use testbed::requirements::udplite_is_missing;
+use testbed::truth::{Count, Truth};
+
+use crate::RUNMONITOR;
 
 /// 100 datagrams and their replies over three and a half seconds.
 const EXCHANGE: &str = "count=100 size=1200 reply=900 seconds=3.5";
@@ -14,10 +17,10 @@ fn client(proto: &str, host: &str, kind: &str) {
     let truth = Truth::start(&net.watched, &[Count::client("client", proto, 9000)]);
     let lite = lite(&net, proto);
     let role = format!("udp-server host=:: dual port=9000 reply=900 {lite}");
-    let _server = Workload::start(&net, &net.peer, "server", role.trim());
-    let mut running = watch(&net, "conntrack", &[]);
+    let _server = Endpoint::start(&net, &net.peer, "server", role.trim());
+    let mut running = RUNMONITOR.watch(&net, "conntrack", &[]);
     let role = format!("udp-client host={host} port=9000 {EXCHANGE} {kind} {lite}");
-    let mut client = Workload::start(&net, &net.watched, "client", role.trim());
+    let mut client = Endpoint::start(&net, &net.watched, "client", role.trim());
     client.go();
     running.expect_share("client", truth.settled()["client"]);
     running.stop();
@@ -28,10 +31,10 @@ fn server(proto: &str, host: &str, kind: &str) {
     let truth = Truth::start(&net.watched, &[Count::server("server", proto, 9000)]);
     let lite = lite(&net, proto);
     let role = format!("udp-server port=9000 reply=900 {kind} {lite}");
-    let _server = Workload::start(&net, &net.watched, "server", role.trim());
-    let mut running = watch(&net, "conntrack", &[]);
+    let _server = Endpoint::start(&net, &net.watched, "server", role.trim());
+    let mut running = RUNMONITOR.watch(&net, "conntrack", &[]);
     let role = format!("udp-client host={host} port=9000 {EXCHANGE} connected {lite}");
-    let mut client = Workload::start(&net, &net.peer, "client", role.trim());
+    let mut client = Endpoint::start(&net, &net.peer, "client", role.trim());
     client.go();
     running.expect_share("server", truth.settled()["server"]);
     running.stop();
@@ -108,15 +111,15 @@ fn udplite_server() {
 
 /// Several sockets on one port: the kernel spreads the senders over them, and tells which one gets
 /// what.
-fn reuseport(names: &[&str], sockets: u32) -> Option<(Net, Bytes, Vec<Workload>)> {
+fn reuseport(names: &[&str], sockets: u32) -> Option<(Net, Bytes, Vec<Endpoint>)> {
     let net = Net::new()?;
     let truth = Truth::start(&net.watched, &[Count::server("port", "udp", 9000)]);
     let role = format!("udp-server port=9000 reply=900 reuseport sockets={sockets}");
     let mut workloads: Vec<_> =
-        names.iter().map(|name| Workload::start(&net, &net.watched, name, &role)).collect();
+        names.iter().map(|name| Endpoint::start(&net, &net.watched, name, &role)).collect();
     let role =
         format!("udp-client host={WATCHED4} port=9000 count=40 size=700 reply=900 sockets=8");
-    let mut client = Workload::start(&net, &net.peer, "client", &role);
+    let mut client = Endpoint::start(&net, &net.peer, "client", &role);
     client.go();
     workloads.push(client);
     let truth = truth.settled()["port"];
@@ -126,7 +129,7 @@ fn reuseport(names: &[&str], sockets: u32) -> Option<(Net, Bytes, Vec<Workload>)
 #[test]
 fn a_port_shared_by_sockets_of_one_process_is_that_process() {
     let Some((net, truth, _workloads)) = reuseport(&["server"], 3) else { return };
-    let mut running = watch(&net, "conntrack", &["--unattributed"]);
+    let mut running = RUNMONITOR.watch(&net, "conntrack", &["--unattributed"]);
     running.expect_share("server", truth);
     let ambiguous = running.settled().reason("(ambiguous)");
     running.expect("(ambiguous)", ambiguous, Bytes::default());
@@ -136,7 +139,7 @@ fn a_port_shared_by_sockets_of_one_process_is_that_process() {
 #[test]
 fn a_port_shared_by_two_processes_is_each_ones_own_share() {
     let Some((net, truth, mut workloads)) = reuseport(&["one", "two"], 1) else { return };
-    let mut running = watch(&net, "conntrack", &["--unattributed"]);
+    let mut running = RUNMONITOR.watch(&net, "conntrack", &["--unattributed"]);
     let refresh = running.settled();
     let mut sum = Bytes::default();
     for (name, workload) in ["one", "two"].into_iter().zip(&mut workloads) {
@@ -154,11 +157,11 @@ fn a_port_shared_by_two_processes_is_each_ones_own_share() {
 #[test]
 fn the_sockets_source_has_no_udp() {
     let Some(net) = Net::new() else { return };
-    let _server = Workload::start(&net, &net.peer, "server", "udp-server port=9000 reply=900");
+    let _server = Endpoint::start(&net, &net.peer, "server", "udp-server port=9000 reply=900");
     let role = format!("udp-client host={PEER4} port=9000 count=5 size=700 reply=900 connected");
-    let mut client = Workload::start(&net, &net.watched, "client", &role);
+    let mut client = Endpoint::start(&net, &net.watched, "client", &role);
     client.go();
-    let mut running = watch(&net, "sockets", &["--unattributed"]);
+    let mut running = RUNMONITOR.watch(&net, "sockets", &["--unattributed"]);
     let refresh = running.settled();
     running.expect("bytes", refresh.total(), 0);
     running.stop();

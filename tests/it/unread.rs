@@ -1,22 +1,23 @@
 //! A standard output or a standard error that nobody reads: a pager, Ctrl-S, a full pipe. It delays nobody: neither
 //! what is counted and forwarded, nor alerts, nor the end.
 
-use std::fs;
 use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::{fs, thread};
 
 use rustix::fs::{OFlags, fcntl_setfl};
+use testbed::endpoint::Endpoint;
+use testbed::leftovers::Dir;
+use testbed::lines;
+use testbed::netns::{Net, PEER4};
+use testbed::ports::free_port;
+use testbed::running::Running;
+use testbed::streams::{LOCAL, Remote, connect, exchange, finish, listens};
+use testbed::wait::eventually;
 
-use crate::netns::{Net, PEER4};
-use crate::pipe::rig::{LOCAL, Remote, connect, eventually, exchange, finish};
-use crate::ports::free_port;
-use crate::run::{Running, inside};
-use crate::runaggregator::{Dir, FILES, pipe, write_files};
-use crate::runpipe::listens;
-use crate::screen;
-use crate::workload::Workload;
+use crate::runaggregator::{FILES, pipe, write_files};
+use crate::{RUNAGGREGATOR, RUNMONITOR, RUNPIPE};
 
 const RUNMONITOR_SAYS: &str = "runmonitor: standard output is not read fast enough: refreshes are left out, each as a \
                                whole\n";
@@ -58,16 +59,16 @@ fn start(command: Command, stdout: impl Into<Stdio>, stderr: impl Into<Stdio>) -
 #[test]
 fn runmonitor_goes_on_and_the_newest_refreshes_are_read_whole() {
     let Some(net) = Net::new() else { return };
-    let _server = Workload::start(&net, &net.peer, "server", "tcp-server port=9000");
+    let _server = Endpoint::start(&net, &net.peer, "server", "tcp-server port=9000");
     let (reader, writer) = full();
-    let command = inside(&net.watched, &["--source", "sockets", "--interval", "0.05"]);
+    let command = RUNMONITOR.inside(&net.watched, &["--source", "sockets", "--interval", "0.05"]);
     let mut running = start(command, writer, Stdio::piped());
     eventually("refreshes are left out", || running.stderr().contains(RUNMONITOR_SAYS));
     let role = format!("tcp-client host={PEER4} port=9000 up=50000");
-    let mut client = Workload::start(&net, &net.watched, "client", &role);
+    let mut client = Endpoint::start(&net, &net.watched, "client", &role);
     let payload = client.go();
     let bytes = read(reader);
-    let newest = || screen::parse(&bytes.lock().unwrap()).unwrap().last().cloned();
+    let newest = || lines::parse(&bytes.lock().unwrap()).unwrap().last().cloned();
     eventually("the newest refresh", || {
         newest().is_some_and(|refresh| refresh.workload("client") == payload)
     });
@@ -79,7 +80,7 @@ fn runmonitor_goes_on_and_the_newest_refreshes_are_read_whole() {
 #[test]
 fn runmonitor_ends_although_nobody_reads() {
     let (_reader, writer) = full();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_runmonitor"));
+    let mut command = Command::new(RUNMONITOR.path);
     command.args(["--source", "sockets", "--netns", "own", "--interval", "0.05"]);
     let running = start(command, writer, Stdio::piped());
     eventually("refreshes are left out", || running.stderr().contains(RUNMONITOR_SAYS));
@@ -89,7 +90,7 @@ fn runmonitor_ends_although_nobody_reads() {
 #[test]
 fn runmonitor_shows_although_nobody_reads_what_it_says() {
     let (_reader, writer) = full();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_runmonitor"));
+    let mut command = Command::new(RUNMONITOR.path);
     // What `auto` has found is said at the start.
     command.args(["--source", "auto", "--netns", "own", "--interval", "0.1"]);
     let mut running = start(command, Stdio::piped(), writer);
@@ -115,7 +116,7 @@ impl Aggregated {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_runaggregator"));
+        let mut command = Command::new(RUNAGGREGATOR.path);
         command.args(FILES).args(["--interval", "0.05"]).current_dir(&self.dir.0);
         command
     }
@@ -162,7 +163,7 @@ fn runaggregator_alerts_and_forwards_although_nobody_reads_what_it_says() {
 fn runpipe_forwards_although_nobody_reads() {
     for of_stdout in [true, false] {
         let (remote, port) = (Remote::new(), free_port());
-        let mut command = Command::new(env!("CARGO_BIN_EXE_runpipe"));
+        let mut command = Command::new(RUNPIPE.path);
         let remote_port = remote.address().port().to_string();
         command.args(["--log", "--interval", "0.05", &port.to_string(), "127.0.0.1", &remote_port]);
         let (_reader, writer) = full();
@@ -184,7 +185,7 @@ fn runpipe_forwards_although_nobody_reads() {
 #[test]
 fn runpipe_forwards_although_the_disk_is_full_and_says_so_once() {
     let (remote, port) = (Remote::new(), free_port());
-    let mut command = Command::new(env!("CARGO_BIN_EXE_runpipe"));
+    let mut command = Command::new(RUNPIPE.path);
     let remote_port = remote.address().port().to_string();
     command.args(["--interval", "0.05", &port.to_string(), "127.0.0.1", &remote_port]);
     let disk = fs::File::options().write(true).open("/dev/full").unwrap();

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use bwmon::ebpf::{Origin, Reader, SLOTS};
 use rustix::net::sockopt;
+use testbed::apart::in_own_cgroup;
+use testbed::bytes::Bytes;
+use testbed::netns::Net;
+use testbed::running::Running;
 
-use crate::apart::in_own_cgroup;
-use crate::netns::Net;
-use crate::run::{Running, inside};
-use crate::truth::Bytes;
+use crate::RUNMONITOR;
 
 const MOMENT: Duration = Duration::from_millis(20);
 
@@ -104,7 +105,7 @@ fn it_is_time_to_read_when_many_sockets_have_come() {
 fn more_sockets_than_there_is_room_for_may_come_and_go_between_two_refreshes() {
     let Some(net) = Net::new() else { return };
     let args = ["--source", "ebpf", "--unattributed", "--interval", "12", "--count", "2"];
-    let mut running = Running::start(inside(&net.watched, &args));
+    let mut running = Running::start(RUNMONITOR.inside(&net.watched, &args));
     running.refreshes(1);
     let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
     let to = receiver.local_addr().unwrap();

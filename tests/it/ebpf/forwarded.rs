@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use crate::netns::{FAR4, Net};
-use crate::run::{Running, inside};
-use crate::truth::{Count, Truth};
-use crate::workload::Workload;
+use testbed::endpoint::Endpoint;
+use testbed::netns::{FAR4, Net};
+use testbed::running::Running;
+use testbed::truth::{Count, Truth};
+
+use crate::RUNMONITOR;
 
 const SILENCE: &str = "table inet silence {\n chain input {\n  type filter hook input priority -300\n  \
                        meta l4proto udp drop\n }\n}\n";
@@ -16,17 +18,17 @@ fn router() -> Option<(Net, Running)> {
     net.watched.set_sysctl("net.netfilter.nf_conntrack_udp_timeout", 2);
     net.far.as_ref()?.nft(SILENCE);
     let args = ["--source", "ebpf", "--unattributed", "--interval", "5"];
-    let mut running = Running::start(inside(&net.watched, &args));
+    let mut running = Running::start(RUNMONITOR.inside(&net.watched, &args));
     running.refreshes(1);
     Some((net, running))
 }
 
 /// Sends so many datagrams, each a flow of its own.
-fn flows(net: &Net, count: u32, seconds: u32) -> Workload {
+fn flows(net: &Net, count: u32, seconds: u32) -> Endpoint {
     let role = format!(
         "udp-client host={FAR4} port=20000 ports={count} count={count} size=100 seconds={seconds}"
     );
-    Workload::start(net, &net.peer, "client", &role)
+    Endpoint::start(net, &net.peer, "client", &role)
 }
 
 fn count(net: &Net) -> Truth<'_> {

@@ -2,10 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use crate::netns::{Net, PEER4, Setup, WATCHED4};
-use crate::run::{Running, watch};
-use crate::truth::{Bytes, Count, Truth};
-use crate::workload::{DEADLINE, Workload};
+use testbed::bytes::Bytes;
+use testbed::endpoint::Endpoint;
+use testbed::netns::{Net, PEER4, Setup, WATCHED4};
+use testbed::running::Running;
+use testbed::truth::{Count, Truth};
+use testbed::wait::DEADLINE;
+
+use crate::RUNMONITOR;
 
 /// More than it can send until it is killed.
 const ENDLESS: &str = "up=500000000000";
@@ -26,10 +30,10 @@ fn expect_total(running: &mut Running, truth: u64, fits: impl Fn(u64) -> bool) {
 }
 
 /// Starts the program beside `client`, which sends as fast as it can, and compares when it has ended.
-fn beside(net: &Net, mut client: Workload, truth: &Truth<'_>, views: u64) {
+fn beside(net: &Net, mut client: Endpoint, truth: &Truth<'_>, views: u64) {
     client.begin();
     std::thread::sleep(Duration::from_millis(500));
-    let mut running = watch(net, "ebpf", &["--unattributed"]);
+    let mut running = RUNMONITOR.watch(net, "ebpf", &["--unattributed"]);
     running.refreshes(2);
     drop(client);
     let truth = truth.settled()["client"].total() * views;
@@ -41,18 +45,18 @@ fn beside(net: &Net, mut client: Workload, truth: &Truth<'_>, views: u64) {
 fn a_transfer_that_goes_on_while_the_past_is_read_is_counted_once() {
     let Some(net) = Net::new() else { return };
     let truth = Truth::start(&net.watched, &[Count::client("client", "tcp", 9000)]);
-    let _server = Workload::start(&net, &net.peer, "server", "tcp-server port=9000");
+    let _server = Endpoint::start(&net, &net.peer, "server", "tcp-server port=9000");
     let role = format!("tcp-client host={PEER4} port=9000 {ENDLESS}");
-    beside(&net, Workload::start(&net, &net.watched, "client", &role), &truth, 1);
+    beside(&net, Endpoint::start(&net, &net.watched, "client", &role), &truth, 1);
 }
 
 #[test]
 fn a_transfer_to_an_accepted_connection_of_before_is_counted_once() {
     let Some(net) = Net::new() else { return };
     let truth = Truth::start(&net.watched, &[Count::server("client", "tcp", 9000)]);
-    let _server = Workload::start(&net, &net.watched, "server", "tcp-server port=9000");
+    let _server = Endpoint::start(&net, &net.watched, "server", "tcp-server port=9000");
     let role = format!("tcp-client host={WATCHED4} port=9000 {ENDLESS}");
-    beside(&net, Workload::start(&net, &net.peer, "client", &role), &truth, 1);
+    beside(&net, Endpoint::start(&net, &net.peer, "client", &role), &truth, 1);
 }
 
 /// Both ends have a socket here.
@@ -60,9 +64,9 @@ fn a_transfer_to_an_accepted_connection_of_before_is_counted_once() {
 fn a_transfer_on_loopback_is_counted_once_at_either_end() {
     let Some(net) = Net::new() else { return };
     let truth = Truth::start(&net.watched, &[Count::client("client", "tcp", 9000).looped()]);
-    let _server = Workload::start(&net, &net.watched, "server", "tcp-server port=9000");
+    let _server = Endpoint::start(&net, &net.watched, "server", "tcp-server port=9000");
     let role = format!("tcp-client host=127.0.0.1 port=9000 {ENDLESS}");
-    beside(&net, Workload::start(&net, &net.watched, "client", &role), &truth, 2);
+    beside(&net, Endpoint::start(&net, &net.watched, "client", &role), &truth, 2);
 }
 
 /// The server's only socket has several flows.
@@ -70,9 +74,9 @@ fn a_transfer_on_loopback_is_counted_once_at_either_end() {
 fn datagrams_that_come_while_the_past_is_read_are_counted_once() {
     let Some(net) = Net::new() else { return };
     let truth = Truth::start(&net.watched, &[Count::client("client", "udp", 9000).looped()]);
-    let _server = Workload::start(&net, &net.watched, "server", "udp-server port=9000");
+    let _server = Endpoint::start(&net, &net.watched, "server", "udp-server port=9000");
     let role = "udp-client host=127.0.0.1 port=9000 sockets=4 count=1000000000 size=8000";
-    beside(&net, Workload::start(&net, &net.watched, "client", role), &truth, 2);
+    beside(&net, Endpoint::start(&net, &net.watched, "client", role), &truth, 2);
 }
 
 /// What `tcp_info` says of the past is payload, so the sum is between that and the IP bytes.
@@ -81,13 +85,13 @@ fn what_the_sockets_tell_of_a_transfer_is_not_counted_again() {
     let setup = Setup { tracking: false, accounting: false, routed: false, alone: false };
     let Some(net) = Net::with(setup) else { return };
     let truth = Truth::start(&net.watched, &[Count::client("client", "tcp", 9000)]);
-    let _server = Workload::start(&net, &net.peer, "server", "tcp-server port=9000");
+    let _server = Endpoint::start(&net, &net.peer, "server", "tcp-server port=9000");
     let role = format!("tcp-client host={PEER4} port=9000 {ENDLESS}");
-    let mut client = Workload::start(&net, &net.watched, "client", &role);
+    let mut client = Endpoint::start(&net, &net.watched, "client", &role);
     client.begin();
     std::thread::sleep(Duration::from_millis(500));
     let past = truth.so_far()["client"].total();
-    let mut running = watch(&net, "ebpf", &["--unattributed"]);
+    let mut running = RUNMONITOR.watch(&net, "ebpf", &["--unattributed"]);
     // With the socket goes what it tells, which has to be read by then.
     running.wait_until("the past is read", |refresh| refresh.total() >= past - past / 100);
     drop(client);

@@ -10,9 +10,8 @@ use std::process::Stdio;
 use bwmon::ebpf::{self, Counted, Reader};
 use rustix::net::sockopt;
 use socket2::{Domain, Type};
-
-use crate::apart::in_own_cgroup;
-use crate::netns::{Namespace, Net};
+use testbed::apart::in_own_cgroup;
+use testbed::netns::{Namespace, Net};
 
 /// One with room for so few that only sockets of the test's own control group may come to it.
 fn reader_of(room: u32, proc: &Path) -> Reader {

@@ -5,9 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 
 use bwmon::listen::ListenError;
 use bwmon::pipe::{Config, Pipe};
+use testbed::ports::free_port;
+use testbed::streams::{LOCAL, Remote, connect, exchange, finish};
+use testbed::wait::eventually;
 
-use super::rig::{LOCAL, Remote, Rig, connect, eventually, exchange, finish};
-use crate::ports::free_port;
+use super::rig::Rig;
 
 const LOCAL6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
@@ -79,7 +81,7 @@ fn its_port_can_be_had_again_at_once() {
     exchange(&client, &remote);
     // The remote is done first, so it's the pipe that leaves the client first.
     drop(remote);
-    super::rig::expect_end(&client);
+    testbed::streams::expect_end(&client);
     drop(client);
     rig.expect_idle();
     rig.pipe.stop();

@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
 use rustix::net::SendFlags;
+use testbed::streams::{Remote, exchange, finish};
+use testbed::wait::eventually;
 
 use super::pattern::{Chance, Pattern, send};
-use super::rig::{Answer, Remote, Rig, eventually, exchange, finish};
+use super::rig::{Answer, Rig};
 
 /// Both directions at once, cut into pieces of chance on every side.
 fn both_ways(up: u64, down: u64) {
@@ -80,7 +82,7 @@ fn the_count_survives_the_connections() {
     for round in 1..=20 {
         let (client, remote) = rig.connect();
         exchange(&client, &remote);
-        super::rig::finish(client, remote);
+        testbed::streams::finish(client, remote);
         rig.expect_counted(9 * round, 9 * round);
     }
 }

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use super::rig::{
-    Answer, Failure, LOCAL, MOMENT, Remote, Rig, connect, entrance, eventually, exchange,
-    expect_reset, patient, pipe_to,
-};
+use testbed::streams::{LOCAL, MOMENT, Remote, connect, exchange, expect_reset, patient};
+use testbed::wait::eventually;
+
+use super::rig::{Answer, Failure, Rig, entrance, pipe_to};
 
 /// Connects and is reset; that may come before connect(2) is over.
 fn expect_rejected(address: SocketAddr) {

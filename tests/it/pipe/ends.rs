@@ -7,9 +7,11 @@ use std::thread;
 use std::time::Duration;
 
 use bwmon::pipe::{End, Side};
+use testbed::streams::{exchange, expect_end, expect_reset, finish, reset};
+use testbed::wait::eventually;
 
 use super::pattern::{Chance, Pattern, send};
-use super::rig::{Rig, eventually, exchange, expect_end, expect_reset, finish, reset};
+use super::rig::Rig;
 
 /// One end is done at once; long afterwards the other one still sends, and is answered by nothing.
 fn half_close(first: impl Fn(&(TcpStream, TcpStream)) -> [&TcpStream; 2]) -> (u64, u64) {

@@ -6,9 +6,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bwmon::pipe::End;
+use testbed::streams::{MOMENT, exchange, expect_reset, finish};
+use testbed::wait::eventually;
 
 use super::pattern::Pattern;
-use super::rig::{MOMENT, Rig, eventually, exchange, expect_reset, finish};
+use super::rig::Rig;
 
 #[test]
 fn more_clients_than_allowed_wait_and_are_served_in_turn() {
@@ -37,7 +39,7 @@ fn more_clients_than_allowed_wait_and_are_served_in_turn() {
             matches!(std::io::Read::read(&mut &*client, &mut byte), Ok(1))
         };
         let at = clients.iter().position(mine).expect("nobody is answered");
-        let client = super::rig::patient(clients.remove(at));
+        let client = testbed::streams::patient(clients.remove(at));
         drop(remote);
         drop(client);
         served += 1;
@@ -90,7 +92,7 @@ fn a_half_closed_connection_can_be_idle_too() {
     let rig = Rig::with(|config| config.idle_timeout = Some(Duration::from_millis(300)));
     let (client, remote) = rig.connect();
     client.shutdown(std::net::Shutdown::Write).unwrap();
-    super::rig::expect_end(&remote);
+    testbed::streams::expect_end(&remote);
     expect_reset(&client);
     assert_eq!(rig.events.first_end(), End::Idle);
 }

@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::rig::read_some;
+use testbed::streams::read_some;
 
 /// One step of SplitMix64: every input has an output of its own that looks like chance.
 fn mix(value: u64) -> u64 {

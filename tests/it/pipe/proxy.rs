@@ -4,7 +4,9 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 
-use super::rig::{LOCAL, Rig, connect, expect_end, finish};
+use testbed::streams::{LOCAL, connect, expect_end, finish};
+
+use super::rig::Rig;
 
 /// Reads a header; source and destination.
 fn read_header(mut stream: &TcpStream) -> (SocketAddr, SocketAddr) {
@@ -73,5 +75,5 @@ fn the_header_comes_first_for_a_client_that_is_done_at_once() {
 fn without_the_option_there_is_no_header() {
     let rig = Rig::new();
     let (client, remote) = rig.connect();
-    super::rig::exchange(&client, &remote);
+    testbed::streams::exchange(&client, &remote);
 }

@@ -7,11 +7,10 @@ use std::thread;
 use std::time::Duration;
 
 use bwmon::pipe::{Config, Pipe, Places};
+use testbed::streams::{LOCAL, MOMENT, connect, exchange, expect_reset, finish, reset};
+use testbed::wait::eventually;
 
-use super::rig::{
-    Answer, Events, Failure, LOCAL, MOMENT, Rig, connect, entrance, eventually, exchange,
-    expect_reset, finish, pipe_to, reset,
-};
+use super::rig::{Answer, Events, Failure, Rig, entrance, pipe_to};
 
 /// How long a client waits for a place.
 const TIMEOUT: Duration = Duration::from_millis(300);

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use bwmon::pipe::{End, Side};
 use proptest::prelude::*;
 use rustix::event::PollFlags;
+use testbed::streams::{PATIENCE, read_some, ready, reset};
 
 use super::pattern::Pattern;
-use super::rig::{Failure, PATIENCE, Rig, read_some, ready, reset};
+use super::rig::{Failure, Rig};
 
 /// What one end does. Nothing of it waits.
 #[derive(Clone, Copy, Debug)]

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use bwmon::pipe::{Config, Pipe, Places};
+use testbed::streams::{MOMENT, PATIENCE, Remote, connect, exchange, finish};
+use testbed::wait::eventually;
 
-use super::rig::{
-    MOMENT, PATIENCE, Remote, Rig, connect, entrance, eventually, exchange, finish, pipe_to,
-};
+use super::rig::{Rig, entrance, pipe_to};
 
 /// A pipe to this remote in the place of that one.
 fn successor(pipe: &Pipe, remote: &Remote) -> Pipe {

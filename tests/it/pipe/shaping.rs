@@ -7,8 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use testbed::streams::read_some;
+use testbed::wait::eventually;
+
 use super::pattern::{Chance, Pattern, send};
-use super::rig::{Rig, eventually, read_some};
+use super::rig::Rig;
 
 const RATE: u64 = 400_000;
 const LIMIT: Option<NonZeroU64> = NonZeroU64::new(RATE);

@@ -6,8 +6,10 @@ use std::num::NonZeroUsize;
 use std::thread;
 use std::time::Duration;
 
+use testbed::streams::{exchange, patient};
+
 use super::pattern::{Chance, Pattern, send};
-use super::rig::{Rig, exchange, patient};
+use super::rig::Rig;
 
 /// What the kernel's buffers of four sockets and the pipe's own may hold together, at most. Without
 /// a bound in the pipe a sender could go on for ever.

@@ -5,10 +5,12 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Instant;
 
 use bwmon::pipe::End;
+use testbed::apart::alone;
+use testbed::ports::free_port;
+use testbed::streams::{MOMENT, exchange, expect_reset, finish, reset};
+use testbed::wait::eventually;
 
-use super::rig::{MOMENT, Rig, eventually, exchange, expect_reset, finish, reset};
-use crate::apart::alone;
-use crate::ports::free_port;
+use super::rig::Rig;
 
 /// Not at once: a child that another test starts has the listening socket, too, until it calls exec.
 fn refused(address: SocketAddr) -> bool {
@@ -47,7 +49,7 @@ fn a_closed_pipe_without_connections_has_nothing_to_wait_for() {
 #[test]
 fn a_stopped_pipe_cuts_its_connections() {
     let Rig { pipe, remote, events } = Rig::new();
-    let client = super::rig::connect(super::rig::entrance(&pipe));
+    let client = testbed::streams::connect(super::rig::entrance(&pipe));
     let remote = remote.accept();
     exchange(&client, &remote);
     let entrance = super::rig::entrance(&pipe);
@@ -62,7 +64,7 @@ fn a_stopped_pipe_cuts_its_connections() {
 fn a_dropped_pipe_cuts_its_connections() {
     let Rig { pipe, remote, events } = Rig::new();
     let entrance = super::rig::entrance(&pipe);
-    let client = super::rig::connect(entrance);
+    let client = testbed::streams::connect(entrance);
     let remote = remote.accept();
     exchange(&client, &remote);
     drop(pipe);

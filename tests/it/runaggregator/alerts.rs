@@ -6,13 +6,13 @@ use jiff::civil::DateTime;
 use jiff::tz::{Offset, TimeZone};
 use jiff::{Timestamp, ToSpan};
 use regex::Regex;
+use testbed::endpoint::Endpoint;
+use testbed::netns::{Net, PEER4, WATCHED4};
+use testbed::streams::{finish, listens};
+use testbed::truth::{Count, Truth};
+use testbed::wait::eventually;
 
 use super::{Aggregator, FILES, Piped, inside, pipe, write_files};
-use crate::netns::{Net, PEER4, WATCHED4};
-use crate::pipe::rig::{eventually, finish};
-use crate::runpipe::listens;
-use crate::truth::{Count, Truth};
-use crate::workload::Workload;
 
 /// A line of an alert.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,7 +80,7 @@ fn an_alert_repeats_while_a_shaped_pipe_is_busy_and_is_over_once() {
         "[Upload]\na=^pipe-8001:\n",
         "[Too much]\nprocess_filter=^Upload$\nin_threshold=100\nout_threshold=100\ninterval=2\n",
     );
-    let _server = Workload::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9000");
+    let _server = Endpoint::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9000");
     // An hour that hardly any machine has.
     let zone = TimeZone::fixed(Offset::constant(14));
     let mut command = inside(&net, &FILES);
@@ -88,7 +88,7 @@ fn an_alert_repeats_while_a_shaped_pipe_is_busy_and_is_over_once() {
     let mut program = Aggregator::start(command);
     eventually("the program listens", || listens(program.running.pid(), 8001));
     let role = format!("tcp-client host={WATCHED4} port=8001 up=1200000");
-    let mut client = Workload::start(&net, &net.peer, "client", &role);
+    let mut client = Endpoint::start(&net, &net.peer, "client", &role);
     let begin = Timestamp::now();
     client.go();
     client.close();
@@ -126,9 +126,9 @@ fn both_directions_of_a_process_have_their_own_thresholds() {
                  [Off]\nprocess_filter=.\nin_threshold=0\n\
                  [Nobody's]\nprocess_filter=^busy\nin_threshold=1\n";
     write_files(&net.dir, "[All]\ntype=monitor\n", "", rules);
-    let _server = Workload::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9000");
+    let _server = Endpoint::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9000");
     let role = format!("tcp-client host={PEER4} port=9000 up=800000 down=400000 seconds=3");
-    let mut client = Workload::start(&net, &net.watched, "busy", &role);
+    let mut client = Endpoint::start(&net, &net.watched, "busy", &role);
     let mut program = Aggregator::watching(&net, &FILES);
     client.go();
     let is_over = |alerts: &[Alert]| alerts.iter().filter(|alert| alert.is_over).count() >= 3;
@@ -153,11 +153,11 @@ fn what_must_last_is_told_only_when_it_has() {
                  [Lasting]\nprocess_filter=.\nout_threshold=31\nfor=2\nrepeat_interval=3600\n\
                  [Never]\nprocess_filter=.\nout_threshold=32\nfor=3600\n";
     write_files(&net.dir, "[All]\ntype=monitor\n", "", rules);
-    let _server = Workload::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9000");
+    let _server = Endpoint::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9000");
     let truth = Truth::start(&net.watched, &[Count::client("client", "tcp", 9000)]);
     // Steps of a quarter of a second, and more than one of them between two refreshes.
     let role = format!("tcp-client host={PEER4} port=9000 up=1500000 seconds=5");
-    let mut client = Workload::start(&net, &net.watched, "client", &role);
+    let mut client = Endpoint::start(&net, &net.watched, "client", &role);
     let mut program = Aggregator::watching(&net, &[&FILES[..], &["--interval", "1"]].concat());
     let begin = Instant::now();
     client.go();

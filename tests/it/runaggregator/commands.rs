@@ -6,10 +6,12 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 
+use testbed::endpoint::Endpoint;
+use testbed::netns::{Net, PEER4};
+use testbed::streams::finish;
+use testbed::wait::eventually;
+
 use super::{Aggregator, Piped, write};
-use crate::netns::{Net, PEER4};
-use crate::pipe::rig::{eventually, finish};
-use crate::workload::Workload;
 
 /// Leaves its `BWMON_` variables (but for the one that is for these tests) and its arguments in the file that is its first argument.
 const SCRIPT: &str = "{ env | grep ^BWMON_ | grep -v NETNS | sort; printf '<%s>\\n' \"$@\"; } > \"$1.new\"\n\
@@ -159,9 +161,9 @@ fn a_name_that_a_process_has_chosen_is_reduced_in_words() {
     write(&net.dir, "script.sh", SCRIPT);
     let options = ["--notification-config", "notifications.cfg", "--interval", "0.3"];
     let program = Aggregator::watching(&net, &options);
-    let _server = Workload::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9000");
+    let _server = Endpoint::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9000");
     let role = format!("tcp-client host={PEER4} port=9000 up=100000 down=900000 seconds=1");
-    let mut client = Workload::start(&net, &net.watched, "</etc/x;type=y", &role);
+    let mut client = Endpoint::start(&net, &net.watched, "</etc/x;type=y", &role);
     client.begin();
     let (environment, arguments) = left(&net.dir, "told");
     client.done();

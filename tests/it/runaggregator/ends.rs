@@ -6,11 +6,12 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use testbed::leftovers::Dir;
+use testbed::running::Running;
+use testbed::streams::{exchange, expect_reset, finish, last_error, reset};
+use testbed::wait::eventually;
 
-use super::{Dir, Piped, here};
-use crate::pipe::rig::{eventually, exchange, expect_reset, finish, reset};
-use crate::run::Running;
-use crate::runpipe::last_error;
+use super::{Piped, here};
 
 const WAIT: &str = "Please wait...\n";
 

@@ -1,11 +1,13 @@
 //! Monitors, pipes and applications together: every byte once.
 
+use testbed::bytes::Bytes;
+use testbed::endpoint::{Endpoint, LIVE};
+use testbed::netns::{Net, PEER4, WATCHED4};
+use testbed::streams::listens;
+use testbed::truth::{Count, Truth};
+use testbed::wait::eventually;
+
 use super::{Aggregator, FILES, pipe, write_files};
-use crate::netns::{Net, PEER4, WATCHED4};
-use crate::pipe::rig::eventually;
-use crate::runpipe::listens;
-use crate::truth::{Bytes, Count, Truth};
-use crate::workload::{LIVE, Workload};
 
 /// Where rates are summed up: what a refresh is late is little of it.
 const EACH_SECOND: [&str; 2] = ["--interval", "1"];
@@ -22,7 +24,7 @@ fn through_pipe(payload: Bytes) -> [u64; 2] {
 #[test]
 fn monitors_and_pipes_together_count_every_byte_once() {
     let Some(net) = Net::new() else { return };
-    let start = |namespace, name: &str, role: &str| Workload::start(&net, namespace, name, role);
+    let start = |namespace, name: &str, role: &str| Endpoint::start(&net, namespace, name, role);
     // Both monitors select all workloads; only the first one what stays on this host.
     let monitors = "[Own]\ntype=monitor\ninclude=workload\\.py\n\
                     [Rest]\ntype=monitor\nignorelocal=true\n";
@@ -55,8 +57,8 @@ fn monitors_and_pipes_together_count_every_byte_once() {
     ];
     // Whoever has the sockets is known before they carry anything.
     program.settle();
-    clients.iter_mut().for_each(Workload::begin);
-    let [_, local, _, remote] = clients.each_mut().map(Workload::done);
+    clients.iter_mut().for_each(Endpoint::begin);
+    let [_, local, _, remote] = clients.each_mut().map(Endpoint::done);
     let truth = truth.settled();
     program.settle();
 
@@ -96,17 +98,17 @@ fn monitors_of_two_sources_count_a_process_once() {
     let monitors = "[Sockets]\ntype=monitor\ninclude=direct\nsource=sockets\n\
                     [Conntrack]\ntype=monitor\n";
     write_files(&net.dir, monitors, "[Direct]\na=direct\n", "");
-    let _server = Workload::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9000");
+    let _server = Endpoint::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9000");
     let mut program = Aggregator::watching(&net, &[&FILES[..], &EACH_SECOND].concat());
     let start = |name| {
         let role = format!("tcp-client host={PEER4} port=9000 {LIVE}");
-        Workload::start(&net, &net.watched, name, &role)
+        Endpoint::start(&net, &net.watched, name, &role)
     };
     let mut clients = [start("direct"), start("other")];
     // Whoever has the sockets is known before they carry anything.
     program.settle();
-    clients.iter_mut().for_each(Workload::begin);
-    let [direct, other] = clients.each_mut().map(Workload::done);
+    clients.iter_mut().for_each(Endpoint::begin);
+    let [direct, other] = clients.each_mut().map(Endpoint::done);
     program.settle();
     program.expect_bytes("Direct", |name| name == "Direct", both(direct));
     program.expect_bytes("other", |name| name.contains("other"), both(other));
@@ -117,12 +119,12 @@ fn monitors_of_two_sources_count_a_process_once() {
 fn a_file_without_monitors_shows_only_pipes() {
     let Some(net) = Net::new() else { return };
     write_files(&net.dir, &pipe(8001, PEER4, 9000), "", "");
-    let _server = Workload::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9000");
+    let _server = Endpoint::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9000");
     let mut program = Aggregator::watching(&net, &[&FILES[..], &["--all"]].concat());
     eventually("the program listens", || listens(program.running.pid(), 8001));
     let role = |host, port| format!("tcp-client host={host} port={port} up=100000");
-    let mut direct = Workload::start(&net, &net.watched, "direct", &role(PEER4, 9000));
-    let mut piped = Workload::start(&net, &net.peer, "piped", &role(WATCHED4, 8001));
+    let mut direct = Endpoint::start(&net, &net.watched, "direct", &role(PEER4, 9000));
+    let mut piped = Endpoint::start(&net, &net.peer, "piped", &role(WATCHED4, 8001));
     direct.go();
     piped.go();
     let name = format!("pipe-8001:{PEER4}:9000");
@@ -139,7 +141,7 @@ fn an_application_may_have_processes_and_pipes() {
     let monitors = format!("[All]\ntype=monitor\n{}", pipe(8001, PEER4, 9000));
     write_files(&net.dir, &monitors, "[Together]\na=workload\\.py\nb=^pipe-8001:\n", "");
     let truth = Truth::start(&net.watched, &[Count::client("direct", "tcp", 9001)]);
-    let start = |namespace, name: &str, role: &str| Workload::start(&net, namespace, name, role);
+    let start = |namespace, name: &str, role: &str| Endpoint::start(&net, namespace, name, role);
     let _servers = [9000, 9001]
         .map(|port| start(&net.peer, "server", &format!("tcp-server mode=threaded port={port}")));
     let mut program = Aggregator::watching(&net, &[&FILES[..], &EACH_SECOND].concat());
@@ -165,12 +167,12 @@ fn processes_that_come_and_go_between_two_refreshes_are_counted() {
     let Some(net) = Net::new() else { return };
     write_files(&net.dir, "[All]\ntype=monitor\n", "[Short]\na=workload\n", "");
     let truth = Truth::start(&net.watched, &[Count::client("short", "tcp", 9000)]);
-    let _server = Workload::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9000");
+    let _server = Endpoint::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9000");
     let options = ["--interval", "3", "--unattributed", "--all"];
     let mut program = Aggregator::watching(&net, &[&FILES[..], &options].concat());
     for number in 0..5 {
         let role = format!("tcp-client host={PEER4} port=9000 up=300000 down=200000");
-        let mut client = Workload::start(&net, &net.watched, &format!("short-{number}"), &role);
+        let mut client = Endpoint::start(&net, &net.watched, &format!("short-{number}"), &role);
         client.go();
         client.quit();
     }

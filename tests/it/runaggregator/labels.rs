@@ -3,11 +3,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use testbed::endpoint::Endpoint;
+use testbed::netns::{Net, PEER4};
+use testbed::program::NOBODY;
+use testbed::requirements::skip;
+use testbed::wait::until;
 
 use super::{Aggregator, write};
-use crate::netns::{Net, PEER4, skip};
-use crate::workload::{NOBODY, Workload};
 
 const EXCHANGE: &str = "up=100000 down=100000 seconds=0.5";
 
@@ -15,12 +19,12 @@ fn role() -> String {
     format!("tcp-client host={PEER4} port=9000 {EXCHANGE}")
 }
 
-fn server(net: &Net) -> Workload {
-    Workload::start(net, &net.peer, "server", "tcp-server mode=threaded port=9000")
+fn server(net: &Net) -> Endpoint {
+    Endpoint::start(net, &net.peer, "server", "tcp-server mode=threaded port=9000")
 }
 
 /// Lets the clients talk and waits until all these lines, and no others, have been shown.
-fn expect_names(mut program: Aggregator, clients: &mut [&mut Workload], names: &[&str]) {
+fn expect_names(mut program: Aggregator, clients: &mut [&mut Endpoint], names: &[&str]) {
     clients.iter_mut().for_each(|client| client.begin());
     clients.iter_mut().for_each(|client| {
         client.done();
@@ -39,7 +43,7 @@ fn auto_group_takes_the_programs_name_and_sections_win() {
     let _server = server(&net);
     write(&net.dir, "applications.cfg", "[Known]\na=workload\\.py known\n");
     let mut clients =
-        ["known", "one", "two"].map(|name| Workload::start(&net, &net.watched, name, &role()));
+        ["known", "one", "two"].map(|name| Endpoint::start(&net, &net.watched, name, &role()));
     let mut clients: Vec<_> = clients.iter_mut().collect();
     let args = ["--app-config", "applications.cfg", "--auto-group"];
     let program = Aggregator::watching(&net, &args);
@@ -53,8 +57,8 @@ fn auto_group_takes_the_programs_name_and_sections_win() {
 fn users_are_called_by_their_names() {
     let Some(net) = Net::new() else { return };
     let _server = server(&net);
-    let mut roots = Workload::start(&net, &net.watched, "roots", &role());
-    let mut nobodys = Workload::start_as(&net, &net.watched, NOBODY, "nobodys", &role());
+    let mut roots = Endpoint::start(&net, &net.watched, "roots", &role());
+    let mut nobodys = Endpoint::start_as(&net, &net.watched, NOBODY, "nobodys", &role());
     let program = Aggregator::watching(&net, &["--group-by", "user", "--auto-group"]);
     expect_names(program, &mut [&mut roots, &mut nobodys], &["root", "nobody"]);
 }
@@ -63,7 +67,7 @@ fn users_are_called_by_their_names() {
 fn programs_are_told_by_their_paths() {
     let Some(net) = Net::new() else { return };
     let _server = server(&net);
-    let mut client = Workload::start(&net, &net.watched, "client", &role());
+    let mut client = Endpoint::start(&net, &net.watched, "client", &role());
     let path = fs::canonicalize("/usr/bin/python3").unwrap();
     let program = Aggregator::watching(&net, &["--group-by", "exe"]);
     expect_names(program, &mut [&mut client], &[path.to_str().unwrap()]);
@@ -95,7 +99,7 @@ impl Cgroup {
         Some(Cgroup { parent, path })
     }
 
-    fn take(&self, workload: &Workload) {
+    fn take(&self, workload: &Endpoint) {
         fs::write(self.path.join("cgroup.procs"), workload.pid().to_string()).unwrap();
     }
 }
@@ -103,10 +107,7 @@ impl Cgroup {
 impl Drop for Cgroup {
     fn drop(&mut self) {
         // The kernel may take a moment to see that it is empty. Nothing here may panic.
-        let deadline = Instant::now() + Duration::from_secs(2);
-        while fs::remove_dir(&self.path).is_err() && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        until(Duration::from_secs(2), || fs::remove_dir(&self.path).is_ok());
         for above in self.path.ancestors().skip(1).take_while(|path| path.starts_with(&self.parent))
         {
             let _ = fs::remove_dir(above);
@@ -121,8 +122,8 @@ fn containers_and_units_are_told_by_cgroups() {
     let scope = format!("docker-{id}.scope");
     let Some(cgroup) = Cgroup::new(&scope) else { return };
     let _server = server(&net);
-    let mut contained = Workload::start(&net, &net.watched, "contained", &role());
-    let mut free = Workload::start(&net, &net.watched, "free", &role());
+    let mut contained = Endpoint::start(&net, &net.watched, "contained", &role());
+    let mut free = Endpoint::start(&net, &net.watched, "free", &role());
     cgroup.take(&contained);
     for (by, name) in [("container", &id[..12]), ("unit", &scope)] {
         let program = Aggregator::watching(&net, &["--group-by", by, "--auto-group"]);
@@ -141,7 +142,7 @@ fn containers_and_units_are_told_by_cgroups() {
 fn what_a_user_has_made_stands_on_no_line_of_the_systems() {
     let Some(net) = Net::new() else { return };
     let _server = server(&net);
-    let mut client = Workload::start_as(&net, &net.watched, NOBODY, "client", &role());
+    let mut client = Endpoint::start_as(&net, &net.watched, NOBODY, "client", &role());
     let id = "ab".repeat(32);
     for (by, made, name) in [
         ("unit", "ssh.service", "user@65534/ssh.service"),

@@ -1,22 +1,20 @@
 //! The program `runaggregator`: a process of its own, with files that the tests write. Where only
 //! pipes matter, they stand between sockets of the test; else there are namespaces.
 
-use std::fs;
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use rustix::process::Signal;
-
-use crate::netns::Net;
-use crate::pipe::rig::{LOCAL, Remote, connect, eventually};
-use crate::ports::free_port;
-use crate::run::{OWN, Running};
-use crate::runpipe::listens;
-use crate::workload::DEADLINE;
+use testbed::leftovers::Dir;
+use testbed::netns::Net;
+use testbed::ports::free_port;
+use testbed::program::OWN;
+use testbed::running::Running;
+use testbed::streams::{LOCAL, Remote, connect, listens};
+use testbed::wait::{DEADLINE, eventually};
 
 mod alerts;
 mod commands;
@@ -33,7 +31,7 @@ mod wrong;
 
 use screen::{Line, Refresh};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_runaggregator");
+const PROGRAM: &str = crate::RUNAGGREGATOR.path;
 
 /// Options for all three files, which have these names in the program's working directory.
 pub(crate) const FILES: [&str; 6] = [
@@ -60,26 +58,6 @@ pub(crate) fn write_files(dir: &Path, monitors: &str, applications: &str, notifi
 /// A section of a pipe.
 pub(crate) fn pipe(port: u16, host: &str, remote_port: u16) -> String {
     format!("[Pipe {port}]\ntype=pipe\nport={port}\nnewhost={host}\nnewport={remote_port}\n")
-}
-
-/// A directory of a test that needs no namespaces. Dead runs' are swept as namespaces are.
-pub(crate) struct Dir(pub(crate) PathBuf);
-
-impl Dir {
-    pub(crate) fn new() -> Dir {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("bwmon-it-{}-dir{number}", std::process::id());
-        let dir = std::env::temp_dir().join(name);
-        fs::create_dir(&dir).unwrap();
-        Dir(dir)
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 /// The program in the watched namespace, its files beside the workloads' script.
@@ -156,13 +134,9 @@ impl Aggregator {
 
     /// Waits until stderr holds this so many times.
     fn said(&mut self, part: &str, times: usize) {
-        let deadline = Instant::now() + DEADLINE;
-        while self.running.stderr().matches(part).count() < times {
-            if Instant::now() > deadline {
-                self.running.fail(&format!("not said {times} times: {part:?}"));
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
+        self.running.eventually(&format!("{part:?}, said {times} times"), || {
+            self.running.stderr().matches(part).count() >= times
+        });
     }
 
     /// Asks it to read its files again, and waits until it has said what came of it.

@@ -1,24 +1,27 @@
 //! As a user without any privilege.
 
-use super::{Aggregator, PROGRAM};
-use crate::netns::{Net, PEER4};
-use crate::run::program_with_setpriv;
-use crate::workload::{NOBODY, Workload};
+use testbed::endpoint::Endpoint;
+use testbed::netns::{Net, PEER4};
+use testbed::program::NOBODY;
+
+use super::Aggregator;
+use crate::RUNAGGREGATOR;
 
 /// Whoever may not see others' processes is told of that once, and sees the own ones.
 #[test]
 fn nobody_sees_own_processes_and_is_told_what_is_missing() {
     let Some(net) = Net::new() else { return };
-    let _server = Workload::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9000");
+    let _server = Endpoint::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9000");
     let role = format!("tcp-client host={PEER4} port=9000 up=100000 down=100000");
-    let mut own = Workload::start_as(&net, &net.watched, NOBODY, "own", &role);
-    let mut others = Workload::start(&net, &net.watched, "others", &role);
+    let mut own = Endpoint::start_as(&net, &net.watched, NOBODY, "own", &role);
+    let mut others = Endpoint::start(&net, &net.watched, "others", &role);
     // Something that conntrack has counted: else it is not even asked.
     own.go();
     for source in ["sockets", "auto"] {
-        // Other tests' namespaces would be told of.
-        let args = ["--source", source, "--interval", "0.4", "--unattributed", "--netns", "own"];
-        let mut program = Aggregator::start(program_with_setpriv(PROGRAM, &net, NOBODY, &args));
+        let args = ["--source", source, "--interval", "0.4", "--unattributed"];
+        // It watches only its own namespace: other tests' would be told of.
+        let command = RUNAGGREGATOR.with_setpriv(&net, NOBODY, &args);
+        let mut program = Aggregator::start(command);
         program.wait("the first refresh", |refreshes| !refreshes.is_empty());
         own.go();
         others.go();

@@ -4,23 +4,25 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
-use super::{Aggregator, Dir, here, inside};
-use crate::netns::{FAR4, Net, PEER4, WATCHED4};
-use crate::run::Running;
-use crate::workload::Workload;
+use testbed::endpoint::Endpoint;
+use testbed::leftovers::Dir;
+use testbed::netns::{FAR4, Net, PEER4, WATCHED4};
+use testbed::running::Running;
+
+use super::{Aggregator, here, inside};
 
 const SERVER: &str = "tcp-server mode=threaded port=9000";
 
 /// A client of the server.
-fn client(net: &Net, name: impl AsRef<OsStr>, exchange: &str) -> Workload {
+fn client(net: &Net, name: impl AsRef<OsStr>, exchange: &str) -> Endpoint {
     let role = format!("tcp-client host={PEER4} port=9000 {exchange}");
-    Workload::start_as(net, &net.watched, &[], name, &role)
+    Endpoint::start_as(net, &net.watched, &[], name, &role)
 }
 
 #[test]
 fn only_what_is_busy_is_shown_unless_all_is_asked_for() {
     let Some(net) = Net::new() else { return };
-    let _server = Workload::start(&net, &net.peer, "server", SERVER);
+    let _server = Endpoint::start(&net, &net.peer, "server", SERVER);
     // Fewer than 200 bytes each way, in whatever time.
     let mut quiet = client(&net, "quiet", "up=0");
     let mut busy = client(&net, "busy", "up=500000 down=250000 seconds=2");
@@ -50,7 +52,7 @@ fn only_what_is_busy_is_shown_unless_all_is_asked_for() {
 #[test]
 fn a_hostile_command_line_arrives_escaped() {
     let Some(net) = Net::new() else { return };
-    let _server = Workload::start(&net, &net.peer, "server", SERVER);
+    let _server = Endpoint::start(&net, &net.peer, "server", SERVER);
     // The parser refuses control characters, and lines that are not of the form.
     let name = OsStr::from_bytes(b"h-\x1b[2J\n1 KiB\xff");
     let mut client = client(&net, name, "up=50000");
@@ -63,7 +65,7 @@ fn a_hostile_command_line_arrives_escaped() {
 #[test]
 fn nothing_comes_before_one_interval_and_what_was_before_has_no_rate() {
     let Some(net) = Net::new() else { return };
-    let _server = Workload::start(&net, &net.peer, "server", SERVER);
+    let _server = Endpoint::start(&net, &net.peer, "server", SERVER);
     let mut client = client(&net, "before", "up=3000000");
     client.go();
     let begin = Instant::now();
@@ -93,12 +95,12 @@ fn a_count_ends_after_so_many_refreshes() {
 fn bytes_without_a_process_have_lines_where_they_are_asked_for() {
     let Some(net) = Net::routed() else { return };
     let far = net.far.as_ref().unwrap();
-    let _server = Workload::start(&net, far, "server", SERVER);
+    let _server = Endpoint::start(&net, far, "server", SERVER);
     let mut programs = [&["--unattributed"][..], &[]].map(|args| Aggregator::watching(&net, args));
     let role = format!("tcp-client host={FAR4} port=9000 up=100000 down=300000");
-    let mut through = Workload::start(&net, &net.peer, "through", &role);
+    let mut through = Endpoint::start(&net, &net.peer, "through", &role);
     let role = format!("ping host={WATCHED4} size=1000 count=50");
-    let mut ping = Workload::start(&net, &net.peer, "ping", &role);
+    let mut ping = Endpoint::start(&net, &net.peer, "ping", &role);
     through.go();
     ping.go();
     let [with, without] = &mut programs;

@@ -3,10 +3,11 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
+use testbed::ports::free_port;
+use testbed::streams::{LOCAL, connect, exchange, finish, listens};
+use testbed::wait::eventually;
+
 use super::Piped;
-use crate::pipe::rig::{LOCAL, connect, eventually, exchange, finish};
-use crate::ports::free_port;
-use crate::runpipe::listens;
 
 /// What is answered to a request for the page under this name of the host.
 fn get(port: u16, host: &str) -> String {

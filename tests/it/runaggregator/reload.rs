@@ -2,12 +2,15 @@
 
 use std::io::{Read, Write};
 
-use super::{Aggregator, Dir, FILES, Piped, here, pipe, write, write_files};
-use crate::netns::{Net, PEER4, WATCHED4};
-use crate::pipe::rig::{eventually, finish};
-use crate::runpipe::listens;
-use crate::truth::{Bytes, Count, Truth};
-use crate::workload::Workload;
+use testbed::bytes::Bytes;
+use testbed::endpoint::Endpoint;
+use testbed::leftovers::Dir;
+use testbed::netns::{Net, PEER4, WATCHED4};
+use testbed::streams::{finish, listens};
+use testbed::truth::{Count, Truth};
+use testbed::wait::eventually;
+
+use super::{Aggregator, FILES, Piped, here, pipe, write, write_files};
 
 const ANEW: &str = "runaggregator: the configuration was read again\n";
 const AS_IT_WAS: &str = "runaggregator: the configuration stays as it was\n";
@@ -15,14 +18,14 @@ const MONITOR: &str = "[All]\ntype=monitor\n";
 /// Another address of the peer.
 const OTHER: &str = "10.77.0.3";
 
-fn client(net: &Net, name: &str, port: u16, exchange: &str) -> Workload {
+fn client(net: &Net, name: &str, port: u16, exchange: &str) -> Endpoint {
     let role = format!("tcp-client host={WATCHED4} port={port} {exchange}");
-    Workload::start(net, &net.peer, name, &role)
+    Endpoint::start(net, &net.peer, name, &role)
 }
 
-fn server(net: &Net, name: &str, host: &str) -> Workload {
+fn server(net: &Net, name: &str, host: &str) -> Endpoint {
     let role = format!("tcp-server mode=forking host={host} port=9000");
-    Workload::start(net, &net.peer, &format!("{name}-parent"), &role)
+    Endpoint::start(net, &net.peer, &format!("{name}-parent"), &role)
 }
 
 fn both(bytes: Bytes) -> [u64; 2] {
@@ -46,14 +49,14 @@ fn everything_may_change_and_no_byte_is_lost_or_doubled() {
     let _first = server(&net, "first", PEER4);
     let mut second = server(&net, "second", OTHER);
     let _direct_server =
-        Workload::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9001");
+        Endpoint::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9001");
     let each_second = ["--interval", "1"];
     let mut program = Aggregator::watching(&net, &[&FILES[..], &each_second].concat());
     let exchange = "up=600000 down=300000 seconds=1.5";
     let mut moved = client(&net, "moved", 8001, exchange);
     let mut removed = client(&net, "removed", 8002, exchange);
     let role = format!("tcp-client host={PEER4} port=9001 up=2500000 down=1500000 seconds=8");
-    let mut direct = Workload::start(&net, &net.watched, "direct", &role);
+    let mut direct = Endpoint::start(&net, &net.watched, "direct", &role);
     program.settle();
     direct.begin();
     moved.begin();
@@ -77,9 +80,9 @@ fn everything_may_change_and_no_byte_is_lost_or_doubled() {
     let is_listened_on = listens(program.running.pid(), 8002);
     program.running.expect("port 8002 is listened on", is_listened_on, false);
     let mut clients = [moved, removed, new];
-    clients.iter_mut().for_each(Workload::begin);
-    let payloads = clients.each_mut().map(Workload::done);
-    clients.iter_mut().for_each(Workload::close);
+    clients.iter_mut().for_each(Endpoint::begin);
+    let payloads = clients.each_mut().map(Endpoint::done);
+    clients.iter_mut().for_each(Endpoint::close);
     direct.done();
     let truth = truth.settled();
     program.settle();
@@ -109,7 +112,7 @@ fn a_bad_file_changes_nothing() {
     let good = || write_files(&net.dir, &monitors, application, rule);
     good();
     let _server = server(&net, "server", PEER4);
-    let _taken = Workload::start(&net, &net.watched, "taken", "tcp-server port=9005");
+    let _taken = Endpoint::start(&net, &net.watched, "taken", "tcp-server port=9005");
     let mut program = Aggregator::watching(&net, &FILES);
     let mut open = client(&net, "open", 8001, "up=100000");
 

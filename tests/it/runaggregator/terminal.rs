@@ -4,11 +4,15 @@ use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 use std::thread;
 
-use super::{Dir, FILES, PROGRAM, pipe, write_files};
-use crate::pipe::rig::{LOCAL, Remote, connect, eventually};
-use crate::ports::free_port;
-use crate::runpipe::listens;
-use crate::terminal::from_hex;
+use testbed::leftovers::Dir;
+use testbed::ports::free_port;
+use testbed::programs::PYTHON;
+use testbed::streams::{LOCAL, Remote, connect, listens};
+use testbed::terminal::{Seen, on_terminal};
+use testbed::wait::eventually;
+
+use super::{FILES, pipe, write_files};
+use crate::RUNAGGREGATOR;
 
 #[test]
 fn a_screen_is_cleared_and_an_alert_stays_on_it() {
@@ -16,10 +20,9 @@ fn a_screen_is_cleared_and_an_alert_stays_on_it() {
     let rule = "[Rule]\nprocess_filter=.\nin_threshold=1\nrepeat_interval=3600\ninterval=60\n";
     let monitors = pipe(port, "127.0.0.1", remote.address().port());
     write_files(&dir.0, &monitors, "[Upload]\na=^pipe-\n", rule);
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/workloads/terminal.py");
-    let mut command = Command::new("/usr/bin/python3");
-    command.args([script, "24", "100", "20", "90", PROGRAM, "--interval", "0.7"]);
-    command.args(FILES).args(["--drain-timeout", "0.1"]).current_dir(&dir.0);
+    let mut command = Command::new(PYTHON);
+    on_terminal(&mut command, [[24, 100], [20, 90]], RUNAGGREGATOR);
+    command.args(FILES).args(["--interval", "0.7", "--drain-timeout", "0.1"]).current_dir(&dir.0);
     command.env("HOLD", "hold");
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     eventually("the program listens", || listens(child.id(), port));
@@ -35,10 +38,9 @@ fn a_screen_is_cleared_and_an_alert_stays_on_it() {
     });
     let output = child.wait_with_output().unwrap();
     busy.join().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let frames: Vec<String> =
-        text.lines().filter_map(|line| line.strip_prefix("FRAME ")).map(from_hex).collect();
-    assert!(frames.len() >= 4, "{text}");
+    let seen = Seen::of(&output);
+    let frames = seen.frames.concat();
+    assert!(frames.len() >= 4, "{frames:#?}");
     let alert = "Upload exceeding 'in' bandwidth limit       1.00: ";
     // The line itself is written once, which the next refresh wipes away. From then on the screen
     // has it above the list.
@@ -50,5 +52,5 @@ fn a_screen_is_cleared_and_an_alert_stays_on_it() {
         assert!(lines[0].contains(alert) && lines[1].ends_with(" KiB -- Upload"), "{frame:?}");
     }
     assert!(frames.iter().all(|frame| !frame.contains('\x1b')), "{frames:#?}");
-    assert!(text.contains("STATUS 0\nTERMIOS same\n"), "{text}");
+    seen.expect_clean_end();
 }

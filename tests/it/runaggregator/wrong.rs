@@ -6,10 +6,14 @@ use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use super::{Dir, FILES, PROGRAM, here, pipe, write, write_files};
-use crate::pipe::rig::LOCAL;
-use crate::ports::free_port;
-use crate::run::{Finished, Running};
+use testbed::finished::Finished;
+use testbed::leftovers::Dir;
+use testbed::ports::free_port;
+use testbed::programs;
+use testbed::running::Running;
+use testbed::streams::LOCAL;
+
+use super::{FILES, PROGRAM, here, pipe, write, write_files};
 
 fn run(dir: &Dir, args: &[&str]) -> Finished {
     Running::start(here(dir, args)).finish()
@@ -123,7 +127,7 @@ fn what_others_could_have_root_run_is_refused() {
         (0o644, 65534, "cfg: belongs to the user with number 65534, "),
     ] {
         if !rustix::process::geteuid().is_root() {
-            crate::netns::skip("it takes root to read the file as root");
+            testbed::requirements::skip("it takes root to read the file as root");
             return;
         }
         let path = dir.0.join("cfg");
@@ -150,11 +154,11 @@ fn what_others_could_have_root_run_is_refused() {
 #[test]
 fn a_fuse_file_system_of_somebody_elses_is_refused() {
     if !rustix::process::geteuid().is_root() || !Path::new("/dev/fuse").exists() {
-        crate::netns::skip("it takes root and /dev/fuse to mount a FUSE file system");
+        testbed::requirements::skip("it takes root and /dev/fuse to mount a FUSE file system");
         return;
     }
     let dir = Dir::new();
-    write(&dir.0, "fuse.py", include_str!("../../workloads/fuse.py"));
+    programs::FUSE.put(&dir.0);
     write(&dir.0, "of-root", "[N]\nprocess_filter=x\n");
     let check = |user: &str, caller: &str, file: &str| {
         let mut command = Command::new("unshare");

@@ -9,10 +9,11 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use testbed::bytes::Bytes;
+use testbed::streams::{connect, exchange, finish};
+use testbed::wait::eventually;
 
 use super::Piped;
-use crate::pipe::rig::{connect, eventually, exchange, finish};
-use crate::truth::Bytes;
 
 const DESCRIPTORS: u64 = 20_000;
 const WRAPPER: [&str; 2] = ["prlimit", "--nofile=20000:20000"];
@@ -24,7 +25,7 @@ fn allow_descriptors() -> bool {
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
     let enough = maximum.is_none_or(|maximum| maximum >= DESCRIPTORS);
     if !enough {
-        crate::netns::skip("needs a hard limit of 20000 descriptors (ulimit -Hn)");
+        testbed::requirements::skip("needs a hard limit of 20000 descriptors (ulimit -Hn)");
     }
     enough
 }

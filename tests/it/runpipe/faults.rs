@@ -6,13 +6,14 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{PROGRAM, listens, started};
-use crate::netns::{Net, PEER4, WATCHED4};
-use crate::pipe::rig::{
-    LOCAL, Remote, connect, eventually, exchange, expect_reset, finish, patient,
-};
-use crate::ports::free_port;
-use crate::run::{Finished, Running};
+use testbed::finished::Finished;
+use testbed::netns::{Net, PEER4, WATCHED4};
+use testbed::ports::free_port;
+use testbed::running::Running;
+use testbed::streams::{LOCAL, Remote, connect, exchange, expect_reset, finish, listens, patient};
+use testbed::wait::eventually;
+
+use super::{PROGRAM, started};
 
 /// The one line that a program which could not begin has said.
 fn only_line(finished: &Finished) -> &str {

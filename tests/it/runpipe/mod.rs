@@ -1,20 +1,20 @@
 //! The program `runpipe`: a process of its own, between clients and a remote that are the test's.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 
-use crate::pipe::rig::{LOCAL, MOMENT, Remote, connect, eventually, read_some};
-use crate::ports::free_port;
-use crate::run::Running;
+use testbed::ports::free_port;
+use testbed::running::Running;
+use testbed::streams::{LOCAL, MOMENT, Remote, connect, listens};
+use testbed::wait::eventually;
 
 mod crowd;
 mod faults;
 mod screen;
 mod starved;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_runpipe");
+const PROGRAM: &str = crate::RUNPIPE.path;
 
 /// The program through a command that executes what it is given.
 fn through(wrapper: &[&str]) -> Command {
@@ -29,19 +29,6 @@ fn started(args: &[&str]) -> Running {
     let mut command = Command::new(PROGRAM);
     command.args(args);
     Running::start(command)
-}
-
-/// Whether the process, in its network namespace, has a listener on this port. All that it listens
-/// on it opens before it accepts.
-pub(crate) fn listens(pid: u32, port: u16) -> bool {
-    ["tcp", "tcp6"].iter().any(|table| {
-        let lines = fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
-        lines.lines().any(|line| {
-            let mut fields = line.split_whitespace().skip(1);
-            let local = fields.next().unwrap_or_default();
-            local.ends_with(&format!(":{port:04X}")) && fields.nth(1) == Some("0A")
-        })
-    })
 }
 
 /// A remote, and the program in front of it.
@@ -104,17 +91,5 @@ impl Piped {
 
     fn expect_said(&self, part: &str) {
         eventually(&format!("{part:?} on stderr"), || self.running.stderr().contains(part));
-    }
-}
-
-/// How the stream ends, after any bytes: `None` by an ordinary end.
-pub(crate) fn last_error(stream: &TcpStream) -> Option<ErrorKind> {
-    let mut buffer = [0; 4096];
-    loop {
-        match read_some(stream, &mut buffer) {
-            Ok(0) => return None,
-            Ok(_) => {}
-            Err(error) => return Some(error.kind()),
-        }
     }
 }

@@ -7,13 +7,19 @@ use std::time::{Duration, Instant};
 
 use regex::Regex;
 use rustix::process::Signal;
+use testbed::bytes::Bytes;
+use testbed::lines::{Line, Refresh};
+use testbed::ports::free_port;
+use testbed::programs::PYTHON;
+use testbed::running::Running;
+use testbed::streams::{
+    LOCAL, Remote, connect, exchange, expect_reset, finish, last_error, listens, reset,
+};
+use testbed::terminal::{Seen, on_terminal};
+use testbed::wait::eventually;
 
-use super::{PROGRAM, Piped, last_error, listens};
-use crate::pipe::rig::{LOCAL, Remote, connect, eventually, exchange, expect_reset, finish, reset};
-use crate::ports::free_port;
-use crate::run::Running;
-use crate::screen::{Line, Refresh};
-use crate::truth::Bytes;
+use super::{PROGRAM, Piped};
+use crate::RUNPIPE;
 
 const WAITING: &str = "Waiting for threads to finish...";
 const QUICK: [&str; 2] = ["--interval", "0.1"];
@@ -176,12 +182,11 @@ fn the_log_has_connections_that_were_reset() {
 
 #[test]
 fn a_terminal_is_cleared_before_the_line() {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/workloads/terminal.py");
     let remote = Remote::new();
     let (port, remote_port) = (free_port(), remote.address().port());
-    let mut command = Command::new("/usr/bin/python3");
-    command.args([script, "24", "80", "20", "70", PROGRAM, "--interval", "0.7"]);
-    command.args([&port.to_string(), "127.0.0.1", &remote_port.to_string()]);
+    let mut command = Command::new(PYTHON);
+    on_terminal(&mut command, [[24, 80], [20, 70]], RUNPIPE);
+    command.args(["--interval", "0.7", &port.to_string(), "127.0.0.1", &remote_port.to_string()]);
     let hold = std::env::temp_dir().join(format!("bwmon-it-{}-hold{port}", std::process::id()));
     command.env("HOLD", &hold);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -193,15 +198,12 @@ fn a_terminal_is_cleared_before_the_line() {
     std::fs::write(&hold, "").unwrap();
     let output = child.wait_with_output().unwrap();
     std::fs::remove_file(&hold).unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let hex: String = format!("         9 /          9 -- pipe-{port}:127.0.0.1:{remote_port}\r\n")
-        .bytes()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let seen = Seen::of(&output);
+    let line = format!("         9 /          9 -- pipe-{port}:127.0.0.1:{remote_port}\r\n");
     // A frame is what comes between two clear sequences. The first ones may be older than the
     // bytes.
-    let frames: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("FRAME ")).collect();
-    assert!(frames.len() >= 4, "{text}");
-    assert!(frames[frames.len() - 2..].iter().all(|frame| *frame == hex), "{hex}\n{text}");
-    assert!(text.contains("STATUS 0\nTERMIOS same\n"), "{text}");
+    let frames = seen.frames.concat();
+    assert!(frames.len() >= 4, "{frames:#?}");
+    assert!(frames[frames.len() - 2..].iter().all(|frame| *frame == line), "{line:?}\n{frames:#?}");
+    seen.expect_clean_end();
 }

@@ -1,17 +1,16 @@
 //! More clients than there are descriptors for.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::ops::RangeInclusive;
-use std::thread;
 use std::time::Duration;
+use std::{fs, thread};
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use testbed::streams::{MOMENT, exchange, finish, last_error};
 
-use super::{Piped, last_error};
-use crate::pipe::rig::{MOMENT, exchange, finish};
+use super::Piped;
 
 /// How much CPU time it has used.
 fn cpu_time(pid: u32) -> Duration {

@@ -1,20 +1,19 @@
 //! Tests in a process of their own: alone in it, or in a control group of their own as well.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::{fs, thread};
 
-use crate::netns;
-use crate::workload::DEADLINE;
+use crate::leftovers::PREFIX;
+use crate::requirements::are_possible;
+use crate::wait::{DEADLINE, until};
 
 /// What the process of its own has in its environment.
 const APART: &str = "BWMON_TEST_APART";
 
 /// Whether this is the process of its own for the test that calls. Else the test has been run in one.
-pub(crate) fn alone() -> bool {
+pub fn alone() -> bool {
     if std::env::var_os(APART).is_some() {
         return true;
     }
@@ -26,11 +25,11 @@ pub(crate) fn alone() -> bool {
 /// As [`alone`], in a control group of its own. A path instead of `/proc` by which programs are attached there and
 /// not at the root of the hierarchy, so that they see no socket of others; `None` in the process that has waited,
 /// and where such tests can't run.
-pub(crate) fn in_own_cgroup() -> Option<PathBuf> {
+pub fn in_own_cgroup() -> Option<PathBuf> {
     if let Some(proc) = std::env::var_os(APART) {
         return Some(proc.into());
     }
-    if !netns::are_possible() {
+    if !are_possible() {
         return None;
     }
     // Without a namespace of the caller's: who waits for its turn must not hold one.
@@ -63,7 +62,7 @@ impl Group {
     fn new() -> Group {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("bwmon-it-{}-apart{number}", process::id());
+        let name = format!("{PREFIX}-{}-apart{number}", process::id());
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         let of_all = mounts.lines().find(|line| line.contains(" - cgroup2 "));
         let of_all = of_all.expect("cgroup v2 is mounted");
@@ -81,10 +80,7 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         // What was in it takes a moment to be gone.
-        let deadline = Instant::now() + DEADLINE;
-        while fs::remove_dir(&self.path).is_err() && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(5));
-        }
+        until(DEADLINE, || fs::remove_dir(&self.path).is_ok());
         let _ = fs::remove_dir_all(&self.proc);
     }
 }

@@ -5,65 +5,13 @@
 //! them, with their Ethernet headers.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fmt::Write as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::bytes::Bytes;
 use crate::netns::Namespace;
-use crate::workload::DEADLINE;
-
-/// Bytes as one process, or one side of a flow, sees them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Bytes {
-    pub(crate) received: u64,
-    pub(crate) sent: u64,
-}
-
-impl Bytes {
-    pub(crate) fn new(received: u64, sent: u64) -> Bytes {
-        Bytes { received, sent }
-    }
-
-    pub(crate) fn total(self) -> u64 {
-        self.received + self.sent
-    }
-
-    /// The smaller one, each way.
-    pub(crate) fn least(self, other: Bytes) -> Bytes {
-        Bytes { received: self.received.min(other.received), sent: self.sent.min(other.sent) }
-    }
-
-    pub(crate) fn swapped(self) -> Bytes {
-        Bytes { received: self.sent, sent: self.received }
-    }
-
-    /// Both directions within a thousandth of the truth.
-    pub(crate) fn is_within_a_thousandth_of(self, truth: Bytes) -> bool {
-        let near = |got: u64, truth: u64| got.abs_diff(truth) * 1000 <= truth;
-        near(self.received, truth.received) && near(self.sent, truth.sent)
-    }
-}
-
-impl std::ops::Add for Bytes {
-    type Output = Bytes;
-
-    fn add(self, other: Bytes) -> Bytes {
-        Bytes { received: self.received + other.received, sent: self.sent + other.sent }
-    }
-}
-
-impl std::iter::Sum for Bytes {
-    fn sum<I: Iterator<Item = Bytes>>(all: I) -> Bytes {
-        all.fold(Bytes::default(), std::ops::Add::add)
-    }
-}
-
-impl fmt::Display for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "in {} / out {}", self.received, self.sent)
-    }
-}
+use crate::wait::DEADLINE;
 
 const EGRESS: &str = "egress";
 
@@ -71,7 +19,7 @@ const EGRESS: &str = "egress";
 const DEVICE: &str = "peer";
 
 /// What one name counts: an nft match for what it receives and one for what it sends.
-pub(crate) struct Count<'a> {
+pub struct Count<'a> {
     name: &'a str,
     hooks: [&'static str; 2],
     received: String,
@@ -80,7 +28,7 @@ pub(crate) struct Count<'a> {
 
 impl<'a> Count<'a> {
     /// Someone here who talks to a server's port: `proto` as nft says it, like `tcp`.
-    pub(crate) fn client(name: &'a str, proto: &str, port: u16) -> Count<'a> {
+    pub fn client(name: &'a str, proto: &str, port: u16) -> Count<'a> {
         Count {
             name,
             hooks: ["input", "output"],
@@ -90,7 +38,7 @@ impl<'a> Count<'a> {
     }
 
     /// A server here.
-    pub(crate) fn server(name: &'a str, proto: &str, port: u16) -> Count<'a> {
+    pub fn server(name: &'a str, proto: &str, port: u16) -> Count<'a> {
         Count {
             name,
             hooks: ["input", "output"],
@@ -100,33 +48,33 @@ impl<'a> Count<'a> {
     }
 
     /// What passes through, as the side that asks the server's port sees it.
-    pub(crate) fn forwarded(name: &'a str, proto: &str, port: u16) -> Count<'a> {
+    pub fn forwarded(name: &'a str, proto: &str, port: u16) -> Count<'a> {
         Count { hooks: ["forward", "forward"], ..Count::client(name, proto, port) }
     }
 
     /// The same flow on loopback, where its packets are sent: some are larger where they arrive,
     /// and conntrack has counted them by then.
-    pub(crate) fn looped(self) -> Count<'a> {
+    pub fn looped(self) -> Count<'a> {
         Count { hooks: ["output", "output"], ..self }
     }
 
     /// What passes through as the server's side sees it.
-    pub(crate) fn forwarded_server(name: &'a str, proto: &str, port: u16) -> Count<'a> {
+    pub fn forwarded_server(name: &'a str, proto: &str, port: u16) -> Count<'a> {
         Count { hooks: ["forward", "forward"], ..Count::server(name, proto, port) }
     }
 
     /// Frames that leave by the device `DEVICE`.
-    pub(crate) fn frames(name: &'a str, sent: &str) -> Count<'a> {
+    pub fn frames(name: &'a str, sent: &str) -> Count<'a> {
         Count { name, hooks: ["none", EGRESS], received: String::new(), sent: sent.to_owned() }
     }
 
     /// Any two matches of what passes through.
-    pub(crate) fn forwarded_matching(name: &'a str, received: &str, sent: &str) -> Count<'a> {
+    pub fn forwarded_matching(name: &'a str, received: &str, sent: &str) -> Count<'a> {
         Count { hooks: ["forward", "forward"], ..Count::matching(name, received, sent) }
     }
 
     /// Any two matches at the input and output hooks.
-    pub(crate) fn matching(name: &'a str, received: &str, sent: &str) -> Count<'a> {
+    pub fn matching(name: &'a str, received: &str, sent: &str) -> Count<'a> {
         Count {
             name,
             hooks: ["input", "output"],
@@ -139,14 +87,14 @@ impl<'a> Count<'a> {
 const STEP: Duration = Duration::from_millis(250);
 
 /// The counters of one test.
-pub(crate) struct Truth<'a> {
+pub struct Truth<'a> {
     namespace: &'a Namespace,
     /// Of the tables that count.
     families: Vec<&'static str>,
 }
 
 impl<'a> Truth<'a> {
-    pub(crate) fn start(namespace: &'a Namespace, counts: &[Count<'_>]) -> Truth<'a> {
+    pub fn start(namespace: &'a Namespace, counts: &[Count<'_>]) -> Truth<'a> {
         let (frames, packets): (Vec<&Count<'_>>, Vec<&Count<'_>>) =
             counts.iter().partition(|count| count.hooks.contains(&EGRESS));
         let hooks = ["input", "output", "forward"].map(|hook| (hook, format!("hook {hook}")));
@@ -165,7 +113,7 @@ impl<'a> Truth<'a> {
 
     /// The counts when nothing is under way any more: the same for longer than an acknowledgement may be
     /// delayed (200 ms), and where sleeps last longer than they should, for longer.
-    pub(crate) fn settled(&self) -> BTreeMap<String, Bytes> {
+    pub fn settled(&self) -> BTreeMap<String, Bytes> {
         let deadline = Instant::now() + DEADLINE;
         let mut last = self.read("bytes");
         let (mut quiet, mut late) = (Duration::ZERO, Duration::ZERO);
@@ -185,22 +133,22 @@ impl<'a> Truth<'a> {
     }
 
     /// The counts while more may come.
-    pub(crate) fn so_far(&self) -> BTreeMap<String, Bytes> {
+    pub fn so_far(&self) -> BTreeMap<String, Bytes> {
         self.read("bytes")
     }
 
     /// By which the counts can be read again.
-    pub(crate) fn families(&self) -> Vec<&'static str> {
+    pub fn families(&self) -> Vec<&'static str> {
         self.families.clone()
     }
 
     /// What counts already, in tables of these families.
-    pub(crate) fn started(namespace: &'a Namespace, families: Vec<&'static str>) -> Truth<'a> {
+    pub fn started(namespace: &'a Namespace, families: Vec<&'static str>) -> Truth<'a> {
         Truth { namespace, families }
     }
 
     /// How many packets these were.
-    pub(crate) fn packets(&self) -> BTreeMap<String, Bytes> {
+    pub fn packets(&self) -> BTreeMap<String, Bytes> {
         self.read("packets")
     }
 
@@ -258,13 +206,4 @@ fn counters_are_read_as_nft_prints_them() {
     let both = |received, sent| BTreeMap::from([("a".to_owned(), Bytes::new(received, sent))]);
     assert_eq!(parse_counters(text, "bytes"), both(120, 60));
     assert_eq!(parse_counters(text, "packets"), both(2, 1));
-}
-
-#[test]
-fn a_thousandth_is_a_thousandth() {
-    let truth = Bytes::new(2000, 1000);
-    assert!(Bytes::new(1998, 1001).is_within_a_thousandth_of(truth));
-    assert!(!Bytes::new(1997, 1000).is_within_a_thousandth_of(truth));
-    assert!(!Bytes::new(2000, 1002).is_within_a_thousandth_of(truth));
-    assert!(!truth.swapped().is_within_a_thousandth_of(truth));
 }

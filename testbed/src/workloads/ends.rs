@@ -1,29 +1,35 @@
 //! Processes that are hard to name: copies of others, and those that end.
 
 use super::clients::{SHORT, count, server};
-use super::{Row, Stage};
+use super::{Stage, Workload};
+use crate::endpoint::Endpoint;
 use crate::netns::PEER4;
 use crate::truth::Count;
-use crate::workload::Workload;
 
-pub(super) const ROWS: &[Row] = &[
-    Row::new("forked", "children that execute nothing, one connection each", |stage| {
+pub(super) const WORKLOADS: &[Workload] = &[
+    Workload::new("forked", "children that execute nothing, one connection each", |stage| {
         forked(stage, "");
     })
     .delicate()
     .closes_first(),
-    Row::new("forked_orphans", "the same, forked by a process that has ended", |stage| {
+    Workload::new("forked_orphans", "the same, forked by a process that has ended", |stage| {
         forked(stage, " orphans");
     })
     .delicate()
     .closes_first(),
-    Row::new("ending", "11 clients that end between refreshes", ending).every("0.2").closes_first(),
-    Row::new("silent_end", "processes that are silent for 2 s, connect once and end", |stage| {
-        silent_end(stage, "");
-    })
+    Workload::new("ending", "11 clients that end between refreshes", ending)
+        .every("0.2")
+        .closes_first(),
+    Workload::new(
+        "silent_end",
+        "processes that are silent for 2 s, connect once and end",
+        |stage| {
+            silent_end(stage, "");
+        },
+    )
     .delicate()
     .every("0.2"),
-    Row::new("silent_end_early", "the same, connected from the beginning", |stage| {
+    Workload::new("silent_end_early", "the same, connected from the beginning", |stage| {
         silent_end(stage, " early");
     })
     .delicate()
@@ -39,7 +45,7 @@ fn forked(stage: &mut Stage<'_>, how: &str) {
     let exchange = "up=20000 down=8000";
     let role = format!("tcp-forks host={PEER4} port=9000 {exchange} count={number} rate=20{how}");
     // Orphans are there before the program is.
-    let mut client = Workload::start(net, &net.watched, "client", &role);
+    let mut client = Endpoint::start(net, &net.watched, "client", &role);
     stage.begin();
     client.go();
     stage.keep(client);
@@ -69,9 +75,9 @@ fn ending(stage: &mut Stage<'_>) {
     }
     server(stage, "tcp-server mode=threaded");
     let role = format!("udp-server port={} ports={}", 9100 + TCP, ALL - TCP);
-    stage.keep(Workload::start(net, &net.peer, "far", &role));
+    stage.keep(Endpoint::start(net, &net.peer, "far", &role));
     stage.begin();
-    let mut clients: Vec<Workload> = names
+    let mut clients: Vec<Endpoint> = names
         .iter()
         .enumerate()
         .map(|(index, name)| {
@@ -82,16 +88,16 @@ fn ending(stage: &mut Stage<'_>) {
                 let local = 41000 + index;
                 let role =
                     format!("tcp-client host={PEER4} port=9000 local={local} {exchange} ends");
-                Workload::start(net, &net.watched, name, &role)
+                Endpoint::start(net, &net.watched, name, &role)
             } else {
                 let (port, number) = (9100 + index, 2 * hundredths);
                 let role =
                     format!("steady host={PEER4} port={port} count={number} rate=200 request=900");
-                Workload::start_short(net, &net.watched, name, &role)
+                Endpoint::start_short(net, &net.watched, name, &role)
             }
         })
         .collect();
-    clients.iter_mut().for_each(Workload::begin);
+    clients.iter_mut().for_each(Endpoint::begin);
     for mut client in clients {
         client.done();
         // As a shell would, at once.

@@ -1,21 +1,22 @@
-//! What a program showed of a row beside what was true.
+//! What a program showed of a workload beside what was true.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::{Owner, Played};
-use crate::run::Running;
-use crate::screen::Refresh;
-use crate::truth::{Bytes, Truth};
+use crate::bytes::Bytes;
+use crate::lines::Refresh;
+use crate::running::Running;
+use crate::truth::Truth;
 
 /// From here on, in percent, it is too much.
 const TOO_MUCH: f64 = 100.1;
 
 /// Percent of the true bytes, each direction.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Share {
-    pub(crate) received: f64,
-    pub(crate) sent: f64,
+pub struct Share {
+    pub received: f64,
+    pub sent: f64,
 }
 
 impl Share {
@@ -31,7 +32,7 @@ impl Share {
     }
 
     /// Neither direction has less than the floor nor more than a thousandth too much.
-    pub(crate) fn holds(self, floor: f64) -> bool {
+    pub fn holds(self, floor: f64) -> bool {
         [self.received, self.sent].iter().all(|share| (floor..=TOO_MUCH).contains(share))
     }
 }
@@ -46,7 +47,7 @@ impl fmt::Display for Share {
 
 /// What a program takes for the bytes of so many IP bytes in so many packets, each with an IP header
 /// of that length.
-pub(crate) type Unit = fn(bytes: u64, packets: u64, header: u64) -> u64;
+pub type Unit = fn(bytes: u64, packets: u64, header: u64) -> u64;
 
 const NONE: Bytes = Bytes { received: 0, sent: 0 };
 
@@ -58,30 +59,30 @@ fn grown(before: Bytes, after: Bytes) -> Bytes {
 }
 
 /// What `runmonitor` showed.
-pub(crate) struct Verdict {
+pub struct Comparison {
     /// Of the owner for whom it is furthest from the truth.
-    pub(crate) worst: Share,
+    pub worst: Share,
     /// Of all bytes, those with their owner.
-    pub(crate) right: Share,
+    pub right: Share,
     /// As `worst`, with what stands under the owner's short name: of a process that was gone before
     /// anybody could read its command line that is what a program in the kernel knows.
-    pub(crate) by_process: Share,
+    pub by_process: Share,
     /// All lines together; what they would be if no byte were lost or told twice.
-    pub(crate) sum: Bytes,
-    pub(crate) expected: Bytes,
+    pub sum: Bytes,
+    pub expected: Bytes,
     /// The length of the packets that may be missing, where the ends of connections may be.
     lacks: Option<u64>,
     /// Owner by owner.
-    pub(crate) details: String,
+    pub details: String,
 }
 
 /// What a program has to show, in percent.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Floor {
+pub struct Floor {
     /// Under the owner's name.
-    pub(crate) named: f64,
+    pub named: f64,
     /// Under the owner's name or its short one.
-    pub(crate) by_process: f64,
+    pub by_process: f64,
 }
 
 impl From<f64> for Floor {
@@ -90,15 +91,15 @@ impl From<f64> for Floor {
     }
 }
 
-impl Verdict {
+impl Comparison {
     /// Whether a floor holds and no byte is missing or told twice.
-    pub(crate) fn holds(&self, floor: Floor) -> bool {
+    pub fn holds(&self, floor: Floor) -> bool {
         self.worst.holds(floor.named)
             && self.by_process.holds(floor.by_process)
             && self.is_conserved()
     }
 
-    pub(crate) fn is_conserved(&self) -> bool {
+    pub fn is_conserved(&self) -> bool {
         let missing = grown(self.sum, self.expected);
         let ends = |bare| missing.received == missing.sent && missing.sent.is_multiple_of(bare);
         self.sum + missing == self.expected && (missing == NONE || self.lacks.is_some_and(ends))
@@ -123,7 +124,7 @@ impl Played {
 
     /// The share of all bytes that a program gave to their owner; where it showed more than there
     /// are, what it showed.
-    pub(crate) fn right(&self, unit: Unit, got: impl Fn(&str) -> Bytes) -> Share {
+    pub fn right(&self, unit: Unit, got: impl Fn(&str) -> Bytes) -> Share {
         let (mut right, mut shown, mut truths) = <(Bytes, Bytes, Bytes)>::default();
         for owner in &self.owners {
             let (got, truth) = (got(&owner.name), self.truth_in(unit, &owner.counts));
@@ -150,14 +151,14 @@ impl Played {
     }
 
     /// Looks at what the program shows from this source until the floor holds and no byte is missing,
-    /// or for so long, and until a refresh has come that began after the row was over.
-    pub(crate) fn judge(
+    /// or for so long, and until a refresh has come that began after the workload was over.
+    pub fn compare(
         &mut self,
         running: &mut Running,
         floor: Floor,
         source: &str,
         patience: Duration,
-    ) -> Verdict {
+    ) -> Comparison {
         let first = running.refreshes(1).swap_remove(0);
         let deadline = Instant::now() + patience;
         // The next one may have read the counters before the last bytes came: on a busy machine seconds
@@ -169,14 +170,14 @@ impl Played {
             let last = running.refreshes(so_far + 1).swap_remove(so_far);
             // On a busy machine an acknowledgement may have come after the counters seemed to have settled.
             self.truth = Truth::started(&self.net.watched, self.families.clone()).so_far();
-            let verdict = self.compare(&first, &last, source);
-            if verdict.holds(floor) || so_far + 1 >= over && Instant::now() > deadline {
-                return verdict;
+            let comparison = self.compare_now(&first, &last, source);
+            if comparison.holds(floor) || so_far + 1 >= over && Instant::now() > deadline {
+                return comparison;
             }
         }
     }
 
-    fn compare(&self, first: &Refresh, last: &Refresh, source: &str) -> Verdict {
+    fn compare_now(&self, first: &Refresh, last: &Refresh, source: &str) -> Comparison {
         let mut details = String::new();
         for Owner { name, counts } in &self.owners {
             let (truth, got) = (self.truth_of(counts), last.owned(name));
@@ -185,12 +186,12 @@ impl Played {
         let expected = self.truth.values().copied().sum();
         let sum = if self.elsewhere {
             // The program sees whatever else there is on this host. Other processes' lines are
-            // theirs, also that of the row's own peer; what has no name and was not there before may be the
-            // row's, as far as that has no name, or anybody's.
+            // theirs, also that of the workload's own peer; what has no name and was not there before may be the
+            // workload's, as far as that has no name, or anybody's.
             let named: Bytes = self.owners.iter().map(|owner| last.owned(&owner.name)).sum();
             let nameless = |refresh: &Refresh| {
                 // A socket's counters are there for the new namespaces' kernels, too, which announce
-                // themselves to their neighbours; the row's truth has only what passes through.
+                // themselves to their neighbours; the workload's truth has only what passes through.
                 let kernel = if source == "ebpf" { refresh.reason("(kernel)") } else { NONE };
                 grown(kernel, refresh.unattributed())
             };
@@ -207,7 +208,7 @@ impl Played {
         // The other side's FIN may come after its acknowledgement of ours. By then the kernel has put a
         // small entry into the place of the socket: neither that FIN nor its answer is a socket's.
         let lacks = (self.closes_first && source == "ebpf").then_some(self.header + self.bare);
-        Verdict { worst, right, by_process, sum, expected, lacks, details }
+        Comparison { worst, right, by_process, sum, expected, lacks, details }
     }
 }
 

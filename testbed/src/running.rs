@@ -1,90 +1,23 @@
-//! Runs the program so that a failure explains itself: command, both streams, exit status.
+//! A program at work: what it has printed so far, and its end. A failure explains itself: command,
+//! both streams, exit status.
 
 use std::fmt;
 use std::io::Read;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::netns::{Namespace, Net};
-use crate::screen::{self, Refresh};
-use crate::truth::Bytes;
-use crate::workload::DEADLINE;
+use crate::bytes::Bytes;
+use crate::finished::Finished;
+use crate::lines::{self, Refresh};
+use crate::wait::{DEADLINE, until};
 
 /// How long a line may take to come right.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_runmonitor");
-
-/// The program, where no namespace matters.
-pub(crate) fn here(args: &[&str]) -> Command {
-    let mut command = Command::new(PROGRAM);
-    command.args(args);
-    command
-}
-
-/// Makes a program watch only the namespace in which it runs: the others of a test stand for other
-/// hosts.
-pub(crate) const OWN: [&str; 2] = ["--netns", "own"];
-
-/// The program in a namespace, as root.
-pub(crate) fn inside(namespace: &Namespace, args: &[&str]) -> Command {
-    anywhere(namespace, &[&OWN, args].concat())
-}
-
-/// The same, watching every namespace of the host.
-pub(crate) fn anywhere(namespace: &Namespace, args: &[&str]) -> Command {
-    let mut command = namespace.command(PROGRAM);
-    command.args(args);
-    command
-}
-
-/// The program in the watched namespace, through `setpriv` with these options.
-pub(crate) fn with_setpriv(net: &Net, setpriv: &[&str], args: &[&str]) -> Command {
-    program_with_setpriv(PROGRAM, net, setpriv, &[&OWN, args].concat())
-}
-
-/// The same for any program.
-pub(crate) fn program_with_setpriv(
-    program: &str,
-    net: &Net,
-    setpriv: &[&str],
-    args: &[&str],
-) -> Command {
-    let mut command = net.watched.command("setpriv");
-    command.args(setpriv).arg(readable_copy(program, net)).args(args).current_dir(&net.dir);
-    command
-}
-
-/// The build directory may lie where only root may go.
-fn readable_copy(program: &str, net: &Net) -> PathBuf {
-    let copy = net.dir.join(Path::new(program).file_name().unwrap());
-    // By another process: a file that a test's thread has open for writing may be inherited by what
-    // another thread starts, and can't be executed for that moment.
-    let status = Command::new("install").args(["-m", "755", program]).arg(&copy).status().unwrap();
-    assert!(status.success(), "no copy of {program} at {}", copy.display());
-    copy
-}
-
-/// One refresh, which has to succeed.
-pub(crate) fn once(namespace: &Namespace, args: &[&str]) -> Refresh {
-    let mut all = vec!["--count", "1"];
-    all.extend(args);
-    Running::start(inside(namespace, &all)).finish().single_refresh()
-}
-
-/// The program watching the watched namespace with this source, its first refresh done.
-pub(crate) fn watch(net: &Net, source: &str, args: &[&str]) -> Running {
-    let mut all = vec!["--source", source, "--interval", "0.2"];
-    all.extend(args);
-    let mut running = Running::start(inside(&net.watched, &all));
-    running.refreshes(1);
-    running
-}
 
 /// Which of the programs a command runs, maybe through others that execute it.
 fn program_of(command: &Command) -> &'static str {
@@ -134,7 +67,7 @@ impl Stream {
 const STILL_READING: &str = ": still reading ";
 
 /// The running program; killed when dropped.
-pub(crate) struct Running {
+pub struct Running {
     child: Child,
     program: &'static str,
     command: String,
@@ -144,17 +77,17 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    pub(crate) fn start(command: Command) -> Running {
+    pub fn start(command: Command) -> Running {
         Running::start_to(command, Stdio::piped())
     }
 
     /// The same with a stdout of the test's own.
-    pub(crate) fn start_to(command: Command, stdout: Stdio) -> Running {
+    pub fn start_to(command: Command, stdout: Stdio) -> Running {
         Running::start_on(command, stdout, Stdio::piped())
     }
 
     /// The same with both streams of the test's own.
-    pub(crate) fn start_on(mut command: Command, stdout: Stdio, stderr: Stdio) -> Running {
+    pub fn start_on(mut command: Command, stdout: Stdio, stderr: Stdio) -> Running {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(stdout)
@@ -174,11 +107,11 @@ impl Running {
     }
 
     /// Waits until this many refreshes are complete; all of them.
-    pub(crate) fn refreshes(&mut self, count: usize) -> Vec<Refresh> {
+    pub fn refreshes(&mut self, count: usize) -> Vec<Refresh> {
         let deadline = Instant::now() + DEADLINE;
         loop {
             let bytes = self.stdout.bytes.lock().unwrap();
-            let parsed = screen::parse(&bytes).unwrap_or_else(|why| self.report(&bytes).fail(&why));
+            let parsed = lines::parse(&bytes).unwrap_or_else(|why| self.report(&bytes).fail(&why));
             if parsed.len() >= count {
                 return parsed;
             }
@@ -198,17 +131,13 @@ impl Running {
     }
 
     /// The first refresh that began after this call.
-    pub(crate) fn settled(&mut self) -> Refresh {
+    pub fn settled(&mut self) -> Refresh {
         let so_far = self.refreshes(0).len();
         self.refreshes(so_far + 2).pop().unwrap()
     }
 
     /// Waits for a refresh that fulfils the condition.
-    pub(crate) fn wait_until(
-        &mut self,
-        what: &str,
-        condition: impl Fn(&Refresh) -> bool,
-    ) -> Refresh {
+    pub fn wait_until(&mut self, what: &str, condition: impl Fn(&Refresh) -> bool) -> Refresh {
         let deadline = Instant::now() + DEADLINE;
         loop {
             let refresh = self.settled();
@@ -221,49 +150,57 @@ impl Running {
         }
     }
 
-    pub(crate) fn signal(&self, signal: Signal) {
+    /// Waits until it is so; fails with everything there is to know.
+    pub fn eventually(&self, what: &str, condition: impl FnMut() -> bool) {
+        if !until(DEADLINE, condition) {
+            self.fail(&format!("never came: {what}"));
+        }
+    }
+
+    /// Sends a signal to the program.
+    pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     /// The program's process; a wrapper that executes it keeps its own.
-    pub(crate) fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// What stdout has brought so far.
-    pub(crate) fn stdout(&self) -> Vec<u8> {
+    pub fn stdout(&self) -> Vec<u8> {
         self.stdout.so_far()
     }
 
     /// When the first `length` bytes of stdout had come.
-    pub(crate) fn stdout_arrival(&self, length: usize) -> Instant {
+    pub fn stdout_arrival(&self, length: usize) -> Instant {
         self.stdout.arrival(length)
     }
 
     /// When the first `length` bytes of stderr had come.
-    pub(crate) fn stderr_arrival(&self, length: usize) -> Instant {
+    pub fn stderr_arrival(&self, length: usize) -> Instant {
         self.stderr.arrival(length)
     }
 
     /// Fails if it has ended.
-    pub(crate) fn expect_running(&mut self) {
+    pub fn expect_running(&mut self) {
         if self.child.try_wait().unwrap().is_some() {
             self.fail("it has ended");
         }
     }
 
     /// Fails with everything there is to know.
-    pub(crate) fn fail(&self, what: &str) -> ! {
+    pub fn fail(&self, what: &str) -> ! {
         self.report(&self.stdout.so_far()).fail(what)
     }
 
     /// What stderr has brought so far.
-    pub(crate) fn stderr(&self) -> String {
+    pub fn stderr(&self) -> String {
         String::from_utf8_lossy(&self.stderr.so_far()).into_owned()
     }
 
     /// Waits for the program's own end.
-    pub(crate) fn finish(mut self) -> Finished {
+    pub fn finish(mut self) -> Finished {
         let deadline = Instant::now() + DEADLINE;
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -291,7 +228,7 @@ impl Running {
     }
 
     /// Ends the program with SIGTERM, which has to be a clean end.
-    pub(crate) fn stop(self) -> Finished {
+    pub fn stop(self) -> Finished {
         self.signal(Signal::TERM);
         let finished = self.finish();
         finished.expect_status(0);
@@ -299,19 +236,19 @@ impl Running {
     }
 
     /// Fails unless both are the same, with everything there is to know.
-    pub(crate) fn expect<T: PartialEq + fmt::Display>(&self, what: &str, got: T, expected: T) {
+    pub fn expect<T: PartialEq + fmt::Display>(&self, what: &str, got: T, expected: T) {
         if got != expected {
             self.report(&self.stdout.so_far()).differ(what, &got, &expected);
         }
     }
 
     /// Fails unless the workload's line comes to be within a thousandth of the true bytes, each way.
-    pub(crate) fn expect_share(&mut self, name: &str, truth: Bytes) {
+    pub fn expect_share(&mut self, name: &str, truth: Bytes) {
         self.expect_line(name, truth, |got| got.is_within_a_thousandth_of(truth));
     }
 
     /// Fails unless the workload's line comes to be the payload to the byte.
-    pub(crate) fn expect_payload(&mut self, name: &str, payload: Bytes) {
+    pub fn expect_payload(&mut self, name: &str, payload: Bytes) {
         self.expect_line(name, payload, |got| got == payload);
     }
 
@@ -346,101 +283,5 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// A run and what it left.
-pub(crate) struct Finished {
-    program: &'static str,
-    command: String,
-    status: Option<ExitStatus>,
-    pub(crate) stdout: Vec<u8>,
-    /// But for what depends on how busy the host is: see below.
-    pub(crate) stderr: String,
-    /// What was said because not everything was read in time.
-    pub(crate) still_reading: String,
-}
-
-impl Finished {
-    pub(crate) fn expect_status(&self, code: i32) {
-        if self.status.and_then(|status| status.code()) != Some(code) {
-            self.fail(&format!("expected exit status {code}"));
-        }
-    }
-
-    pub(crate) fn refreshes(&self) -> Vec<Refresh> {
-        screen::parse(&self.stdout).unwrap_or_else(|why| self.fail(&why))
-    }
-
-    /// The refresh of a successful run with `--count 1`.
-    pub(crate) fn single_refresh(&self) -> Refresh {
-        self.expect_status(0);
-        match <[Refresh; 1]>::try_from(self.refreshes()) {
-            Ok([refresh]) => refresh,
-            Err(other) => self.fail(&format!("expected one refresh, got {}", other.len())),
-        }
-    }
-
-    /// Every line of stderr is a message of the program; those that hold this, in either case.
-    pub(crate) fn messages(&self, part: &str) -> Vec<&str> {
-        let beginning = format!("{}: ", self.program);
-        if let Some(odd) = self.stderr.lines().find(|line| !line.starts_with(&beginning)) {
-            self.fail(&format!("not a message of the program: {odd:?}"));
-        }
-        let part = part.to_lowercase();
-        self.stderr.lines().filter(|line| line.to_lowercase().contains(&part)).collect()
-    }
-
-    /// Exactly one message holds this.
-    pub(crate) fn expect_one_message(&self, part: &str) {
-        let count = self.messages(part).len();
-        if count != 1 {
-            self.fail(&format!("expected one message with {part:?} on stderr, got {count}"));
-        }
-    }
-
-    pub(crate) fn expect<T: PartialEq + fmt::Display>(&self, what: &str, got: T, expected: T) {
-        if got != expected {
-            self.differ(what, &got, &expected);
-        }
-    }
-
-    pub(crate) fn differ(
-        &self,
-        what: &str,
-        got: &dyn fmt::Display,
-        expected: &dyn fmt::Display,
-    ) -> ! {
-        self.fail(&format!("{what}\n  expected  {expected}\n  got       {got}"))
-    }
-
-    pub(crate) fn fail(&self, what: &str) -> ! {
-        let status = self.status.map_or("still running".to_owned(), |status| status.to_string());
-        let stdout = tail(&String::from_utf8_lossy(&self.stdout).escape_debug_lines());
-        let stderr = tail(&self.stderr.escape_debug_lines());
-        panic!(
-            "{what}\n  command   {}\n  status    {status}\n--- stdout ---\n{stdout}\n\
-             --- stderr ---\n{stderr}\n",
-            self.command
-        )
-    }
-}
-
-/// The last lines of a stream: where it went wrong.
-fn tail(text: &str) -> String {
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(60)..].join("\n")
-}
-
-/// A report must not do to the terminal what the program failed to prevent.
-trait EscapeLines {
-    fn escape_debug_lines(&self) -> String;
-}
-
-impl EscapeLines for str {
-    fn escape_debug_lines(&self) -> String {
-        let lines: Vec<String> =
-            self.lines().map(|line| line.escape_debug().collect::<String>()).collect();
-        lines.join("\n")
     }
 }

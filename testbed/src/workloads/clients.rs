@@ -3,36 +3,42 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use super::{Row, Stage};
+use super::{Stage, Workload};
+use crate::endpoint::Endpoint;
 use crate::netns::{Net, PEER4, PEER6};
 use crate::truth::Count;
-use crate::workload::Workload;
 
-pub(super) const ROWS: &[Row] = &[
-    Row::new("tcp", "TCP, one long connection", |stage| tcp(stage, PEER4)),
-    Row::new("tcp6", "the same, IPv6", |stage| tcp(stage, PEER6)).ipv6(),
-    Row::new("udp_connected", "UDP, connected", |stage| udp(stage, " connected")),
-    Row::new("udp_unconnected", "UDP, unconnected", |stage| udp(stage, "")),
+pub(super) const WORKLOADS: &[Workload] = &[
+    Workload::new("tcp", "TCP, one long connection", |stage| tcp(stage, PEER4)),
+    Workload::new("tcp6", "the same, IPv6", |stage| tcp(stage, PEER6)).ipv6(),
+    Workload::new("udp_connected", "UDP, connected", |stage| udp(stage, " connected")),
+    Workload::new("udp_unconnected", "UDP, unconnected", |stage| udp(stage, "")),
     // A packet that meets the flush is counted for an entry whose end was announced a moment before,
     // or makes an entry that another one's, on the other processor, keeps from being confirmed: then
     // the kernel drops it, and it is sent again.
-    Row::new("flush", "the table flushed during a long connection", flush).loses(),
-    Row::new("churn", "short connections of one process, 400/s", |stage| churn(stage, THINKING))
-        .delicate(),
-    Row::new("churn_quick", "the same, answered at once", |stage| churn(stage, "")).delicate(),
-    Row::new("resets", "short connections that end by reset", resets).delicate(),
-    Row::new("burst", "a burst of 200 connections", burst).delicate(),
-    Row::new("rush", "5,000 connections as fast as one process can", rush).delicate(),
-    Row::new("reuse_reset", "one tuple again and again, reset", reuse_reset).delicate(),
-    Row::new("reuse_close", "one tuple again and again, closed", reuse_close).delicate(),
-    Row::new("processes_5ms", "processes that live 5 ms, 100/s", |stage| processes(stage, 5000, 0))
-        .delicate(),
-    Row::new("processes_1ms", "processes that live 1 to 2 ms, 100/s", |stage| {
+    Workload::new("flush", "the table flushed during a long connection", flush).loses(),
+    Workload::new("churn", "short connections of one process, 400/s", |stage| {
+        churn(stage, THINKING)
+    })
+    .delicate(),
+    Workload::new("churn_quick", "the same, answered at once", |stage| churn(stage, "")).delicate(),
+    Workload::new("resets", "short connections that end by reset", resets).delicate(),
+    Workload::new("burst", "a burst of 200 connections", burst).delicate(),
+    Workload::new("rush", "5,000 connections as fast as one process can", rush).delicate(),
+    Workload::new("reuse_reset", "one tuple again and again, reset", reuse_reset).delicate(),
+    Workload::new("reuse_close", "one tuple again and again, closed", reuse_close).delicate(),
+    Workload::new("processes_5ms", "processes that live 5 ms, 100/s", |stage| {
+        processes(stage, 5000, 0)
+    })
+    .delicate(),
+    Workload::new("processes_1ms", "processes that live 1 to 2 ms, 100/s", |stage| {
         processes(stage, 1000, 0);
     })
     .delicate(),
-    Row::new("processes_1ms_busy", "the same, both cores busy", |stage| processes(stage, 1000, 2))
-        .delicate(),
+    Workload::new("processes_1ms_busy", "the same, both cores busy", |stage| {
+        processes(stage, 1000, 2)
+    })
+    .delicate(),
 ];
 
 /// An exchange that takes as long as a person looks.
@@ -46,11 +52,11 @@ pub(super) fn count(stage: &mut Stage<'_>, protocol: &str) {
 
 pub(super) fn server(stage: &mut Stage<'_>, role: &str) {
     let net = stage.net;
-    stage.keep(Workload::start(net, &net.peer, "far", &format!("{role} port=9000")));
+    stage.keep(Endpoint::start(net, &net.peer, "far", &format!("{role} port=9000")));
 }
 
-pub(super) fn client(net: &Net, role: &str) -> Workload {
-    Workload::start(net, &net.watched, "client", role)
+pub(super) fn client(net: &Net, role: &str) -> Endpoint {
+    Endpoint::start(net, &net.watched, "client", role)
 }
 
 fn tcp(stage: &mut Stage<'_>, host: &str) {
@@ -160,7 +166,7 @@ fn processes(stage: &mut Stage<'_>, live: u32, hogs: usize) {
     stage.serve_at_peer(&format!("mode=loop {SHORT}"));
     let net = stage.net;
     for _ in 0..hogs {
-        stage.keep(Workload::start_short(net, &net.peer, "hog", "hog"));
+        stage.keep(Endpoint::start_short(net, &net.peer, "hog", "hog"));
     }
     stage.begin();
     let number = stage.sized(800, 300);

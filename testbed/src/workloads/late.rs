@@ -3,37 +3,37 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use super::{Row, Stage};
+use super::{Stage, Workload};
+use crate::endpoint::Endpoint;
 use crate::netns::{Namespace, PEER4, WATCHED4, WATCHED6};
 use crate::truth::Count;
-use crate::workload::Workload;
 
-pub(super) const ROWS: &[Row] = &[
-    Row::new("accepted_silent", "server, connections that are silent at first", |stage| {
+pub(super) const WORKLOADS: &[Workload] = &[
+    Workload::new("accepted_silent", "server, connections that are silent at first", |stage| {
         silent(stage, WATCHED4);
     })
     .every("0.5"),
-    Row::new("accepted_silent6", "the same, IPv6", |stage| silent(stage, WATCHED6))
+    Workload::new("accepted_silent6", "the same, IPv6", |stage| silent(stage, WATCHED6))
         .ipv6()
         .every("0.5"),
-    Row::new("accepted_late", "server that accepts after 3 s", |stage| late(stage, "late=3"))
+    Workload::new("accepted_late", "server that accepts after 3 s", |stage| late(stage, "late=3"))
         .every("0.5"),
     // Far more refreshes than anybody remembers a handshake for.
-    Row::new("accepted_very_late", "the same, after hundreds of refreshes", |stage| {
+    Workload::new("accepted_very_late", "the same, after hundreds of refreshes", |stage| {
         late(stage, "late=8");
     })
     .every("0.01"),
-    Row::new("half_open_synack", "server, its SYN-ACKs lost for 3 s", |stage| {
+    Workload::new("half_open_synack", "server, its SYN-ACKs lost for 3 s", |stage| {
         let peer = &stage.net.peer;
         half_open(stage, peer, "input", "tcp sport 9000 tcp flags & (syn | ack) == syn | ack");
     }),
-    Row::new("half_open_ack", "server, the answers to its SYN-ACKs lost for 3 s", |stage| {
+    Workload::new("half_open_ack", "server, the answers to its SYN-ACKs lost for 3 s", |stage| {
         let watched = &stage.net.watched;
         // Before anything counts them.
         let hook = "prerouting";
         half_open(stage, watched, hook, "tcp dport 9000 tcp flags & (syn | ack) == ack");
     }),
-    Row::new("answered_late", "UDP, answers to sockets that are closed", answered_late),
+    Workload::new("answered_late", "UDP, answers to sockets that are closed", answered_late),
 ];
 
 const EXCHANGE: &str = "up=1000 down=500";
@@ -43,13 +43,13 @@ fn serve(stage: &mut Stage<'_>, options: &str) {
     stage.count(&[Count::server("server", "tcp", 9000)]);
     stage.owns("server", ["server"]);
     let role = format!("tcp-server host=:: dual port=9000 mode=threaded backlog=100 {options}");
-    stage.keep(Workload::start(net, &net.watched, "server", &role));
+    stage.keep(Endpoint::start(net, &net.watched, "server", &role));
 }
 
-fn clients(stage: &Stage<'_>, host: &str, options: &str) -> Workload {
+fn clients(stage: &Stage<'_>, host: &str, options: &str) -> Endpoint {
     let net = stage.net;
     let role = format!("tcp-kept host={host} port=9000 count=20 {EXCHANGE} {options}");
-    Workload::start(net, &net.peer, "near", &role)
+    Endpoint::start(net, &net.peer, "near", &role)
 }
 
 /// Four refreshes pass between the handshake and the first data, and before what follows.
@@ -104,11 +104,11 @@ fn answered_late(stage: &mut Stage<'_>) {
         "table inet mute {\n chain output {\n  type filter hook output priority -400\n  \
          icmp type destination-unreachable drop\n }\n}\n",
     );
-    let mut server = Workload::start(net, &net.peer, "far", "udp-server port=9000 reply=800 held");
+    let mut server = Endpoint::start(net, &net.peer, "far", "udp-server port=9000 reply=800 held");
     stage.begin();
     let options = "connected leaves sockets=20 count=20 size=1200 seconds=0.2";
     let role = format!("udp-client host={PEER4} port=9000 {options}");
-    let mut client = Workload::start(net, &net.watched, "client", &role);
+    let mut client = Endpoint::start(net, &net.watched, "client", &role);
     client.go();
     // The sockets are closed.
     server.go();

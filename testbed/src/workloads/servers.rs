@@ -1,61 +1,61 @@
 //! Servers in the watched namespace, and both ends in it.
 
 use super::clients::LONG;
-use super::{Row, Stage};
+use super::{Stage, Workload};
+use crate::endpoint::{Endpoint, LIVE};
 use crate::netns::{Net, WATCHED4, WATCHED6};
 use crate::truth::Count;
-use crate::workload::{LIVE, Workload};
 
-pub(super) const ROWS: &[Row] = &[
-    Row::new("threaded", "threaded server, long connections", |stage| {
+pub(super) const WORKLOADS: &[Workload] = &[
+    Workload::new("threaded", "threaded server, long connections", |stage| {
         long(stage, "server", "threaded");
     }),
-    Row::new("forking", "forking server, long connections", |stage| {
+    Workload::new("forking", "forking server, long connections", |stage| {
         long(stage, "srv-parent", "forking");
     }),
-    Row::new("preforked", "pre-forked server, long connections", |stage| {
+    Workload::new("preforked", "pre-forked server, long connections", |stage| {
         long(stage, "srv-parent", "preforked workers=3");
     }),
-    Row::new("reuseport", "SO_REUSEPORT workers, long connections", |stage| {
+    Workload::new("reuseport", "SO_REUSEPORT workers, long connections", |stage| {
         long(stage, "srv-parent", "reuseport workers=3");
     }),
-    Row::new("threaded_short", "threaded server, short connections, 100/s", |stage| {
+    Workload::new("threaded_short", "threaded server, short connections, 100/s", |stage| {
         short(stage, "server", "server", "thread", WATCHED4);
     })
     .delicate()
     .closes_first(),
-    Row::new("threaded_short6", "the same, IPv6", |stage| {
+    Workload::new("threaded_short6", "the same, IPv6", |stage| {
         short(stage, "server", "server", "thread", WATCHED6);
     })
     .ipv6()
     .delicate()
     .closes_first(),
     // Its children have the name of their parent, as most have.
-    Row::new("forking_short", "forking server, short connections, 100/s", |stage| {
+    Workload::new("forking_short", "forking server, short connections, 100/s", |stage| {
         short(stage, "server", "server", "fork", WATCHED4);
     })
     .delicate()
     .closes_first(),
-    Row::new("preforked_short", "pre-forked server, short connections, 100/s", |stage| {
+    Workload::new("preforked_short", "pre-forked server, short connections, 100/s", |stage| {
         short(stage, "srv-parent", "srv-worker", "prefork", WATCHED4);
     })
     .delicate()
     .closes_first(),
-    Row::new("reuseport_short", "SO_REUSEPORT workers, short connections, 100/s", |stage| {
+    Workload::new("reuseport_short", "SO_REUSEPORT workers, short connections, 100/s", |stage| {
         short(stage, "srv-parent", "srv-worker", "reuseport", WATCHED4);
     })
     .delicate()
     .closes_first(),
-    Row::new("mapped", "server on ::, IPv4 client", mapped),
-    Row::new("port_range", "UDP server on 50 ports", port_range),
-    Row::new("redirected", "redirected server", redirected),
-    Row::new("loopback", "loopback, both ends", |stage| loopback(stage, "127.0.0.1")),
-    Row::new("loopback6", "the same, IPv6", |stage| loopback(stage, "::1")).ipv6(),
+    Workload::new("mapped", "server on ::, IPv4 client", mapped),
+    Workload::new("port_range", "UDP server on 50 ports", port_range),
+    Workload::new("redirected", "redirected server", redirected),
+    Workload::new("loopback", "loopback, both ends", |stage| loopback(stage, "127.0.0.1")),
+    Workload::new("loopback6", "the same, IPv6", |stage| loopback(stage, "::1")).ipv6(),
 ];
 
-fn client_of(net: &Net, port: u16, options: &str) -> Workload {
+fn client_of(net: &Net, port: u16, options: &str) -> Endpoint {
     let role = format!("tcp-client host={WATCHED4} port={port} {options}");
-    Workload::start(net, &net.peer, "near", &role)
+    Endpoint::start(net, &net.peer, "near", &role)
 }
 
 /// Three connections of different sizes, or a mix-up would not show.
@@ -72,7 +72,7 @@ fn long(stage: &mut Stage<'_>, name: &str, mode: &str) {
         Count::matching(name, &received, &sent)
     }));
     let role = format!("tcp-server mode={mode} port=9000");
-    let mut server = Workload::start(net, &net.watched, name, &role);
+    let mut server = Endpoint::start(net, &net.watched, name, &role);
     stage.begin();
     let mut owned: Vec<(String, Vec<&str>)> = Vec::new();
     let mut clients = CLIENTS.map(|(count, local, exchange)| {
@@ -91,7 +91,7 @@ fn long(stage: &mut Stage<'_>, name: &str, mode: &str) {
         }
         client
     });
-    clients.iter_mut().for_each(Workload::begin);
+    clients.iter_mut().for_each(Endpoint::begin);
     for client in &mut clients {
         client.done();
     }
@@ -108,11 +108,11 @@ fn short(stage: &mut Stage<'_>, name: &str, owner: &str, mode: &str, host: &str)
     stage.count(&[Count::server("server", "tcp", 9000)]);
     stage.owns(owner, ["server"]);
     let role = format!("server host={host} port=9000 mode={mode} {exchange}");
-    stage.keep(Workload::start_short(net, &net.watched, name, &role));
+    stage.keep(Endpoint::start_short(net, &net.watched, name, &role));
     stage.begin();
     let count = stage.sized(500, 300);
     let role = format!("churn host={host} port=9000 count={count} rate=100 {exchange}");
-    let mut client = Workload::start_short(net, &net.peer, "near", &role);
+    let mut client = Endpoint::start_short(net, &net.peer, "near", &role);
     client.go();
     stage.keep(client);
 }
@@ -121,7 +121,7 @@ fn mapped(stage: &mut Stage<'_>) {
     let net = stage.net;
     stage.count(&[Count::server("server", "tcp", 9000)]);
     stage.owns("server", ["server"]);
-    stage.keep(Workload::start(net, &net.watched, "server", "tcp-server host=:: dual port=9000"));
+    stage.keep(Endpoint::start(net, &net.watched, "server", "tcp-server host=:: dual port=9000"));
     stage.begin();
     let mut client = client_of(net, 9000, LONG);
     client.go();
@@ -134,11 +134,11 @@ fn port_range(stage: &mut Stage<'_>) {
     stage.count(&[Count::matching("server", received, sent)]);
     stage.owns("server", ["server"]);
     let role = "udp-server port=9000 ports=50 reply=700";
-    stage.keep(Workload::start(net, &net.watched, "server", role));
+    stage.keep(Endpoint::start(net, &net.watched, "server", role));
     stage.begin();
     let options = "port=9000 ports=50 count=500 size=300 reply=700 seconds=4";
     let role = format!("udp-client host={WATCHED4} {options}");
-    let mut client = Workload::start(net, &net.peer, "near", &role);
+    let mut client = Endpoint::start(net, &net.peer, "near", &role);
     client.go();
     stage.keep(client);
 }
@@ -151,7 +151,7 @@ fn redirected(stage: &mut Stage<'_>) {
     );
     stage.count(&[Count::server("server", "tcp", 9000)]);
     stage.owns("server", ["server"]);
-    stage.keep(Workload::start(net, &net.watched, "server", "tcp-server port=9000"));
+    stage.keep(Endpoint::start(net, &net.watched, "server", "tcp-server port=9000"));
     stage.begin();
     let mut client = client_of(net, 80, LONG);
     client.go();
@@ -169,10 +169,10 @@ fn loopback(stage: &mut Stage<'_>, host: &str) {
     ]);
     stage.owns("client", ["client"]);
     stage.owns("server", ["server"]);
-    stage.keep(Workload::start(net, &net.watched, "server", "tcp-server host=:: dual port=9000"));
+    stage.keep(Endpoint::start(net, &net.watched, "server", "tcp-server host=:: dual port=9000"));
     stage.begin();
     let role = format!("tcp-client host={host} port=9000 {LONG}");
-    let mut client = Workload::start(net, &net.watched, "client", &role);
+    let mut client = Endpoint::start(net, &net.watched, "client", &role);
     client.go();
     stage.keep(client);
 }

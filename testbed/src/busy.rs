@@ -4,19 +4,19 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 
-use crate::workload::short;
+use crate::programs::short;
 
 /// The seconds after which a loop ends by itself, whatever becomes of the process that started it.
 const LIFE: u32 = 300;
 
 /// Busy loops that end when it is dropped.
-pub(crate) struct Busy {
+pub struct Busy {
     loops: Vec<Child>,
 }
 
 impl Busy {
-    /// The loops of this test process, which share the processors with every row that plays meanwhile.
-    pub(crate) fn shared() -> Arc<Busy> {
+    /// The loops of this test process, which share the processors with every workload that plays meanwhile.
+    pub fn shared() -> Arc<Busy> {
         static CURRENT: Mutex<Weak<Busy>> = Mutex::new(Weak::new());
         let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
         current.upgrade().unwrap_or_else(|| {
@@ -27,7 +27,7 @@ impl Busy {
     }
 
     /// As `shared`, where the environment asks for it.
-    pub(crate) fn where_asked() -> Option<Arc<Busy>> {
+    pub fn where_asked() -> Option<Arc<Busy>> {
         let asked = std::env::var_os("BWMON_BUSY").is_some_and(|value| value == "1");
         asked.then(Busy::shared)
     }

@@ -8,28 +8,28 @@
 use std::process;
 
 use super::clients::LONG;
-use super::{Row, Stage};
-use crate::netns::{Namespace, Net, PEER4, WATCHED4, track};
+use super::{Stage, Workload};
+use crate::endpoint::Endpoint;
+use crate::netns::{Namespace, Net, PEER4, WATCHED4};
 use crate::truth::Count;
-use crate::workload::Workload;
 
-pub(super) const ROWS: &[Row] = &[
-    Row::new("container_client", "client in a container, masqueraded", |stage| {
+pub(super) const WORKLOADS: &[Workload] = &[
+    Workload::new("container_client", "client in a container, masqueraded", |stage| {
         client(stage, false);
     })
     .elsewhere(),
-    Row::new("container_tracks", "the same, tracked in the container as well", |stage| {
+    Workload::new("container_tracks", "the same, tracked in the container as well", |stage| {
         client(stage, true);
     })
     .elsewhere(),
-    Row::new("container_server", "server in a container, DNAT", |stage| server(stage, false))
+    Workload::new("container_server", "server in a container, DNAT", |stage| server(stage, false))
         .elsewhere(),
-    Row::new("container_server_short", "the same, short connections, 100/s", |stage| {
+    Workload::new("container_server_short", "the same, short connections, 100/s", |stage| {
         server(stage, true);
     })
     .elsewhere()
     .closes_first(),
-    Row::new("container_brief", "container that is gone before the next refresh", brief)
+    Workload::new("container_brief", "container that is gone before the next refresh", brief)
         .elsewhere()
         .every("5"),
 ];
@@ -75,14 +75,14 @@ fn client(stage: &mut Stage<'_>, tracks: bool) {
     forward(stage, MASQUERADE);
     let container = Container::new(net);
     if tracks {
-        track(&container.namespace);
+        container.namespace.track();
         container.namespace.set_sysctl("net.netfilter.nf_conntrack_acct", 1);
     }
     stage.owns(&*container.name, ["client"]);
-    stage.keep(Workload::start(net, &net.peer, "far", "tcp-server port=9000"));
+    stage.keep(Endpoint::start(net, &net.peer, "far", "tcp-server port=9000"));
     stage.begin();
     let role = format!("tcp-client host={PEER4} port=9000 {LONG}");
-    let mut client = Workload::start(net, &container.namespace, &container.name, &role);
+    let mut client = Endpoint::start(net, &container.namespace, &container.name, &role);
     client.go();
     stage.keep((client, container.namespace));
 }
@@ -99,7 +99,7 @@ fn server(stage: &mut Stage<'_>, short: bool) {
     forward(stage, &rules);
     stage.owns(&*container.name, ["server"]);
     let (role, options) = ("port=9000", "request=500 reply=8000");
-    let start = if short { Workload::start_short } else { Workload::start };
+    let start = if short { Endpoint::start_short } else { Endpoint::start };
     let server = match short {
         true => format!("server mode=thread {role} {options}"),
         false => format!("tcp-server {role}"),
@@ -124,7 +124,7 @@ fn brief(stage: &mut Stage<'_>) {
     let container = Container::new(net);
     stage.owns(&*container.name, ["client"]);
     let role = format!("churn host={PEER4} port=9000 count=1 request=1000 reply=200000");
-    let mut client = Workload::start_short(net, &container.namespace, &container.name, &role);
+    let mut client = Endpoint::start_short(net, &container.namespace, &container.name, &role);
     client.go();
     client.quit();
 }

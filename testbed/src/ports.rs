@@ -7,6 +7,8 @@ use std::process;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use crate::leftovers::PREFIX;
+
 /// Below those that the kernel gives to whoever connects: none of them becomes a client's by chance.
 const FIRST: u16 = 10_000;
 /// How many ports one test process has, and how many processes can have theirs at once.
@@ -26,7 +28,7 @@ impl Block {
         let begin = (process::id() % u32::from(BLOCKS)) as u16;
         let mut blocks = (0..BLOCKS).map(|turn| (begin + turn) % BLOCKS);
         let block = blocks.find_map(|block| {
-            let address = SocketAddr::from_abstract_name(format!("bwmon-it-ports-{block}"));
+            let address = SocketAddr::from_abstract_name(format!("{PREFIX}-ports-{block}"));
             let lock = UnixListener::bind_addr(&address.unwrap()).ok()?;
             Some(Block { first: FIRST + block * EACH, next: AtomicU16::new(0), _lock: lock })
         });
@@ -42,7 +44,7 @@ fn listens(port: u16) -> bool {
 }
 
 /// A port where nobody listens, and that no other test is given before some hundred others are.
-pub(crate) fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static BLOCK: LazyLock<Block> = LazyLock::new(Block::new);
     loop {
         let port = BLOCK.first + BLOCK.next.fetch_add(1, Ordering::Relaxed) % EACH;

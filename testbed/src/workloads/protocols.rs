@@ -1,34 +1,36 @@
 //! Other protocols than TCP and UDP, and datagrams to more than one host.
 
 use super::clients::{client, count, server};
-use super::{Row, Stage};
+use super::{Stage, Workload};
+use crate::endpoint::Endpoint;
 use crate::netns::{Net, PEER_MAC, PEER4, PEER6, WATCHED4};
+use crate::requirements::{egress_hook_is_missing, udplite_is_missing};
 use crate::truth::Count;
-use crate::workload::{Workload, egress_hook_is_missing, udplite_is_missing};
 
-pub(super) const ROWS: &[Row] = &[
-    Row::new("ping", "ping flood, ping socket", |stage| ping(stage, PEER4, " dgram")),
-    Row::new("ping6", "the same, IPv6", |stage| ping(stage, PEER6, " dgram")).ipv6(),
-    Row::new("ping_raw", "ping flood, raw socket", |stage| ping(stage, PEER4, "")),
-    Row::new("ping_raw6", "the same, IPv6", |stage| ping(stage, PEER6, "")).ipv6(),
-    Row::new("raw", "raw socket of protocol 253", raw),
-    Row::new("udplite", "UDP-Lite", udplite).unless(udplite_is_missing),
-    Row::new("multicast", "multicast, answered", |stage| {
+pub(super) const WORKLOADS: &[Workload] = &[
+    Workload::new("ping", "ping flood, ping socket", |stage| ping(stage, PEER4, " dgram")),
+    Workload::new("ping6", "the same, IPv6", |stage| ping(stage, PEER6, " dgram")).ipv6(),
+    Workload::new("ping_raw", "ping flood, raw socket", |stage| ping(stage, PEER4, "")),
+    Workload::new("ping_raw6", "the same, IPv6", |stage| ping(stage, PEER6, "")).ipv6(),
+    Workload::new("raw", "raw socket of protocol 253", raw),
+    Workload::new("udplite", "UDP-Lite", udplite).unless(udplite_is_missing),
+    Workload::new("multicast", "multicast, answered", |stage| {
         group(stage, "224.0.0.1", false);
     }),
-    Row::new("multicast6", "the same, IPv6", |stage| group(stage, "ff02::1%peer", false)).ipv6(),
-    Row::new("broadcast", "broadcast, answered", |stage| group(stage, "10.77.0.255", false)),
-    Row::new("multicast_heard", "multicast, heard on the same host", |stage| {
+    Workload::new("multicast6", "the same, IPv6", |stage| group(stage, "ff02::1%peer", false))
+        .ipv6(),
+    Workload::new("broadcast", "broadcast, answered", |stage| group(stage, "10.77.0.255", false)),
+    Workload::new("multicast_heard", "multicast, heard on the same host", |stage| {
         group(stage, "224.0.0.1", true);
     }),
-    Row::new("multicast6_heard", "the same, IPv6", |stage| group(stage, "ff02::1%peer", true))
+    Workload::new("multicast6_heard", "the same, IPv6", |stage| group(stage, "ff02::1%peer", true))
         .ipv6(),
-    Row::new("broadcast_heard", "broadcast, heard on the same host", |stage| {
+    Workload::new("broadcast_heard", "broadcast, heard on the same host", |stage| {
         group(stage, "10.77.0.255", true);
     }),
-    Row::new("multicast_server", "server of a multicast group", multicast_server),
-    Row::new("packets", "packet socket", packets).unless(egress_hook_is_missing),
-    Row::new("packets_brief", "packet sockets of processes that live 300 ms", packets_brief)
+    Workload::new("multicast_server", "server of a multicast group", multicast_server),
+    Workload::new("packets", "packet socket", packets).unless(egress_hook_is_missing),
+    Workload::new("packets_brief", "packet sockets of processes that live 300 ms", packets_brief)
         .delicate()
         .unless(egress_hook_is_missing),
 ];
@@ -88,7 +90,7 @@ fn group(stage: &mut Stage<'_>, to: &str, heard: bool) {
         stage.owns("client", ["client"]);
         stage.owns("listener", ["listener"]);
         let role = format!("udp-server host={any} port=9000");
-        stage.keep(Workload::start(net, &net.watched, "listener", &role));
+        stage.keep(Endpoint::start(net, &net.watched, "listener", &role));
     } else {
         count(stage, "udp");
     }
@@ -105,10 +107,10 @@ fn multicast_server(stage: &mut Stage<'_>) {
     stage.count(&[Count::server("server", "udp", 9000)]);
     stage.owns("server", ["server"]);
     net.peer.run("ip route add 224.0.0.0/4 dev watched");
-    stage.keep(Workload::start(net, &net.watched, "server", "udp-server port=9000 reply=400"));
+    stage.keep(Endpoint::start(net, &net.watched, "server", "udp-server port=9000 reply=400"));
     stage.begin();
     let role = format!("udp-client host=224.0.0.1 port=9000 {DATAGRAMS}");
-    let mut client = Workload::start(net, &net.peer, "near", &role);
+    let mut client = Endpoint::start(net, &net.peer, "near", &role);
     client.go();
     stage.keep(client);
 }
@@ -121,7 +123,7 @@ fn count_frames(stage: &mut Stage<'_>) {
     stage.begin();
 }
 
-fn packets_client(net: &Net, options: &str) -> Workload {
+fn packets_client(net: &Net, options: &str) -> Endpoint {
     let ends = format!("device=peer mac={PEER_MAC} from={WATCHED4} to={PEER4}");
     client(net, &format!("packets port=9000 {ends} size=1200 {options}"))
 }

@@ -1,52 +1,55 @@
 //! MPTCP: the subflows, which the kernel counts, are sockets that no descriptor names.
 
-use std::thread::sleep;
-use std::time::{Duration, Instant};
-
 use super::clients::{LONG, SHORT, THINKING, count};
-use super::{Row, Stage};
+use super::{Stage, Workload};
+use crate::endpoint::Endpoint;
 use crate::netns::{Namespace, PEER4, WATCHED4};
+use crate::requirements::mptcp_is_missing;
 use crate::truth::Count;
-use crate::workload::{DEADLINE, Workload, mptcp_is_missing};
+use crate::wait::eventually;
 
-pub(super) const ROWS: &[Row] = &[
-    Row::new("mptcp_short", "MPTCP client, short connections, 100/s", |stage| {
+pub(super) const WORKLOADS: &[Workload] = &[
+    Workload::new("mptcp_short", "MPTCP client, short connections, 100/s", |stage| {
         short_client(stage, "mptcp", "mptcp");
     })
     .delicate()
     .mptcp(),
-    Row::new("mptcp_short_server", "MPTCP server, short connections, 100/s", |stage| {
+    Workload::new("mptcp_short_server", "MPTCP server, short connections, 100/s", |stage| {
         short_server(stage, "mptcp", "mptcp");
     })
     .delicate()
     .closes_first()
     .mptcp(),
-    Row::new("mptcp_long", "MPTCP client, one long connection", |stage| {
+    Workload::new("mptcp_long", "MPTCP client, one long connection", |stage| {
         long_client(stage, "mptcp", "mptcp");
     })
     .mptcp(),
-    Row::new("mptcp_long_server", "MPTCP server, one long connection", |stage| {
+    Workload::new("mptcp_long_server", "MPTCP server, one long connection", |stage| {
         long_server(stage, "mptcp", "mptcp");
     })
     .mptcp(),
-    Row::new("mptcp_join", "MPTCP client, a second subflow added later", |stage| {
+    Workload::new("mptcp_join", "MPTCP client, a second subflow added later", |stage| {
         join(stage, true, false);
     })
     .mptcp()
     .loses(),
-    Row::new("mptcp_join_server", "MPTCP server, a second subflow added later", |stage| {
+    Workload::new("mptcp_join_server", "MPTCP server, a second subflow added later", |stage| {
         join(stage, false, false);
     })
     .mptcp()
     .loses(),
-    Row::new("mptcp_join_brief", "MPTCP client, a second subflow between two refreshes", |stage| {
-        join(stage, true, true);
-    })
+    Workload::new(
+        "mptcp_join_brief",
+        "MPTCP client, a second subflow between two refreshes",
+        |stage| {
+            join(stage, true, true);
+        },
+    )
     .every("5")
     .closes_first()
     .mptcp()
     .loses(),
-    Row::new(
+    Workload::new(
         "mptcp_join_brief_server",
         "MPTCP server, a second subflow between two refreshes",
         |stage| join(stage, false, true),
@@ -54,22 +57,22 @@ pub(super) const ROWS: &[Row] = &[
     .every("5")
     .mptcp()
     .loses(),
-    Row::new("mptcp_to_plain", "MPTCP client of a TCP server, short connections", |stage| {
+    Workload::new("mptcp_to_plain", "MPTCP client of a TCP server, short connections", |stage| {
         short_client(stage, "mptcp", "plain");
     })
     .delicate()
     .mptcp(),
-    Row::new("mptcp_to_plain_long", "the same, one long connection", |stage| {
+    Workload::new("mptcp_to_plain_long", "the same, one long connection", |stage| {
         long_client(stage, "mptcp", "plain");
     })
     .mptcp(),
-    Row::new("plain_to_mptcp", "MPTCP server of TCP clients, short connections", |stage| {
+    Workload::new("plain_to_mptcp", "MPTCP server of TCP clients, short connections", |stage| {
         short_server(stage, "plain", "mptcp");
     })
     .delicate()
     .closes_first()
     .unless(mptcp_is_missing),
-    Row::new("plain_to_mptcp_long", "the same, one long connection", |stage| {
+    Workload::new("plain_to_mptcp_long", "the same, one long connection", |stage| {
         long_server(stage, "plain", "mptcp");
     })
     .unless(mptcp_is_missing),
@@ -90,11 +93,11 @@ fn short_server(stage: &mut Stage<'_>, client: &str, server: &str) {
     stage.count(&[Count::server("server", "tcp", 9000)]);
     stage.owns("server", ["server"]);
     let role = format!("server port=9000 mode=thread {SHORT} {server}");
-    stage.keep(Workload::start_short(net, &net.watched, "server", &role));
+    stage.keep(Endpoint::start_short(net, &net.watched, "server", &role));
     stage.begin();
     let number = stage.sized(500, 150);
     let role = format!("churn host={WATCHED4} port=9000 count={number} rate=100 {SHORT} {client}");
-    let mut client = Workload::start_short(net, &net.peer, "near", &role);
+    let mut client = Endpoint::start_short(net, &net.peer, "near", &role);
     client.go();
     stage.keep(client);
 }
@@ -103,10 +106,10 @@ fn long_client(stage: &mut Stage<'_>, client: &str, server: &str) {
     let net = stage.net;
     count(stage, "tcp");
     let role = format!("tcp-server port=9000 {server}");
-    stage.keep(Workload::start(net, &net.peer, "far", &role));
+    stage.keep(Endpoint::start(net, &net.peer, "far", &role));
     stage.begin();
     let role = format!("tcp-client host={PEER4} port=9000 {LONG} {client}");
-    let mut client = Workload::start(net, &net.watched, "client", &role);
+    let mut client = Endpoint::start(net, &net.watched, "client", &role);
     client.go();
     stage.keep(client);
 }
@@ -116,10 +119,10 @@ fn long_server(stage: &mut Stage<'_>, client: &str, server: &str) {
     stage.count(&[Count::server("server", "tcp", 9000)]);
     stage.owns("server", ["server"]);
     let role = format!("tcp-server port=9000 {server}");
-    stage.keep(Workload::start(net, &net.watched, "server", &role));
+    stage.keep(Endpoint::start(net, &net.watched, "server", &role));
     stage.begin();
     let role = format!("tcp-client host={WATCHED4} port=9000 {LONG} {client}");
-    let mut client = Workload::start(net, &net.peer, "near", &role);
+    let mut client = Endpoint::start(net, &net.peer, "near", &role);
     client.go();
     stage.keep(client);
 }
@@ -157,7 +160,7 @@ fn join(stage: &mut Stage<'_>, client_is_watched: bool, brief: bool) {
     stage.owns(name, ["first", "second"]);
     let start = |name, role: &str| {
         let namespace = if name == "near" || name == "far" { &net.peer } else { &net.watched };
-        Workload::start(net, namespace, name, role)
+        Endpoint::start(net, namespace, name, role)
     };
     let names = if client_is_watched { ["client", "far"] } else { ["near", "server"] };
     stage.keep(start(names[1], "tcp-server port=9000 mptcp"));
@@ -186,9 +189,7 @@ fn join(stage: &mut Stage<'_>, client_is_watched: bool, brief: bool) {
 }
 
 fn await_subflow(near: &Namespace, from: &str) {
-    let deadline = Instant::now() + DEADLINE;
-    while !near.run("ss -Htn state established dport = :9000").contains(from) {
-        assert!(Instant::now() < deadline, "no second subflow");
-        sleep(Duration::from_millis(20));
-    }
+    eventually("a second subflow", || {
+        near.run("ss -Htn state established dport = :9000").contains(from)
+    });
 }

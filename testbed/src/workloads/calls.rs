@@ -1,18 +1,18 @@
 //! Other ways to send and to receive than `send` and `recv`.
 
 use super::clients::{LONG, SHORT, THINKING, client, count, server};
-use super::{Row, Stage};
+use super::{Stage, Workload};
 use crate::netns::PEER4;
-use crate::workload::io_uring_is_missing;
+use crate::requirements::io_uring_is_missing;
 
-pub(super) const ROWS: &[Row] = &[
-    Row::new("sendfile", "TCP, sent by sendfile", |stage| tcp(stage, "sendfile")),
-    Row::new("splice", "TCP, spliced both ways", |stage| tcp(stage, "splice")),
-    Row::new("mmsg", "UDP by sendmmsg and recvmmsg", mmsg),
-    Row::new("io_uring", "short connections by io_uring, 100/s", |stage| ring(stage, ""))
+pub(super) const WORKLOADS: &[Workload] = &[
+    Workload::new("sendfile", "TCP, sent by sendfile", |stage| tcp(stage, "sendfile")),
+    Workload::new("splice", "TCP, spliced both ways", |stage| tcp(stage, "splice")),
+    Workload::new("mmsg", "UDP by sendmmsg and recvmmsg", mmsg),
+    Workload::new("io_uring", "short connections by io_uring, 100/s", |stage| ring(stage, ""))
         .delicate()
         .unless(io_uring_is_missing),
-    Row::new("io_uring_direct", "the same, sockets without descriptors", |stage| {
+    Workload::new("io_uring_direct", "the same, sockets without descriptors", |stage| {
         ring(stage, " direct");
     })
     .delicate()

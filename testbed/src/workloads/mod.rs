@@ -2,37 +2,40 @@
 //! floors under what `runmonitor` has to see (`floors`), and for the table of
 //! `cargo bench --bench truth`.
 //!
-//! A row sets its stage in namespaces of its own, lets the program under measure begin, and plays.
+//! A workload sets its stage in namespaces of its own, lets the program under measure begin, and plays.
 //! What it says afterwards is whose the bytes of which counter were.
 
 mod calls;
 mod clients;
+pub mod comparison;
 mod containers;
 mod ends;
 mod late;
 mod mptcp;
 mod protocols;
 mod servers;
-pub(crate) mod verdict;
 
 use std::any::Any;
 use std::collections::BTreeMap;
 
+use crate::bytes::Bytes;
+use crate::endpoint::Endpoint;
 use crate::netns::{Net, PEER4};
-use crate::run::{Running, anywhere, inside};
-use crate::truth::{Bytes, Count, Truth};
-use crate::workload::{Workload, mptcp_is_missing};
+use crate::program::Program;
+use crate::requirements::mptcp_is_missing;
+use crate::running::Running;
+use crate::truth::{Count, Truth};
 
-/// All rows, in the order of the table.
-pub(crate) const ROWS: [&[Row]; 8] = [
-    clients::ROWS,
-    ends::ROWS,
-    calls::ROWS,
-    servers::ROWS,
-    late::ROWS,
-    mptcp::ROWS,
-    protocols::ROWS,
-    containers::ROWS,
+/// All workloads, in the order of the table.
+pub const WORKLOADS: [&[Workload]; 8] = [
+    clients::WORKLOADS,
+    ends::WORKLOADS,
+    calls::WORKLOADS,
+    servers::WORKLOADS,
+    late::WORKLOADS,
+    mptcp::WORKLOADS,
+    protocols::WORKLOADS,
+    containers::WORKLOADS,
 ];
 
 /// A TCP header with timestamps, and one that acknowledges MPTCP's data as well.
@@ -40,13 +43,13 @@ const BARE: u64 = 32;
 const BARE_MPTCP: u64 = 44;
 
 /// One workload.
-pub(crate) struct Row {
+pub struct Workload {
     /// For the code.
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     /// For the table.
-    pub(crate) title: &'static str,
+    pub title: &'static str,
     /// Whether it says something only while nothing else disturbs it.
-    pub(crate) delicate: bool,
+    pub delicate: bool,
     /// Whether some process under measure is in another network namespace than the program.
     elsewhere: bool,
     /// Whether the process under measure closes its connections first, and so has the TIME_WAIT.
@@ -58,15 +61,15 @@ pub(crate) struct Row {
     /// Seconds between two refreshes.
     interval: &'static str,
     /// Whether it may be played once more: where the kernel itself loses a packet now and then.
-    pub(crate) loses: bool,
-    /// Whether this kernel lacks what the row is about.
+    pub loses: bool,
+    /// Whether this kernel lacks what the workload is about.
     missing: fn() -> bool,
     play: fn(&mut Stage<'_>),
 }
 
-impl Row {
-    const fn new(name: &'static str, title: &'static str, play: fn(&mut Stage<'_>)) -> Row {
-        Row {
+impl Workload {
+    const fn new(name: &'static str, title: &'static str, play: fn(&mut Stage<'_>)) -> Workload {
+        Workload {
             name,
             title,
             delicate: false,
@@ -81,41 +84,41 @@ impl Row {
         }
     }
 
-    const fn ipv6(self) -> Row {
-        Row { header: 40, ..self }
+    const fn ipv6(self) -> Workload {
+        Workload { header: 40, ..self }
     }
 
-    const fn mptcp(self) -> Row {
-        Row { bare: BARE_MPTCP, missing: mptcp_is_missing, ..self }
+    const fn mptcp(self) -> Workload {
+        Workload { bare: BARE_MPTCP, missing: mptcp_is_missing, ..self }
     }
 
-    const fn delicate(self) -> Row {
-        Row { delicate: true, ..self }
+    const fn delicate(self) -> Workload {
+        Workload { delicate: true, ..self }
     }
 
-    const fn elsewhere(self) -> Row {
-        Row { elsewhere: true, ..self }
+    const fn elsewhere(self) -> Workload {
+        Workload { elsewhere: true, ..self }
     }
 
-    const fn closes_first(self) -> Row {
-        Row { closes_first: true, ..self }
+    const fn closes_first(self) -> Workload {
+        Workload { closes_first: true, ..self }
     }
 
-    const fn every(self, interval: &'static str) -> Row {
-        Row { interval, ..self }
+    const fn every(self, interval: &'static str) -> Workload {
+        Workload { interval, ..self }
     }
 
-    const fn loses(self) -> Row {
-        Row { loses: true, ..self }
+    const fn loses(self) -> Workload {
+        Workload { loses: true, ..self }
     }
 
-    const fn unless(self, missing: fn() -> bool) -> Row {
-        Row { missing, ..self }
+    const fn unless(self, missing: fn() -> bool) -> Workload {
+        Workload { missing, ..self }
     }
 
     /// Sets the stage, calls `begin` for the program to be started and ready, and plays. `None`
     /// where there can't be such a stage. `source` is the program's, if it has one.
-    pub(crate) fn play(
+    pub fn play(
         &self,
         size: Size,
         source: Option<&str>,
@@ -137,11 +140,11 @@ impl Row {
             note: None,
         };
         (self.play)(&mut stage);
-        let counters = stage.truth.expect("a row counts");
+        let counters = stage.truth.expect("a workload counts");
         let (truth, packets) = (counters.settled(), counters.packets());
         let families = counters.families();
         let Stage { owners, kept, note, .. } = stage;
-        let Row { elsewhere, closes_first, header, bare, .. } = *self;
+        let Workload { elsewhere, closes_first, header, bare, .. } = *self;
         Some(Played {
             truth,
             packets,
@@ -157,12 +160,12 @@ impl Row {
         })
     }
 
-    /// Starts `runmonitor` as it is to be run for this row, its first refresh done.
-    pub(crate) fn monitor(&self, net: &Net, source: &str) -> Running {
+    /// Starts `runmonitor` as it is to be run for this workload, its first refresh done.
+    pub fn monitor(&self, runmonitor: Program, net: &Net, source: &str) -> Running {
         let args = ["--source", source, "--unattributed", "--interval", self.interval];
         // What helps the test is on this host as well: other namespaces are others' hosts here.
-        let command = if self.elsewhere { anywhere } else { inside };
-        let mut running = Running::start(command(&net.watched, &args));
+        let command = if self.elsewhere { Program::anywhere } else { Program::inside };
+        let mut running = Running::start(command(runmonitor, &net.watched, &args));
         running.refreshes(1);
         running
     }
@@ -170,7 +173,7 @@ impl Row {
 
 /// How much of everything.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Size {
+pub enum Size {
     /// For tests, which have seconds.
     Small,
     /// For the table.
@@ -183,8 +186,8 @@ struct Owner {
     counts: Vec<String>,
 }
 
-/// What a row works with.
-pub(crate) struct Stage<'a> {
+/// What a workload works with.
+pub struct Stage<'a> {
     net: &'a Net,
     size: Size,
     begin: &'a mut dyn FnMut(&Net),
@@ -195,7 +198,7 @@ pub(crate) struct Stage<'a> {
 }
 
 impl<'a> Stage<'a> {
-    /// The true bytes of this row are these.
+    /// The true bytes of this workload are these.
     fn count(&mut self, counts: &[Count<'_>]) {
         self.truth = Some(Truth::start(&self.net.watched, counts));
     }
@@ -222,7 +225,7 @@ impl<'a> Stage<'a> {
 
     /// What was counted so far under this name.
     fn counted(&self, name: &str) -> Bytes {
-        self.truth.as_ref().expect("a row counts").so_far()[name]
+        self.truth.as_ref().expect("a workload counts").so_far()[name]
     }
 
     /// One size for the table, another for tests.
@@ -233,7 +236,7 @@ impl<'a> Stage<'a> {
     /// A server at the peer's port 9000 that serves one connection after the other.
     fn serve_at_peer(&mut self, role: &str) {
         let net = self.net;
-        self.keep(Workload::start_short(
+        self.keep(Endpoint::start_short(
             net,
             &net.peer,
             "far",
@@ -242,22 +245,22 @@ impl<'a> Stage<'a> {
     }
 
     /// A client of `short.c` here, of the peer's server.
-    fn short_client(&self, name: &str, role: &str, options: &str) -> Workload {
+    fn short_client(&self, name: &str, role: &str, options: &str) -> Endpoint {
         let net = self.net;
         let role = format!("{role} host={PEER4} port=9000 {options}");
-        Workload::start_short(net, &net.watched, name, &role)
+        Endpoint::start_short(net, &net.watched, name, &role)
     }
 }
 
-/// A row after it was played; its processes and namespaces are there as long as this is.
-pub(crate) struct Played {
+/// A workload after it was played; its processes and namespaces are there as long as this is.
+pub struct Played {
     truth: BTreeMap<String, Bytes>,
     packets: BTreeMap<String, Bytes>,
     /// Of the tables that count.
     families: Vec<&'static str>,
     owners: Vec<Owner>,
     /// Something to be said of this time.
-    pub(crate) note: Option<String>,
+    pub note: Option<String>,
     elsewhere: bool,
     closes_first: bool,
     header: u64,

@@ -1,29 +1,29 @@
 //! The program's output where stdout is no terminal: refreshes of lines, each ended by an empty
 //! line.
 
-use crate::truth::Bytes;
+use crate::bytes::Bytes;
 
 /// One line of a refresh.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Line {
-    pub(crate) bytes: Bytes,
-    pub(crate) command: String,
+pub struct Line {
+    pub bytes: Bytes,
+    pub command: String,
 }
 
 /// One refresh.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Refresh {
-    pub(crate) lines: Vec<Line>,
+pub struct Refresh {
+    pub lines: Vec<Line>,
 }
 
 impl Refresh {
     /// The bytes on the workload's line; nothing if it has none.
-    pub(crate) fn workload(&self, name: &str) -> Bytes {
+    pub fn workload(&self, name: &str) -> Bytes {
         self.starting_with(&format!("/usr/bin/python3 workload.py {name} "))
     }
 
     /// The bytes on all lines of this name's processes, of either kind of workload.
-    pub(crate) fn named(&self, name: &str) -> Bytes {
+    pub fn named(&self, name: &str) -> Bytes {
         let beginnings =
             ["/usr/bin/python3 workload.py", "./short"].map(|program| format!("{program} {name} "));
         let of_it = |line: &&Line| beginnings.iter().any(|b| line.command.starts_with(b));
@@ -31,33 +31,33 @@ impl Refresh {
     }
 
     /// The bytes of an owner: a process's name, or a reason in parentheses.
-    pub(crate) fn owned(&self, owner: &str) -> Bytes {
+    pub fn owned(&self, owner: &str) -> Bytes {
         if owner.starts_with('(') { self.reason(owner) } else { self.named(owner) }
     }
 
     /// The bytes on all lines of reasons.
-    pub(crate) fn unattributed(&self) -> Bytes {
+    pub fn unattributed(&self) -> Bytes {
         let reasons = self.lines.iter().filter(|line| line.command.starts_with('('));
         reasons.map(|line| line.bytes).sum()
     }
 
     /// The bytes on the line of a reason, like `(forwarded)`.
-    pub(crate) fn reason(&self, name: &str) -> Bytes {
+    pub fn reason(&self, name: &str) -> Bytes {
         self.starting_with(name)
     }
 
     /// All bytes, both directions.
-    pub(crate) fn total(&self) -> u64 {
+    pub fn total(&self) -> u64 {
         self.lines.iter().map(|line| line.bytes.total()).sum()
     }
 
     /// Whether some line's command holds this.
-    pub(crate) fn has(&self, part: &str) -> bool {
+    pub fn has(&self, part: &str) -> bool {
         self.lines.iter().any(|line| line.command.contains(part))
     }
 
     /// The bytes on the only line that begins so.
-    pub(crate) fn starting_with(&self, beginning: &str) -> Bytes {
+    pub fn starting_with(&self, beginning: &str) -> Bytes {
         let mut found = self.lines.iter().filter(|line| line.command.starts_with(beginning));
         let bytes = found.next().map_or_else(Bytes::default, |line| line.bytes);
         assert!(found.next().is_none(), "two lines begin {beginning:?}: {:#?}", self.lines);
@@ -67,7 +67,7 @@ impl Refresh {
 
 /// All complete refreshes in what was printed so far; a word on the first line that is not as
 /// documented.
-pub(crate) fn parse(text: &[u8]) -> Result<Vec<Refresh>, String> {
+pub fn parse(text: &[u8]) -> Result<Vec<Refresh>, String> {
     let text = std::str::from_utf8(text).map_err(|error| format!("not UTF-8: {error}"))?;
     let mut refreshes = Vec::new();
     let mut refresh = Refresh::default();
@@ -83,13 +83,16 @@ pub(crate) fn parse(text: &[u8]) -> Result<Vec<Refresh>, String> {
     Ok(refreshes)
 }
 
+/// The parts of a line `IN / OUT -- COMMAND`, however it is formatted.
+pub fn split(line: &str) -> Option<Line> {
+    let (received, rest) = line.split_once(" / ")?;
+    let (sent, command) = rest.split_once(" -- ")?;
+    let bytes = Bytes::new(received.trim().parse().ok()?, sent.trim().parse().ok()?);
+    Some(Line { bytes, command: command.to_owned() })
+}
+
 fn parse_line(line: &str) -> Result<Line, String> {
-    let parts = line.split_once(" / ").and_then(|(received, rest)| {
-        let (sent, command) = rest.split_once(" -- ")?;
-        let bytes = Bytes::new(received.trim().parse().ok()?, sent.trim().parse().ok()?);
-        Some(Line { bytes, command: command.to_owned() })
-    });
-    let parsed = parts.ok_or_else(|| format!("not a line of a refresh: {line:?}"))?;
+    let parsed = split(line).ok_or_else(|| format!("not a line of a refresh: {line:?}"))?;
     let Line { bytes: Bytes { received, sent }, command } = &parsed;
     if format!("{received:>10} / {sent:>10} -- {command}") != line {
         return Err(format!("not formatted as '%10d / %10d -- %s': {line:?}"));
