@@ -9,7 +9,7 @@ use bwmon::ledger::{self, Ledger};
 use bwmon::monitor::{Moment, Monitor, Options};
 use bwmon::netns::NetnsChoice;
 use bwmon::watch::{Looked, Source, SourceChoice, Watch};
-use rustix::time::{ClockId, clock_gettime};
+use testbed::bench::usage::cpu_of_thread;
 
 use crate::rules;
 
@@ -147,13 +147,9 @@ fn check(looked: &Looked) -> anyhow::Result<()> {
 
 /// The CPU time that something takes this thread: milliseconds.
 fn cost<T>(work: impl FnOnce() -> T) -> (f64, T) {
+    // Not a number if there is no such clock.
+    let used = || cpu_of_thread().unwrap_or(f64::NAN) * 1e3;
     let before = used();
     let result = work();
     (used() - before, result)
-}
-
-/// Not `getrusage`, which tells what a thread had used at its last tick.
-fn used() -> f64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6
 }

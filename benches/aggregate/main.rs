@@ -13,50 +13,44 @@
 //! argument. `measure` keeps all loops beside each other in one process: they look in turns, each
 //! once after every burst of the server's.
 
-#[path = "../common/mod.rs"]
-mod common;
 mod contestant;
-#[path = "../common/joined.rs"]
-mod joined;
 mod measure;
-#[path = "../common/measured.rs"]
-mod measured;
 mod rules;
 mod scene;
-#[path = "../common/talking.rs"]
-mod talking;
-#[path = "../common/tracked.rs"]
-mod tracked;
 
-use std::process::ExitCode;
-
-use anyhow::bail;
+use clap::Parser;
+use testbed::bench::options::Asked;
+use testbed::bench::tracked;
 
 use scene::Scene;
 
 /// One takes two seconds.
 const ROUNDS: &str = "40";
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
-        ["janitor", name, maximum] => tracked::janitor(name, maximum)?,
-        ["prepare"] => tracked::prepare()?,
+        ["janitor", ref what @ ..] => tracked::janitor(what)?,
         ["server", connections] => scene::serve(connections.parse()?)?,
         ["crowd", processes] => scene::gather(processes.parse()?)?,
         ["measure", rounds, ref names @ ..] => measure::run(rounds.parse()?, names)?,
-        _ => return bench(&words),
+        _ => bench(Options::parse())?,
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
-fn bench(words: &[&str]) -> anyhow::Result<ExitCode> {
-    if let Some(other) = words.iter().find(|word| **word != "--bench") {
-        bail!("there is nothing to choose, such as {other:?}");
-    }
-    if !measured::is_measured("aggregate", !words.is_empty()) {
-        return Ok(ExitCode::SUCCESS);
+/// There is nothing to choose.
+#[derive(Parser)]
+#[command(about = "What monitors, groups and alerts cost beside the reading of the kernel")]
+struct Options {
+    #[command(flatten)]
+    asked: Asked,
+}
+
+fn bench(options: Options) -> anyhow::Result<()> {
+    if !options.asked.is_measured("aggregate") {
+        return Ok(());
     }
     let mut scene = Scene::new(rules::COMMAND_LINES)?;
     println!("{}", scene.census);
@@ -66,5 +60,5 @@ fn bench(words: &[&str]) -> anyhow::Result<ExitCode> {
     }
     let names = contestant::NAMES;
     scene.measure(&[&[ROUNDS], &names[..]].concat())?;
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }

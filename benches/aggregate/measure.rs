@@ -1,16 +1,16 @@
 //! Contestants in turns, and the table.
 
-use std::fs;
 use std::io;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use testbed::bench::figures::summary;
+use testbed::bench::roles::say;
+use testbed::bench::usage::Memory;
 
-use crate::common::summary;
 use crate::contestant::{BASELINE, Contestant};
 use crate::rules::{self, ALERTS, COMMAND_LINES, GROUP_RULES};
 use crate::scene::MORE;
-use crate::talking::say;
 
 /// Refreshes that aren't counted: names are new to the alerts, and means are not yet over the whole
 /// of their windows.
@@ -43,7 +43,11 @@ pub(crate) fn run(rounds: u32, names: &[&str]) -> anyhow::Result<()> {
         ensure!(*applications == rules::applications(), "{name}: {applications} applications");
     }
     match &contestants[..] {
-        [one] => println!("{:14} alone: peak memory {:.1} MB", one.name, peak()?),
+        [one] => println!(
+            "{:14} alone: peak memory {:.1} MB",
+            one.name,
+            Memory::of(std::process::id())?.peak
+        ),
         _ => table(&contestants, rounds)?,
     }
     Ok(())
@@ -55,14 +59,6 @@ fn more() -> anyhow::Result<()> {
     let length = io::stdin().read_line(&mut String::new())?;
     ensure!(length > 0, "there is no more traffic");
     Ok(())
-}
-
-/// In megabytes (10⁶ bytes).
-fn peak() -> anyhow::Result<f64> {
-    let status = fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
-    let kilobytes: f64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kilobytes * 1024.0 / 1e6)
 }
 
 fn table(contestants: &[Contestant], rounds: u32) -> anyhow::Result<()> {

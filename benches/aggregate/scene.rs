@@ -10,11 +10,10 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use testbed::bench::joined::{Joined, THERE};
+use testbed::bench::roles::{READY, Talking, say, until_closed};
 
-use crate::common::{inside, output, until_closed};
-use crate::joined::{Joined, THERE};
 use crate::rules::command_line;
-use crate::talking::{READY, Talking, say};
 
 const SERVER: SocketAddrV4 = SocketAddrV4::new(THERE, 443);
 /// What every connection gets at once.
@@ -45,14 +44,13 @@ impl Scene {
 
         let joined = Joined::new(processes)?;
         let number = processes.to_string();
-        let mut server = Talking::spawn(&["server", &number], &joined.there.path)?;
+        let mut server = Talking::spawn(&["server", &number], &joined.there)?;
         server.wait_until_ready()?;
-        let mut crowd = Talking::spawn(&["crowd", &number], &joined.here.path)?;
+        let mut crowd = Talking::spawn(&["crowd", &number], &joined.here)?;
         crowd.wait_until_ready()?;
         server.wait_until_ready()?;
 
-        let sockets =
-            output(inside(&joined.here.path, "ss").args(["-Htn", "state", "established"]))?;
+        let sockets = joined.here.run("ss -Htn state established");
         let sockets = sockets.lines().count();
         ensure!(sockets == processes, "{sockets} sockets are connected, not {processes}");
         let census = format!("{processes} processes with a command line and a connection each");
@@ -61,8 +59,7 @@ impl Scene {
 
     /// Runs `measure` with these arguments, shows what it prints, and sends when it asks for it.
     pub(crate) fn measure(&mut self, arguments: &[&str]) -> anyhow::Result<()> {
-        let mut measure =
-            Talking::spawn(&[&["measure"], arguments].concat(), &self.joined.here.path)?;
+        let mut measure = Talking::spawn(&[&["measure"], arguments].concat(), &self.joined.here)?;
         while let Some(line) = measure.line()? {
             if line == MORE {
                 self.server.tell()?;

@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use anyhow::{Context, ensure};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
-use crate::talking::{READY, Talking, say};
+use testbed::bench::roles::{READY, Talking, say};
+use testbed::netns::Namespace;
 
 /// A process may have only so many descriptors.
 const PROCESSES: usize = 8;
@@ -23,7 +23,7 @@ pub(crate) struct Holders {
 
 impl Holders {
     /// At least so many, in a namespace.
-    pub(crate) fn start(count: usize, namespace: &str) -> anyhow::Result<Holders> {
+    pub(crate) fn start(count: usize, namespace: &Namespace) -> anyhow::Result<Holders> {
         let each = count.div_ceil(PROCESSES).next_multiple_of(2);
         let mut talking = Vec::new();
         for number in 0..PROCESSES {

@@ -7,9 +7,9 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, bail, ensure};
 use aya::Ebpf;
 use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program};
+use testbed::bench::roles::{READY, say};
 
 use crate::scene::directory;
-use crate::talking::{READY, say};
 
 /// The programs, compiled.
 pub(crate) struct Hooks(Vec<u8>);

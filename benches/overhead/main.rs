@@ -29,22 +29,8 @@
 //! After `--`: what to measure (connections, pieces, throughput, packets, requests, sockets), where (veth,
 //! loopback), whom (names of contestants), `--seconds S` for each figure, `--rounds N`, and `--sockets N`.
 
-#[path = "../common/choice.rs"]
-mod choice;
-#[path = "../common/mod.rs"]
-mod common;
-#[path = "../common/found.rs"]
-mod found;
 mod holders;
 mod hooks;
-#[path = "../common/iperf3.rs"]
-mod iperf3;
-#[path = "../common/joined.rs"]
-mod joined;
-#[path = "../common/measured.rs"]
-mod measured;
-#[path = "../common/members.rs"]
-mod members;
 mod options;
 mod packets;
 mod paired;
@@ -53,40 +39,21 @@ mod reading;
 mod requests;
 mod rounds;
 mod scene;
-#[path = "../common/seen.rs"]
-mod seen;
-#[path = "../common/server.rs"]
-mod server;
-#[path = "../common/setting.rs"]
-mod setting;
 mod sockets;
-#[path = "../common/table.rs"]
-mod table;
-#[path = "../common/talking.rs"]
-mod talking;
 mod throughput;
-#[path = "../common/tracked.rs"]
-mod tracked;
-// Of memory only the peak is of interest here.
-#[allow(dead_code)]
-#[path = "../common/usage.rs"]
-mod usage;
-#[path = "../common/watcher.rs"]
-mod watcher;
-#[path = "../common/web.rs"]
-mod web;
 
-use std::process::ExitCode;
+use testbed::bench::{tracked, watcher};
+use testbed::program::Program;
 
 use options::{Options, Part};
 
-fn main() -> anyhow::Result<ExitCode> {
+const RUNMONITOR: Program = testbed::program!("runmonitor");
+
+fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
-        ["janitor", name, maximum] => tracked::janitor(name, maximum)?,
-        ["prepare"] => tracked::prepare()?,
-        ["set", path, value] => setting::set_here(path, value)?,
+        ["janitor", ref what @ ..] => tracked::janitor(what)?,
         ["packets", seconds, ref there @ ..] => {
             packets::send(seconds.parse()?, there.first().copied())?;
         }
@@ -94,17 +61,16 @@ fn main() -> anyhow::Result<ExitCode> {
         ["hooks", ..] => hooks::hold()?,
         ["paired", work, rounds] => paired::measure(work, rounds.parse()?)?,
         ["reader"] => reading::read()?,
-        _ => return bench(&words),
+        _ => bench(Options::parse())?,
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
-fn bench(words: &[&str]) -> anyhow::Result<ExitCode> {
-    let mut options = Options::parse(words)?;
-    if !measured::is_measured("overhead", options.asked) {
-        return Ok(ExitCode::SUCCESS);
+fn bench(mut options: Options) -> anyhow::Result<()> {
+    if !options.asked.is_measured("overhead") {
+        return Ok(());
     }
-    watcher::keep_those_there(&mut options.peers)?;
+    watcher::keep_those_there(&mut options.peers);
     for part in &options.parts {
         match part {
             Part::Load(load) => rounds::compare(load, &options)?,
@@ -112,5 +78,5 @@ fn bench(words: &[&str]) -> anyhow::Result<ExitCode> {
             Part::Sockets => sockets::compare(&options)?,
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }

@@ -1,18 +1,14 @@
 //! What was asked for on the command line.
 
-use anyhow::{Context, bail, ensure};
+use clap::Parser;
+use testbed::bench::options::{Asked, one_of, or_all, some};
+use testbed::bench::watcher::Peer;
 
-use crate::choice::{named, names};
 use crate::paired::{self, Work};
 use crate::peers::{PEERS, hooks};
 use crate::rounds::Load;
 use crate::scene::Place;
-use crate::watcher::Peer;
 use crate::{packets, requests, throughput};
-
-const SECONDS: u64 = 5;
-const ROUNDS: usize = 9;
-const SOCKETS: usize = 100_000;
 
 static PARTS: [(&str, Part); 6] = [
     (paired::CONNECTIONS.name, Part::Paired(&paired::CONNECTIONS)),
@@ -32,10 +28,45 @@ pub(crate) enum Part {
     Sockets,
 }
 
+#[derive(Clone, Copy)]
+enum Choice {
+    Part(Part),
+    Place(Place),
+    Peer(&'static Peer),
+}
+
+#[derive(Parser)]
+#[command(about = "What watching costs those who are watched, and what it takes itself")]
+struct Arguments {
+    #[command(flatten)]
+    asked: Asked,
+    /// What to measure, where, and whom; everything of a kind of which nothing is named
+    #[arg(value_name = "CHOICE", value_parser = one_of(choices()))]
+    chosen: Vec<Choice>,
+    /// Seconds for each figure
+    #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    seconds: u64,
+    /// How often each contestant has its turn
+    #[arg(long, value_name = "N", default_value = "9", value_parser = some())]
+    rounds: usize,
+    /// How many of them there are where there are very many
+    #[arg(long, value_name = "N", default_value = "100000", value_parser = some())]
+    sockets: usize,
+}
+
+fn peers() -> impl Iterator<Item = &'static Peer> {
+    PEERS.iter().chain([hooks()])
+}
+
+fn choices() -> Vec<(&'static str, Choice)> {
+    let parts = PARTS.iter().map(|(name, part)| (*name, Choice::Part(*part)));
+    let places = PLACES.map(|(name, place)| (name, Choice::Place(place)));
+    parts.chain(places).chain(peers().map(|peer| (peer.name, Choice::Peer(peer)))).collect()
+}
+
 /// The command line, understood.
 pub(crate) struct Options {
-    /// Whether to measure at all: `cargo test` runs this program too.
-    pub(crate) asked: bool,
+    pub(crate) asked: Asked,
     pub(crate) parts: Vec<Part>,
     pub(crate) places: Vec<Place>,
     pub(crate) peers: Vec<&'static Peer>,
@@ -46,58 +77,21 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    pub(crate) fn parse(words: &[&str]) -> anyhow::Result<Options> {
-        let mut options = Options {
-            asked: false,
-            parts: Vec::new(),
-            places: Vec::new(),
-            peers: Vec::new(),
-            seconds: SECONDS,
-            rounds: ROUNDS,
-            sockets: SOCKETS,
-        };
-        let peers: Vec<&'static Peer> = PEERS.iter().chain([hooks()?]).collect();
-        let mut words = words.iter();
-        while let Some(word) = words.next() {
-            let mut value = || words.next().with_context(|| format!("{word} needs a value"));
-            match *word {
-                "--bench" => options.asked = true,
-                "--seconds" => options.seconds = value()?.parse()?,
-                "--rounds" => options.rounds = value()?.parse()?,
-                "--sockets" => options.sockets = value()?.parse()?,
-                name => {
-                    let before = options.chosen();
-                    options.parts.extend(named(&PARTS, name));
-                    options.places.extend(named(&PLACES, name));
-                    options.peers.extend(peers.iter().filter(|peer| peer.name == name));
-                    if options.chosen() == before {
-                        bail!("{name:?} is none of: {}", known(&peers));
-                    }
-                }
-            }
+    /// Ends the program if they are wrong.
+    pub(crate) fn parse() -> Options {
+        let Arguments { asked, chosen, seconds, rounds, sockets } = Arguments::parse();
+        let chosen = || chosen.iter().copied();
+        let part = |choice| if let Choice::Part(part) = choice { Some(part) } else { None };
+        let place = |choice| if let Choice::Place(place) = choice { Some(place) } else { None };
+        let peer = |choice| if let Choice::Peer(peer) = choice { Some(peer) } else { None };
+        Options {
+            asked,
+            parts: or_all(chosen().filter_map(part), PARTS.map(|(_, part)| part)),
+            places: or_all(chosen().filter_map(place), PLACES.map(|(_, place)| place)),
+            peers: or_all(chosen().filter_map(peer), peers()),
+            seconds,
+            rounds,
+            sockets,
         }
-        ensure!(options.rounds > 0 && options.seconds > 0, "nothing can be measured in no time");
-        if options.parts.is_empty() {
-            options.parts.extend(PARTS.iter().map(|(_, part)| *part));
-        }
-        if options.places.is_empty() {
-            options.places.extend(PLACES.map(|(_, place)| place));
-        }
-        if options.peers.is_empty() {
-            options.peers.extend(peers);
-        }
-        Ok(options)
     }
-
-    fn chosen(&self) -> usize {
-        self.parts.len() + self.places.len() + self.peers.len()
-    }
-}
-
-fn known(peers: &[&Peer]) -> String {
-    let mut known: Vec<&str> = names(&PARTS).collect();
-    known.extend(names(&PLACES));
-    known.extend(peers.iter().map(|peer| peer.name));
-    known.extend(["--seconds S", "--rounds N", "--sockets N"]);
-    known.join(", ")
 }

@@ -3,22 +3,19 @@
 //! One thread has both ends: it sends some packets and takes them out again. Nobody sleeps and is woken,
 //! nothing is dropped, and the thread's CPU time is what the packets cost at both ends, calls included.
 
-use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
-use std::os::fd::AsFd;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use nix::time::ClockId;
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use testbed::bench::joined::THERE;
+use testbed::bench::roles::{Talking, say};
+use testbed::bench::server::Server;
+use testbed::bench::usage::cpu_of_thread;
+use testbed::netns::Namespace;
 
-use crate::joined::THERE;
 use crate::rounds::{Done, Load};
 use crate::scene::Scene;
-use crate::server::Server;
-use crate::talking::{Talking, say};
 
 /// Bytes in a packet.
 const LENGTH: usize = 64;
@@ -37,11 +34,11 @@ pub(crate) static LOAD: Load = Load {
 };
 
 fn run(scene: &Scene, _: Option<&Server>, seconds: u64) -> anyhow::Result<Done> {
-    let (watched, server) = (&scene.watched().path, &scene.server().path);
+    let (watched, server) = (scene.watched(), scene.server());
     let seconds = seconds.to_string();
     let mut role = vec!["packets", &seconds];
-    if watched != server {
-        role.push(server);
+    if watched.name != server.name {
+        role.push(&server.name);
     }
     let mut talking = Talking::spawn(&role, watched)?;
     let line = talking.line()?.context("no packets were sent")?;
@@ -50,11 +47,11 @@ fn run(scene: &Scene, _: Option<&Server>, seconds: u64) -> anyhow::Result<Done> 
     Ok(Done { rate: packets / elapsed, cost: cpu * 1e9 / packets })
 }
 
-/// Sends packets for so long, to a socket in the namespace `there`, or else in this one. Says how many
+/// Sends packets for so long, to a socket in the namespace of the name `there`, or else in this one. Says how many
 /// there were, how many seconds it took, and how many of CPU time.
 pub(crate) fn send(seconds: f64, there: Option<&str>) -> anyhow::Result<()> {
     let receiver = match there {
-        Some(path) => bound_inside(path)?,
+        Some(name) => bound_inside(name)?,
         None => UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?,
     };
     receiver.set_read_timeout(Some(PATIENCE))?;
@@ -62,19 +59,14 @@ pub(crate) fn send(seconds: f64, there: Option<&str>) -> anyhow::Result<()> {
     sender.connect(receiver.local_addr()?)?;
     // Until addresses are resolved and caches are warm.
     batches(&sender, &receiver, seconds / 10.0)?;
-    let before = cpu()?;
+    let before = cpu_of_thread()?;
     let (packets, elapsed) = batches(&sender, &receiver, seconds)?;
-    say(&format!("{packets} {elapsed} {}", cpu()? - before))?;
+    say(&format!("{packets} {elapsed} {}", cpu_of_thread()? - before))?;
     Ok(())
 }
 
-fn bound_inside(path: &str) -> anyhow::Result<UdpSocket> {
-    let namespace = File::open(path).with_context(|| path.to_owned())?;
-    let bound = thread::spawn(move || {
-        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
-        UdpSocket::bind((THERE, 0))
-    });
-    Ok(bound.join().unwrap_or_else(|_| Err(io::Error::other("a thread has failed")))?)
+fn bound_inside(name: &str) -> io::Result<UdpSocket> {
+    Namespace::existing(name).inside(|| UdpSocket::bind((THERE, 0)))
 }
 
 fn batches(sender: &UdpSocket, receiver: &UdpSocket, seconds: f64) -> io::Result<(u64, f64)> {
@@ -89,10 +81,4 @@ fn batches(sender: &UdpSocket, receiver: &UdpSocket, seconds: f64) -> io::Result
         packets += BATCH;
     }
     Ok((packets, begin.elapsed().as_secs_f64()))
-}
-
-/// Seconds of CPU time of this thread.
-pub(crate) fn cpu() -> anyhow::Result<f64> {
-    let now = ClockId::CLOCK_THREAD_CPUTIME_ID.now()?;
-    Ok(now.tv_sec() as f64 + now.tv_nsec() as f64 / 1e9)
 }

@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use bwmon::ebpf::Reader;
+use testbed::bench::figures::{print, spread};
+use testbed::bench::roles::{say, this_program};
+use testbed::bench::usage::cpu_of_thread;
+use testbed::command::try_output;
 
-use crate::common::{output, run, this_program};
 use crate::hooks::Hooks;
 use crate::options::Options;
-use crate::packets::cpu;
-use crate::table::{print, spread};
-use crate::talking::say;
 
 /// Of a short connection, bytes.
 const REQUEST: usize = 100;
@@ -80,9 +80,9 @@ pub(crate) fn compare(work: &Work, options: &Options) -> anyhow::Result<()> {
     );
     eprintln!("{title}");
     let mut role = Command::new("unshare");
-    role.args(["--net", &this_program()?, "paired", work.name, &rounds.to_string()]);
+    role.args(["--net", &this_program(), "paired", work.name, &rounds.to_string()]);
     let mut costs = CONTESTANTS.map(|_| Vec::new());
-    for line in output(&mut role)?.lines() {
+    for line in try_output(&mut role)?.lines() {
         for (costs, word) in costs.iter_mut().zip(line.split(' ')) {
             costs.push(word.parse::<f64>()?);
         }
@@ -153,7 +153,7 @@ struct Ends {
 
 impl Ends {
     fn new() -> anyhow::Result<Ends> {
-        run(Command::new("ip").args(["link", "set", "lo", "up"]))?;
+        try_output(Command::new("ip").args(["link", "set", "lo", "up"]))?;
         std::fs::write(PORT_RANGE, PORTS).context(PORT_RANGE)?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let client = TcpStream::connect(listener.local_addr()?)?;
@@ -164,9 +164,9 @@ impl Ends {
     /// Microseconds of CPU time that it takes once.
     fn cost(&mut self, once: fn(&mut Ends) -> io::Result<()>) -> anyhow::Result<f64> {
         self.count(once, WARM)?;
-        let before = cpu()?;
+        let before = cpu_of_thread()?;
         let count = self.count(once, TURN)?;
-        Ok((cpu()? - before) * 1e6 / f64::from(count))
+        Ok((cpu_of_thread()? - before) * 1e6 / f64::from(count))
     }
 
     fn count(&mut self, once: fn(&mut Ends) -> io::Result<()>, time: Duration) -> io::Result<u32> {

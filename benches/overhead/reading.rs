@@ -5,15 +5,15 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use bwmon::ebpf::Reader;
-
-use crate::packets::cpu;
-use crate::talking::{READY, Talking, say};
+use testbed::bench::roles::{READY, Talking, say};
+use testbed::bench::usage::cpu_of_thread;
+use testbed::netns::Namespace;
 
 /// A process that reads counters when it is asked to.
 pub(crate) struct Reading(Talking);
 
 impl Reading {
-    pub(crate) fn start(namespace: &str) -> anyhow::Result<Reading> {
+    pub(crate) fn start(namespace: &Namespace) -> anyhow::Result<Reading> {
         let mut talking = Talking::spawn(&["reader"], namespace)?;
         talking.wait_until_ready()?;
         Ok(Reading(talking))
@@ -36,12 +36,12 @@ pub(crate) fn read() -> anyhow::Result<()> {
     for line in io::stdin().lines() {
         line?;
         let (mut sockets, mut bytes) = (0u64, 0u64);
-        let before = cpu()?;
+        let before = cpu_of_thread()?;
         reader.read(|socket, _| {
             sockets += 1;
             bytes = bytes.wrapping_add(socket.bytes.local.sent);
         });
-        let milliseconds = (cpu()? - before) * 1e3;
+        let milliseconds = (cpu_of_thread()? - before) * 1e3;
         std::hint::black_box(bytes);
         say(&format!("{sockets} {milliseconds}"))?;
     }

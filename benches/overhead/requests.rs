@@ -1,12 +1,11 @@
 //! Small requests, with a connection for each: wrk and nginx.
 
 use anyhow::ensure;
+use testbed::bench::server::Server;
+use testbed::peers::web::{CLOSE, Report, nginx};
 
-use crate::common::inside;
 use crate::rounds::{Done, Load, cpu_of_ends};
 use crate::scene::{Scene, directory};
-use crate::server::Server;
-use crate::web::{CLOSE, Report, nginx};
 
 const PORT: u16 = 8080;
 const CONNECTIONS: usize = 64;
@@ -22,9 +21,9 @@ pub(crate) static LOAD: Load = Load {
 
 fn serve(scene: &Scene) -> anyhow::Result<Option<Server>> {
     let nginx = nginx(directory(), &PORT.to_string())?;
-    let mut command = inside(&scene.server().path, "nginx");
+    let mut command = scene.server().command("nginx");
     command.args(nginx.get_args());
-    Server::start(&mut command, directory(), Some(&scene.server().path), PORT).map(Some)
+    Server::start(&mut command, directory(), Some(scene.server()), PORT).map(Some)
 }
 
 fn run(scene: &Scene, server: Option<&Server>, seconds: u64) -> anyhow::Result<Done> {

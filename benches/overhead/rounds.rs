@@ -6,15 +6,14 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
+use testbed::bench::figures::{print, spread, summary};
+use testbed::bench::server::Server;
+use testbed::bench::usage;
+use testbed::bench::watcher::{NOBODY, Peer, UNWATCHED};
+use testbed::command::found;
 
-use crate::common::summary;
-use crate::found::found;
 use crate::options::Options;
 use crate::scene::{Place, Scene};
-use crate::server::Server;
-use crate::table::{print, spread};
-use crate::usage;
-use crate::watcher::{NOBODY, Peer, UNWATCHED};
 
 /// Until a program has seen everything once.
 const WARM: Duration = Duration::from_secs(1);
@@ -186,6 +185,6 @@ pub(crate) fn cpu_of_ends(server: Option<&Server>) -> anyhow::Result<f64> {
     let server = server.context("no server")?;
     let waited_for = getrusage(UsageWho::RUSAGE_CHILDREN)?;
     let micros = (waited_for.user_time() + waited_for.system_time()).num_microseconds();
-    let server = usage::cpu_of_group(server.group().cast_unsigned())?;
+    let server = usage::cpu_of_group(server.group())?;
     Ok(server + micros as f64 / 1e6 + usage::cpu_of_softirqs()?)
 }

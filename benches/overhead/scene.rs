@@ -3,10 +3,9 @@
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use crate::joined::{Joined, THERE};
-use crate::server::client;
-use crate::setting::set;
-use crate::tracked::Namespace;
+use testbed::bench::joined::{Joined, THERE};
+use testbed::bench::server::client;
+use testbed::netns::Namespace;
 
 /// More than there are ports, and so connections from one address to another.
 const ENTRIES: usize = 70_000;
@@ -14,9 +13,9 @@ const ENTRIES: usize = 70_000;
 /// A connection for each request leaves two that linger for a minute: there must be ports for the next
 /// ones, and the table must not overflow, or a connection's end would cost less as soon as it does.
 const SETTINGS: [(&str, &str); 3] = [
-    ("/proc/sys/net/ipv4/ip_local_port_range", "10000 65535"),
-    ("/proc/sys/net/ipv4/tcp_tw_reuse", "1"),
-    ("/proc/sys/net/ipv4/tcp_max_tw_buckets", "262144"),
+    ("net.ipv4.ip_local_port_range", "10000 65535"),
+    ("net.ipv4.tcp_tw_reuse", "1"),
+    ("net.ipv4.tcp_max_tw_buckets", "262144"),
 ];
 
 /// What is between the two ends.
@@ -36,7 +35,7 @@ impl Scene {
     pub(crate) fn new(place: Place) -> anyhow::Result<Scene> {
         let joined = Joined::new(ENTRIES)?;
         for namespace in [&joined.here, &joined.there] {
-            SETTINGS.iter().try_for_each(|(path, value)| set(namespace, path, value))?;
+            SETTINGS.iter().for_each(|(key, value)| namespace.set_sysctl(key, value));
         }
         Ok(Scene { joined, place })
     }
@@ -69,7 +68,7 @@ impl Scene {
         more: &[&str],
         seconds: u64,
     ) -> anyhow::Result<String> {
-        client(&format!("nsenter --net={} {command}", self.watched().path), more, seconds)
+        client(Some(self.watched()), command, more, seconds)
     }
 }
 

@@ -4,13 +4,14 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::ensure;
+use testbed::bench::figures::{print, spread};
+use testbed::bench::tracked::Kept;
+use testbed::bench::watcher::Peer;
+use testbed::netns::Namespace;
 
 use crate::holders::Holders;
 use crate::options::Options;
 use crate::reading::Reading;
-use crate::table::{print, spread};
-use crate::tracked::Namespace;
-use crate::watcher::Peer;
 
 /// A program's refreshes are a second apart; when one has been printed, this much later all of its work
 /// is done.
@@ -22,11 +23,11 @@ const READINGS: usize = 11;
 
 pub(crate) fn compare(options: &Options) -> anyhow::Result<()> {
     // A flow for every pair, and some more.
-    let namespace = Namespace::tracking(options.sockets)?;
-    let mut holders = Holders::start(options.sockets, &namespace.path)?;
+    let namespace = Kept::tracking(options.sockets)?;
+    let mut holders = Holders::start(options.sockets, &namespace)?;
     let title = format!("{} connected UDP sockets", holders.count);
     let mut rows = Vec::new();
-    for peer in options.peers.iter().filter(|peer| peer.is_ours()) {
+    for peer in options.peers.iter().filter(|peer| peer.is_ours) {
         eprintln!("{title}: {}", peer.name);
         match watch(peer, &namespace, &mut holders, options.seconds) {
             Ok(row) => rows.push(row),
@@ -97,7 +98,7 @@ fn watch(
 
 /// Milliseconds of each reading of the counters, when nothing moves, and when everything does.
 fn read(namespace: &Namespace, holders: &mut Holders) -> anyhow::Result<[Vec<f64>; 2]> {
-    let mut reading = Reading::start(&namespace.path)?;
+    let mut reading = Reading::start(namespace)?;
     let mut values = [Vec::new(), Vec::new()];
     holders.stir()?;
     reading.ask()?;

@@ -2,11 +2,11 @@
 
 use std::process::Command;
 
-use crate::common::inside;
-use crate::iperf3::received;
+use testbed::bench::server::Server;
+use testbed::peers::iperf3::received;
+
 use crate::rounds::{Done, Load, cpu_of_ends};
 use crate::scene::{Scene, directory};
-use crate::server::Server;
 
 const PORT: u16 = 5201;
 
@@ -20,9 +20,9 @@ pub(crate) static LOAD: Load = Load {
 };
 
 fn serve(scene: &Scene) -> anyhow::Result<Option<Server>> {
-    let mut command: Command = inside(&scene.server().path, "iperf3");
+    let mut command: Command = scene.server().command("iperf3");
     command.args(["-s", "-4", "-p", &PORT.to_string()]);
-    Server::start(&mut command, directory(), Some(&scene.server().path), PORT).map(Some)
+    Server::start(&mut command, directory(), Some(scene.server()), PORT).map(Some)
 }
 
 fn run(scene: &Scene, server: Option<&Server>, seconds: u64) -> anyhow::Result<Done> {

@@ -2,10 +2,11 @@
 
 use std::process::Command;
 
+use testbed::bench::server::{Server, client};
+use testbed::peers::iperf3::received;
+
 use crate::figures::{Effort, Figure, Group, Section};
-use crate::iperf3::received;
 use crate::peers::Forwarder;
-use crate::server::{Server, client};
 use crate::stage::{BULK, Stage};
 
 const HEADINGS: &[&str] = &["1 up", "1 down", "4 up", "4 down"];
@@ -39,8 +40,12 @@ fn measure(forwarder: &Forwarder, effort: Effort) -> anyhow::Result<Vec<Figure>>
     for run in effort.of(&RUNS) {
         let (port, seconds) = (forwarder.port, effort.seconds);
         let before = forwarder.cpu()?;
-        let said =
-            client(&format!("iperf3 -c 127.0.0.1 -p {port} -t {seconds} {run} -J"), &[], seconds);
+        let said = client(
+            None,
+            &format!("iperf3 -c 127.0.0.1 -p {port} -t {seconds} {run} -J"),
+            &[],
+            seconds,
+        );
         let after = forwarder.cpu()?;
         let (speed, cost) = match said.and_then(|said| received(&said)) {
             Ok((bytes, seconds)) => {

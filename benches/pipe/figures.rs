@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
+use testbed::bench::server::Server;
+
 use crate::peers::Forwarder;
-use crate::server::Server;
 use crate::stage::Stage;
 
 /// Figures that come from the same server and client.

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use testbed::bench::server::{PATIENCE, Server};
 
 use crate::figures::{Effort, Figure, Group, Section};
 use crate::peers::Forwarder;
-use crate::server::{PATIENCE, Server};
 use crate::stage::{ECHO, Stage};
 
 const COUNTS: [usize; 2] = [10, 1000];

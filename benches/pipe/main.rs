@@ -18,54 +18,37 @@
 //! After `--`: what to measure (bulk, requests, idle), whom (names of contestants), `--rounds N`,
 //! `--seconds S` for each figure, and `--hold NAME`, which keeps one of them for a profiler.
 
-#[path = "../common/mod.rs"]
-mod common;
-#[path = "../common/measured.rs"]
-mod measured;
-
 mod bulk;
 mod figures;
-#[path = "../common/found.rs"]
-mod found;
 mod hold;
 mod idle;
-#[path = "../common/iperf3.rs"]
-mod iperf3;
-#[path = "../common/members.rs"]
-mod members;
 mod options;
 mod peers;
 mod relay;
 mod requests;
 mod rounds;
-#[path = "../common/server.rs"]
-mod server;
 mod stage;
 mod table;
-mod usage;
-#[path = "../common/web.rs"]
-mod web;
 
 use std::process::ExitCode;
 
+use clap::Parser;
+use testbed::bench::tracked;
+use testbed::program::Program;
+
 use options::Options;
+
+const RUNPIPE: Program = testbed::program!("runpipe");
 
 fn main() -> anyhow::Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
-        ["janitor", name, directory] => stage::janitor(name, directory)?,
+        ["janitor", ref what @ ..] => tracked::janitor(what)?,
         ["conduct", path, directory, ref words @ ..] => conduct(path, directory, words)?,
         ["relay", port, remote] => relay::serve(port.parse()?, remote.parse()?)?,
-        _ => return bench(&words),
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn bench(words: &[&str]) -> anyhow::Result<ExitCode> {
-    let options = Options::parse(words)?;
-    if measured::is_measured("pipe", options.asked) {
-        return stage::run_inside(words);
+        _ if Options::parse().asked.is_measured("pipe") => return stage::run_inside(&words),
+        _ => {}
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -73,7 +56,8 @@ fn bench(words: &[&str]) -> anyhow::Result<ExitCode> {
 /// In the namespace.
 fn conduct(path: &str, directory: &str, words: &[&str]) -> anyhow::Result<()> {
     let stage = stage::Stage::prepare(path, directory)?;
-    let options = Options::parse(words)?;
+    // What comes first is the program's name.
+    let options = Options::try_parse_from([&["pipe"], words].concat())?;
     match options.hold {
         Some(peer) => hold::hold(&stage, peer),
         None => rounds::compare(&stage, &options),

@@ -1,6 +1,7 @@
 //! What was asked for on the command line.
 
-use anyhow::{Context, bail, ensure};
+use clap::Parser;
+use testbed::bench::options::{Asked, one_of, or_all, some};
 
 use crate::figures::Group;
 use crate::peers::{PEERS, Peer};
@@ -9,67 +10,58 @@ use crate::{bulk, idle, requests};
 /// All there is to measure.
 static GROUPS: [&Group; 3] = [&bulk::GROUP, &requests::GROUP, &idle::GROUP];
 
-/// Seven contestants take about a quarter of an hour with these.
-const ROUNDS: usize = 5;
-const SECONDS: u64 = 2;
+#[derive(Clone, Copy)]
+enum Choice {
+    Group(&'static Group),
+    Peer(&'static Peer),
+}
 
-/// The command line, understood.
+/// The command line, understood. Seven contestants take about a quarter of an hour by default.
+#[derive(Parser)]
+#[command(about = "How fast runpipe forwards TCP beside other forwarders")]
 pub(crate) struct Options {
-    /// Whether to measure at all: `cargo test` runs this program too.
-    pub(crate) asked: bool,
-    pub(crate) groups: Vec<&'static Group>,
-    pub(crate) peers: Vec<&'static Peer>,
+    #[command(flatten)]
+    pub(crate) asked: Asked,
+    /// What to measure, and whom; everything of a kind of which nothing is named
+    #[arg(value_name = "CHOICE", value_parser = one_of(choices()))]
+    chosen: Vec<Choice>,
+    /// How often each contestant has its turn
+    #[arg(long, value_name = "N", default_value = "5", value_parser = some())]
     pub(crate) rounds: usize,
+    /// Seconds for each figure
+    #[arg(long, value_name = "S", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) seconds: u64,
+    /// Keep this contestant for a profiler, and measure nothing
+    #[arg(long, value_name = "NAME", value_parser = one_of(peers()))]
     pub(crate) hold: Option<&'static Peer>,
 }
 
+fn peers() -> Vec<(&'static str, &'static Peer)> {
+    PEERS.iter().map(|peer| (peer.name, peer)).collect()
+}
+
+fn choices() -> Vec<(&'static str, Choice)> {
+    let groups = GROUPS.map(|group| (group.name, Choice::Group(group)));
+    let peers = peers().into_iter().map(|(name, peer)| (name, Choice::Peer(peer)));
+    groups.into_iter().chain(peers).collect()
+}
+
 impl Options {
-    pub(crate) fn parse(words: &[&str]) -> anyhow::Result<Options> {
-        let mut options = Options {
-            asked: false,
-            groups: Vec::new(),
-            peers: Vec::new(),
-            rounds: ROUNDS,
-            seconds: SECONDS,
-            hold: None,
+    /// What to measure.
+    pub(crate) fn groups(&self) -> Vec<&'static Group> {
+        let group = |choice: &Choice| match choice {
+            Choice::Group(group) => Some(*group),
+            Choice::Peer(_) => None,
         };
-        let mut words = words.iter();
-        while let Some(word) = words.next() {
-            let mut value = || words.next().with_context(|| format!("{word} needs a value"));
-            match *word {
-                "--bench" => options.asked = true,
-                "--rounds" => options.rounds = value()?.parse()?,
-                "--seconds" => options.seconds = value()?.parse()?,
-                "--hold" => {
-                    let name = value()?;
-                    options.hold = Some(peer(name).with_context(|| format!("who is {name:?}?"))?);
-                }
-                name => match (GROUPS.iter().find(|group| group.name == name), peer(name)) {
-                    (Some(group), _) => options.groups.push(group),
-                    (None, Some(peer)) => options.peers.push(peer),
-                    (None, None) => bail!("{name:?} is none of: {}", known()),
-                },
-            }
-        }
-        ensure!(options.rounds > 0 && options.seconds > 0, "nothing can be measured in no time");
-        if options.groups.is_empty() {
-            options.groups.extend(GROUPS);
-        }
-        if options.peers.is_empty() {
-            options.peers.extend(&PEERS);
-        }
-        Ok(options)
+        or_all(self.chosen.iter().filter_map(group), GROUPS)
     }
-}
 
-fn peer(name: &str) -> Option<&'static Peer> {
-    PEERS.iter().find(|peer| peer.name == name)
-}
-
-fn known() -> String {
-    let mut names: Vec<&str> = GROUPS.iter().map(|group| group.name).collect();
-    names.extend(PEERS.iter().map(|peer| peer.name));
-    names.extend(["--rounds N", "--seconds S", "--hold NAME"]);
-    names.join(", ")
+    /// Whom to measure.
+    pub(crate) fn peers(&self) -> Vec<&'static Peer> {
+        let peer = |choice: &Choice| match choice {
+            Choice::Peer(peer) => Some(*peer),
+            Choice::Group(_) => None,
+        };
+        or_all(self.chosen.iter().filter_map(peer), &PEERS)
+    }
 }

@@ -1,10 +1,11 @@
 //! Small requests: wrk and nginx, on connections that are kept and with one for each request.
 
+use testbed::bench::server::{Server, client};
+use testbed::peers::web::{CLOSE, Report, nginx};
+
 use crate::figures::{Effort, Figure, Group, Section};
 use crate::peers::Forwarder;
-use crate::server::{Server, client};
 use crate::stage::{Stage, WEB};
-use crate::web::{CLOSE, Report, nginx};
 
 const HEADINGS: &[&str] = &["10 kept", "64 kept", "1000 kept", "10 new", "64 new", "1000 new"];
 /// Connections at a time, and whether they are kept.
@@ -64,7 +65,8 @@ fn run(
     let header: &[&str] = if kept { &[] } else { &CLOSE };
     let url = format!("http://127.0.0.1:{}/", forwarder.port);
     let before = forwarder.cpu()?;
-    let said = client(&format!("wrk -t 1 -c {connections} -d {seconds}s {url}"), header, seconds);
+    let said =
+        client(None, &format!("wrk -t 1 -c {connections} -d {seconds}s {url}"), header, seconds);
     let after = forwarder.cpu()?;
     Ok(match said.and_then(|said| Report::read(&said)) {
         Ok(Report { requests, rate, flaw }) => {

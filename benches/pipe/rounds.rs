@@ -1,14 +1,15 @@
 //! The contestants take turns.
 
+use testbed::command::found;
+
 use crate::figures::{Effort, Figure, Group, Results};
-use crate::found::found;
 use crate::options::Options;
 use crate::peers::{Forwarder, OURS, Peer};
 use crate::stage::{FORWARDER, Stage};
 use crate::table;
 
 pub(crate) fn compare(stage: &Stage, options: &Options) -> anyhow::Result<()> {
-    let mut groups = options.groups.clone();
+    let mut groups = options.groups();
     groups.retain(|group| {
         let missing: Vec<&str> = group.needs.iter().copied().filter(|name| !found(name)).collect();
         if !missing.is_empty() {
@@ -17,7 +18,7 @@ pub(crate) fn compare(stage: &Stage, options: &Options) -> anyhow::Result<()> {
         missing.is_empty()
     });
     // The first turn shows who is there and warms what can be warm; it isn't counted.
-    let mut peers = options.peers.clone();
+    let mut peers = options.peers();
     peers.retain(|peer| {
         let brief = Effort { seconds: 1, brief: true };
         let outcome = groups.iter().try_for_each(|group| {
@@ -49,7 +50,7 @@ pub(crate) fn compare(stage: &Stage, options: &Options) -> anyhow::Result<()> {
     println!("Each figure: the median of the rounds, the least and the greatest.");
     let names: Vec<&'static str> = peers.iter().map(|peer| peer.name).collect();
     table::print(&groups, &names, &results);
-    table::verdicts(&groups, &names, &results, OURS);
+    table::ratios(&groups, &names, &results, OURS);
     Ok(())
 }
 

@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Context;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, set_child_subreaper, setrlimit};
-
-use crate::common::{Piped, delete_namespace, inside, run, this_program, until_closed};
+use testbed::bench::roles::this_program;
+use testbed::bench::tracked::Kept;
 
 /// What the namespace is set to. A connection for each request leaves two that linger for a minute:
 /// there must be ports for the next ones, and the table must not overflow, or a connection's end
@@ -56,26 +56,13 @@ impl Stage {
 /// Runs this program again as `conduct`, in a namespace that ends with this process.
 pub(crate) fn run_inside(words: &[&str]) -> anyhow::Result<ExitCode> {
     let name = format!("bwmon-pipe-{}", std::process::id());
-    let path = format!("/run/netns/{name}");
     let directory = std::env::temp_dir().join(&name);
     let directory = directory.to_str().context("the temporary directory has no name in UTF-8")?;
 
-    // First of all: from here on it all goes away with this process.
-    let _janitor = Piped::spawn(&["janitor", &name, directory], None)?;
+    let kept = Kept::new(name.clone(), "", directory)?;
     fs::create_dir(directory).with_context(|| directory.to_owned())?;
-    run(Command::new("ip").args(["netns", "add", &name]))?;
-    run(inside(&path, "ip").args(["link", "set", "lo", "up"]))?;
+    let path = kept.path().display().to_string();
     let conduct = ["conduct", &path, directory];
-    let status = inside(&path, &this_program()?).args(conduct).args(words).status()?;
+    let status = kept.command(this_program()).args(conduct).args(words).status()?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// Ends whatever runs in the namespace, and deletes both.
-pub(crate) fn janitor(name: &str, directory: &str) -> anyhow::Result<()> {
-    until_closed()?;
-    delete_namespace(name)?;
-    if Path::new(directory).exists() {
-        fs::remove_dir_all(directory).with_context(|| directory.to_owned())?;
-    }
-    Ok(())
 }

@@ -1,6 +1,7 @@
 //! What is printed in the end.
 
-use crate::common::summary;
+use testbed::bench::figures::summary;
+
 use crate::figures::{Figure, Group, Results, Section};
 use crate::peers::DIRECT;
 
@@ -100,8 +101,8 @@ fn cell(column: &Column, peer: &'static str) -> String {
     format!("{mark}{median:.decimals$} ({least:.decimals$}-{greatest:.decimals$})")
 }
 
-/// Where we are, column by column.
-pub(crate) fn verdicts(
+/// How far ahead or behind each other one we are, column by column.
+pub(crate) fn ratios(
     groups: &[&Group],
     peers: &[&'static str],
     results: &Results,
@@ -120,7 +121,7 @@ pub(crate) fn verdicts(
         for other in &others {
             print!(" {other:>11}");
         }
-        println!(" | {:>11} {:22} verdict", "best other", "ratio to it");
+        println!(" | {:>11} {:22} place", "best other", "ratio to it");
         for column in columns.iter().filter(|column| column.section.title == section.title) {
             print!("{:12}", column.heading);
             for other in &others {
@@ -130,12 +131,12 @@ pub(crate) fn verdicts(
                     if median.is_nan() { "-".into() } else { format!("{median:.2}") }
                 );
             }
-            println!(" | {}", verdict(column, &others, ours));
+            println!(" | {}", place(column, &others, ours));
         }
     }
 }
 
-fn verdict(column: &Column, others: &[&'static str], ours: &'static str) -> String {
+fn place(column: &Column, others: &[&'static str], ours: &'static str) -> String {
     let Some(best) = column.best(others, ours) else { return "nobody to compare with".into() };
     let (median, least, greatest) = column.ratios(ours, best);
     let more = column.section.more_is_better;

@@ -12,22 +12,20 @@
 //! Each of these is this very program, started again with a role for its first argument. With
 //! `-- --hold` the traffic is made and kept for somebody who wants to look at it with a profiler.
 
-#[path = "../common/mod.rs"]
-mod common;
 mod measure;
-#[path = "../common/measured.rs"]
-mod measured;
 mod scene;
-#[path = "../common/tracked.rs"]
-mod tracked;
 
 use std::io;
-use std::process::ExitCode;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
+use clap::Parser;
+use testbed::bench::figures::summary;
+use testbed::bench::options::Asked;
+use testbed::bench::roles::this_program;
+use testbed::bench::tracked;
+
 use bwmon::conntrack::ctnetlink;
 
-use common::{summary, this_program};
 use measure::Cost;
 use scene::{Scene, Size};
 
@@ -39,12 +37,11 @@ const SIZES: [(&str, Size, usize); 2] = [
 /// Warm refreshes are measured as what so many more refreshes cost.
 const MORE: u64 = 5;
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
-        ["janitor", name, maximum] => tracked::janitor(name, maximum)?,
-        ["prepare"] => tracked::prepare()?,
+        ["janitor", ref what @ ..] => tracked::janitor(what)?,
         ["holder", number, connections] => scene::hold(number.parse()?, connections.parse()?)?,
         ["flood", flows] => scene::flood(flows.parse()?)?,
         ["census"] => scene::census()?,
@@ -52,37 +49,43 @@ fn main() -> anyhow::Result<ExitCode> {
         ["floor"] => {
             ctnetlink::Reader::open()?.skim()?;
         }
-        _ => return bench(&words),
+        _ => bench(Options::parse())?,
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
-fn bench(words: &[&str]) -> anyhow::Result<ExitCode> {
-    let (mut asked, mut hold, mut chosen) = (false, false, Vec::new());
-    for word in words {
-        match *word {
-            "--bench" => asked = true,
-            "--hold" => hold = true,
-            name if SIZES.iter().any(|(known, ..)| *known == name) => chosen.push(name),
-            other => bail!("{other:?} is none of: small, large, --hold"),
-        }
+/// What is measured.
+#[derive(Parser)]
+#[command(about = "What one refresh costs beside `conntrack -L` and `ss -tunap`")]
+struct Options {
+    #[command(flatten)]
+    asked: Asked,
+    /// How much traffic there is; both, if neither is named
+    #[arg(value_name = "SIZE", value_parser = SIZES.map(|(name, ..)| name))]
+    chosen: Vec<String>,
+    /// Keep the traffic for a profiler, and measure nothing
+    #[arg(long)]
+    hold: bool,
+}
+
+fn bench(options: Options) -> anyhow::Result<()> {
+    if !options.asked.is_measured("refresh") {
+        return Ok(());
     }
-    if !measured::is_measured("refresh", asked) {
-        return Ok(ExitCode::SUCCESS);
-    }
+    let Options { chosen, hold, .. } = options;
     for (name, size, rounds) in SIZES {
-        if chosen.is_empty() || chosen.contains(&name) {
+        if chosen.is_empty() || chosen.iter().any(|chosen| chosen == name) {
             let scene = Scene::new(size).with_context(|| format!("the {name} scene"))?;
             println!("\n{name}: {}", scene.census);
             if hold {
-                println!("nsenter --net={} ...; Enter ends it", scene.namespace());
+                println!("nsenter --net={} ...; Enter ends it", scene.namespace.path().display());
                 io::stdin().read_line(&mut String::new())?;
             } else {
                 compare(&scene, rounds)?;
             }
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// One line of the table.
@@ -105,8 +108,8 @@ impl Contestant {
 }
 
 fn compare(scene: &Scene, rounds: usize) -> anyhow::Result<()> {
-    let runmonitor = env!("CARGO_BIN_EXE_runmonitor");
-    let this = this_program()?;
+    let runmonitor = testbed::program!("runmonitor").path;
+    let this = this_program();
     let many = format!("--source conntrack --count {} --interval 0.2", 1 + MORE);
     let mut contestants = vec![
         Contestant::new("runmonitor, cold", runmonitor, "--source conntrack --count 1"),

@@ -1,18 +1,19 @@
 //! A network namespace full of real traffic, and its end.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{bail, ensure};
 use bwmon::conntrack::{ctnetlink, state};
 use bwmon::flow::Protocol;
 use bwmon::sockets::{self, SocketTable};
+use testbed::bench::roles::{READY, Talking, say, this_program, until_closed};
+use testbed::bench::tracked::Kept;
+use testbed::command::try_output;
 
-use crate::common::{Piped, inside, output, run, this_program, until_closed};
 use crate::measure::Cost;
-use crate::tracked::Namespace;
 
 /// A UDP socket sends to that many others, and so makes as many entries.
 const RECEIVERS: usize = 100;
@@ -38,8 +39,8 @@ pub(crate) struct Scene {
     pub(crate) size: Size,
     /// Before the namespace, in the order in which they are dropped: it lives on while a process is
     /// in it.
-    _holders: Vec<Piped>,
-    namespace: Namespace,
+    _holders: Vec<Talking>,
+    pub(crate) namespace: Kept,
 }
 
 impl Scene {
@@ -47,20 +48,19 @@ impl Scene {
         let Size { entries, sockets, processes } = size;
         let connections = sockets / 2;
         ensure!(connections % processes == 0, "the connections can't be shared out evenly");
-        let namespace = Namespace::tracking(entries)?;
-        let path = &namespace.path;
+        let namespace = Kept::tracking(entries)?;
 
         let share = (connections / processes).to_string();
         let mut holders = Vec::new();
         for number in 0..processes {
-            holders.push(Piped::spawn(&["holder", &number.to_string(), &share], Some(path))?);
+            holders.push(Talking::spawn(&["holder", &number.to_string(), &share], &namespace)?);
         }
-        for holder in &mut holders {
-            wait_until_ready(holder)?;
-        }
-        run(inside(path, &this_program()?).args(["flood", &(entries - connections).to_string()]))?;
+        holders.iter_mut().try_for_each(Talking::wait_until_ready)?;
+        let this = this_program();
+        let flood = (entries - connections).to_string();
+        try_output(namespace.command(&this).args(["flood", &flood]))?;
 
-        let counted = output(inside(path, &this_program()?).arg("census"))?;
+        let counted = try_output(namespace.command(&this).arg("census"))?;
         let numbers: Vec<usize> =
             counted.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
         let [entries_there, sockets_there] = numbers[..] else { bail!("no census: {counted:?}") };
@@ -74,36 +74,16 @@ impl Scene {
         Ok(Scene { census, size, _holders: holders, namespace })
     }
 
-    /// The file that stands for the namespace.
-    pub(crate) fn namespace(&self) -> &str {
-        &self.namespace.path
-    }
-
     /// What `program` prints in the namespace.
     pub(crate) fn output(&self, program: &str, arguments: &str) -> anyhow::Result<String> {
-        output(inside(&self.namespace.path, program).args(arguments.split_whitespace()))
+        try_output(self.namespace.command(program).args(arguments.split_whitespace()))
     }
 
     /// What a run of `program` in the namespace costs.
     pub(crate) fn measure(&self, program: &str, arguments: &[String]) -> anyhow::Result<Cost> {
-        output(
-            inside(&self.namespace.path, &this_program()?)
-                .args(["measure", program])
-                .args(arguments),
-        )?
-        .parse()
+        let mut measure = self.namespace.command(this_program());
+        try_output(measure.args(["measure", program]).args(arguments))?.parse()
     }
-}
-
-/// What a holder says as soon as its connections are there.
-const READY: &str = "ready\n";
-
-fn wait_until_ready(holder: &mut Piped) -> anyhow::Result<()> {
-    let said = holder.child.stdout.take().context("no pipe")?;
-    let mut line = String::new();
-    BufReader::new(said).read_line(&mut line)?;
-    ensure!(line == READY, "a holder ended early");
-    Ok(())
 }
 
 /// Holds so many connections, both ends, over which something was sent both ways.
@@ -127,8 +107,7 @@ pub(crate) fn hold(number: u16, connections: usize) -> anyhow::Result<()> {
         held.push((client, server));
     }
     drop(listener);
-    io::stdout().write_all(READY.as_bytes())?;
-    io::stdout().flush()?;
+    say(READY)?;
     until_closed()?;
     Ok(())
 }

@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use anyhow::ensure;
+use testbed::bench::figures::{print, spread, summary};
+use testbed::bench::watcher::{NOBODY, Output, Peer, Watcher};
 
-use crate::common::summary;
 use crate::options::Options;
 use crate::peers::OURS;
 use crate::scene::{Generator, Progress, Scene, Side};
-use crate::table::{print, spread};
-use crate::watcher::{NOBODY, Output, Peer, Watcher};
 
 /// Connections per second.
 pub(crate) const RATE: f64 = 2000.0;
@@ -83,7 +82,7 @@ pub(crate) fn compare(options: &Options) -> anyhow::Result<()> {
 }
 
 fn watch(peer: &Peer, side: Side, seconds: u64) -> anyhow::Result<Run> {
-    let seconds = if peer.is_ours() { seconds } else { seconds.min(SECONDS_OF_OTHERS) };
+    let seconds = if peer.is_ours { seconds } else { seconds.min(SECONDS_OF_OTHERS) };
     let scene = Scene::new(side)?;
     let mut watcher = peer.start(scene.watched())?;
     let mut generator = scene.generate(&["connect", &RATE.to_string()])?;
@@ -145,7 +144,7 @@ fn show(side: Side, runs: &[Run]) {
         if *failed > 0 {
             println!("! {name}: {failed} connections failed");
         }
-        if *name != NOBODY && output.seen.all == 0.0 {
+        if *name != NOBODY && output.seen.is_empty() {
             println!("! {name} showed no bytes");
         }
         if let Some(last) = output.wrong.last() {

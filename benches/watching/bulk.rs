@@ -1,27 +1,26 @@
 //! As many bytes as there can be in few connections: iperf3.
 
-use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use testbed::bench::figures::{print, spread};
+use testbed::bench::joined::{Joined, THERE};
+use testbed::bench::server::{Server, client};
+use testbed::bench::watcher::{NOBODY, Peer};
+use testbed::command::found;
+use testbed::peers::iperf3::received;
 
-use crate::common::{inside, output};
-use crate::found::found;
-use crate::iperf3::received;
-use crate::joined::{Joined, THERE};
 use crate::options::Options;
 use crate::peers::OURS;
-use crate::table::{print, spread};
-use crate::watcher::{NOBODY, Peer};
+use crate::scene::directory;
 
 const SECONDS: u64 = 10;
 /// 10 Gbit/s, and whatever goes.
 const LOADS: [&str; 2] = ["-P 4 -b 2500M", "-P 4"];
 /// Until a program has seen everything once.
 const WARM: Duration = Duration::from_secs(2);
-const PATIENCE: Duration = Duration::from_secs(5);
-const PAUSE: Duration = Duration::from_millis(20);
+/// iperf3's own.
+const PORT: u16 = 5201;
 
 /// Of one contestant, a value for each round.
 #[derive(Default)]
@@ -68,32 +67,22 @@ impl Results {
     }
 }
 
-/// Starts a server, which ends with its namespace.
-fn serve(joined: &Joined) -> anyhow::Result<()> {
-    let there = &joined.there.path;
-    let server = ["-s", "-D"];
-    inside(there, "iperf3").args(server).stdin(Stdio::null()).stdout(Stdio::null()).status()?;
-    let begin = Instant::now();
-    while output(inside(there, "ss").args(["-Hltn", "sport", "=", ":5201"]))?.is_empty() {
-        ensure!(begin.elapsed() < PATIENCE, "iperf3 doesn't listen");
-        sleep(PAUSE);
-    }
-    Ok(())
+/// Starts a server.
+fn serve(joined: &Joined) -> anyhow::Result<Server> {
+    let mut server = joined.there.command("iperf3");
+    Server::start(server.args(["-s", "-4"]), directory(), Some(&joined.there), PORT)
 }
 
 /// Percent of one core, Gbit/s, megabytes, and percent of the bytes it showed.
 fn measure(peer: &Peer, load: &str) -> anyhow::Result<[f64; 4]> {
     // Others each time: conntrack remembers, and some programs show it, what has ended.
     let joined = Joined::new(1000)?;
-    serve(&joined)?;
+    let _server = serve(&joined)?;
     let mut watcher = peer.start(&joined.here)?;
     sleep(WARM);
-    let client = format!("--net={} iperf3 -c {THERE} -t {SECONDS} {load} -J", joined.here.path);
-    let limit = (SECONDS + 10).to_string();
-    let mut command = Command::new("timeout");
-    command.args(["--kill-after=1", &limit, "nsenter"]).args(client.split(' '));
+    let command = format!("iperf3 -c {THERE} -t {SECONDS} {load} -J");
     let (before, begin) = (watcher.cpu()?, Instant::now());
-    let (bytes, seconds) = received(&output(&mut command)?)?;
+    let (bytes, seconds) = received(&client(Some(&joined.here), &command, &[], SECONDS)?)?;
     let cpu = (watcher.cpu()? - before) / begin.elapsed().as_secs_f64() * 100.0;
     let peak = watcher.memory()?.peak;
     Ok([cpu, bytes * 8.0 / 1e9 / seconds, peak, watcher.end().seen.share()])
@@ -120,7 +109,7 @@ fn show(load: &str, all: &[(&Peer, Results)], rounds: usize) {
             ratios(&results.speed, &unwatched.speed),
             spread(results.peak.iter().copied(), 1),
             spread(results.named.iter().copied(), 0),
-            if peer.is_ours() { "-".to_owned() } else { ratios(&ours.cpu, &results.cpu) },
+            if peer.is_ours { "-".to_owned() } else { ratios(&ours.cpu, &results.cpu) },
         ]
     };
     let title = format!(

@@ -9,10 +9,9 @@ use std::process::{Child, Command, Stdio};
 use std::thread::spawn;
 
 use rustix::net::{self, AddressFamily, SocketType};
+use testbed::bench::roles::{READY, say, this_program, until_closed};
 
-use crate::common::{this_program, until_closed};
 use crate::pace;
-use crate::talking::{READY, say};
 
 const PORT: u16 = 8080;
 /// The server's addresses.
@@ -120,7 +119,7 @@ struct Worker(Child);
 
 impl Worker {
     fn spawn(arguments: &[&str], listener: OwnedFd) -> anyhow::Result<Worker> {
-        let this = this_program()?;
+        let this = this_program();
         Ok(Worker(Command::new(this).args(arguments).stdin(listener).spawn()?))
     }
 }

@@ -20,74 +20,43 @@
 
 mod births;
 mod bulk;
-#[path = "../common/choice.rs"]
-mod choice;
-#[path = "../common/mod.rs"]
-mod common;
 mod ends;
-#[path = "../common/found.rs"]
-mod found;
-#[path = "../common/iperf3.rs"]
-mod iperf3;
-#[path = "../common/joined.rs"]
-mod joined;
-#[path = "../common/measured.rs"]
-mod measured;
-#[path = "../common/members.rs"]
-mod members;
 mod memory;
 mod options;
 mod pace;
 mod peers;
 mod scene;
-#[path = "../common/seen.rs"]
-mod seen;
-#[path = "../common/setting.rs"]
-mod setting;
-#[path = "../common/table.rs"]
-mod table;
-#[path = "../common/talking.rs"]
-mod talking;
-#[path = "../common/tracked.rs"]
-mod tracked;
 // Here the ends are measured without the kernel's threads.
 #[allow(dead_code)]
-#[path = "../common/usage.rs"]
-mod usage;
-// Here nobody waits for a refresh.
-#[allow(dead_code)]
-#[path = "../common/watcher.rs"]
-mod watcher;
-
-use std::process::ExitCode;
+use testbed::bench::{tracked, watcher};
+use testbed::program::Program;
 
 use ends::Serving;
 use options::{Options, Part};
 
-fn main() -> anyhow::Result<ExitCode> {
+const RUNMONITOR: Program = testbed::program!("runmonitor");
+
+fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
-        ["janitor", name, maximum] => tracked::janitor(name, maximum)?,
-        ["prepare"] => tracked::prepare()?,
-        ["set", path, value] => setting::set_here(path, value)?,
+        ["janitor", ref what @ ..] => tracked::janitor(what)?,
         ["server"] => ends::serve(Serving::Threads)?,
         ["workers"] => ends::serve(Serving::Workers)?,
         ["numbered"] => ends::serve(Serving::Numbered)?,
         ["worker", _] => ends::work()?,
         ["connect", rate] => ends::connect(rate.parse()?)?,
         ["processes", rate, program] => ends::start_processes(rate.parse()?, program)?,
-        _ => return bench(&words),
+        _ => bench(Options::parse())?,
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
-fn bench(words: &[&str]) -> anyhow::Result<ExitCode> {
-    let mut options = Options::parse(words)?;
-    if !measured::is_measured("watching", options.asked) {
-        return Ok(ExitCode::SUCCESS);
+fn bench(mut options: Options) -> anyhow::Result<()> {
+    if !options.asked.is_measured("watching") {
+        return Ok(());
     }
-    watcher::keep_those_there(&mut options.peers)?;
+    watcher::keep_those_there(&mut options.peers);
     for part in &options.parts {
         match part {
             Part::Births => births::compare(&options)?,
@@ -95,5 +64,5 @@ fn bench(words: &[&str]) -> anyhow::Result<ExitCode> {
             Part::Memory => memory::compare(&options)?,
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }

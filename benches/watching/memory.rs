@@ -4,16 +4,16 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::ensure;
+use testbed::bench::figures::print;
+use testbed::bench::seen::Seen;
+use testbed::bench::usage::Memory;
+use testbed::bench::watcher::{NOBODY, Peer};
+use testbed::command::found;
 
 use crate::births::RATE;
-use crate::found::found;
 use crate::options::Options;
 use crate::peers::OURS;
 use crate::scene::{self, Scene, Side};
-use crate::seen::Seen;
-use crate::table::print;
-use crate::usage::Memory;
-use crate::watcher::{NOBODY, Peer};
 
 /// Processes per second.
 const PROCESS_RATE: f64 = 500.0;
@@ -63,7 +63,7 @@ struct Run {
 
 fn watch(peer: &Peer, kind: &Kind) -> anyhow::Result<Run> {
     let scene = Scene::new(Side::Client)?;
-    scene.remember(REMEMBERED)?;
+    scene.remember(REMEMBERED);
     let mut watcher = peer.start(scene.watched())?;
     let role: Vec<&str> = kind.role.iter().map(String::as_str).collect();
     let mut generator = scene.generate(&role)?;

@@ -1,15 +1,11 @@
 //! What was asked for on the command line.
 
-use anyhow::{Context, bail, ensure};
+use clap::Parser;
+use testbed::bench::options::{Asked, one_of, or_all, some};
+use testbed::bench::watcher::Peer;
 
-use crate::choice::{named, names};
 use crate::peers::PEERS;
 use crate::scene::Side;
-use crate::watcher::Peer;
-
-/// There is nothing new to see when conntrack has begun to forget, after two minutes.
-const SECONDS: u64 = 145;
-const ROUNDS: usize = 5;
 
 const PARTS: [(&str, Part); 3] =
     [("births", Part::Births), ("bulk", Part::Bulk), ("memory", Part::Memory)];
@@ -28,10 +24,41 @@ pub(crate) enum Part {
     Memory,
 }
 
+#[derive(Clone, Copy)]
+enum Choice {
+    Part(Part),
+    Side(Side),
+    Peer(&'static Peer),
+}
+
+#[derive(Parser)]
+#[command(
+    about = "What watching costs, beside other programs that show which process uses the network"
+)]
+struct Arguments {
+    #[command(flatten)]
+    asked: Asked,
+    /// What to measure, at which end births are watched, and whom; everything of a kind of which nothing is named
+    #[arg(value_name = "CHOICE", value_parser = one_of(choices()))]
+    chosen: Vec<Choice>,
+    // There is nothing new to see when conntrack has begun to forget, after two minutes.
+    /// Seconds of births, 15 at the least
+    #[arg(long, value_name = "S", default_value_t = 145, value_parser = clap::value_parser!(u64).range(15..))]
+    seconds: u64,
+    /// Rounds of bulk
+    #[arg(long, value_name = "N", default_value = "5", value_parser = some())]
+    rounds: usize,
+}
+
+fn choices() -> Vec<(&'static str, Choice)> {
+    let parts = PARTS.iter().map(|(name, part)| (*name, Choice::Part(*part)));
+    let sides = SIDES.map(|(name, side)| (name, Choice::Side(side)));
+    parts.chain(sides).chain(PEERS.iter().map(|peer| (peer.name, Choice::Peer(peer)))).collect()
+}
+
 /// The command line, understood.
 pub(crate) struct Options {
-    /// Whether to measure at all: `cargo test` runs this program too.
-    pub(crate) asked: bool,
+    pub(crate) asked: Asked,
     pub(crate) parts: Vec<Part>,
     pub(crate) sides: Vec<Side>,
     pub(crate) peers: Vec<&'static Peer>,
@@ -40,55 +67,20 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    pub(crate) fn parse(words: &[&str]) -> anyhow::Result<Options> {
-        let mut options = Options {
-            asked: false,
-            parts: Vec::new(),
-            sides: Vec::new(),
-            peers: Vec::new(),
-            seconds: SECONDS,
-            rounds: ROUNDS,
-        };
-        let mut words = words.iter();
-        while let Some(word) = words.next() {
-            let mut value = || words.next().with_context(|| format!("{word} needs a value"));
-            match *word {
-                "--bench" => options.asked = true,
-                "--seconds" => options.seconds = value()?.parse()?,
-                "--rounds" => options.rounds = value()?.parse()?,
-                name => {
-                    let before = options.chosen();
-                    options.parts.extend(named(&PARTS, name));
-                    options.sides.extend(named(&SIDES, name));
-                    options.peers.extend(PEERS.iter().filter(|peer| peer.name == name));
-                    if options.chosen() == before {
-                        bail!("{name:?} is none of: {}", known());
-                    }
-                }
-            }
+    /// Ends the program if they are wrong.
+    pub(crate) fn parse() -> Options {
+        let Arguments { asked, chosen, seconds, rounds } = Arguments::parse();
+        let chosen = || chosen.iter().copied();
+        let part = |choice| if let Choice::Part(part) = choice { Some(part) } else { None };
+        let side = |choice| if let Choice::Side(side) = choice { Some(side) } else { None };
+        let peer = |choice| if let Choice::Peer(peer) = choice { Some(peer) } else { None };
+        Options {
+            asked,
+            parts: or_all(chosen().filter_map(part), PARTS.map(|(_, part)| part)),
+            sides: or_all(chosen().filter_map(side), SIDES.map(|(_, side)| side)),
+            peers: or_all(chosen().filter_map(peer), &PEERS),
+            seconds,
+            rounds,
         }
-        ensure!(options.seconds >= 15 && options.rounds > 0, "15 seconds and a round at the least");
-        if options.parts.is_empty() {
-            options.parts.extend(PARTS.map(|(_, part)| part));
-        }
-        if options.sides.is_empty() {
-            options.sides.extend(SIDES.map(|(_, side)| side));
-        }
-        if options.peers.is_empty() {
-            options.peers.extend(&PEERS);
-        }
-        Ok(options)
     }
-
-    fn chosen(&self) -> usize {
-        self.parts.len() + self.sides.len() + self.peers.len()
-    }
-}
-
-fn known() -> String {
-    let mut known: Vec<&str> = names(&PARTS).collect();
-    known.extend(names(&SIDES));
-    known.extend(PEERS.iter().map(|peer| peer.name));
-    known.extend(["--seconds S", "--rounds N"]);
-    known.join(", ")
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 
-use crate::talking::{READY, say};
+use testbed::bench::roles::{READY, say};
 
 /// How many threads share the work.
 const THREADS: u64 = 16;

@@ -1,24 +1,24 @@
 //! Where short connections are made and answered, and what there is of them.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use testbed::bench::joined::{HERE, Joined, LINK, THERE};
+use testbed::bench::roles::Talking;
+use testbed::bench::usage;
+use testbed::command::try_output;
+use testbed::netns::Namespace;
 
-use crate::common::{inside, output, run};
 use crate::ends::{ADDRESS_COUNT, NETWORK, ip};
-use crate::joined::{HERE, Joined, LINK, THERE};
-use crate::setting::set;
-use crate::talking::Talking;
-use crate::tracked::Namespace;
-use crate::usage;
 
 /// More than conntrack ever remembers here: 2,000 a second for two minutes, and those at work.
 const ENTRIES: usize = 260_000;
-const COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
-const TIME_WAIT: &str = "/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_time_wait";
+const COUNT: &str = "net.netfilter.nf_conntrack_count";
+const TIME_WAIT: &str = "net.netfilter.nf_conntrack_tcp_timeout_time_wait";
 /// Room for connections that linger at the server's end.
-const LINGERING: (&str, &str) = ("/proc/sys/net/ipv4/tcp_max_tw_buckets", "262144");
+const LINGERING: (&str, &str) = ("net.ipv4.tcp_max_tw_buckets", "262144");
 
 /// Whose namespace is watched, and who answers in the server's.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,19 +46,18 @@ impl Scene {
             Side::Client => (&joined.here, &joined.there, THERE),
             Side::Server | Side::Workers | Side::Numbered => (&joined.there, &joined.here, HERE),
         };
-        set(server, LINGERING.0, LINGERING.1)?;
+        server.set_sysctl(LINGERING.0, LINGERING.1);
         for number in 0..ADDRESS_COUNT {
             let address = ip(number).to_string();
-            run(inside(&server.path, "ip").args(["addr", "add", &address, "dev", LINK]))?;
+            server.run(&format!("ip address add {address} dev {LINK}"));
         }
-        let route = ["route", "add", NETWORK, "via", &gateway.to_string()];
-        run(inside(&client.path, "ip").args(route))?;
+        client.run(&format!("ip route add {NETWORK} via {gateway}"));
         let role = match side {
             Side::Client | Side::Server => "server",
             Side::Workers => "workers",
             Side::Numbered => "numbered",
         };
-        let mut server = Talking::spawn(&[role], &server.path)?;
+        let mut server = Talking::spawn(&[role], server)?;
         server.wait_until_ready()?;
         Ok(Scene { server, joined, side })
     }
@@ -68,19 +67,18 @@ impl Scene {
     }
 
     /// For how many seconds conntrack remembers a connection that has ended.
-    pub(crate) fn remember(&self, seconds: u32) -> anyhow::Result<()> {
-        set(self.watched(), TIME_WAIT, &seconds.to_string())
+    pub(crate) fn remember(&self, seconds: u32) {
+        self.watched().set_sysctl(TIME_WAIT, seconds);
     }
 
     /// Seconds of CPU time of both ends, for which the kernel's work on their packets counts too.
     pub(crate) fn cpu(&self, generator: &Generator) -> anyhow::Result<f64> {
-        let ends = [&self.server, &generator.talking].map(|end| end.piped.child.id());
+        let ends = [&self.server, &generator.talking].map(|end| end.piped.child.id().cast_signed());
         ends.into_iter().map(usage::cpu_of_group).sum()
     }
 
     pub(crate) fn entries(&self) -> anyhow::Result<f64> {
-        let count = output(inside(&self.watched().path, "cat").arg(COUNT))?;
-        count.trim().parse().context(COUNT)
+        self.watched().sysctl(COUNT).parse().context(COUNT)
     }
 
     /// Begins to make connections, by this role.
@@ -89,7 +87,7 @@ impl Scene {
             Side::Client => &self.joined.here,
             Side::Server | Side::Workers | Side::Numbered => &self.joined.there,
         };
-        let mut talking = Talking::spawn(role, &client.path)?;
+        let mut talking = Talking::spawn(role, client)?;
         talking.wait_until_ready()?;
         Ok(Generator { talking, begin: Instant::now() })
     }
@@ -122,10 +120,15 @@ impl Generator {
     }
 }
 
+/// For the files of servers, and for what is compiled.
+pub(crate) fn directory() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR"))
+}
+
 /// Compiles `brief.c`, and returns the program's path.
 pub(crate) fn brief() -> anyhow::Result<String> {
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/watching/brief.c");
-    let program = concat!(env!("CARGO_TARGET_TMPDIR"), "/brief");
-    run(Command::new("cc").args(["-O2", "-static", "-o", program, source]))?;
-    Ok(program.to_owned())
+    let program = directory().join("brief");
+    try_output(Command::new("cc").args(["-O2", "-static", source, "-o"]).arg(&program))?;
+    Ok(program.display().to_string())
 }

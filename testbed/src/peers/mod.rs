@@ -1,7 +1,10 @@
 //! Other programs, beside which ours are measured or by which they are put under load.
 
 pub mod bandwhich;
+pub mod forwarders;
+pub mod iperf3;
 pub mod nethogs;
+pub mod web;
 
 /// A process, as a program shows it on a line: bytes, or bytes per second.
 #[derive(Clone, Copy, Debug, PartialEq)]

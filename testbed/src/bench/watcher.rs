@@ -1,69 +1,67 @@
 //! The programs that watch, and one of them at work.
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{JoinHandle, spawn};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use crate::common::{inside, output};
-use crate::found::found;
-use crate::seen::Seen;
-use crate::tracked::Namespace;
-use crate::usage::{self, Memory};
+use super::seen::Seen;
+use super::usage::{self, Memory};
+use crate::command::found;
+use crate::netns::Namespace;
+use crate::program::OWN;
 
 /// Whoever has printed nothing for so long doesn't work.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A program that watches, or none.
-pub(crate) struct Peer {
-    pub(crate) name: &'static str,
-    pub(crate) program: Option<&'static str>,
-    pub(crate) arguments: &'static str,
+pub struct Peer {
+    /// For the table.
+    pub name: &'static str,
+    /// None for nobody.
+    pub program: Option<&'static str>,
+    /// Separated by spaces.
+    pub arguments: &'static str,
+    /// Whether it is `runmonitor`, which is to watch only the namespace in which it runs.
+    pub is_ours: bool,
 }
 
-pub(crate) const RUNMONITOR: &str = env!("CARGO_BIN_EXE_runmonitor");
-
-pub(crate) const BANDWHICH: Peer = Peer {
+pub const BANDWHICH: Peer = Peer {
     name: "bandwhich",
     program: Some("bandwhich"),
     // Names would be asked for over the network.
     arguments: "--raw --processes --no-resolve",
+    is_ours: false,
 };
-pub(crate) const UNWATCHED: Peer = Peer { name: NOBODY, program: None, arguments: "" };
-pub(crate) const NOBODY: &str = "unwatched";
+/// Nobody watches.
+pub const UNWATCHED: Peer = Peer { name: NOBODY, program: None, arguments: "", is_ours: false };
+/// What it is called if nobody watches.
+pub const NOBODY: &str = "unwatched";
 
 impl Peer {
-    pub(crate) fn is_there(&self) -> bool {
+    pub fn is_there(&self) -> bool {
         self.program.is_none_or(|program| program.starts_with('/') || found(program))
     }
 
-    pub(crate) fn is_ours(&self) -> bool {
-        self.program == Some(RUNMONITOR)
+    fn arguments(&self) -> impl Iterator<Item = &'static str> {
+        let own = if self.is_ours { &OWN[..] } else { &[] };
+        self.arguments.split_whitespace().chain(own.iter().copied())
     }
 
-    /// How it is called, but for where it is.
-    fn arguments(&self) -> anyhow::Result<String> {
-        let mut arguments = self.arguments.to_owned();
-        if let (true, Some(program)) = (self.is_ours(), self.program)
-            && output(Command::new(program).arg("--help"))?.contains("--netns")
-        {
-            arguments += " --netns own";
-        }
-        Ok(arguments)
-    }
-
-    pub(crate) fn called(&self) -> anyhow::Result<String> {
-        Ok(format!("{} {}", self.name, self.arguments()?).trim_end().to_owned())
+    /// Its name and arguments.
+    pub fn called(&self) -> String {
+        [self.name].into_iter().chain(self.arguments()).collect::<Vec<_>>().join(" ")
     }
 
     /// Starts it in a namespace; returns when it has printed something.
-    pub(crate) fn start(&self, namespace: &Namespace) -> anyhow::Result<Watcher> {
+    pub fn start(&self, namespace: &Namespace) -> anyhow::Result<Watcher> {
         let Some(program) = self.program else { return Ok(Watcher(None)) };
-        let mut child = inside(&namespace.path, program)
-            .args(self.arguments()?.split(' '))
+        let mut child = namespace
+            .command(program)
+            .args(self.arguments())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -98,7 +96,7 @@ impl Peer {
 }
 
 /// A program at work, or none.
-pub(crate) struct Watcher(Option<Process>);
+pub struct Watcher(Option<Process>);
 
 struct Process {
     child: Child,
@@ -109,32 +107,32 @@ struct Process {
 
 /// What a program has printed.
 #[derive(Default)]
-pub(crate) struct Output {
-    pub(crate) seen: Seen,
+pub struct Output {
+    pub seen: Seen,
     /// On its standard error, line by line.
-    pub(crate) wrong: Vec<String>,
+    pub wrong: Vec<String>,
 }
 
 impl Watcher {
     /// Seconds of CPU time until now.
-    pub(crate) fn cpu(&self) -> anyhow::Result<f64> {
+    pub fn cpu(&self) -> anyhow::Result<f64> {
         self.0.as_ref().map_or(Ok(f64::NAN), |process| usage::cpu(process.child.id()))
     }
 
-    pub(crate) fn memory(&self) -> anyhow::Result<Memory> {
+    pub fn memory(&self) -> anyhow::Result<Memory> {
         let nothing = Memory { resident: f64::NAN, anonymous: f64::NAN, peak: f64::NAN };
         self.0.as_ref().map_or(Ok(nothing), |process| Memory::of(process.child.id()))
     }
 
     /// Until it prints something from now on.
-    pub(crate) fn wait_until_it_prints(&self) -> anyhow::Result<()> {
+    pub fn wait_until_it_prints(&self) -> anyhow::Result<()> {
         let Some(Process { prints, .. }) = &self.0 else { return Ok(()) };
         while prints.try_recv().is_ok() {}
         Ok(prints.recv_timeout(PATIENCE)?)
     }
 
     /// Ends it.
-    pub(crate) fn end(&mut self) -> Output {
+    pub fn end(&mut self) -> Output {
         let Some(Process { mut child, said, wrong, .. }) = self.0.take() else {
             return Output::default();
         };
@@ -152,7 +150,7 @@ impl Drop for Watcher {
 }
 
 /// Leaves out the programs that are not installed, and says which are and what they are called with.
-pub(crate) fn keep_those_there(peers: &mut Vec<&'static Peer>) -> anyhow::Result<()> {
+pub fn keep_those_there(peers: &mut Vec<&'static Peer>) {
     peers.retain(|peer| {
         if !peer.is_there() {
             println!("LEFT OUT: {}: it is not installed", peer.name);
@@ -160,7 +158,6 @@ pub(crate) fn keep_those_there(peers: &mut Vec<&'static Peer>) -> anyhow::Result
         peer.is_there()
     });
     for peer in peers {
-        println!("measured: {}", peer.called()?);
+        println!("measured: {}", peer.called());
     }
-    Ok(())
 }

@@ -10,14 +10,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, waitpgid};
 
-use crate::common::{inside, output};
+use crate::command::try_output;
+use crate::netns::Namespace;
+use crate::streams::is_listening;
 
 /// Nothing here takes longer than this unless something is wrong.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// A program with all of its children, in a group of processes of their own.
-pub(crate) struct Server {
+pub struct Server {
     child: Child,
     said: PathBuf,
 }
@@ -25,10 +27,14 @@ pub(crate) struct Server {
 impl Server {
     /// Starts it, and returns as soon as it listens on `port`, in a namespace that is not this
     /// program's own if there is one. What goes wrong is written to a file in `directory`.
-    pub(crate) fn start(
+    ///
+    /// # Errors
+    ///
+    /// If it can't be started, ends, or doesn't listen in time.
+    pub fn start(
         command: &mut Command,
         directory: &Path,
-        namespace: Option<&str>,
+        namespace: Option<&Namespace>,
         port: u16,
     ) -> anyhow::Result<Server> {
         let said = directory.join(format!("said-{port}"));
@@ -52,7 +58,7 @@ impl Server {
     }
 
     /// The number of its first process, and of the group.
-    pub(crate) fn group(&self) -> i32 {
+    pub fn group(&self) -> i32 {
         self.child.id().cast_signed()
     }
 
@@ -82,24 +88,28 @@ impl Drop for Server {
 
 /// Whether somebody in a namespace listens there. Asked of the kernel, since a server would notice a
 /// connection.
-fn listens(namespace: Option<&str>, port: u16) -> anyhow::Result<bool> {
+fn listens(namespace: Option<&Namespace>, port: u16) -> anyhow::Result<bool> {
     const TABLE: &str = "/proc/self/net/tcp";
-    const LISTEN: &str = "0A";
-    let end = format!(":{port:04X}");
     let table = match namespace {
-        Some(namespace) => output(inside(namespace, "cat").arg(TABLE))?,
+        Some(namespace) => namespace.run(&format!("cat {TABLE}")),
         None => fs::read_to_string(TABLE)?,
     };
-    Ok(table.lines().any(|line| {
-        let mut fields = line.split_whitespace().skip(1);
-        let local = fields.next().is_some_and(|local| local.ends_with(&end));
-        local && fields.nth(1) == Some(LISTEN)
-    }))
+    Ok(is_listening(&table, port))
 }
 
-/// What a client prints. It is ended if it takes much longer than it should.
-pub(crate) fn client(command: &str, more: &[&str], seconds: u64) -> anyhow::Result<String> {
-    let mut limited = Command::new("timeout");
+/// What a client prints, in a namespace if there is one. It is ended if it takes much longer than it should.
+///
+/// # Errors
+///
+/// If it fails or is ended.
+pub fn client(
+    namespace: Option<&Namespace>,
+    command: &str,
+    more: &[&str],
+    seconds: u64,
+) -> anyhow::Result<String> {
+    let limited = "timeout";
+    let mut limited = namespace.map_or_else(|| Command::new(limited), |n| n.command(limited));
     limited.args(["--kill-after=1", &(seconds + 10).to_string()]);
-    output(limited.args(command.split(' ')).args(more))
+    try_output(limited.args(command.split(' ')).args(more))
 }

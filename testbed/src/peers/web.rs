@@ -8,10 +8,10 @@ use anyhow::Context;
 
 /// A connection for each request. wrk says nothing about a header without the space, and doesn't
 /// send it.
-pub(crate) const CLOSE: [&str; 2] = ["-H", "Connection: close"];
+pub const CLOSE: [&str; 2] = ["-H", "Connection: close"];
 
 /// With one worker: there is to be something left for others. `directory` is for its files.
-pub(crate) fn nginx(directory: &Path, listen: &str) -> anyhow::Result<Command> {
+pub fn nginx(directory: &Path, listen: &str) -> anyhow::Result<Command> {
     let path = directory.join("nginx.conf");
     let directory = directory.display();
     let configuration = format!(
@@ -31,15 +31,15 @@ pub(crate) fn nginx(directory: &Path, listen: &str) -> anyhow::Result<Command> {
 }
 
 /// What wrk says.
-pub(crate) struct Report {
-    pub(crate) requests: f64,
+pub struct Report {
+    pub requests: f64,
     /// Per second.
-    pub(crate) rate: f64,
-    pub(crate) flaw: Option<String>,
+    pub rate: f64,
+    pub flaw: Option<String>,
 }
 
 impl Report {
-    pub(crate) fn read(said: &str) -> anyhow::Result<Report> {
+    pub fn read(said: &str) -> anyhow::Result<Report> {
         let number = |line: &str| line.split_whitespace().next().and_then(|n| n.parse().ok());
         let requests = said.lines().find(|line| line.contains(" requests in ")).and_then(number);
         let rate = said.lines().find_map(|line| line.strip_prefix("Requests/sec:"));
