@@ -10,11 +10,10 @@ use bwmon::monitor::{Monitor, Options};
 use bwmon::netns::NetnsChoice;
 use bwmon::traffic::Traffic;
 use bwmon::watch::SourceChoice;
-
-use crate::netns::{Net, PEER4};
-use crate::pipe::rig::eventually;
-use crate::truth::{Count, Truth};
-use crate::workload::Workload;
+use testbed::endpoint::Endpoint;
+use testbed::netns::{Net, PEER4};
+use testbed::truth::{Count, Truth};
+use testbed::wait::eventually;
 
 /// Sums up snapshots, and looks whether they go together.
 #[derive(Default)]
@@ -49,9 +48,9 @@ impl Sum {
 fn add_up(source: SourceChoice) {
     let Some(net) = Net::new() else { return };
     let truth = Truth::start(&net.watched, &[Count::client("all", "tcp", 9000)]);
-    let _server = Workload::start(&net, &net.peer, "far", "tcp-server mode=threaded port=9000");
+    let _server = Endpoint::start(&net, &net.peer, "far", "tcp-server mode=threaded port=9000");
     let role = |end| format!("tcp-churn host={PEER4} port=9000 count=100 up=3000 down=2000 {end}");
-    let mut clients = ["", "reset"].map(|end| Workload::start(&net, &net.watched, "c", &role(end)));
+    let mut clients = ["", "reset"].map(|end| Endpoint::start(&net, &net.watched, "c", &role(end)));
     let options =
         Options { source, netns: NetnsChoice::Own, lookback: false, ..Options::default() };
     let (begun, done) = (AtomicBool::new(false), AtomicBool::new(false));
@@ -75,11 +74,11 @@ fn add_up(source: SourceChoice) {
             });
         });
         eventually("there is a snapshot", || begun.load(Ordering::Acquire));
-        clients.iter_mut().for_each(Workload::begin);
+        clients.iter_mut().for_each(Endpoint::begin);
         clients.iter_mut().for_each(|client| {
             client.done();
         });
-        clients.into_iter().for_each(Workload::quit);
+        clients.into_iter().for_each(Endpoint::quit);
         done.store(true, Ordering::Release);
         watching.join().unwrap();
     });
