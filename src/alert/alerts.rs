@@ -1,4 +1,4 @@
-//! All applications under watch.
+//! All applications that are watched.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use foldhash::fast::RandomState;
 use slab::Slab;
 
-use super::application::{Application, matching};
+use super::application::{Watched, matching};
 use super::window::points_of;
 use super::{Notification, Rule};
 use crate::brief::Brief;
@@ -31,7 +31,7 @@ pub struct Alerts {
     last: Option<Instant>,
     /// Where an application is; `None` for one that matches no rule.
     pub(super) names: HashMap<Brief, Option<usize>, RandomState>,
-    pub(super) applications: Slab<Application>,
+    pub(super) applications: Slab<Watched>,
     /// Those with something in their window or a state. The others cost nothing.
     pub(super) awake: Vec<usize>,
     /// How many applications are remembered.
@@ -200,7 +200,7 @@ impl Alerts {
 
     /// Remembers an application.
     fn admit(&mut self, brief: Brief, rules: Box<[usize]>, from: Instant) -> usize {
-        let key = self.applications.insert(Application::new(brief.clone(), rules, from));
+        let key = self.applications.insert(Watched::new(brief.clone(), rules, from));
         self.names.insert(brief, Some(key));
         key
     }
@@ -234,7 +234,7 @@ impl Alerts {
         let Some(others) = newcomers.get(free..).filter(|others| !others.is_empty()) else {
             return newcomers.len();
         };
-        let mean = |one: &Application| one.window.mean(at, longest).iter().sum::<f64>() * KIB;
+        let mean = |one: &Watched| one.window.mean(at, longest).iter().sum::<f64>() * KIB;
         let mut busy: Vec<(f64, usize)> =
             self.applications.iter().map(|(key, one)| (mean(one), key)).collect();
         busy.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));

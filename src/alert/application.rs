@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::state::Watch;
+use super::state::Condition;
 use super::window::Window;
 use super::{Direction, Notification, Rule};
 use crate::brief::Brief;
@@ -11,7 +11,7 @@ use crate::traffic::Name;
 
 /// An application that matches a rule.
 #[derive(Debug)]
-pub(super) struct Application {
+pub(super) struct Watched {
     pub(super) brief: Brief,
     /// The indexes of the rules that it matches, ascending.
     pub(super) rules: Box<[usize]>,
@@ -19,16 +19,16 @@ pub(super) struct Application {
     pub(super) is_doubtful: bool,
     pub(super) window: Window,
     /// In order of rule and direction. Empty while it is not awake.
-    watches: Vec<Watch>,
+    conditions: Vec<Condition>,
     awake: bool,
 }
 
-impl Application {
+impl Watched {
     /// One of which nothing is known before `begin`.
-    pub(super) fn new(brief: Brief, rules: Box<[usize]>, begin: Instant) -> Application {
+    pub(super) fn new(brief: Brief, rules: Box<[usize]>, begin: Instant) -> Watched {
         let window = Window::new(begin);
-        let watches = Vec::new();
-        Application { brief, rules, is_doubtful: false, window, watches, awake: false }
+        let conditions = Vec::new();
+        Watched { brief, rules, is_doubtful: false, window, conditions, awake: false }
     }
 
     /// Makes it awake; false where it was so before.
@@ -37,7 +37,7 @@ impl Application {
             return false;
         }
         self.awake = true;
-        self.watches = self.fresh(rules);
+        self.conditions = self.fresh(rules);
         true
     }
 
@@ -45,7 +45,7 @@ impl Application {
     pub(super) fn sleep(&mut self) {
         self.awake = false;
         self.window.forget_points();
-        self.watches = Vec::new();
+        self.conditions = Vec::new();
     }
 
     /// Makes states of `rules`, which are new, from those of the old ones; `moved` has the new
@@ -55,27 +55,27 @@ impl Application {
             return;
         }
         let fresh = self.fresh(rules);
-        let old = std::mem::replace(&mut self.watches, fresh);
-        for watch in &mut self.watches {
-            let same = |old: &&Watch| {
-                old.direction == watch.direction
-                    && moved.get(old.rule).copied().flatten() == Some(watch.rule)
+        let old = std::mem::replace(&mut self.conditions, fresh);
+        for condition in &mut self.conditions {
+            let same = |old: &&Condition| {
+                old.direction == condition.direction
+                    && moved.get(old.rule).copied().flatten() == Some(condition.rule)
             };
             if let Some(old) = old.iter().find(same) {
-                *watch = old.moved_to(watch.rule);
+                *condition = old.moved_to(condition.rule);
             }
         }
     }
 
     /// Its rules, none of which fires.
-    fn fresh(&self, rules: &[Rule]) -> Vec<Watch> {
+    fn fresh(&self, rules: &[Rule]) -> Vec<Condition> {
         let ways =
             |&index: &usize| [Direction::In, Direction::Out].map(|direction| (index, direction));
         self.rules
             .iter()
             .flat_map(ways)
             .filter(|(index, direction)| rules[*index].threshold(*direction).is_some())
-            .map(|(index, direction)| Watch::new(index, direction))
+            .map(|(index, direction)| Condition::new(index, direction))
             .collect()
     }
 
@@ -87,22 +87,24 @@ impl Application {
         notifications: &mut Vec<Notification>,
     ) {
         let mut mean = (usize::MAX, [0.0; 2]);
-        for watch in &mut self.watches {
-            let rule = &rules[watch.rule];
-            let Some(threshold) = rule.threshold(watch.direction) else { continue };
-            if mean.0 != watch.rule {
-                mean = (watch.rule, self.window.mean(at, rule.window));
+        for condition in &mut self.conditions {
+            let rule = &rules[condition.rule];
+            let Some(threshold) = rule.threshold(condition.direction) else { continue };
+            if mean.0 != condition.rule {
+                mean = (condition.rule, self.window.mean(at, rule.window));
             }
-            let value = match watch.direction {
+            let value = match condition.direction {
                 Direction::In => mean.1[0],
                 Direction::Out => mean.1[1],
             };
-            let Some((state, repeated)) = watch.step(at, value, threshold, rule) else { continue };
+            let Some((state, repeated)) = condition.step(at, value, threshold, rule) else {
+                continue;
+            };
             notifications.push(Notification {
-                rule: watch.rule,
+                rule: condition.rule,
                 rule_name: rule.name.clone(),
                 application: self.brief.name().clone(),
-                direction: watch.direction,
+                direction: condition.direction,
                 threshold,
                 value,
                 state,
@@ -113,12 +115,12 @@ impl Application {
 
     /// Whether no rule fires, or is about to.
     pub(super) fn is_inactive(&self) -> bool {
-        self.watches.iter().all(Watch::is_inactive)
+        self.conditions.iter().all(Condition::is_inactive)
     }
 
     /// Whether no rule needs to be remembered as firing, or as having done so.
     pub(super) fn is_quiet(&self, at: Instant, rules: &[Rule]) -> bool {
-        self.watches.iter().all(|watch| watch.is_quiet(at, &rules[watch.rule]))
+        self.conditions.iter().all(|condition| condition.is_quiet(at, &rules[condition.rule]))
     }
 }
 

@@ -6,7 +6,7 @@ use super::{Direction, Rule, State};
 
 /// The state of a rule for a direction of an application.
 #[derive(Clone, Debug)]
-pub(super) struct Watch {
+pub(super) struct Condition {
     /// The rule's index.
     pub(super) rule: usize,
     pub(super) direction: Direction,
@@ -26,10 +26,10 @@ enum Phase {
     },
 }
 
-impl Watch {
+impl Condition {
     /// A rule that does not fire.
-    pub(super) fn new(rule: usize, direction: Direction) -> Watch {
-        Watch { rule, direction, phase: Phase::Inactive, told: None }
+    pub(super) fn new(rule: usize, direction: Direction) -> Condition {
+        Condition { rule, direction, phase: Phase::Inactive, told: None }
     }
 
     /// What is to be said at `at`, when the mean is `value`: the state, and whether it was said
@@ -83,7 +83,7 @@ impl Watch {
     }
 
     /// The same state, as that of `rule` under its new index.
-    pub(super) fn moved_to(&self, rule: usize) -> Watch {
-        Watch { rule, ..self.clone() }
+    pub(super) fn moved_to(&self, rule: usize) -> Condition {
+        Condition { rule, ..self.clone() }
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::pipe_words::{PACE, Words};
 use super::{is_wiped, line};
-use crate::pipe::{Event, Report};
+use crate::pipe::{Event, OnEvent};
 use crate::render::sink::wait_while;
 
 /// What may wait to be written. Nobody waits for a slow standard error: what doesn't fit is counted, and said.
@@ -35,13 +35,13 @@ enum Item {
 
 #[derive(Debug)]
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<Queue>,
     /// Something waits, or is written.
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Queue {
     /// Whether messages would be wiped away by the next refresh.
     wiped: bool,
     waiting: VecDeque<Item>,
@@ -77,7 +77,7 @@ impl Messages {
         every: bool,
         wiped: bool,
     ) -> io::Result<Messages> {
-        let state = Mutex::new(State { wiped, ..State::default() });
+        let state = Mutex::new(Queue { wiped, ..Queue::default() });
         let shared = Arc::new(Shared { state, changed: Condvar::new() });
         let writer = shared.clone();
         let words = Words::new(program, every);
@@ -105,7 +105,7 @@ impl Messages {
     }
 
     /// What a pipe is given to report to. `pipe` is what it is called in messages, where there may be several.
-    pub(super) fn report(&self, pipe: Option<&str>) -> Report {
+    pub(super) fn report(&self, pipe: Option<&str>) -> OnEvent {
         let pipe: Option<Arc<str>> = pipe.map(Arc::from);
         let shared = self.shared.clone();
         Arc::new(move |event| shared.push(Item::Event(pipe.clone(), event)))
@@ -127,13 +127,13 @@ impl Messages {
         let mut state = self.shared.state();
         state.ended = true;
         self.shared.changed.notify_all();
-        let is_busy = |state: &State| state.ended || state.writing || !state.waiting.is_empty();
+        let is_busy = |state: &Queue| state.ended || state.writing || !state.waiting.is_empty();
         wait_while(state, &self.shared.changed, patience, is_busy, |state| state.written)
     }
 }
 
 impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Queue> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -149,7 +149,7 @@ impl Shared {
     }
 }
 
-impl State {
+impl Queue {
     /// A line that is written stays on the screen.
     fn keep(&mut self, line: String) -> String {
         if self.wiped {
@@ -191,7 +191,7 @@ fn write_all(mut out: impl Write, mut words: Words, shared: &Shared) {
 }
 
 /// The next line that is to be written now.
-fn next(state: &mut State, words: &mut Words) -> Option<String> {
+fn next(state: &mut Queue, words: &mut Words) -> Option<String> {
     let now = Instant::now();
     while let Some(item) = state.waiting.pop_front() {
         let line = match item {

@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::alert::{Direction, Notification, Rule, State};
 use crate::traffic::Name;
 pub use lines::line;
-pub use runner::{Left, Report, Runner};
+pub use runner::{Complain, Left, Runner};
 
 /// A command: its words, in which placeholders may stand: `{rule}`, `{app}`, `{direction}`,
 /// `{threshold}`, `{value}`, `{state}`, `{time}`, as in [`Facts`].

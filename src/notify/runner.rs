@@ -11,7 +11,7 @@ use super::{Commands, Facts};
 use crate::escape::{visible, visible_cut};
 
 /// Is told what went wrong: one line, safe to print, without its end. Any thread may call it.
-pub type Report = Arc<dyn Fn(String) + Send + Sync>;
+pub type Complain = Arc<dyn Fn(String) + Send + Sync>;
 
 /// Runs commands, of each rule one at a time, of different rules at the same time.
 ///
@@ -31,7 +31,7 @@ pub struct Left {
 }
 
 struct Shared {
-    report: Report,
+    report: Complain,
     rules: Mutex<Rules>,
     /// A rule has nothing more to run.
     idle: Condvar,
@@ -48,7 +48,7 @@ struct Rules {
 impl Runner {
     /// Runs nothing yet. `report` is told, for example,
     /// `[SSH] notification_command 'mail': exit status 3`.
-    pub fn new(report: Report) -> Runner {
+    pub fn new(report: Complain) -> Runner {
         let (rules, idle) = (Mutex::default(), Condvar::new());
         Runner { shared: Arc::new(Shared { report, rules, idle }) }
     }

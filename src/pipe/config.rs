@@ -11,7 +11,7 @@ use super::places::Places;
 use super::resolve::{Resolve, SystemResolver};
 
 /// Takes what a pipe has to tell. It is called by the threads that forward, so it must not block.
-pub type Report = Arc<dyn Fn(Event) + Send + Sync>;
+pub type OnEvent = Arc<dyn Fn(Event) + Send + Sync>;
 
 /// How a pipe listens, where it connects to, and its limits.
 #[derive(Clone)]
@@ -47,7 +47,7 @@ pub struct Config {
     /// What looks the host's name up.
     pub resolver: Arc<dyn Resolve>,
     /// What is told of failures, and of ends if `report_ends`. `None`: nobody is.
-    pub report: Option<Report>,
+    pub report: Option<OnEvent>,
     /// Whether each connection's end is reported: its addresses are then remembered, which costs
     /// memory and a system call for each connection.
     pub report_ends: bool,

@@ -26,7 +26,7 @@ mod shared;
 mod socket;
 mod worker;
 
-pub use config::{Config, Keepalive, Report};
+pub use config::{Config, Keepalive, OnEvent};
 pub use event::{ConnectError, End, Ended, Event, Failed, Side};
 pub use places::Places;
 pub use resolve::{Resolve, SystemResolver};

@@ -31,13 +31,13 @@ pub struct Sink<F> {
 
 #[derive(Debug)]
 struct Shared<F> {
-    state: Mutex<State<F>>,
+    state: Mutex<Queue<F>>,
     /// Something was taken or written.
     changed: Condvar,
 }
 
 #[derive(Debug)]
-struct State<F> {
+struct Queue<F> {
     waiting: VecDeque<F>,
     /// One is being written.
     writing: bool,
@@ -63,7 +63,7 @@ impl<F: Frame> Sink<F> {
         format: impl FnMut(F) -> Vec<u8> + Send + 'static,
         failed: impl FnMut() + Send + 'static,
     ) -> io::Result<Sink<F>> {
-        let state = State {
+        let state = Queue {
             waiting: VecDeque::new(),
             writing: false,
             done: 0,
@@ -109,7 +109,7 @@ impl<F: Frame> Sink<F> {
     /// Waits until all that was given is written, or can't be; not any longer once nothing was read for so long.
     /// Whether it is.
     pub fn wait(&self, patience: Duration) -> bool {
-        let is_busy = |state: &State<F>| state.writing || !state.waiting.is_empty();
+        let is_busy = |state: &Queue<F>| state.writing || !state.waiting.is_empty();
         wait_while(self.shared.state(), &self.shared.changed, patience, is_busy, |state| state.done)
     }
 }
@@ -146,7 +146,7 @@ impl<F> Drop for Sink<F> {
 }
 
 impl<F> Shared<F> {
-    fn state(&self) -> MutexGuard<'_, State<F>> {
+    fn state(&self) -> MutexGuard<'_, Queue<F>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -44,7 +44,7 @@ pub struct History {
     /// The time that cells are counted from.
     start: Option<Instant>,
     points: VecDeque<Point>,
-    applications: HashMap<Brief, Application, RandomState>,
+    applications: HashMap<Brief, Series, RandomState>,
     /// Applications that were ever remembered.
     born: u64,
     left_out: usize,
@@ -61,7 +61,7 @@ struct Point {
 
 /// Something remembered.
 #[derive(Debug)]
-pub(super) struct Application {
+pub(super) struct Series {
     /// Which one it was to be remembered, from 0. It stays the same from page to page.
     pub(super) born: u64,
     /// Bytes since the start.
@@ -166,7 +166,7 @@ impl History {
             newcomers.retain(|(name, _)| !refused.contains(name));
         }
         for (name, (carried, total)) in newcomers {
-            let application = Application { born: self.born, total, carried: [carried].into() };
+            let application = Series { born: self.born, total, carried: [carried].into() };
             self.born = self.born.wrapping_add(1);
             self.applications.insert(name, application);
         }
@@ -189,11 +189,11 @@ impl History {
     }
 
     /// Those that carried something within the span, in no order.
-    pub(super) fn applications(&self, now: Instant) -> Vec<(&Name, &Application)> {
+    pub(super) fn applications(&self, now: Instant) -> Vec<(&Name, &Series)> {
         let Some(first) = self.window(now).next().map(|point| point.cell) else {
             return Vec::new();
         };
-        let carries = |application: &Application| {
+        let carries = |application: &Series| {
             application.carried.back().is_some_and(|carried| carried.cell >= first)
         };
         let carrying = self.applications.iter().filter(|(_, application)| carries(application));
@@ -201,7 +201,7 @@ impl History {
     }
 
     /// Bytes per second of `application` at each of the points that [`History::ages`] gives.
-    pub(super) fn rates(&self, application: &Application, now: Instant) -> Vec<Rate> {
+    pub(super) fn rates(&self, application: &Series, now: Instant) -> Vec<Rate> {
         let mut carried = application.carried.iter().peekable();
         self.window(now)
             .map(|point| {
@@ -218,7 +218,7 @@ impl History {
 
     /// Bytes per second of `application` at the newest point; none if that is older than the
     /// span.
-    pub(super) fn rate(&self, application: &Application, now: Instant) -> Rate {
+    pub(super) fn rate(&self, application: &Series, now: Instant) -> Rate {
         match (self.window(now).next_back(), application.carried.back()) {
             (Some(point), Some(carried)) if point.cell == carried.cell => {
                 carried.bytes.rate_over(point.elapsed)
@@ -232,7 +232,7 @@ impl History {
     }
 }
 
-impl Application {
+impl Series {
     /// The bytes of both directions together that are remembered: who is busy.
     pub(super) fn sum(&self) -> u64 {
         self.carried.iter().map(|carried| carried.bytes).sum::<Traffic>().total()

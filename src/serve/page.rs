@@ -9,7 +9,7 @@ use std::time::Instant;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::chart::{Line, STYLES, Words, chart};
-use super::history::{Application, History, SPAN};
+use super::history::{History, SPAN, Series};
 use crate::escape::{cut, visible_cut};
 use crate::traffic::{Name, Rate};
 
@@ -25,9 +25,9 @@ const REFRESH: u32 = 5;
 const STYLE: &str = include_str!("page.css");
 
 /// An application as the page shows it.
-struct Entry<'a> {
+struct Listed<'a> {
     name: &'a Name,
-    application: &'a Application,
+    application: &'a Series,
     /// Bytes of the last minute.
     sum: u64,
     /// Bytes per second.
@@ -41,8 +41,8 @@ struct Entry<'a> {
 /// none of them is ever part of the markup.
 pub fn page(history: &History, now: Instant) -> String {
     let applications = history.applications(now).into_iter();
-    let mut entries: Vec<Entry<'_>> = applications
-        .map(|(name, application)| Entry {
+    let mut entries: Vec<Listed<'_>> = applications
+        .map(|(name, application)| Listed {
             name,
             application,
             sum: application.sum(),
@@ -87,7 +87,7 @@ pub fn page(history: &History, now: Instant) -> String {
 type Way = fn(&Rate) -> f64;
 
 /// The charts of both directions, and what their lines are.
-fn charts(history: &History, now: Instant, busiest: &[Entry<'_>]) -> Markup {
+fn charts(history: &History, now: Instant, busiest: &[Listed<'_>]) -> Markup {
     let ages = history.ages(now);
     let styles = styles(busiest);
     let rates: Vec<Vec<Rate>> =
@@ -122,7 +122,7 @@ fn charts(history: &History, now: Instant, busiest: &[Entry<'_>]) -> Markup {
     }
 }
 
-fn table(entries: &[Entry<'_>]) -> Markup {
+fn table(entries: &[Listed<'_>]) -> Markup {
     let kib = |rate: f64| html! { td { (format_args!("{:.1}", rate / 1024.0)) } };
     let heading = |text: &str| html! { th scope="col" { (text) } };
     html! {
@@ -140,7 +140,7 @@ fn table(entries: &[Entry<'_>]) -> Markup {
                     }
                 }
                 tbody {
-                    @for Entry { name, application, rate, .. } in entries {
+                    @for Listed { name, application, rate, .. } in entries {
                         tr {
                             (kib(rate.received))
                             (kib(rate.sent))
@@ -157,7 +157,7 @@ fn table(entries: &[Entry<'_>]) -> Markup {
 
 /// How each of the busiest is drawn. As far as possible an application keeps its style from page
 /// to page, whatever its rank is; no two share one.
-fn styles(busiest: &[Entry<'_>]) -> Vec<usize> {
+fn styles(busiest: &[Listed<'_>]) -> Vec<usize> {
     let mut taken = [false; STYLES];
     let mut order: Vec<usize> = (0..busiest.len()).collect();
     // Who was there first has the first choice.

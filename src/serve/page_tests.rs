@@ -94,8 +94,8 @@ fn a_style_stays_with_its_application() {
     let mut history = history_of(&names, start);
     let style_of = |history: &History, now, name: &Name| -> usize {
         let applications = history.applications(now).into_iter();
-        let mut entries: Vec<Entry<'_>> = applications
-            .map(|(name, application)| Entry {
+        let mut entries: Vec<Listed<'_>> = applications
+            .map(|(name, application)| Listed {
                 name,
                 application,
                 sum: application.sum(),

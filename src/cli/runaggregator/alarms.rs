@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::alert::{Direction, Notification, Rule, State};
 use crate::cli::messages::Messages;
 use crate::group::Groups;
-use crate::notify::{Commands, Facts, Left, Report, Runner, line, time};
+use crate::notify::{Commands, Complain, Facts, Left, Runner, line, time};
 use crate::traffic::Name;
 
 /// How long a line of something that is over stays on a screen.
@@ -39,7 +39,7 @@ impl Alarms {
     /// What commands leave to say is among the messages, too.
     pub(super) fn new(messages: &Messages) -> Alarms {
         let said = messages.clone();
-        let report: Report = Arc::new(move |message| said.say(&message));
+        let report: Complain = Arc::new(move |message| said.say(&message));
         let (runner, messages) = (Runner::new(report), messages.clone());
         Alarms { runner, messages, commands: Vec::new(), shown: Vec::new() }
     }
