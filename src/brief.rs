@@ -21,7 +21,7 @@ const BRIEF: usize = 1024;
 static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::default);
 
 /// `name`, or its beginning and `...` where it has more than `most` bytes: `most` bytes together.
-pub fn shortened(name: &Name, most: usize) -> Name {
+pub(crate) fn shortened(name: &Name, most: usize) -> Name {
     if name.len() <= most {
         return name.clone();
     }
@@ -30,7 +30,7 @@ pub fn shortened(name: &Name, most: usize) -> Name {
 }
 
 /// Whether `short` is what [`shortened`] made of `name`.
-pub fn is_shortened(name: &[u8], short: &[u8]) -> bool {
+pub(crate) fn is_shortened(name: &[u8], short: &[u8]) -> bool {
     let beginning = short.strip_suffix(CUT);
     name.len() > short.len() && beginning.is_some_and(|beginning| name.starts_with(beginning))
 }
@@ -38,7 +38,7 @@ pub fn is_shortened(name: &[u8], short: &[u8]) -> bool {
 /// What a name is remembered by for long: all of it, or the first 1,024 bytes and a hash of the whole. Two
 /// names stay two.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Brief {
+pub(crate) struct Brief {
     name: Name,
     /// Of the whole name, if it was cut.
     hash: Option<u64>,
@@ -46,18 +46,18 @@ pub struct Brief {
 
 impl Brief {
     /// The brief form of `name`, which is `name` itself where that is short.
-    pub fn of(name: &Name) -> Brief {
+    pub(crate) fn of(name: &Name) -> Brief {
         let is_long = name.len() > BRIEF;
         Brief { name: shortened(name, BRIEF), hash: is_long.then(|| HASHER.hash_one(&**name)) }
     }
 
     /// The name, or its beginning and `...`.
-    pub fn name(&self) -> &Name {
+    pub(crate) fn name(&self) -> &Name {
         &self.name
     }
 
     /// Whether there was more of the name.
-    pub fn is_cut(&self) -> bool {
+    pub(crate) fn is_cut(&self) -> bool {
         self.hash.is_some()
     }
 }

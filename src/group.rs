@@ -3,7 +3,7 @@
 //!
 //! What a process has chosen, its command line and the name of its program, never stands on the line of an
 //! application that no rule has found, nor on that of a unit, container, user or file that is another's:
-//! there it gets a backslash in front ([`crate::lookalike`]).
+//! there it gets a backslash in front (module `lookalike`).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

@@ -28,7 +28,7 @@ pub const ENDED: &str = "(ended)";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
     /// How its line is named. No process may have the name of a line of the program's own: see
-    /// [`crate::lookalike`].
+    /// module `lookalike`.
     pub name: Name,
     /// What it is.
     pub kind: Kind,

@@ -31,13 +31,13 @@ const PARENTHESES: [char; 4] = ['\u{239b}', '\u{239c}', '\u{239d}', '\u{fd3e}'];
 
 /// The name of a line of processes, with a backslash in front where it looks like one of the
 /// program's own, or begins with a backslash. Two names never become the same.
-pub fn distinct(name: &Name) -> Name {
+pub(crate) fn distinct(name: &Name) -> Name {
     if name.first() == Some(&b'\\') || is_own(name) { marked(name) } else { name.clone() }
 }
 
 /// The name of a line of processes, with a backslash in front whatever it looks like: another line has
 /// a right to it.
-pub fn marked(name: &Name) -> Name {
+pub(crate) fn marked(name: &Name) -> Name {
     let mut marked = Vec::with_capacity(name.len() + 1);
     marked.push(b'\\');
     marked.extend_from_slice(name);
@@ -45,13 +45,13 @@ pub fn marked(name: &Name) -> Name {
 }
 
 /// The name that [`distinct`] or [`marked`] was given; that of a line that is the program's own as it is.
-pub fn original(name: &[u8]) -> &[u8] {
+pub(crate) fn original(name: &[u8]) -> &[u8] {
     name.strip_prefix(b"\\").unwrap_or(name)
 }
 
 /// Whether the name of a line, printed, begins like a reason or a pipe: the line is the program's own, or
 /// looks like it.
-pub fn is_own(name: &[u8]) -> bool {
+pub(crate) fn is_own(name: &[u8]) -> bool {
     // Most names. Nothing but a mark comes before the first character.
     if name.first().is_none_or(|first| first.is_ascii() && !matches!(first, b' ' | b'(' | b'p')) {
         return false;

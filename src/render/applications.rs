@@ -12,7 +12,7 @@ const KIB: f64 = 1024.0;
 
 /// The list of `runaggregator`, the busiest last.
 #[derive(Clone, Debug)]
-pub struct Applications {
+pub(crate) struct Applications {
     /// Whether every application that used anything has a line, and not only the busy ones.
     pub all: bool,
     /// Whether bytes without a process have lines, too.

@@ -7,7 +7,7 @@ use crate::traffic::{Name, Traffic};
 
 /// What a line shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Show {
+pub(crate) enum Show {
     /// All bytes so far.
     Traffic,
     /// Bytes per second since the refresh before, rounded down.
@@ -16,7 +16,7 @@ pub enum Show {
 
 /// The list of `runmonitor` and `runpipe`, the busiest last.
 #[derive(Clone, Debug)]
-pub struct Classic {
+pub(crate) struct Classic {
     /// What the lines show.
     pub show: Show,
     /// Whether bytes without a process have lines, too.

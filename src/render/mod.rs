@@ -12,7 +12,7 @@ use crate::model::{Row, Snapshot};
 
 /// What is shown of a refresh.
 #[derive(Clone, Debug)]
-pub struct Frame {
+pub(crate) struct Frame {
     /// The refresh.
     pub snapshot: Arc<Snapshot>,
     /// Lines above the list, safe to print.
@@ -31,7 +31,7 @@ impl sink::Frame for Frame {
 }
 
 /// What a refresh looks like.
-pub trait Format: Send + 'static {
+pub(crate) trait Format: Send + 'static {
     /// The bytes that are written of one refresh.
     fn format(&mut self, frame: &Frame) -> Vec<u8>;
 }
@@ -44,14 +44,14 @@ impl Frame {
     }
 }
 
-pub mod applications;
-pub mod classic;
-pub mod sink;
-pub mod terminal;
+pub(crate) mod applications;
+pub(crate) mod classic;
+pub(crate) mod sink;
+pub(crate) mod terminal;
 
 /// A terminal's size in character cells. 0 means unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size {
+pub(crate) struct Size {
     /// Cells a row.
     pub cols: u16,
     /// Rows.
@@ -60,7 +60,7 @@ pub struct Size {
 
 /// How a refresh is laid out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Layout {
+pub(crate) struct Layout {
     /// What clears the screen and puts the cursor into the corner. None: the output only ever
     /// grows, so an empty line separates the refreshes instead.
     pub clear: Option<Vec<u8>>,
@@ -70,14 +70,14 @@ pub struct Layout {
 
 impl Layout {
     /// The cells of a row, where there is a screen with a known size.
-    pub fn columns(&self) -> Option<usize> {
+    pub(crate) fn columns(&self) -> Option<usize> {
         let size = self.clear.as_ref().and(self.size)?;
         (size.cols > 0).then_some(usize::from(size.cols))
     }
 }
 
 /// The most characters of a name that are shown where there is no screen.
-pub const NAME_LIMIT: usize = 60;
+pub(crate) const NAME_LIMIT: usize = 60;
 
 /// The fewest cells for a name that are worth figures in full.
 const LEAST_NAME: usize = 8;
@@ -139,7 +139,7 @@ fn short(bytes: f64) -> String {
 ///
 /// Lines are consumed from the end and only as far as they fit. They must be safe to print and
 /// hold no newline: see [`crate::escape`].
-pub fn frame<I>(lines: I, layout: &Layout) -> Vec<u8>
+pub(crate) fn frame<I>(lines: I, layout: &Layout) -> Vec<u8>
 where
     I: DoubleEndedIterator<Item = String>,
 {

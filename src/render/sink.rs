@@ -14,7 +14,7 @@ const SCREEN: usize = 1;
 const BYTES: usize = 16 << 20;
 
 /// What is given to a sink.
-pub trait Frame: Send + 'static {
+pub(crate) trait Frame: Send + 'static {
     /// About how many bytes of memory it takes while it waits.
     fn weight(&self) -> usize;
 }
@@ -24,7 +24,7 @@ pub trait Frame: Send + 'static {
 /// Where they come faster than they are read, the oldest ones that wait are left out: what is read is always whole
 /// refreshes, and the newest there are.
 #[derive(Debug)]
-pub struct Sink<F> {
+pub(crate) struct Sink<F> {
     shared: Arc<Shared<F>>,
     room: usize,
 }
@@ -57,7 +57,7 @@ impl<F: Frame> Sink<F> {
     ///
     /// # Errors
     /// There is no thread to be had.
-    pub fn start(
+    pub(crate) fn start(
         out: impl Write + Send + 'static,
         is_screen: bool,
         format: impl FnMut(F) -> Vec<u8> + Send + 'static,
@@ -80,7 +80,7 @@ impl<F: Frame> Sink<F> {
     }
 
     /// Gives it one refresh; never waits.
-    pub fn show(&self, frame: F) {
+    pub(crate) fn show(&self, frame: F) {
         let mut state = self.shared.state();
         if state.closed {
             return;
@@ -96,19 +96,19 @@ impl<F: Frame> Sink<F> {
     }
 
     /// How many refreshes were left out since this was asked last.
-    pub fn take_left_out(&self) -> u64 {
+    pub(crate) fn take_left_out(&self) -> u64 {
         std::mem::take(&mut self.shared.state().left_out)
     }
 
     /// Why a refresh could not be written, if one could not since this was asked last. After a broken pipe nothing
     /// more is written.
-    pub fn take_error(&self) -> Option<io::Error> {
+    pub(crate) fn take_error(&self) -> Option<io::Error> {
         self.shared.state().error.take()
     }
 
     /// Waits until all that was given is written, or can't be; not any longer once nothing was read for so long.
     /// Whether it is.
-    pub fn wait(&self, patience: Duration) -> bool {
+    pub(crate) fn wait(&self, patience: Duration) -> bool {
         let is_busy = |state: &Queue<F>| state.writing || !state.waiting.is_empty();
         wait_while(self.shared.state(), &self.shared.changed, patience, is_busy, |state| state.done)
     }

@@ -12,27 +12,27 @@ use super::{Layout, Size};
 
 /// Standard output as found at the start.
 #[derive(Clone, Debug)]
-pub struct Terminal {
+pub(crate) struct Terminal {
     /// None where this is no terminal or none that can be cleared.
     clear: Option<Vec<u8>>,
 }
 
 impl Terminal {
     /// Looks at standard output and at `$TERM`.
-    pub fn of_stdout() -> Terminal {
+    pub(crate) fn of_stdout() -> Terminal {
         let is_screen = io::stdout().is_terminal()
             && env::var_os("TERM").is_some_and(|term| can_be_cleared(&term));
         Terminal { clear: is_screen.then(clear_sequence) }
     }
 
     /// Whether each refresh takes the place of the one before.
-    pub fn is_screen(&self) -> bool {
+    pub(crate) fn is_screen(&self) -> bool {
         self.clear.is_some()
     }
 
     /// How the next refresh is to be laid out. The size is asked for anew each time, since the
     /// user may change it.
-    pub fn layout(&self) -> Layout {
+    pub(crate) fn layout(&self) -> Layout {
         let size = self.clear.as_ref().and_then(|_| stdout_size());
         Layout { clear: self.clear.clone(), size }
     }

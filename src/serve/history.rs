@@ -13,20 +13,20 @@ use crate::brief::Brief;
 use crate::traffic::{Name, Rate, Traffic};
 
 /// How far back the history goes.
-pub const SPAN: Duration = Duration::from_secs(60);
+pub(crate) const SPAN: Duration = Duration::from_secs(60);
 
 /// At most so many points in time are kept.
-pub const POINTS: usize = 600;
+pub(crate) const POINTS: usize = 600;
 
 /// At most so many applications are remembered.
-pub const APPLICATIONS: usize = 1000;
+pub(crate) const APPLICATIONS: usize = 1000;
 
 /// Records closer to each other than this are one point: the span divided by the points.
 const CELL: Duration = Duration::from_millis(100);
 
 /// What one application carried up to a point in time.
 #[derive(Clone, Copy, Debug)]
-pub struct Sample<'a> {
+pub(crate) struct Sample<'a> {
     /// What it is called.
     pub name: &'a Name,
     /// Bytes since the record before.
@@ -40,7 +40,7 @@ pub struct Sample<'a> {
 /// An application is remembered as long as it carried something within the span. Time is an
 /// argument everywhere; one that goes backwards is taken for the newest that was seen.
 #[derive(Debug, Default)]
-pub struct History {
+pub(crate) struct History {
     /// The time that cells are counted from.
     start: Option<Instant>,
     points: VecDeque<Point>,
@@ -82,7 +82,7 @@ impl History {
     ///
     /// A name that comes twice is added up; the later total holds. Where there are more than
     /// [`APPLICATIONS`], those that carried least in the last minute are left out.
-    pub fn record<'a>(
+    pub(crate) fn record<'a>(
         &mut self,
         at: Instant,
         elapsed: Duration,

@@ -1,6 +1,6 @@
 //! The last minute of every application as a web page, for whoever has no terminal at hand.
 //!
-//! [`History`] remembers what was carried. `page` makes a document of it: it holds everything it
+//! `history` remembers what was carried. `page` makes a document of it: it holds everything it
 //! needs, runs no script and fetches nothing. `routes` says what is where, and refuses whoever was
 //! sent by another web page; `server` has the connections and their limits.
 
@@ -10,6 +10,4 @@ mod page;
 mod routes;
 mod server;
 
-pub use history::{APPLICATIONS, History, POINTS, SPAN, Sample};
-pub use page::page;
-pub use server::Server;
+pub(crate) use server::Server;

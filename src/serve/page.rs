@@ -39,7 +39,7 @@ struct Listed<'a> {
 ///
 /// It holds no script, fetches nothing, and asks to be fetched again after 5 s. Names are escaped:
 /// none of them is ever part of the markup.
-pub fn page(history: &History, now: Instant) -> String {
+pub(crate) fn page(history: &History, now: Instant) -> String {
     let applications = history.applications(now).into_iter();
     let mut entries: Vec<Listed<'_>> = applications
         .map(|(name, application)| Listed {

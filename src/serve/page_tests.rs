@@ -3,7 +3,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::serve::{APPLICATIONS, Sample};
+use crate::serve::history::{APPLICATIONS, Sample};
 use crate::traffic::Traffic;
 
 const SECOND: Duration = Duration::from_secs(1);

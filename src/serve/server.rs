@@ -54,7 +54,7 @@ const FRESH: Duration = Duration::from_secs(1);
 
 /// A running web server of one page. Dropping it closes all of its connections.
 #[derive(Debug)]
-pub struct Server {
+pub(crate) struct Server {
     shared: Arc<Shared>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -74,7 +74,7 @@ impl Server {
     ///
     /// # Errors
     /// The address can't be listened on, or there is no descriptor or thread to be had.
-    pub fn start(address: SocketAddr) -> Result<Server, ListenError> {
+    pub(crate) fn start(address: SocketAddr) -> Result<Server, ListenError> {
         Server::with_limits(address, LIMITS)
     }
 
@@ -112,14 +112,14 @@ impl Server {
     }
 
     /// The address that is listened on, with the real port.
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.shared.address
     }
 
     /// Adds a refresh to what is shown, as [`History::record`] does.
     ///
     /// It waits for a page that is being made, which takes milliseconds, but never for a client.
-    pub fn record(&self, snapshot: &Snapshot) {
+    pub(crate) fn record(&self, snapshot: &Snapshot) {
         let rows = snapshot.rows.iter().filter(|row| !row.account.recent.is_zero());
         let samples = rows.map(|row| Sample {
             name: &row.name,

@@ -6,10 +6,10 @@
 //! | [`workloads`] | workloads of known truth, and a program's figures beside it |
 //! | [`endpoint`], [`programs`] | the processes that move bytes, and what they run |
 //! | [`truth`], [`bytes`] | the true bytes, as nft counts them |
-//! | [`program`], [`running`], [`finished`] | the programs under test: started, watched, ended |
+//! | [`mod@program`], [`running`], [`finished`] | the programs under test: started, watched, ended |
 //! | [`lines`], [`terminal`] | what they print: lines, screens |
 //! | [`peers`] | other programs of the kind, and what they print |
-//! | [`bench`] | what only benches need |
+//! | [`mod@bench`] | what only benches need |
 //! | [`requirements`], [`leftovers`] | what a host has to have; what a killed run leaves, and who removes it |
 //! | [`apart`], [`ports`], [`streams`], [`wait`], [`busy`] | small helpers |
 //!
