@@ -3,7 +3,7 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::ops::Sub;
+use std::ops::{Add, Sub};
 
 /// An IP protocol number (`/etc/protocols`).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -243,6 +243,17 @@ pub struct Counters {
     pub original: u64,
     /// Bytes in the reply direction.
     pub reply: u64,
+}
+
+impl Add for Counters {
+    type Output = Counters;
+
+    fn add(self, other: Counters) -> Counters {
+        Counters {
+            original: self.original.saturating_add(other.original),
+            reply: self.reply.saturating_add(other.reply),
+        }
+    }
 }
 
 impl Sub for Counters {

@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 
-use crate::attribution::{Reason, Share};
+use crate::attribution::Share;
 use crate::brief::{is_shortened, shortened};
 use crate::lookalike::{distinct, marked};
 use crate::model::{Account, Kind, Process, Rows, Unattributed};
-use crate::processes::{Described, ProcessId};
+use crate::owner::{Comm, Owner, Reason};
+use crate::processes::{Described, ProcessId, command_line};
 use crate::selection::{Selected, Selection};
 use crate::traffic::{Name, Traffic};
 
@@ -206,8 +207,9 @@ impl Ledger {
             self.counted.total -= moved;
         }
         let process = match share.to {
-            Ok(process) => process,
-            Err(reason) => return self.unattributed[reason.index()].credit(share),
+            Owner::Process(process) => process,
+            Owner::Unseen { comm, .. } => return self.credit_unseen(share, comm),
+            Owner::Nobody(reason) => return self.unattributed[reason.index()].credit(share),
         };
         if let Some(live) = self.live.get_mut(&process) {
             return live.bytes.credit(share);
@@ -227,6 +229,28 @@ impl Ledger {
         let mut live = Live { process: described, line, bytes: Both::default() };
         live.bytes.credit(share);
         self.live.insert(process, live);
+    }
+
+    /// Accounts a share of a process that nobody but the kernel has seen, which had this short name. It has
+    /// ended, or will be seen.
+    fn credit_unseen(&mut self, share: &Share, comm: Comm) {
+        let command_line = command_line(&[], comm.bytes());
+        let line = self.options.naming.line(&Described { command_line, label: None });
+        let Line { name, kind, selected } = line;
+        let account = Account { total: share.traffic, recent: share.recent };
+        if !(if share.local { selected.local } else { selected.remote }) {
+            self.left_out += account;
+            return;
+        }
+        if !self.ended.contains_key(&name) {
+            self.ended_bytes += name.len();
+        }
+        self.endings += 1;
+        let new = Ended { kind, account: Account::default(), last: 0 };
+        let ended = self.ended.entry(name).or_insert(new);
+        ended.account += account;
+        ended.last = self.endings;
+        self.fold();
     }
 
     /// Tells what a process is now, which may have called exec or set its title. Its bytes move

@@ -23,7 +23,7 @@ fn monitor(source: Source, bytes: &[(&str, u64, bool)]) -> Monitor {
     let mut monitor = Monitor::new(watch, Ledger::new(Options::default()));
     for (pid, (command_line, received, local)) in (1..).zip(bytes) {
         let traffic = Traffic::new(*received, 0);
-        let to = Ok(ProcessId { start_time: 1, pid });
+        let to = ProcessId { start_time: 1, pid }.into();
         let share = Share { to, traffic, recent: traffic, from: None, local: *local };
         let command_line = command_line.as_bytes().into();
         monitor.ledger().credit(&share, || Described { command_line, label: None });

@@ -1,24 +1,28 @@
 //! What is remembered of a flow from look to look, and whom its new bytes are accounted to.
 
+mod claims;
+mod pending;
+mod state;
+
 use std::collections::{HashMap, HashSet};
 
 use foldhash::fast::RandomState;
 use indexmap::IndexMap;
 use indexmap::map::Entry;
 
-use super::Reason;
-use super::join::{NamespaceView, Side, Whose, whose};
+use super::Share;
+use super::settle::{Settled, Standing, settle};
+use crate::environment::{FlowResolution, Opening, Side};
 use crate::flow::{CountedAt, Counters, Flow, Protocol, Tuple};
 use crate::netns::NetnsKey;
+use crate::owner::{Owner, Reason};
 use crate::processes::ProcessId;
-use crate::tracker::{NewFlowRecord, Seen};
+use crate::tracker::NewFlowRecord;
 use crate::traffic::Traffic;
-
-mod pending;
-mod settle;
-
 use pending::Pending;
-use settle::{End, Settled, reconciled, settle};
+use state::{FlowId, FlowState, reconciled};
+
+pub use state::FlowChange;
 
 /// For how many observations a flow that has no process is looked up again although it carries
 /// nothing: its connection may be accepted, or its socket listed, a moment later.
@@ -36,21 +40,6 @@ const REPLACED: u32 = 8;
 
 /// After how many incomplete observations in a row one is taken to be complete.
 const INCOMPLETE: u32 = 10;
-
-/// Bytes that stand on somebody's line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Share {
-    /// Whose they are: a process, or the reason why nobody's.
-    pub to: Result<ProcessId, Reason>,
-    /// Bytes that are now accounted to `to`, whenever they were counted.
-    pub traffic: Traffic,
-    /// Those among them that were counted since the last observation: what a rate is made of.
-    pub recent: Traffic,
-    /// The reason under which the others stood until now, and no longer do.
-    pub from: Option<Reason>,
-    /// Whether the flow never left this host.
-    pub local: bool,
-}
 
 /// Which of a namespace's flows were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,100 +62,6 @@ pub struct Observation {
     /// Processes to which a flow that is still there belongs. Others get no more bytes.
     /// `None` where they were not gathered this time.
     pub referenced: Option<HashSet<ProcessId, RandomState>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct FlowId {
-    tuple: Tuple,
-    /// The namespace and the zone of a tracked flow; the cookie of a socket, for one may end and the
-    /// next have its tuple between two looks, and the end of the first be told after the second was
-    /// seen. A cookie is of all namespaces.
-    discriminator: u64,
-}
-
-impl FlowId {
-    fn of(flow: &Flow, netns: NetnsKey) -> FlowId {
-        let discriminator = match flow.counted_at {
-            CountedAt::Path => u64::from(netns.0) << 16 | u64::from(flow.zone),
-            CountedAt::Socket => flow.generation.unwrap_or(0),
-        };
-        FlowId { tuple: flow.original, discriminator }
-    }
-
-    /// Of a flow in the default zone.
-    fn in_default_zone(tuple: Tuple, netns: NetnsKey) -> FlowId {
-        FlowId { tuple, discriminator: u64::from(netns.0) << 16 }
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-struct FlowState {
-    /// 0 where the source doesn't tell generations apart.
-    generation: u64,
-    last: Counters,
-    /// From where on it is accounted.
-    base: Counters,
-    /// The first observation of this generation.
-    born: u32,
-    /// How many readings of its namespace had been complete when it was seen last.
-    seen: u32,
-    local: bool,
-    /// The observation in which its end was announced; 0 before that.
-    ended: u32,
-    /// Whether nothing but its end is to be expected, which is announced.
-    closed: bool,
-    /// Whether its beginning was announced to.
-    announced: bool,
-    netns: NetnsKey,
-    /// The originator's end and the responder's.
-    ends: [End; 2],
-    /// The other namespace in which an end is.
-    other_netns: [Option<NetnsKey>; 2],
-    /// Whether nothing of it was accounted, because its ends may be in namespaces that were not opened yet.
-    postponed: bool,
-}
-
-impl FlowState {
-    /// Its ends in other namespaces.
-    fn claims(
-        &self,
-        id: &FlowId,
-        flow: &Flow,
-    ) -> impl Iterator<Item = ((NetnsKey, Tuple), FlowId)> + use<> {
-        let (id, tuples) = (*id, [flow.original, flow.reply]);
-        let ends = self.other_netns.into_iter().zip(tuples);
-        ends.filter_map(move |(netns, tuple)| Some(((netns?, tuple), id)))
-    }
-
-    /// Learns who was at its ends after it was read: bytes that have waited for a name are theirs.
-    fn learn(&mut self, record: &NewFlowRecord, mut each: impl FnMut(&Flow, Share)) {
-        for (side, seen) in [Side::Originator, Side::Responder].into_iter().zip(record.ends) {
-            let Some(seen) = seen else { continue };
-            let other_netns = (seen.netns != self.netns).then_some(seen.netns);
-            let forwarded = matches!(self.ends[0], End::Nobody(Reason::Forwarded, _));
-            let (bytes, from) = match self.ends[side as usize] {
-                End::Of(_) => continue,
-                End::Nobody(reason, since) => (self.last - since, Some(reason)),
-                End::Elsewhere if other_netns.is_none() => continue,
-                // What was taken to be forwarded so far stays that.
-                End::Elsewhere if forwarded => {
-                    self.ends[0] = End::Elsewhere;
-                    (Counters::default(), None)
-                }
-                End::Elsewhere => (self.last, None),
-            };
-            self.ends[side as usize] = End::Of(seen.process);
-            self.other_netns[side as usize] = other_netns;
-            let share = Share {
-                to: Ok(seen.process),
-                traffic: side.view(bytes),
-                recent: Traffic::ZERO,
-                from,
-                local: self.local,
-            };
-            each(&record.flow, share);
-        }
-    }
 }
 
 /// How far the reading of a namespace has come.
@@ -204,18 +99,6 @@ pub struct FlowAttribution {
     opening: Opening,
 }
 
-/// Whether the other_namespaces of a namespace are known, in which ends of its flows may be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Opening {
-    /// As far as they can be.
-    #[default]
-    Done,
-    /// Some of those that were there at the start are not opened yet.
-    UnderWay,
-    /// The last one was opened since the observation before.
-    JustDone,
-}
-
 impl FlowAttribution {
     /// With `lookback` the first observation's counters are accounted in full, else what they
     /// show is where counting begins.
@@ -243,19 +126,13 @@ impl FlowAttribution {
 
     /// The network namespaces in which the originator and the responder of a flow are accounted that was
     /// taken before, and to whom; `None` for an end that is not accounted, and for both ends of a forwarded flow.
-    pub fn accounted(
-        &self,
-        flow: &Flow,
-        netns: NetnsKey,
-    ) -> [Option<(NetnsKey, Result<ProcessId, Reason>)>; 2] {
+    pub fn accounted(&self, flow: &Flow, netns: NetnsKey) -> [Option<(NetnsKey, Owner)>; 2] {
         let Some(state) = self.flows.get(&FlowId::of(flow, netns)) else { return [None; 2] };
         let end = |end: usize| {
             let at = state.other_netns[end].unwrap_or(state.netns);
-            match state.ends[end] {
-                End::Elsewhere | End::Nobody(Reason::Forwarded, _) => None,
-                End::Of(process) => Some((at, Ok(process))),
-                End::Nobody(reason, _) => Some((at, Err(reason))),
-            }
+            let owner = state.ends[end].owner();
+            let owner = owner.filter(|owner| *owner != Owner::Nobody(Reason::Forwarded));
+            owner.map(|owner| (at, owner))
         };
         [end(0), end(1)]
     }
@@ -310,18 +187,17 @@ impl FlowAttribution {
     /// The flows of a namespace that can have changed: those that are not closed, and those that have
     /// begun. `None` if some can't be told by their tuples alone.
     pub fn open_flows(&self, netns: NetnsKey) -> Option<Vec<Tuple>> {
-        let zoned = |id: &FlowId| id.discriminator & 0xffff != 0;
         let mut open: Vec<Tuple> = Vec::new();
         for (id, state) in &self.flows {
             if state.netns == netns && !state.closed && state.ended == 0 {
-                if zoned(id) {
+                if id.is_zoned() {
                     return None;
                 }
                 open.push(id.tuple);
             }
         }
         for id in self.pending.of(netns) {
-            if zoned(id) {
+            if id.is_zoned() {
                 return None;
             }
             let known = self.flows.get(id);
@@ -339,21 +215,22 @@ impl FlowAttribution {
         progress.is_some_and(|progress| std::mem::take(&mut progress.unannounced) > 0)
     }
 
-    /// Takes one flow and hands the shares of its new bytes to `each`. A flow may come twice in an
-    /// observation: only what it carried meanwhile counts the second time.
-    pub fn flow(
+    /// Takes one flow of this namespace. `None` if nothing has changed, or can have. A flow may come twice
+    /// in an observation: only what it carried meanwhile counts the second time. `each` takes the last bytes of
+    /// a flow whose tuple is another one's by now.
+    pub fn read(
         &mut self,
         flow: &Flow,
-        around: &mut NamespaceView<'_>,
+        netns: NetnsKey,
         mut each: impl FnMut(Share),
-    ) {
+    ) -> Option<FlowChange> {
         let observation = self.observation;
-        let Progress { complete, begun, .. } = *self.progress.entry(around.netns).or_default();
+        let Progress { complete, begun, .. } = *self.progress.entry(netns).or_default();
         let mut first = !begun;
         self.current.flows += 1;
         let Some(mut now) = flow.counters else {
             self.current.uncounted += 1;
-            return;
+            return None;
         };
         let generation = flow.generation.unwrap_or(0);
         let base = if first && !self.lookback { now } else { Counters::default() };
@@ -367,12 +244,12 @@ impl FlowAttribution {
             ended: 0,
             closed: flow.closed,
             announced: false,
-            netns: around.netns,
-            ends: [End::Elsewhere; 2],
+            netns: netns,
+            ends: [Standing::Elsewhere; 2],
             other_netns: [None; 2],
             postponed: false,
         };
-        let id = FlowId::of(flow, around.netns);
+        let id = FlowId::of(flow, netns);
         let (index, mut known) = self.remember(id, fresh);
         let state = &mut self.flows[index];
         if flow.counted_at == CountedAt::Socket {
@@ -391,7 +268,7 @@ impl FlowAttribution {
             // A dump is handed over in parts: this one was made before the end was announced. If
             // it is the next flow after all, it is still there at the next observation, or its end
             // is announced in its turn.
-            return;
+            return None;
         }
         if known && !same && state.ended == 0 {
             if flow.ended
@@ -400,17 +277,20 @@ impl FlowAttribution {
             {
                 // The next flow of the tuple was read before the end of this one was told.
                 let ends = match earlier.postponed {
-                    true => [End::Nobody(Reason::Forwarded, earlier.base), End::Elsewhere],
+                    true => [
+                        Standing::Waiting(Reason::Forwarded, Counters::default()),
+                        Standing::Elsewhere,
+                    ],
                     false => earlier.ends,
                 };
                 for (side, end) in [Side::Originator, Side::Responder].into_iter().zip(ends) {
-                    let Some(settled) = settle(end, None, earlier.last, now) else { continue };
+                    let Some(settled) = settle(end, None, now - earlier.last) else { continue };
                     let recent = side.view(now - earlier.last);
                     let Settled { to, bytes, from, .. } = settled;
                     let traffic = side.view(bytes);
                     each(Share { to, traffic, recent, from, local: earlier.local });
                 }
-                return;
+                return None;
             }
             self.replaced.insert(id, *state);
         }
@@ -429,22 +309,20 @@ impl FlowAttribution {
             // A connection may be accepted at any time, and say nothing more.
             let may_be_accepted = flow.original.protocol == Protocol::TCP;
             let reconsidered = self.opening == Opening::JustDone;
-            let may_change = |end: &End| match end {
+            let may_change = |end: &Standing<Counters>| match end {
                 _ if reconsidered => true,
-                End::Nobody(Reason::Unread, _) => true,
-                End::Nobody(Reason::Kernel, _) => young || may_be_accepted,
-                End::Nobody(..) => young,
-                End::Of(_) | End::Elsewhere => false,
+                Standing::Waiting(Reason::Unread, _) => true,
+                Standing::Waiting(Reason::Kernel, _) => young || may_be_accepted,
+                Standing::Waiting(..) => young,
+                Standing::Of(_) | Standing::Elsewhere => false,
             };
             if !state.ends.iter().any(may_change) {
-                return;
+                return None;
             }
         }
         let mut state = *state;
         let mut delta = delta;
         if !known {
-            state.local = around.addresses.sends_from(&flow.original.source.address)
-                && around.addresses.sends_from(&flow.reply.source.address);
             match self.pending.take(&id, generation) {
                 Some(seen) => {
                     // It began when somebody was looking already.
@@ -457,17 +335,31 @@ impl FlowAttribution {
                 None => self.unannounced += 1,
             }
         }
-        let settled = state.ends.map(|end| matches!(end, End::Of(_)));
-        let mut whose = whose(flow, around, settled, |key, tuple| self.is_counted(&id, key, tuple));
-        self.respect_claims(flow, around.netns, &mut whose);
-        for (side, netns) in whose.netns.into_iter().enumerate() {
+        Some(FlowChange { id, index, state, known, first, now, delta })
+    }
+
+    /// Accounts a change, now that it is known whose the ends are: hands the shares of its new bytes, and of
+    /// those that have waited, to `each`.
+    pub fn account(
+        &mut self,
+        flow: &Flow,
+        change: FlowChange,
+        mut resolution: FlowResolution,
+        mut each: impl FnMut(Share),
+    ) {
+        let FlowChange { id, index, mut state, known, first, now, delta } = change;
+        if !known {
+            state.local = resolution.local;
+        }
+        self.respect_claims(flow, state.netns, &mut resolution);
+        for (side, netns) in resolution.netns.into_iter().enumerate() {
             if netns.is_some() {
                 state.other_netns[side] = netns;
             }
         }
         if self.opening == Opening::UnderWay
-            && whose.found == [Some(Err(Reason::Forwarded)), None]
-            && state.ends == [End::Elsewhere; 2]
+            && resolution.found == [Some(Owner::Nobody(Reason::Forwarded)), None]
+            && state.ends == [Standing::Elsewhere; 2]
             && (!known || state.postponed)
             && !flow.ended
         {
@@ -476,14 +368,14 @@ impl FlowAttribution {
         }
         // Its bytes are of before, for all that is known of when they came.
         let first = first && !known || std::mem::take(&mut state.postponed);
-        let owners = reconciled(whose.found, &mut state.ends);
+        let owners = reconciled(&resolution, &mut state.ends);
         for (side, owner) in [Side::Originator, Side::Responder].into_iter().zip(owners) {
             let end = &mut state.ends[side as usize];
             // The namespace of that end was there before it was opened.
-            let was_there = self.opening != Opening::Done && *end == End::Elsewhere;
+            let was_there = self.opening != Opening::Done && *end == Standing::Elsewhere;
             let last = if was_there { state.base } else { state.last };
-            let Some(settled) = settle(*end, owner, last, now) else { continue };
-            *end = settled.end;
+            let Some(settled) = settle(*end, owner, now - last) else { continue };
+            *end = settled.standing;
             if self.opening == Opening::JustDone && settled.bytes == Counters::default() {
                 continue; // nothing has changed: it was only looked at again
             }
@@ -499,62 +391,6 @@ impl FlowAttribution {
         self.claims.extend(state.claims(&id, flow));
         state.last = now;
         self.flows[index] = state;
-    }
-
-    /// Who was at a flow's ends when it began is where they begin.
-    fn begin_with(&self, state: &mut FlowState, id: &FlowId, flow: &Flow, seen: [Option<Seen>; 2]) {
-        let seen = self.not_counted(id, flow, state.netns, seen);
-        for (side, seen) in seen.into_iter().enumerate() {
-            if let Some(seen) = seen {
-                state.other_netns[side] = (seen.netns != state.netns).then_some(seen.netns);
-                state.ends[side] = End::Of(seen.process);
-            }
-        }
-    }
-
-    /// Those ends that are not in another namespace where they are counted by another table.
-    fn not_counted(
-        &self,
-        id: &FlowId,
-        flow: &Flow,
-        netns: NetnsKey,
-        mut seen: [Option<Seen>; 2],
-    ) -> [Option<Seen>; 2] {
-        for (seen, tuple) in seen.iter_mut().zip([flow.original, flow.reply]) {
-            *seen =
-                seen.filter(|seen| seen.netns == netns || !self.is_counted(id, seen.netns, &tuple));
-        }
-        seen
-    }
-
-    /// Whether the end in a namespace that sends along a tuple there is counted by another table than
-    /// that of the flow `id`: the one through which it was seen to pass first, else its own.
-    fn is_counted(&self, id: &FlowId, netns: NetnsKey, tuple: &Tuple) -> bool {
-        match self.claims.get(&(netns, *tuple)) {
-            Some(by) => by != id,
-            None => self.has(netns, tuple),
-        }
-    }
-
-    /// Whether a namespace's own table has the flow that sends along a tuple there.
-    fn has(&self, netns: NetnsKey, tuple: &Tuple) -> bool {
-        [*tuple, tuple.reversed()].into_iter().any(|tuple| {
-            let id = FlowId::in_default_zone(tuple, netns);
-            self.flows.contains_key(&id) || self.pending.has(&id)
-        })
-    }
-
-    /// Ends whose bytes are counted in another namespace, through which they pass, aren't counted
-    /// here as well.
-    fn respect_claims(&self, flow: &Flow, netns: NetnsKey, whose: &mut Whose) {
-        if self.claims.is_empty() {
-            return;
-        }
-        for (end, tuple) in [flow.original, flow.reply].into_iter().enumerate() {
-            if self.claims.contains_key(&(netns, tuple)) {
-                whose.found[end] = None;
-            }
-        }
     }
 
     /// The place of a flow's state and whether it was known before; else it is `fresh`.
@@ -614,9 +450,7 @@ impl FlowAttribution {
                 let kept = there && (state.ended == 0 || now - state.ended < LATE);
                 if kept {
                     for end in state.ends {
-                        if let End::Of(process) = end {
-                            referenced.insert(process);
-                        }
+                        referenced.extend(end.owner().and_then(Owner::process));
                     }
                 }
                 kept

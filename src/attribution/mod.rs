@@ -1,17 +1,22 @@
-//! Whose bytes a flow carried: flows joined with sockets and their processes.
+//! Whose bytes are: what was read, and who was found at its ends, become shares of owners.
 //!
-//! Pure: flows, sockets and the answer to "who holds this socket" come in as arguments, shares of
-//! bytes go out. What is kept per flow is the last reading of its counters and to whom its ends
-//! belong, so that bytes which are counted after a socket is gone still find their process.
+//! Pure. What is kept of a flow or socket is the last reading of its counters and to whom its ends belong, so
+//! that bytes which are counted after a socket is gone still find their process. Each change goes three
+//! steps: `read` says whether anything is new, the [environment](crate::environment) resolves who is there, and
+//! `account` settles the bytes by one policy for flows and sockets.
 
 mod flows;
-mod join;
-mod reason;
+mod own_pipes;
+mod settle;
+mod share;
 mod sockets;
 
-pub use flows::{Coverage, FlowAttribution, Observation, Opening, Share};
-pub use join::{NamespaceView, OtherNamespaces};
-pub use reason::Reason;
+pub use flows::{Coverage, FlowAttribution, FlowChange, Observation};
+pub use own_pipes::{OwnPipes, ports};
+pub use share::Share;
 pub use sockets::{
-    Candidates, Judge, Remembered, Resolution, SlotPressure, SocketAttribution, holder, whose,
+    Candidates, Remembered, Resolution, SlotPressure, SocketAttribution, SocketChange, holder,
+    resolve,
 };
+
+pub use crate::owner::Reason;

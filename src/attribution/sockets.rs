@@ -4,99 +4,28 @@
 //! somebody else holds it: it was accepted, inherited or handed on. Who holds a socket is seen in `/proc`
 //! while it is open; of one that was closed before anybody looked, the process that closed it is known.
 
+mod candidates;
 mod memory;
+mod pressure;
 
 use std::collections::{HashMap, HashSet};
 
 use foldhash::fast::RandomState;
 
-use super::{Reason, Share};
+use super::Share;
+use super::settle::{Settled, Standing, settle};
 use crate::ebpf::{Bytes, Counted, Origin, Outside};
-use crate::processes::{Ownership, ProcessId};
+use crate::owner::{Owner, Reason};
+use crate::processes::ProcessId;
 use crate::sockets::Inode;
 use crate::traffic::Traffic;
 use memory::Memory;
 
-/// For how many observations a socket without traffic keeps its slot where there is room for others: one
-/// that is open, one that is closed (the kernel may still send what is left), and one of which nothing more
-/// comes. It gets another slot if it needs it; one that accepts connections keeps its own.
-const IDLE: u32 = 600;
-const IDLE_CLOSED: u32 = 30;
-const IDLE_ENDED: u32 = 2;
+pub use candidates::{Candidates, holder, resolve};
+pub use pressure::SlotPressure;
 
 /// For how many observations the holder of a socket is looked for although it has no traffic.
 const YOUNG: u32 = 3;
-
-/// How much pressure there is for sockets other than those that have a slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SlotPressure {
-    /// Whoever is silent can keep his slot for a while.
-    Low,
-    /// Whoever was let go of does without it.
-    Medium,
-    /// And whoever is silent.
-    High,
-}
-
-impl SlotPressure {
-    /// With so many slots `taken` of `capacity`.
-    pub const fn beside(taken: usize, capacity: usize) -> SlotPressure {
-        match capacity / 8 {
-            eighth if taken > eighth * 4 => SlotPressure::High,
-            eighth if taken > eighth => SlotPressure::Medium,
-            _ => SlotPressure::Low,
-        }
-    }
-}
-
-/// What there is to know of the processes at a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Candidates {
-    /// Who holds it; `None` if the socket wasn't listed, or no descriptor can refer to it.
-    pub holder: Option<Ownership>,
-    /// Who made it, or its listening socket.
-    pub maker: Option<ProcessId>,
-    /// Who let go of it last.
-    pub closer: Option<ProcessId>,
-}
-
-/// The process that holds a socket, or has held it last: neither its maker nor its closer matters then.
-pub fn holder(
-    origin: &Origin,
-    now: Option<Ownership>,
-    held: Option<ProcessId>,
-) -> Option<ProcessId> {
-    match now {
-        Some(Ownership::Process(holder)) if !origin.released => Some(holder),
-        _ => held,
-    }
-}
-
-/// Whose a socket is. `held` is who was found to hold it before.
-pub fn whose(
-    origin: &Origin,
-    candidates: &Candidates,
-    held: Option<ProcessId>,
-) -> Result<ProcessId, Reason> {
-    if let Some(holder) = holder(origin, candidates.holder, held) {
-        return Ok(holder);
-    }
-    let passed_on = origin.accepted || origin.maker.is_none();
-    let known = if passed_on { candidates.closer } else { candidates.maker };
-    // Whoever accepted a connection has it, or else nobody has yet.
-    let accepted = || if origin.accepted && !origin.released { None } else { candidates.maker };
-    if let Some(known) = known.or_else(accepted) {
-        return Ok(known);
-    }
-    Err(match candidates.holder {
-        Some(Ownership::Denied) => Reason::NoPermission,
-        Some(Ownership::Hidden) => Reason::OtherNamespace,
-        Some(Ownership::Unread) if !origin.released => Reason::Unread,
-        // A socket that nobody lets go of is the kernel's, or not accepted yet.
-        _ if !origin.released => Reason::Kernel,
-        _ => Reason::Exited,
-    })
-}
 
 /// Remembers of every socket what it takes to subtract, and who held it.
 #[derive(Debug)]
@@ -112,14 +41,14 @@ pub struct SocketAttribution {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resolution {
     /// Its process, or why it has none.
-    pub to: Result<ProcessId, Reason>,
+    pub to: Owner,
     /// Whether the process was seen to hold it.
     pub held: bool,
     /// Its inode, if it is listed.
     pub inode: Option<Inode>,
 }
 
-/// What is remembered of a socket that is asked for.
+/// What is remembered of a socket that is to be resolved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Remembered {
     /// Its inode, if it was ever listed.
@@ -128,21 +57,13 @@ pub struct Remembered {
     pub held: Option<ProcessId>,
 }
 
-/// Who knows of processes, and keeps accounts.
-pub trait Judge {
-    /// What is known of a socket, if anything is. Asked only where bytes are new, or still have no process.
-    fn origin(&self, of: &Counted) -> Option<Origin>;
-
-    /// Whose it is; `None` if it is not to be accounted.
-    fn whose(
-        &mut self,
-        counted: &Counted,
-        origin: &Origin,
-        remembered: &Remembered,
-    ) -> Option<Resolution>;
-
-    /// Accounts a share of a socket's new bytes.
-    fn take(&mut self, origin: &Origin, share: Share);
+/// A socket that has changed, or of which more may be known by now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketChange {
+    /// Its new bytes.
+    pub new: Bytes,
+    /// What is known of it.
+    pub remembered: Remembered,
 }
 
 impl SocketAttribution {
@@ -163,7 +84,7 @@ impl SocketAttribution {
         self.referenced.clear();
     }
 
-    /// Whether it takes a list of all sockets to say whose this one is. Where there is little `pressure` most of
+    /// Whether it takes a list of all sockets to say whose this one is. Under `pressure` most of
     /// those that are seen for the first time are gone in a moment, and need none.
     pub fn is_new(&self, counted: &Counted, pressure: SlotPressure) -> bool {
         counted.has_bytes()
@@ -175,119 +96,97 @@ impl SocketAttribution {
             })
     }
 
-    /// Takes the bytes of one socket. Returns its origin if it can do without its slot, seeing the `pressure` for
-    /// others.
-    pub fn socket(
-        &mut self,
-        counted: &Counted,
-        pressure: SlotPressure,
-        judge: &mut impl Judge,
-    ) -> Option<Origin> {
-        // Most of those that come and go between two observations need not be remembered.
-        if pressure != SlotPressure::Low && self.memory.get(counted).is_none() {
-            let origin = judge.origin(counted)?;
-            if origin.released && !origin.listening {
-                self.in_passing(counted, counted.bytes, &origin, judge);
-                return Some(origin);
-            }
-        }
-        let idle = self.remembered(counted, judge);
-        if !may_be_done(idle, pressure) {
-            return None;
-        }
-        let waits = self.memory.get(counted).is_some_and(|known| {
-            known.is_unaccepted || matches!(known.waiting, Some((Reason::Unread, _)))
-        });
-        judge.origin(counted).filter(|origin| {
-            // Bytes that wait for somebody to accept their connection, or to be read, would be left behind.
-            let waits = waits && !origin.released;
-            !waits && is_done(idle, origin, pressure)
-        })
+    /// Whether anything is remembered of a socket.
+    pub fn is_remembered(&self, counted: &Counted) -> bool {
+        self.memory.get(counted).is_some()
     }
 
-    /// Takes the bytes that were the last in this slot, of which so many were taken `before`.
-    pub fn last(&mut self, counted: &Counted, before: Bytes, judge: &mut impl Judge) {
-        if self.memory.get(counted).is_some() {
-            self.remembered(counted, judge);
-            self.memory.forget(counted);
-        } else if let Some(origin) = judge.origin(counted) {
-            self.in_passing(counted, counted.bytes - before, &origin, judge);
-        }
+    /// Whether a socket of which nothing is remembered need not be: most of those that come and go
+    /// between two observations, under `pressure`.
+    pub fn is_passing(&self, counted: &Counted, origin: &Origin, pressure: SlotPressure) -> bool {
+        pressure != SlotPressure::Low
+            && !self.is_remembered(counted)
+            && origin.released
+            && !origin.listening
     }
 
-    /// Nothing was counted since the slot was taken back.
-    pub fn forget(&mut self, counted: &Counted) {
-        self.memory.forget(counted);
-    }
-
-    /// Takes new bytes of a socket of which nothing is remembered.
-    fn in_passing(
-        &mut self,
-        counted: &Counted,
-        new: Bytes,
-        origin: &Origin,
-        judge: &mut impl Judge,
-    ) {
-        if new == Bytes::default() {
-            return;
-        }
-        if let Some(Resolution { to, .. }) = judge.whose(counted, origin, &Remembered::default()) {
-            // Nothing is remembered that could move later.
-            let to = to.map_err(|why| if why == Reason::Unread { Reason::Exited } else { why });
-            self.referenced.extend(to);
-            share_out(to, None, new, self.recent(new), |share| judge.take(origin, share));
-        }
-    }
-
-    /// Takes the bytes of a socket that is remembered from now on; returns for how many observations it had
-    /// no traffic.
-    fn remembered(&mut self, counted: &Counted, judge: &mut impl Judge) -> u32 {
+    /// Takes the bytes of one socket, which is remembered from now on. `None` if nothing has changed, or can
+    /// have.
+    pub fn read(&mut self, counted: &Counted) -> Option<SocketChange> {
         let known = self.memory.remember(counted, self.observation);
         if !counted.has_bytes() {
             known.begun = self.observation + 1;
         }
         let new = counted.bytes - known.last;
         known.idle = if new.is_zero() { known.idle + 1 } else { 0 };
-        let idle = known.idle;
-        if new.is_zero() && known.waiting.is_none() {
-            self.referenced.extend(known.owner);
-            return idle;
+        if new.is_zero() && !matches!(known.standing, Standing::Waiting(..)) {
+            self.referenced.extend(known.standing.owner().and_then(Owner::process));
+            return None;
         }
-        let Some(origin) = judge.origin(counted) else { return idle };
+        Some(SocketChange { new, remembered: known.remembered })
+    }
+
+    /// Accounts a change of a socket that was [read](SocketAttribution::read), now that it is known whose it
+    /// is; `None` if it is not to be accounted.
+    pub fn account(
+        &mut self,
+        counted: &Counted,
+        change: &SocketChange,
+        origin: &Origin,
+        resolution: Option<Resolution>,
+        each: impl FnMut(Share),
+    ) {
+        let recent = self.recent(change.new);
+        let Some(known) = self.memory.get_mut(counted) else { return };
         known.last = counted.bytes;
-        let Some(Resolution { to, held, inode }) = judge.whose(counted, &origin, &known.remembered)
-        else {
-            return idle;
-        };
+        let Some(Resolution { to, held, inode }) = resolution else { return };
         known.remembered.inode = inode.or(known.remembered.inode);
         if held {
-            known.remembered.held = to.ok();
+            known.remembered.held = to.process();
         }
-        // Whoever had it once has it as long as nobody else is known to.
-        let to = to.or_else(|reason| known.owner.ok_or(reason));
-        known.owner = to.ok();
-        known.is_unaccepted = to.is_err() && origin.accepted && !origin.released;
-        self.referenced.extend(known.owner);
-        let (from, moved) = match (to, known.waiting) {
-            (Ok(_), Some((reason, waiting))) => (Some(reason), new + waiting),
-            // Why they have none is known only now.
-            (Err(reason), Some((Reason::Unread, waiting))) if reason != Reason::Unread => {
-                (Some(Reason::Unread), new + waiting)
-            }
-            _ => (None, new),
-        };
-        known.waiting = match (to, known.waiting) {
-            (Err(reason), Some((before, waiting)))
-                if reason == before || before == Reason::Unread =>
-            {
-                Some((reason, waiting + new))
-            }
-            // What came under another reason stays there.
-            (Err(reason), _) => Some((reason, new)),
-            (Ok(_), _) => None,
-        };
-        share_out(to, from, moved, self.recent(new), |share| judge.take(&origin, share));
-        idle
+        let Some(settled) = settle(known.standing, Some(to), change.new) else { return };
+        known.standing = settled.standing;
+        known.is_unaccepted =
+            matches!(known.standing, Standing::Waiting(..)) && origin.accepted && !origin.released;
+        self.referenced.extend(settled.to.process());
+        let Settled { to, bytes, from, .. } = settled;
+        share_out(to, from, bytes, recent, each);
+    }
+
+    /// Accounts new bytes of a socket of which nothing is remembered.
+    pub fn account_in_passing(
+        &mut self,
+        new: Bytes,
+        resolution: Option<Resolution>,
+        each: impl FnMut(Share),
+    ) {
+        let Some(Resolution { to, .. }) = resolution else { return };
+        // Nothing is remembered that could move later.
+        let unread = to == Owner::Nobody(Reason::Unread);
+        let to = if unread { Owner::Nobody(Reason::Exited) } else { to };
+        self.referenced.extend(to.process());
+        share_out(to, None, new, self.recent(new), each);
+    }
+
+    /// Whether a socket may do without its slot, as far as its silence says: then its origin is worth a look.
+    pub fn may_be_done(&self, counted: &Counted, pressure: SlotPressure) -> bool {
+        let known = self.memory.get(counted);
+        known.is_some_and(|known| pressure::may_be_done(known.idle, pressure))
+    }
+
+    /// Whether it does without its slot, under the `pressure` for others.
+    pub fn is_done(&self, counted: &Counted, origin: &Origin, pressure: SlotPressure) -> bool {
+        self.memory.get(counted).is_some_and(|known| {
+            let unread = matches!(known.standing, Standing::Waiting(Reason::Unread, _));
+            // Bytes that wait for somebody to accept their connection, or to be read, would be left behind.
+            let waits = (known.is_unaccepted || unread) && !origin.released;
+            !waits && pressure::is_done(known.idle, origin, pressure)
+        })
+    }
+
+    /// Nothing more will be counted in a slot that was taken back.
+    pub fn forget(&mut self, counted: &Counted) {
+        self.memory.forget(counted);
     }
 
     fn recent(&self, new: Bytes) -> Bytes {
@@ -311,7 +210,7 @@ impl SocketAttribution {
                 (Reason::Kernel, outside.pings - before.pings),
                 (Reason::Kernel, outside.resets - before.resets),
             ] {
-                share_out(Err(reason), None, new, self.recent(new), &mut each);
+                share_out(reason.into(), None, new, self.recent(new), &mut each);
             }
             pings = pings + (outside.pings - before.pings);
             self.outside.insert(netns, outside);
@@ -326,7 +225,7 @@ impl SocketAttribution {
 }
 
 fn share_out(
-    to: Result<ProcessId, Reason>,
+    to: Owner,
     from: Option<Reason>,
     moved: Bytes,
     recent: Bytes,
@@ -339,36 +238,6 @@ fn share_out(
             each(Share { to, traffic, recent, from, local });
         }
     }
-}
-
-/// Whether a socket that has had no traffic for so many observations may have been so for long enough: then
-/// its origin is worth a look.
-const fn may_be_done(idle: u32, pressure: SlotPressure) -> bool {
-    match pressure {
-        SlotPressure::Low => {
-            idle == IDLE_ENDED || idle >= IDLE_CLOSED && idle.is_multiple_of(IDLE_CLOSED)
-        }
-        SlotPressure::Medium | SlotPressure::High => true,
-    }
-}
-
-/// Whether such a socket does without its slot.
-const fn is_done(idle: u32, origin: &Origin, pressure: SlotPressure) -> bool {
-    // Connections that it has yet to accept ask for it.
-    if origin.listening && !origin.released {
-        return false;
-    }
-    // The kernel gives such a slot to another socket that needs it.
-    if origin.silent && !origin.released {
-        return false;
-    }
-    let patience = match (pressure, origin.released, origin.ended) {
-        (SlotPressure::Medium | SlotPressure::High, true, _) => 0,
-        (_, _, true) | (SlotPressure::High, ..) => IDLE_ENDED,
-        (_, true, false) => IDLE_CLOSED,
-        (_, false, false) => IDLE,
-    };
-    idle >= patience
 }
 
 impl Default for SocketAttribution {

@@ -2,7 +2,7 @@
 
 use aya::maps::{HashMap, Map, MapData, MapError};
 
-use super::slots::{Bytes, Origin, Passing, TICK};
+use super::slots::{Bytes, Origin, TICK, Task};
 use crate::flow::Protocol;
 use crate::sockets::Inode;
 use crate::traffic::Traffic;
@@ -100,7 +100,7 @@ impl PacketSockets {
         let Raw { netns, sender_when, name, sender, .. } = self.places.get(place)?.as_ref()?.raw;
         let start = Some(sender_when / TICK).filter(|start| *start != 0);
         Some(Origin {
-            maker: Some(Passing { pid: sender, start, name }),
+            maker: Some(Task { pid: sender, start, name }),
             made: sender_when,
             closer: None,
             accepted: false,

@@ -47,7 +47,7 @@ pub(crate) use processes::INITIAL_PID_NAMESPACE;
 pub use processes::{ProcessEvent, ProcessReader, Started, Wake, What};
 pub(crate) use slots::TICK;
 use slots::{Bucket, FREE, LEAVING, Slot, Totals, WAYS};
-pub use slots::{Bytes, Origin, Passing};
+pub use slots::{Bytes, Origin, Task};
 
 /// How many sockets there is room for: twice as many as the host has open files when it is
 /// opened, within these bounds. Each takes 136 bytes of the kernel's memory.
@@ -101,7 +101,7 @@ pub struct Reader {
     /// The network namespaces of the listening sockets at the last reading, and at the one before.
     listening: [HashMap<u64, u64, RandomState>; 2],
     /// Multipath TCP sockets that were let go of, as they were read last: their tokens, and by whom.
-    closed_multipath: Vec<(u32, Passing)>,
+    closed_multipath: Vec<(u32, Task)>,
     packets: PacketSockets,
     /// How many of them the users have.
     packet_users: Mapping<AtomicU64>,
@@ -373,7 +373,7 @@ impl Reader {
 
     /// The Multipath TCP sockets that were let go of at the last reading: the token of each, which its subflows
     /// have too, and who let go of it.
-    pub fn closed_multipath(&self) -> &[(u32, Passing)] {
+    pub fn closed_multipath(&self) -> &[(u32, Task)] {
         &self.closed_multipath
     }
 

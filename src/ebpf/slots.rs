@@ -142,7 +142,7 @@ impl Sub for Bytes {
 
 /// A process as the kernel saw it in passing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Passing {
+pub struct Task {
     /// Its number in the initial PID namespace.
     pub pid: u32,
     /// When it started, in clock ticks since boot; `None` where the kernel doesn't let that be read.
@@ -157,12 +157,12 @@ pub struct Passing {
 pub struct Origin {
     /// Who made it, or the listening socket at which it was accepted; `None` for one that is older than
     /// the program in the kernel.
-    pub maker: Option<Passing>,
+    pub maker: Option<Task>,
     /// When that was at the latest, in nanoseconds since boot: when the socket was made, or when its maker
     /// started.
     pub made: u64,
     /// Who let go of it last, if anybody has.
-    pub closer: Option<Passing>,
+    pub closer: Option<Task>,
     /// Whether it was accepted at a listening socket.
     pub accepted: bool,
     /// The cookie of that one; 0 for none.
@@ -256,7 +256,7 @@ impl Slot {
     }
 
     /// The token of a Multipath TCP socket that was let go of, and by whom.
-    pub(super) fn closed_multipath(&self) -> Option<(u32, Passing)> {
+    pub(super) fn closed_multipath(&self) -> Option<(u32, Task)> {
         let flags = self.sender.flags.load(Acquire);
         if flags & (MULTIPATH | RELEASED) != MULTIPATH | RELEASED {
             return None;
@@ -277,7 +277,7 @@ impl Slot {
             let pid = pid.load(Relaxed);
             let start = (flags & EXACT != 0).then(|| when.load(Relaxed) / TICK);
             let start = start.filter(|start| *start != 0);
-            (pid != 0).then(|| Passing { pid, start, name: named(of_closer) })
+            (pid != 0).then(|| Task { pid, start, name: named(of_closer) })
         };
         // Before the maker, which is written later.
         let listener = sender.listener.load(Acquire);

@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 
 use super::name;
 use crate::alert::Notification;
-use crate::attribution::Reason;
+use crate::owner::Reason;
 use crate::processes::ProcessId;
 use crate::traffic::{Name, Rate, Traffic};
 use crate::watch::{Looked, Source};

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::alert::Notification;
-use crate::attribution::Reason;
 use crate::ledger::Ledger;
 use crate::model::{Account, Health, Kind, Rows, Snapshot, Unattributed};
+use crate::owner::Reason;
 use crate::traffic::{Name, Traffic};
 
 use super::Moment;

@@ -14,7 +14,7 @@ pub use describe::{COMMAND_LINE_MAX, command_line};
 pub use descriptor_search::{DescriptorSearch, Found};
 pub use label::LabelBy;
 pub use names::{Announced, Names};
-pub use owners::{Acceptors, Owners, Ownership};
+pub use owners::{Acceptors, Owners, Ownership, SocketOwners};
 
 use crate::traffic::Name;
 

@@ -57,6 +57,25 @@ pub enum Ownership {
     Unread,
 }
 
+/// Answers for sockets: who holds them, and who accepts at them.
+pub trait SocketOwners {
+    /// Who holds this socket now.
+    fn owner(&mut self, inode: Inode) -> Ownership;
+
+    /// The only process that can have accepted a connection at one of these listening sockets.
+    fn acceptor(&mut self, listeners: &[Inode]) -> Option<ProcessId>;
+}
+
+impl SocketOwners for Owners {
+    fn owner(&mut self, inode: Inode) -> Ownership {
+        Owners::owner(self, inode)
+    }
+
+    fn acceptor(&mut self, listeners: &[Inode]) -> Option<ProcessId> {
+        Owners::acceptor(self, listeners.iter().copied())
+    }
+}
+
 /// One process, as it was seen last.
 #[derive(Debug)]
 struct Known {
@@ -244,6 +263,20 @@ impl Owners {
             whole: self.whole,
             failed: self.failed,
         })
+    }
+
+    /// Also looks for the holders of those of these sockets that were not listed at this look.
+    pub fn look_also(&mut self, sockets: impl IntoIterator<Item = Inode>) {
+        for inode in sockets {
+            let is_new = self.alive.insert(inode);
+            if is_new && !self.holders.contains_key(&inode) && !self.unheld.contains(&inode) {
+                self.unknown.insert(inode, self.look);
+            }
+        }
+        if !self.unknown.is_empty() {
+            self.read_changed(if self.look == 1 { usize::MAX } else { LINKS_BEYOND });
+            self.note_unheld();
+        }
     }
 
     /// Whoever was read after a socket appeared, and didn't have it, doesn't hold it.

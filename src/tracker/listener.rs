@@ -11,7 +11,6 @@ use crate::flow::{Address, Flow, Tuple};
 use crate::netlink::NetlinkError;
 use crate::netns::{self, NetnsId, NetnsKey};
 use crate::sockets::{Finder, RawSockets, Socket};
-use crate::watch::Source;
 
 /// How long a namespace is new: its addresses are still being given to it.
 const NEW: Duration = Duration::from_secs(5);
@@ -42,14 +41,14 @@ impl NetnsListener {
     ///
     /// # Errors
     /// What the kernel says.
-    pub(super) fn open(key: NetnsKey, source: Source) -> io::Result<NetnsListener> {
+    pub(super) fn open(key: NetnsKey, flows: bool) -> io::Result<NetnsListener> {
         let mut addresses = addresses::Reader::open()?;
         let local = addresses.read().map_err(io::Error::other)?;
         let now = Instant::now();
         Ok(NetnsListener {
             key,
             id: netns::of(Path::new("/proc"), "thread-self").ok(),
-            new_flows: (source == Source::Conntrack).then(|| NewFlows::listen().ok()).flatten(),
+            new_flows: if flows { NewFlows::listen().ok() } else { None },
             finder: Finder::open()?,
             raw: RawSockets::open(Path::new("/proc/thread-self/net")),
             addresses,
@@ -62,6 +61,13 @@ impl NetnsListener {
 
     pub(super) fn listens(&self) -> bool {
         self.new_flows.is_some()
+    }
+
+    /// From now on new flows are announced here, unless they are already.
+    pub(super) fn follow(&mut self, new_flows: NewFlows) -> bool {
+        let is_new = self.new_flows.is_none();
+        self.new_flows.get_or_insert(new_flows);
+        is_new
     }
 
     pub(super) fn events(&self) -> impl Iterator<Item = BorrowedFd<'_>> {

@@ -5,7 +5,6 @@
 //! for the process that holds it. It keeps nothing of a flow: what it saw is handed to the next look.
 
 mod accepting;
-mod dump_policy;
 mod listener;
 mod namespace;
 mod opener;
@@ -20,7 +19,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -28,13 +27,13 @@ use std::time::{Duration, Instant};
 use foldhash::fast::RandomState;
 use rustix::event::{EventfdFlags, eventfd};
 
+use crate::conntrack::ctnetlink::NewFlows;
 use crate::netns::{self, NetnsChoice, NetnsId, NetnsKey};
 use crate::processes::{Acceptors, LabelBy, Names};
 use crate::sockets::Inode;
-use crate::watch::{Source, Told};
 
 use listener::NetnsListener;
-pub(crate) use namespace::{Counting, Namespace, Reading, choose};
+pub(crate) use namespace::{FlowTable, Namespace, Opens, choose, open_flows};
 use opener::{Job, OpenQueue, Opener};
 pub use record::{NewFlowRecord, Seen};
 use worker::Worker;
@@ -51,7 +50,7 @@ type Map<K, V> = HashMap<K, V, RandomState>;
 /// What both threads know.
 #[derive(Debug)]
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<SharedState>,
     answered: Condvar,
     /// Wakes the worker.
     wake_up: OwnedFd,
@@ -59,7 +58,11 @@ struct Shared {
     call: OwnedFd,
     next_key: AtomicU32,
     proc: PathBuf,
-    source: Source,
+    opens: Opens,
+    /// Whether connection tracking's tables are opened, too.
+    opens_flows: AtomicBool,
+    /// Whether new processes are followed because sockets are looked for in them.
+    searches: AtomicBool,
     choice: NetnsChoice,
     names: Names,
     /// Whether processes are reported into the table of names.
@@ -67,7 +70,7 @@ struct Shared {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct SharedState {
     commands: Vec<Command>,
     /// How often an answer was asked for, and which of these is answered.
     asked: u64,
@@ -103,13 +106,25 @@ enum Command {
     /// Processes in other namespaces than the program's own.
     Inhabitants(Map<u32, NetnsKey>),
     LabelBy(Vec<LabelBy>),
+    /// New flows of this namespace are announced here.
+    Follow(NetnsKey, Box<NewFlows>),
     Stop,
 }
 
 impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, SharedState> {
         // Nothing in it can be half done.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is opened in a namespace.
+    fn opens(&self) -> Opens {
+        Opens { flows: self.opens_flows.load(Ordering::Relaxed), ..self.opens }
+    }
+
+    /// Whether sockets are looked for as soon as flows or processes begin.
+    fn searches(&self) -> bool {
+        self.searches.load(Ordering::Relaxed)
     }
 
     /// Opens the namespace of `process`, unless it is watched already. Hands on what reads it and
@@ -136,8 +151,9 @@ impl Shared {
             if there.is_some_and(|there| there != id) {
                 return None;
             }
-            let readers = Namespace::open(self.source, key, Some(id), &self.proc, &name).ok()?;
-            Some((readers, NetnsListener::open(key, self.source).ok()))
+            let opens = self.opens();
+            let namespace = Namespace::open(opens, key, Some(id), &self.proc, &name).ok()?;
+            Some((namespace, NetnsListener::open(key, opens.flows).ok()))
         };
         let opened = match going {
             Going::Alone => netns::enter(&self.proc, &name).map(|()| open()),
@@ -185,19 +201,20 @@ pub(crate) struct Tracker {
 }
 
 impl Tracker {
-    /// Begins to watch the namespace of this thread and, as chosen, those of new processes.
+    /// Begins to watch the namespace of this thread and, as chosen, those of new processes. With `searches`
+    /// the sockets of new flows and processes are looked for at once.
     ///
     /// # Errors
     /// If no thread, no descriptor or no procfs can be had.
     pub(crate) fn start(
-        source: Source,
+        opens: Opens,
+        searches: bool,
         choice: NetnsChoice,
         proc: &Path,
         names: Names,
-        told: Told,
     ) -> io::Result<Tracker> {
         let descriptor = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
-        let mut state = State::default();
+        let mut state = SharedState::default();
         let own = netns::of(proc, "self").ok();
         state.known.extend(own.map(|own| (own, NetnsKey::OWN)));
         let shared = Arc::new(Shared {
@@ -207,15 +224,17 @@ impl Tracker {
             call: descriptor()?,
             next_key: AtomicU32::new(NetnsKey::OWN.0 + 1),
             proc: proc.to_owned(),
-            source,
+            opens,
+            opens_flows: AtomicBool::new(opens.flows),
+            searches: AtomicBool::new(searches),
             choice,
-            reported: told == Told::Processes && names.are_reported(),
+            reported: names.are_reported(),
             names,
         });
-        let netns_listener = NetnsListener::open(NetnsKey::OWN, source)?;
-        let listens = netns_listener.listens();
+        let listener = NetnsListener::open(NetnsKey::OWN, opens.flows)?;
+        let listens = listener.listens();
         let mut worker = Worker::new(shared.clone(), proc)?;
-        worker.listen(netns_listener)?;
+        worker.listen(listener)?;
         let thread =
             thread::Builder::new().name("tracker".to_owned()).spawn(move || worker.run())?;
         Ok(Tracker {
@@ -226,6 +245,18 @@ impl Tracker {
             listeners: Listeners::default(),
             inhabitants: Map::default(),
         })
+    }
+
+    /// From now on namespaces are opened with connection tracking's tables, and new flows are followed.
+    pub(crate) fn open_flows(&self) {
+        self.shared.opens_flows.store(true, Ordering::Relaxed);
+        self.shared.searches.store(true, Ordering::Relaxed);
+    }
+
+    /// New flows of a namespace that is watched already are announced here.
+    pub(crate) fn follow(&mut self, key: NetnsKey, new_flows: NewFlows) {
+        self.listens |= key == NetnsKey::OWN;
+        self.command(Command::Follow(key, Box::new(new_flows)));
     }
 
     /// Whether every flow that begins in the program's own namespace is seen, unless it is told
@@ -271,7 +302,7 @@ impl Tracker {
         state.asked += 1;
         let asked = state.asked;
         wake(&self.shared.wake_up);
-        if self.shared.reported && self.shared.source == Source::Ebpf {
+        if self.shared.reported && !self.shared.searches() {
             // There is nothing to wait for: what the thread knows is taken here.
             drop(state);
             self.shared.names.drain();

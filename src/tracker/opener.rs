@@ -52,7 +52,7 @@ impl Opener {
                 let mut state = shared.state();
                 let opening = std::mem::take(&mut state.opening);
                 state.opened.extend(opening.jobs.into_iter().filter_map(|job| match job {
-                    Job::Read(readers) => Some(*readers),
+                    Job::Read(namespace) => Some(*namespace),
                     Job::Open(..) => None,
                 }));
             }
@@ -70,18 +70,18 @@ impl Drop for Opener {
 
 impl Shared {
     fn obey(&self, job: Job, ahead: bool) -> Option<Namespace> {
-        let (mut readers, netns_listener) = match job {
-            Job::Read(readers) => (*readers, None),
+        let (mut namespace, netns_listener) = match job {
+            Job::Read(namespace) => (*namespace, None),
             Job::Open(id, process) => self.open(id, process, Going::Alone)?,
         };
         if ahead {
-            readers.read_ahead(self.source);
+            namespace.read_ahead(self.opens.ends);
         }
         if let Some(netns_listener) = netns_listener {
             self.state().commands.push(Command::Listen(Box::new(netns_listener)));
             wake(&self.wake_up);
         }
-        Some(readers)
+        Some(namespace)
     }
 
     fn done(&self, opened: Option<Namespace>) {

@@ -16,13 +16,13 @@ use super::retry::{Lookup, RetryQueue};
 use super::scheduling::SchedulingPolicy;
 use super::spin_budget::{SPIN, SpinBudget};
 use super::{Command, Going, Map, NewFlowRecord, Seen, Shared, WAITING, take, wake};
+use crate::conntrack::ctnetlink::NewFlows;
 use crate::ebpf::Wake;
 use crate::flow::{Flow, Protocol, Tuple};
 use crate::netns::{self, NetnsChoice, NetnsId, NetnsKey};
 use crate::processes::events::{Event, Events};
 use crate::processes::{Announced, DescriptorSearch, ProcessId};
 use crate::sockets::{Inode, Socket, State};
-use crate::watch::Source;
 
 /// What wakes the thread beside the namespaces, which do so by their keys.
 const WAKE_UP: u64 = u64::MAX;
@@ -98,10 +98,10 @@ impl Worker {
         }
         if worker.shared.reported {
             // Who counts at sockets needs to hear of processes only now and then, but for new namespaces.
-            let wake = match (worker.shared.source, worker.shared.choice) {
-                (Source::Ebpf, NetnsChoice::Own) => Wake::Nothing,
-                (Source::Ebpf, _) => netns::of(proc, "self").map_or(Wake::All, Wake::OthersThan),
-                _ => Wake::All,
+            let wake = match (worker.shared.searches(), worker.shared.choice) {
+                (true, _) => Wake::All,
+                (false, NetnsChoice::Own) => Wake::Nothing,
+                (false, _) => netns::of(proc, "self").map_or(Wake::All, Wake::OthersThan),
             };
             worker.shared.names.announce(wake, |fd| worker.wake_for(fd, PROCESSES)).transpose()?;
         }
@@ -180,10 +180,27 @@ impl Worker {
                     }
                     self.search.label_by(labels);
                 }
+                Command::Follow(key, new_flows) => self.follow(key, *new_flows),
                 Command::Stop => return false,
             }
         }
         true
+    }
+
+    /// New flows of a namespace are announced from now on.
+    fn follow(&mut self, key: NetnsKey, new_flows: NewFlows) {
+        if self.shared.reported {
+            self.shared.names.announce(Wake::All, |_| ());
+        }
+        let of = |listener: &&mut NetnsListener| listener.key == key;
+        let Some(listener) = self.netns_listeners.iter_mut().find(of) else { return };
+        if listener.follow(new_flows) {
+            for source in listener.events() {
+                let name = EventData::new_u64(key.0.into());
+                let added = epoll::add(&self.epoll, source, name, EventFlags::IN);
+                self.lost += u64::from(added.is_err());
+            }
+        }
     }
 
     /// Leaves a namespace, unless somebody has gone there since it was found to be empty.
@@ -259,7 +276,7 @@ impl Worker {
             let (announced, lost) = self.shared.names.announced();
             for Announced { event, process, netns } in announced {
                 take(event);
-                if self.shared.source != Source::Ebpf {
+                if self.shared.searches() {
                     search.notice(event);
                 } else if let Event::Exec { .. } = event {
                     self.begun.push((process, netns));
@@ -316,9 +333,9 @@ impl Worker {
     }
 
     fn open(&mut self, id: NetnsId, pid: u32) -> Option<NetnsKey> {
-        let (readers, netns_listener) = self.shared.open(id, pid, Going::ByAnother)?;
-        let key = readers.key;
-        self.shared.state().opened.push(readers);
+        let (namespace, netns_listener) = self.shared.open(id, pid, Going::ByAnother)?;
+        let key = namespace.key;
+        self.shared.state().opened.push(namespace);
         if let Some(netns_listener) = netns_listener {
             self.lost += u64::from(self.listen(netns_listener).is_err());
         }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use foldhash::fast::RandomState;
 
-use super::FlowId;
+use super::state::FlowId;
 use crate::netns::NetnsKey;
 use crate::tracker::{NewFlowRecord, Seen};
 
@@ -69,7 +69,7 @@ impl Pending {
 
     /// Those of a namespace.
     pub(super) fn of(&self, netns: NetnsKey) -> impl Iterator<Item = &FlowId> {
-        self.flows.keys().filter(move |id| id.discriminator >> 16 == u64::from(netns.0))
+        self.flows.keys().filter(move |id| id.is_of(netns))
     }
 
     /// Forgets what nobody has asked for.

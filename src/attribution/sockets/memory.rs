@@ -2,36 +2,33 @@
 
 use slab::Slab;
 
-use super::{Reason, Remembered};
+use super::super::settle::Standing;
+use super::Remembered;
 use crate::ebpf::{Bytes, Counted};
-use crate::processes::ProcessId;
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Known {
+pub(super) struct RememberedSocket {
     cookie: u64,
     /// What was accounted.
     pub(super) last: Bytes,
     pub(super) remembered: Remembered,
-    /// To whom its last bytes were accounted that had a process.
-    pub(super) owner: Option<ProcessId>,
+    /// Whose it is, or why nobody's and how many bytes wait.
+    pub(super) standing: Standing<Bytes>,
     /// Whether it is a connection that nobody has accepted yet, as far as is known.
     pub(super) is_unaccepted: bool,
-    /// Why what has come so far is nobody's, and how much that is.
-    pub(super) waiting: Option<(Reason, Bytes)>,
     /// The first observation that showed bytes.
     pub(super) begun: u32,
     pub(super) idle: u32,
 }
 
-impl Known {
-    fn new(cookie: u64, begun: u32) -> Known {
-        Known {
+impl RememberedSocket {
+    fn new(cookie: u64, begun: u32) -> RememberedSocket {
+        RememberedSocket {
             cookie,
             last: Bytes::default(),
             remembered: Remembered::default(),
-            owner: None,
+            standing: Standing::Elsewhere,
             is_unaccepted: false,
-            waiting: None,
             begun,
             idle: 0,
         }
@@ -43,7 +40,7 @@ impl Known {
 pub(super) struct Memory {
     /// By slots: where what is known of its socket is, plus one; 0 if nothing is.
     places: Vec<u32>,
-    known: Slab<Known>,
+    known: Slab<RememberedSocket>,
 }
 
 impl Memory {
@@ -52,18 +49,23 @@ impl Memory {
         Some(self.places.get(slot as usize)?.checked_sub(1)? as usize)
     }
 
-    pub(super) fn get(&self, of: &Counted) -> Option<&Known> {
+    pub(super) fn get(&self, of: &Counted) -> Option<&RememberedSocket> {
         let known = self.known.get(self.place(of.slot)?)?;
         (known.cookie == of.cookie).then_some(known)
     }
 
+    pub(super) fn get_mut(&mut self, of: &Counted) -> Option<&mut RememberedSocket> {
+        let place = self.place(of.slot)?;
+        self.known.get_mut(place).filter(|known| known.cookie == of.cookie)
+    }
+
     /// Nothing is known yet of one that is not remembered; another socket in its slot is forgotten.
-    pub(super) fn remember(&mut self, of: &Counted, observation: u32) -> &mut Known {
+    pub(super) fn remember(&mut self, of: &Counted, observation: u32) -> &mut RememberedSocket {
         let slot = of.slot as usize;
         if self.places.len() <= slot {
             self.places.resize(slot + 1, 0);
         }
-        let new = || Known::new(of.cookie, observation);
+        let new = || RememberedSocket::new(of.cookie, observation);
         let place = self.place(of.slot).unwrap_or_else(|| self.known.insert(new()));
         self.places[slot] = place as u32 + 1;
         let known = &mut self.known[place];

@@ -1,14 +1,16 @@
 use proptest::prelude::*;
 
+use super::pressure::{IDLE, IDLE_CLOSED, IDLE_ENDED, is_done, may_be_done};
 use super::*;
-use crate::ebpf::{Outside, Passing};
+use crate::ebpf::{Outside, Task};
 use crate::flow::Protocol;
+use crate::processes::Ownership;
 
 const MAKER: ProcessId = ProcessId { start_time: 10, pid: 100 };
 const WORKER: ProcessId = ProcessId { start_time: 20, pid: 200 };
 
 const MADE: Origin = Origin {
-    maker: Some(Passing { pid: 100, start: Some(10), name: [0; 16] }),
+    maker: Some(Task { pid: 100, start: Some(10), name: [0; 16] }),
     made: 1,
     closer: None,
     accepted: false,
@@ -41,23 +43,49 @@ struct Decided {
 }
 
 impl Decided {
-    fn on(origin: Origin, to: Result<ProcessId, Reason>) -> Decided {
+    fn on(origin: Origin, to: Owner) -> Decided {
         let resolution = Some(Resolution { to, held: false, inode: None });
         Decided { origin, resolution, shares: Vec::new() }
     }
 }
 
-impl Judge for Decided {
-    fn origin(&self, _: &Counted) -> Option<Origin> {
-        Some(self.origin)
+impl Decided {
+    /// Takes one socket, which may pass or do without its slot afterwards.
+    fn take(
+        &mut self,
+        attribution: &mut SocketAttribution,
+        counted: &Counted,
+        pressure: SlotPressure,
+    ) -> Option<Origin> {
+        if attribution.is_passing(counted, &self.origin, pressure) {
+            self.pass(attribution, counted.bytes);
+            return Some(self.origin);
+        }
+        self.read(attribution, counted);
+        let done = attribution.may_be_done(counted, pressure)
+            && attribution.is_done(counted, &self.origin, pressure);
+        done.then_some(self.origin)
     }
 
-    fn whose(&mut self, _: &Counted, _: &Origin, _: &Remembered) -> Option<Resolution> {
-        self.resolution
+    /// Takes the last bytes in a slot, of which so many were taken before.
+    fn last(&mut self, attribution: &mut SocketAttribution, counted: &Counted, before: Bytes) {
+        if attribution.is_remembered(counted) {
+            self.read(attribution, counted);
+            attribution.forget(counted);
+        } else {
+            self.pass(attribution, counted.bytes - before);
+        }
     }
 
-    fn take(&mut self, _: &Origin, share: Share) {
-        self.shares.push(share);
+    fn read(&mut self, attribution: &mut SocketAttribution, counted: &Counted) {
+        let Some(change) = attribution.read(counted) else { return };
+        let Decided { origin, resolution, shares } = self;
+        attribution.account(counted, &change, origin, *resolution, |share| shares.push(share));
+    }
+
+    fn pass(&mut self, attribution: &mut SocketAttribution, new: Bytes) {
+        let shares = &mut self.shares;
+        attribution.account_in_passing(new, self.resolution, |share| shares.push(share));
     }
 }
 
@@ -66,82 +94,83 @@ fn observe(
     attribution: &mut SocketAttribution,
     counted: Counted,
     origin: Origin,
-    to: Result<ProcessId, Reason>,
+    to: Owner,
 ) -> Vec<Share> {
     attribution.begin();
     let mut decided = Decided::on(origin, to);
-    attribution.socket(&counted, SlotPressure::Low, &mut decided);
+    decided.take(attribution, &counted, SlotPressure::Low);
     decided.shares
 }
 
 #[test]
 fn whoever_holds_a_socket_has_it_and_else_its_maker() {
-    let held = |holder| Candidates { holder: Some(holder), maker: Some(MAKER), ..NOTHING };
+    let held =
+        |holder| Candidates { holder: Some(holder), maker: Some(Owner::Process(MAKER)), ..NOTHING };
     let by_worker = held(Ownership::Process(WORKER));
-    assert_eq!(whose(&MADE, &by_worker, None), Ok(WORKER));
-    assert_eq!(whose(&MADE, &held(Ownership::Nobody), None), Ok(MAKER));
-    assert_eq!(whose(&MADE, &held(Ownership::Denied), None), Ok(MAKER));
+    assert_eq!(resolve(&MADE, &by_worker, None), WORKER.into());
+    assert_eq!(resolve(&MADE, &held(Ownership::Nobody), None), MAKER.into());
+    assert_eq!(resolve(&MADE, &held(Ownership::Denied), None), MAKER.into());
     // What was a descriptor once may be another socket's by now.
     let released = Origin { released: true, ..MADE };
-    assert_eq!(whose(&released, &by_worker, None), Ok(MAKER));
-    assert_eq!(whose(&released, &by_worker, Some(WORKER)), Ok(WORKER));
+    assert_eq!(resolve(&released, &by_worker, None), MAKER.into());
+    assert_eq!(resolve(&released, &by_worker, Some(WORKER)), WORKER.into());
 }
 
 #[test]
 fn an_accepted_socket_is_its_holders_or_its_closers_and_waits_until_there_is_one() {
     let accepted = Origin { accepted: true, ..MADE };
-    let known = Candidates { maker: Some(MAKER), ..NOTHING };
-    assert_eq!(whose(&accepted, &known, None), Err(Reason::Kernel));
+    let known = Candidates { maker: Some(Owner::Process(MAKER)), ..NOTHING };
+    assert_eq!(resolve(&accepted, &known, None), Owner::Nobody(Reason::Kernel));
     let released = Origin { released: true, ..accepted };
-    let closed = Candidates { closer: Some(WORKER), ..known };
-    assert_eq!(whose(&released, &closed, None), Ok(WORKER));
+    let closed = Candidates { closer: Some(Owner::Process(WORKER)), ..known };
+    assert_eq!(resolve(&released, &closed, None), WORKER.into());
     // A listening socket that is closed takes those with it that were never accepted.
-    assert_eq!(whose(&released, &known, None), Ok(MAKER));
+    assert_eq!(resolve(&released, &known, None), MAKER.into());
 }
 
 #[test]
 fn of_a_socket_older_than_the_program_there_is_a_holder_or_a_reason() {
     let old = Origin { maker: None, ..MADE };
-    let reason = |holder| whose(&old, &Candidates { holder, ..NOTHING }, None);
-    assert_eq!(reason(Some(Ownership::Process(WORKER))), Ok(WORKER));
-    assert_eq!(reason(Some(Ownership::Denied)), Err(Reason::NoPermission));
-    assert_eq!(reason(Some(Ownership::Hidden)), Err(Reason::OtherNamespace));
-    assert_eq!(reason(Some(Ownership::Nobody)), Err(Reason::Kernel));
-    assert_eq!(reason(None), Err(Reason::Kernel));
+    let reason = |holder| resolve(&old, &Candidates { holder, ..NOTHING }, None);
+    assert_eq!(reason(Some(Ownership::Process(WORKER))), WORKER.into());
+    assert_eq!(reason(Some(Ownership::Denied)), Owner::Nobody(Reason::NoPermission));
+    assert_eq!(reason(Some(Ownership::Hidden)), Owner::Nobody(Reason::OtherNamespace));
+    assert_eq!(reason(Some(Ownership::Nobody)), Owner::Nobody(Reason::Kernel));
+    assert_eq!(reason(None), Owner::Nobody(Reason::Kernel));
     let released = Origin { released: true, ..old };
-    assert_eq!(whose(&released, &NOTHING, None), Err(Reason::Exited));
-    let closed = Candidates { closer: Some(WORKER), ..NOTHING };
-    assert_eq!(whose(&released, &closed, None), Ok(WORKER));
+    assert_eq!(resolve(&released, &NOTHING, None), Owner::Nobody(Reason::Exited));
+    let closed = Candidates { closer: Some(Owner::Process(WORKER)), ..NOTHING };
+    assert_eq!(resolve(&released, &closed, None), WORKER.into());
 }
 
 #[test]
 fn only_what_is_new_is_accounted_and_the_first_bytes_are_no_rate() {
     let mut attribution = SocketAttribution::new();
-    let shares = observe(&mut attribution, counted(0, 7, remote(100, 10)), MADE, Ok(MAKER));
+    let shares = observe(&mut attribution, counted(0, 7, remote(100, 10)), MADE, MAKER.into());
     let traffic = Traffic::new(100, 10);
     let recent = Traffic::ZERO;
-    assert_eq!(shares, [Share { to: Ok(MAKER), traffic, recent, from: None, local: false }]);
+    assert_eq!(shares, [Share { to: MAKER.into(), traffic, recent, from: None, local: false }]);
     let local = Traffic::new(1, 2);
     let bytes = Bytes { local, ..remote(150, 10) };
-    let shares = observe(&mut attribution, counted(0, 7, bytes), MADE, Ok(MAKER));
+    let shares = observe(&mut attribution, counted(0, 7, bytes), MADE, MAKER.into());
     assert_eq!(
         shares.iter().map(|share| share.recent).collect::<Vec<_>>(),
         [Traffic::new(50, 0), local]
     );
     assert_eq!(shares.iter().map(|share| share.local).collect::<Vec<_>>(), [false, true]);
-    assert_eq!(observe(&mut attribution, counted(0, 7, bytes), MADE, Ok(MAKER)), []);
+    assert_eq!(observe(&mut attribution, counted(0, 7, bytes), MADE, MAKER.into()), []);
     assert!(attribution.referenced().contains(&MAKER));
     // Another socket in the same slot.
-    let shares = observe(&mut attribution, counted(0, 8, remote(5, 5)), MADE, Ok(WORKER));
-    assert_eq!((shares[0].to, shares[0].traffic), (Ok(WORKER), Traffic::new(5, 5)));
+    let shares = observe(&mut attribution, counted(0, 8, remote(5, 5)), MADE, WORKER.into());
+    assert_eq!((shares[0].to, shares[0].traffic), (WORKER.into(), Traffic::new(5, 5)));
 }
 
 #[test]
 fn what_could_not_be_read_yet_moves_to_its_process_or_to_the_reason_why_there_is_none() {
     let mut attribution = SocketAttribution::new();
-    observe(&mut attribution, counted(0, 1, remote(0, 0)), MADE, Ok(MAKER));
-    let (unread, kernel) = (Err(Reason::Unread), Err(Reason::Kernel));
-    for (slot, to) in [(3, Ok(WORKER)), (4, kernel)] {
+    observe(&mut attribution, counted(0, 1, remote(0, 0)), MADE, MAKER.into());
+    let (unread, kernel) = (Owner::Nobody(Reason::Unread), Owner::Nobody(Reason::Kernel));
+    for (slot, to) in [(3, WORKER.into()), (4, kernel)] {
         let socket = |received| counted(slot, 7, remote(received, 10));
         let shares = observe(&mut attribution, socket(100), MADE, unread);
         assert_eq!((shares[0].to, shares[0].from), (unread, None));
@@ -152,24 +181,24 @@ fn what_could_not_be_read_yet_moves_to_its_process_or_to_the_reason_why_there_is
         assert_eq!(shares, [expected]);
     }
     // What came meanwhile under the other reason waits as ever.
-    let shares = observe(&mut attribution, counted(4, 7, remote(130, 10)), MADE, Ok(WORKER));
+    let shares = observe(&mut attribution, counted(4, 7, remote(130, 10)), MADE, WORKER.into());
     let (traffic, recent) = (Traffic::new(130, 10), Traffic::ZERO);
-    let (to, from) = (Ok(WORKER), Some(Reason::Kernel));
+    let (to, from) = (WORKER.into(), Some(Reason::Kernel));
     assert_eq!(shares, [Share { to, traffic, recent, from, local: false }]);
 }
 
 #[test]
 fn what_waits_for_a_process_moves_to_it() {
     let mut attribution = SocketAttribution::new();
-    observe(&mut attribution, counted(0, 1, remote(0, 0)), MADE, Ok(MAKER));
-    let kernel = Err(Reason::Kernel);
+    observe(&mut attribution, counted(0, 1, remote(0, 0)), MADE, MAKER.into());
+    let kernel = Owner::Nobody(Reason::Kernel);
     let shares = observe(&mut attribution, counted(3, 7, remote(100, 10)), MADE, kernel);
     assert_eq!(shares[0].to, kernel);
     // Asked for again although nothing came.
-    let shares = observe(&mut attribution, counted(3, 7, remote(100, 10)), MADE, Ok(WORKER));
+    let shares = observe(&mut attribution, counted(3, 7, remote(100, 10)), MADE, WORKER.into());
     let (traffic, recent) = (Traffic::new(100, 10), Traffic::ZERO);
     let from = Some(Reason::Kernel);
-    assert_eq!(shares, [Share { to: Ok(WORKER), traffic, recent, from, local: false }]);
+    assert_eq!(shares, [Share { to: WORKER.into(), traffic, recent, from, local: false }]);
 }
 
 /// Whoever has had a socket keeps it where nothing is known any more.
@@ -177,10 +206,10 @@ fn what_waits_for_a_process_moves_to_it() {
 fn a_socket_stays_whose_it_was() {
     let mut attribution = SocketAttribution::new();
     let mut look = |bytes, to| observe(&mut attribution, counted(0, 7, bytes), MADE, to);
-    look(remote(60, 60), Ok(WORKER));
-    assert_eq!(look(remote(90, 60), Err(Reason::Exited))[0].to, Ok(WORKER));
-    assert_eq!(look(remote(99, 60), Ok(MAKER))[0].to, Ok(MAKER));
-    assert_eq!(look(remote(99, 61), Err(Reason::Kernel))[0].to, Ok(MAKER));
+    look(remote(60, 60), WORKER.into());
+    assert_eq!(look(remote(90, 60), Owner::Nobody(Reason::Exited))[0].to, WORKER.into());
+    assert_eq!(look(remote(99, 60), MAKER.into())[0].to, MAKER.into());
+    assert_eq!(look(remote(99, 61), Owner::Nobody(Reason::Kernel))[0].to, MAKER.into());
 }
 
 /// It may be accepted after any time, and its bytes have to be there then.
@@ -192,12 +221,12 @@ fn a_connection_that_waits_to_be_accepted_keeps_its_slot_and_is_looked_for() {
         let mut attribution = SocketAttribution::new();
         for _ in 0..IDLE + 100 {
             attribution.begin();
-            let mut waits = Decided::on(accepted, Err(Reason::Kernel));
-            assert_eq!(attribution.socket(&socket, pressure, &mut waits), None);
+            let mut waits = Decided::on(accepted, Owner::Nobody(Reason::Kernel));
+            assert_eq!(waits.take(&mut attribution, &socket, pressure), None);
             assert!(attribution.is_new(&socket, pressure));
         }
-        let shares = observe(&mut attribution, socket, accepted, Ok(WORKER));
-        assert_eq!((shares[0].to, shares[0].from), (Ok(WORKER), Some(Reason::Kernel)));
+        let shares = observe(&mut attribution, socket, accepted, WORKER.into());
+        assert_eq!((shares[0].to, shares[0].from), (WORKER.into(), Some(Reason::Kernel)));
         assert_eq!(shares[0].traffic, Traffic::new(50_000, 216));
         assert!(!attribution.is_new(&socket, SlotPressure::Medium));
     }
@@ -216,10 +245,10 @@ fn what_no_slot_has_stands_under_its_reason_by_namespace() {
         attribution.outside(all, |share| shares.push((share.to, share.traffic)));
         shares
     };
-    let overflow = |received, sent| (Err(Reason::Overflow), Traffic::new(received, sent));
+    let overflow = |received, sent| (Owner::Nobody(Reason::Overflow), Traffic::new(received, sent));
     assert_eq!(look(1, remote(5, 10), remote(0, 0)), [overflow(5, 10)]);
     assert_eq!(look(2, remote(7, 0), remote(0, 0)), [overflow(7, 0)]);
-    let exited = (Err(Reason::Exited), Traffic::new(100, 0));
+    let exited = (Owner::Nobody(Reason::Exited), Traffic::new(100, 0));
     assert_eq!(look(1, remote(5, 11), remote(100, 0)), [overflow(0, 1), exited]);
     assert_eq!(look(1, remote(5, 11), remote(100, 0)), []);
 }
@@ -227,13 +256,13 @@ fn what_no_slot_has_stands_under_its_reason_by_namespace() {
 #[test]
 fn what_is_not_to_be_accounted_is_not() {
     let mut attribution = SocketAttribution::new();
-    let mut nobody = Decided { resolution: None, ..Decided::on(MADE, Ok(MAKER)) };
+    let mut nobody = Decided { resolution: None, ..Decided::on(MADE, MAKER.into()) };
     attribution.begin();
     let socket = counted(0, 7, remote(100, 10));
-    assert_eq!(attribution.socket(&socket, SlotPressure::Low, &mut nobody), None);
+    assert_eq!(nobody.take(&mut attribution, &socket, SlotPressure::Low), None);
     nobody.origin.released = true;
-    assert_eq!(attribution.socket(&socket, SlotPressure::Medium, &mut nobody), Some(nobody.origin));
-    attribution.last(&counted(0, 7, remote(200, 10)), socket.bytes, &mut nobody);
+    assert_eq!(nobody.take(&mut attribution, &socket, SlotPressure::Medium), Some(nobody.origin));
+    nobody.last(&mut attribution, &counted(0, 7, remote(200, 10)), socket.bytes);
     assert_eq!(nobody.shares, []);
 }
 
@@ -260,10 +289,11 @@ fn a_socket_that_is_done_does_without_its_slot() {
 }
 
 #[test]
-fn room_is_short_when_an_eighth_is_taken_and_scarce_when_half_is() {
-    let rooms = [16_384, 16_385, 65_536, 65_537].map(|taken| SlotPressure::beside(taken, 131_072));
+fn pressure_is_medium_when_an_eighth_is_taken_and_high_when_half_is() {
+    let pressures =
+        [16_384, 16_385, 65_536, 65_537].map(|taken| SlotPressure::beside(taken, 131_072));
     assert_eq!(
-        rooms,
+        pressures,
         [SlotPressure::Low, SlotPressure::Medium, SlotPressure::Medium, SlotPressure::High]
     );
 }
@@ -273,13 +303,13 @@ fn room_is_short_when_an_eighth_is_taken_and_scarce_when_half_is() {
 fn a_socket_that_has_come_and_gone_needs_not_be_remembered() {
     let mut attribution = SocketAttribution::new();
     attribution.begin();
-    let mut taken = Decided::on(Origin { released: true, ..MADE }, Ok(MAKER));
+    let mut taken = Decided::on(Origin { released: true, ..MADE }, MAKER.into());
     let [first, more] = [counted(3, 7, remote(100, 10)), counted(3, 7, remote(152, 62))];
-    assert!(attribution.socket(&first, SlotPressure::Medium, &mut taken).is_some());
+    assert!(taken.take(&mut attribution, &first, SlotPressure::Medium).is_some());
     assert!(attribution.memory.get(&first).is_none());
     assert!(attribution.referenced().contains(&MAKER));
     attribution.begin();
-    attribution.last(&more, first.bytes, &mut taken);
+    taken.last(&mut attribution, &more, first.bytes);
     let totals: Vec<Traffic> = taken.shares.iter().map(|share| share.traffic).collect();
     assert_eq!(totals, [Traffic::new(100, 10), Traffic::new(52, 52)]);
     // The first observation's are no rate, and what came later is.
@@ -295,20 +325,20 @@ fn a_socket_is_new_until_it_is_listed_or_old() {
     assert!(attribution.is_new(&socket, SlotPressure::Low));
     // Where many come and go it may be one of them.
     assert!(!attribution.is_new(&socket, SlotPressure::Medium));
-    observe(&mut attribution, socket, MADE, Ok(MAKER));
+    observe(&mut attribution, socket, MADE, MAKER.into());
     attribution.begin();
     assert!(
         attribution.is_new(&socket, SlotPressure::Low)
             && attribution.is_new(&socket, SlotPressure::Medium)
     );
-    let resolution = Resolution { to: Ok(MAKER), held: true, inode: Some(Inode(5)) };
-    let mut listed = Decided { resolution: Some(resolution), ..Decided::on(MADE, Ok(MAKER)) };
-    attribution.socket(&counted(0, 7, remote(200, 10)), SlotPressure::Low, &mut listed);
+    let resolution = Resolution { to: MAKER.into(), held: true, inode: Some(Inode(5)) };
+    let mut listed = Decided { resolution: Some(resolution), ..Decided::on(MADE, MAKER.into()) };
+    listed.take(&mut attribution, &counted(0, 7, remote(200, 10)), SlotPressure::Low);
     assert!(!attribution.is_new(&socket, SlotPressure::Low));
     // Another one that is in no list.
     let unlisted = counted(1, 8, remote(100, 10));
     for age in 0..5 {
-        observe(&mut attribution, unlisted, MADE, Ok(MAKER));
+        observe(&mut attribution, unlisted, MADE, MAKER.into());
         assert_eq!(attribution.is_new(&unlisted, SlotPressure::Low), age < YOUNG, "{age}");
     }
 }
@@ -319,7 +349,7 @@ fn what_is_remembered_of_a_socket_goes_with_its_slot() {
     let slots = 0..100u32;
     for slot in slots.clone() {
         let socket = counted(slot, 1000 + u64::from(slot), remote(100, 10));
-        observe(&mut attribution, socket, MADE, Ok(MAKER));
+        observe(&mut attribution, socket, MADE, MAKER.into());
     }
     for slot in slots.clone() {
         let socket = counted(slot, 1000 + u64::from(slot), remote(100, 15));
@@ -327,8 +357,8 @@ fn what_is_remembered_of_a_socket_goes_with_its_slot() {
             attribution.forget(&socket);
         } else {
             // Of one that is remembered it is known what was accounted.
-            let mut taken = Decided::on(MADE, Ok(MAKER));
-            attribution.last(&socket, Bytes::default(), &mut taken);
+            let mut taken = Decided::on(MADE, MAKER.into());
+            taken.last(&mut attribution, &socket, Bytes::default());
             assert_eq!(taken.shares[0].traffic, Traffic::new(0, 5));
         }
         // Another socket's slot.
@@ -337,7 +367,7 @@ fn what_is_remembered_of_a_socket_goes_with_its_slot() {
     // The same sockets again, in other slots: nothing is left of before.
     for slot in slots {
         let socket = counted(slot + 50, 1000 + u64::from(slot), remote(1, 1));
-        let shares = observe(&mut attribution, socket, MADE, Ok(MAKER));
+        let shares = observe(&mut attribution, socket, MADE, MAKER.into());
         assert_eq!(shares[0].traffic, Traffic::new(1, 1));
     }
 }
@@ -348,7 +378,7 @@ proptest! {
     fn every_byte_is_accounted_once(
         looks in proptest::collection::vec((0usize..4, 0u64..1000, 0u64..1000, 0usize..4), 1..60)
     ) {
-        let answers = [Ok(MAKER), Ok(WORKER), Err(Reason::Kernel), Err(Reason::Exited)];
+        let answers = [MAKER.into(), WORKER.into(), Owner::Nobody(Reason::Kernel), Owner::Nobody(Reason::Exited)];
         let mut attribution = SocketAttribution::new();
         let mut totals = [Bytes::default(); 4];
         let mut lines = std::collections::HashMap::<_, Traffic>::new();
@@ -358,7 +388,7 @@ proptest! {
             for share in observe(&mut attribution, socket, MADE, answers[answer]) {
                 *lines.entry(share.to).or_default() += share.traffic;
                 if let Some(reason) = share.from {
-                    *lines.entry(Err(reason)).or_default() -= share.traffic - share.recent;
+                    *lines.entry(Owner::Nobody(reason)).or_default() -= share.traffic - share.recent;
                 }
             }
         }

@@ -16,12 +16,12 @@ fn called(text: &str) -> Described {
 /// New bytes of a process.
 fn share(pid: u32, received: u64, sent: u64) -> Share {
     let traffic = Traffic::new(received, sent);
-    Share { to: Ok(process(pid)), traffic, recent: traffic, from: None, local: false }
+    Share { to: Owner::Process(process(pid)), traffic, recent: traffic, from: None, local: false }
 }
 
 /// New bytes without one.
 fn lost(reason: Reason, received: u64, sent: u64) -> Share {
-    Share { to: Err(reason), ..share(0, received, sent) }
+    Share { to: Owner::Nobody(reason), ..share(0, received, sent) }
 }
 
 fn local(share: Share) -> Share {
@@ -118,9 +118,30 @@ fn processes_with_one_command_line_share_a_line() {
 fn a_number_that_is_used_again_is_another_process() {
     let mut ledger = Ledger::new(Options::default());
     ledger.give(share(1, 10, 1), "first");
-    let to = Ok(ProcessId { start_time: 2, pid: 1 });
+    let to = Owner::Process(ProcessId { start_time: 2, pid: 1 });
     ledger.give(Share { to, ..share(1, 20, 2) }, "second");
     assert_eq!(ledger.shows(Show::Traffic), [row("first", 10, 1), row("second", 20, 2)]);
+}
+
+/// Nothing is known of it but a number, which may be another's by now, and a short name.
+#[test]
+fn a_process_that_only_the_kernel_has_seen_is_a_line_by_its_short_name_and_no_other_process() {
+    let mut ledger = Ledger::new(Options::default());
+    let to = Owner::Unseen { pid: 1, comm: Comm(*b"curl\0\0\0\0\0\0\0\0\0\0\0\0") };
+    for _ in 0..2 {
+        ledger.begin();
+        ledger.credit(&Share { to, ..share(1, 10, 1) }, || panic!("nobody can be asked"));
+        let ended = ledger.ended.iter().find(|(name, _)| &***name == b"[curl]").unwrap().1;
+        assert_eq!(ended.account.recent, Traffic::new(10, 1));
+        assert_eq!(ledger.sum(), ledger.counted());
+    }
+    ledger.give(share(1, 5, 5), "cat");
+    assert_eq!(ledger.shows(Show::Traffic), [row("[curl]", 20, 2), row("cat", 5, 5)]);
+    // Nobody selects it.
+    let mut ledger = Ledger::new(excluding("curl"));
+    ledger.credit(&Share { to, ..share(1, 10, 1) }, || panic!("nobody can be asked"));
+    assert_eq!((ledger.rows().len(), ledger.left_out()), (0, ledger.counted()));
+    assert_eq!(ledger.counted().total, Traffic::new(10, 1));
 }
 
 #[test]

@@ -103,17 +103,17 @@ proptest! {
                             let brought = brought.entry(process).or_insert(new);
                             brought.bytes[0] += traffic;
                             brought.bytes[1] += recent;
-                            Ok(process)
+                            Owner::Process(process)
                         }
                         Err(reason) => {
                             reasons[reason][0] += traffic;
                             reasons[reason][1] += recent;
-                            Err(Reason::ALL[reason])
+                            Owner::Nobody(Reason::ALL[reason])
                         }
                     };
                     let from = from.map(|from| Reason::ALL[from]);
                     let share = Share { to, traffic, recent, from, local: false };
-                    let name = to.map_or(0, |process| names[process.pid as usize]);
+                    let name = to.process().map_or(0, |process| names[process.pid as usize]);
                     ledger.credit(&share, || called(NAMES[name]));
                 }
                 Event::Rename { pid, name } => {

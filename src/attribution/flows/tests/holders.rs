@@ -10,7 +10,7 @@ fn connection() -> Flow {
     tcp(REMOTE, LOCAL)
 }
 
-fn moved(to: Result<ProcessId, Reason>, all: Traffic, recent: Traffic, from: Reason) -> Share {
+fn moved(to: Owner, all: Traffic, recent: Traffic, from: Reason) -> Share {
     Share { to, traffic: all, recent, from: Some(from), local: false }
 }
 
@@ -25,7 +25,7 @@ fn bytes_without_a_process_go_to_it_once_it_is_known() {
     host.open(held(1), Protocol::TCP, LOCAL, REMOTE);
     let shares = host.look([connection().counted(110, 2000)]);
     let (all, new) = (Traffic::new(110, 2000), Traffic::new(10, 2000));
-    assert_eq!(shares, [moved(Ok(process(1)), all, new, Reason::Kernel)]);
+    assert_eq!(shares, [moved(Owner::Process(process(1)), all, new, Reason::Kernel)]);
     assert_eq!((host.of(1), host.under(Reason::Kernel)), ((110, 2000), (0, 0)));
     assert_eq!(host.under(Reason::Exited), (1, 1), "another flow's");
     // Once.
@@ -76,7 +76,10 @@ fn bytes_move_from_one_reason_to_the_next_and_on() {
     host.hand_on(inode, Ownership::Hidden);
     let shares = host.look([connection().counted(11, 22)]);
     let (all, new) = (Traffic::new(11, 22), Traffic::new(1, 2));
-    assert_eq!(shares, [moved(Err(Reason::OtherNamespace), all, new, Reason::NoPermission)]);
+    assert_eq!(
+        shares,
+        [moved(Owner::Nobody(Reason::OtherNamespace), all, new, Reason::NoPermission)]
+    );
     host.hand_on(inode, held(1));
     host.look([connection().counted(12, 24)]);
     assert_eq!((host.of(1), host.all()), ((12, 24), (12, 24)));

@@ -15,10 +15,11 @@ use std::net::SocketAddr;
 
 use super::*;
 use crate::addresses::LocalAddresses;
-use crate::attribution::OtherNamespaces;
+use crate::environment::{Lookups, NamespaceView, OtherNamespaces, resolve};
 use crate::flow::{Address, Endpoint, Protocol, Status};
-use crate::processes::Ownership;
+use crate::processes::{Ownership, SocketOwners};
 use crate::sockets::{Inode, Socket, SocketTable, State};
+use crate::tracker::Seen;
 
 /// The addresses of the host. Every other one is somebody else's.
 const OWN: [&str; 3] = ["10.0.0.1", "198.51.100.1", "fd00::1"];
@@ -129,8 +130,13 @@ impl Sums {
                 });
             }
             match share.to {
-                Ok(process) => self.processes.entry(process).or_default()[way] += traffic[way],
-                Err(reason) => self.reasons.entry(reason).or_default()[way] += traffic[way],
+                Owner::Process(process) => {
+                    self.processes.entry(process).or_default()[way] += traffic[way];
+                }
+                Owner::Nobody(reason) => {
+                    self.reasons.entry(reason).or_default()[way] += traffic[way];
+                }
+                Owner::Unseen { .. } => panic!("a flow's process was seen: {share:?}"),
             }
         }
     }
@@ -138,6 +144,25 @@ impl Sums {
     fn all(&self) -> [u128; 2] {
         let each = self.processes.values().chain(self.reasons.values());
         each.fold([0, 0], |[r, s], [received, sent]| [r + received, s + sent])
+    }
+}
+
+/// Who holds the sockets.
+struct Holders<'a>(&'a HashMap<Inode, Ownership>);
+
+impl SocketOwners for Holders<'_> {
+    fn owner(&mut self, inode: Inode) -> Ownership {
+        self.0[&inode]
+    }
+
+    fn acceptor(&mut self, listeners: &[Inode]) -> Option<ProcessId> {
+        let mut owners = listeners.iter().map(|inode| self.0[inode]);
+        match owners.next()? {
+            first @ Ownership::Process(process) => {
+                owners.all(|owner| owner == first).then_some(process)
+            }
+            _ => None,
+        }
     }
 }
 
@@ -234,27 +259,23 @@ impl Host {
             .iter()
             .for_each(|(key, addresses, table)| other_namespaces.add(*key, addresses, table));
         let (_, addresses, sockets) = places.iter().find(|(key, ..)| *key == netns).unwrap();
-        let holders = &self.holders;
-        let mut around = NamespaceView {
+        let view = NamespaceView {
             netns,
             sockets,
             addresses,
             other_namespaces: &other_namespaces,
-            owner: &mut |inode| holders[&inode],
-            acceptor: &mut |listeners| {
-                let mut owners = listeners.iter().map(|inode| holders[inode]);
-                match owners.next()? {
-                    first @ Ownership::Process(process) => {
-                        owners.all(|owner| owner == first).then_some(process)
-                    }
-                    _ => None,
-                }
-            },
-            choose: &mut |_| self.chosen,
             unread: false,
         };
+        let mut owners = Holders(&self.holders);
+        let mut lookups = Lookups { owners: &mut owners, choose: &mut |_| self.chosen };
+        let attribution = &mut self.attribution;
         let mut shares = Vec::new();
-        self.attribution.flow(&flow, &mut around, |share| shares.push(share));
+        if let Some(change) = attribution.read(&flow, netns, |share| shares.push(share)) {
+            let counted =
+                |key, tuple: &Tuple| attribution.is_counted_elsewhere(&change, key, tuple);
+            let resolution = resolve(&flow, &view, &mut lookups, change.settled(), counted);
+            attribution.account(&flow, change, resolution, |share| shares.push(share));
+        }
         shares.iter().for_each(|share| self.sums.take(share));
         shares
     }

@@ -56,7 +56,7 @@ fn a_record_that_comes_after_its_flow_was_read_moves_what_stood_under_a_reason()
     assert_eq!(host.under(Reason::Exited), (2000, 100));
     let shares = host.hear_and_look([born(connection(), by(1))], []);
     let moved = Share {
-        to: Ok(process(1)),
+        to: Owner::Process(process(1)),
         traffic: Traffic::new(2000, 100),
         recent: Traffic::ZERO,
         from: Some(Reason::Exited),

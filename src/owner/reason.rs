@@ -55,7 +55,7 @@ impl Reason {
     }
 
     /// Whether it says that somebody had the socket: that stays true when the socket is closed.
-    pub(super) const fn is_lasting(self) -> bool {
+    pub(crate) const fn is_lasting(self) -> bool {
         matches!(self, Reason::NoPermission | Reason::OtherNamespace | Reason::Ambiguous)
     }
 

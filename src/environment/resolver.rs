@@ -7,15 +7,15 @@ use foldhash::fast::RandomState;
 use crate::addresses::LocalAddresses;
 use crate::flow::{Address, CountedAt, Counters, Flow, Protocol, Tuple};
 use crate::netns::NetnsKey;
-use crate::processes::{Ownership, ProcessId};
+use crate::owner::{Owner, Reason};
+use crate::processes::{Ownership, ProcessId, SocketOwners};
 use crate::sockets::{Inode, Match, Socket, SocketTable, State};
 use crate::traffic::Traffic;
 
-use super::Reason;
-
-/// What a flow's bytes are attributed by.
+/// What is known of the network namespace in which a flow was counted.
+#[derive(Clone, Copy, Debug)]
 pub struct NamespaceView<'a> {
-    /// The network namespace in which the flow was counted.
+    /// Its number.
     pub netns: NetnsKey,
     /// Its sockets, listed just before the flows.
     pub sockets: &'a SocketTable,
@@ -23,15 +23,17 @@ pub struct NamespaceView<'a> {
     pub addresses: &'a LocalAddresses,
     /// The other network namespaces.
     pub other_namespaces: &'a OtherNamespaces<'a>,
-    /// Who holds a socket.
-    pub owner: &'a mut dyn FnMut(Inode) -> Ownership,
-    /// Who alone can have accepted a connection at one of these listening sockets.
-    pub acceptor: &'a mut dyn FnMut(&[Inode]) -> Option<ProcessId>,
-    /// Which of several sockets that share an address the kernel would choose for a packet that
-    /// comes back along this tuple, in this namespace.
-    pub choose: &'a mut dyn FnMut(&Tuple) -> Option<Inode>,
     /// Whether the descriptors of some processes were not read yet.
     pub unread: bool,
+}
+
+/// Who answers for sockets.
+pub struct Lookups<'a> {
+    /// Who holds them, and who accepts at them.
+    pub owners: &'a mut dyn SocketOwners,
+    /// Which of several sockets that share an address the kernel would choose for a packet that
+    /// comes back along this tuple, in the namespace of the flow.
+    pub choose: &'a mut dyn FnMut(&Tuple) -> Option<Inode>,
 }
 
 /// The network namespaces of this host, by their addresses: an end that isn't in the namespace in
@@ -55,6 +57,12 @@ impl<'a> OtherNamespaces<'a> {
 }
 
 impl NamespaceView<'_> {
+    /// Whether a flow never left this host.
+    fn is_local(&self, flow: &Flow) -> bool {
+        self.addresses.sends_from(&flow.original.source.address)
+            && self.addresses.sends_from(&flow.reply.source.address)
+    }
+
     /// Whether the end of a flow that has this address is on this host.
     fn is_here(&self, address: &Address, side: Side) -> bool {
         match side {
@@ -66,14 +74,14 @@ impl NamespaceView<'_> {
 
 /// Which end of a flow, and how to read its counters from there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
+pub(crate) enum Side {
     Originator = 0,
     Responder = 1,
 }
 
 impl Side {
     /// Counters as the program at this end sees them.
-    pub(super) fn view(self, counters: Counters) -> Traffic {
+    pub(crate) fn view(self, counters: Counters) -> Traffic {
         let originator = Traffic::new(counters.reply, counters.original);
         match self {
             Side::Originator => originator,
@@ -83,54 +91,62 @@ impl Side {
 }
 
 /// What was found at one end of a flow: a process or the reason why none; `None` if it isn't here.
-pub(super) type Found = Option<Result<ProcessId, Reason>>;
+pub(crate) type Found = Option<Owner>;
 
 /// Whose the ends of a flow are.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Whose {
+pub struct FlowResolution {
     /// `None` for an end that is not here. At least one of them is, or the flow was forwarded: then it
     /// stands at the originator's. Where an end that is here is counted there, neither may be.
-    pub(super) found: [Found; 2],
+    pub(crate) found: [Found; 2],
     /// The other namespace in which an end was found.
-    pub(super) netns: [Option<NetnsKey>; 2],
+    pub(crate) netns: [Option<NetnsKey>; 2],
+    /// Whether the flow never left this host.
+    pub(crate) local: bool,
 }
 
 /// Whose the ends of a flow are. `settled` says of each end whether a process is known already;
 /// `counted` whether a namespace's own table has the flow that sends along a tuple there: then its
 /// bytes are counted there, and not here as well.
-pub(super) fn whose(
+pub fn resolve(
     flow: &Flow,
-    around: &mut NamespaceView<'_>,
+    view: &NamespaceView<'_>,
+    lookups: &mut Lookups<'_>,
     settled: [bool; 2],
     counted: impl Fn(NetnsKey, &Tuple) -> bool,
-) -> Whose {
+) -> FlowResolution {
     if flow.counted_at == CountedAt::Socket {
-        let socket = around.sockets.find(&flow.original).and_then(|found| {
+        let socket = view.sockets.find(&flow.original).and_then(|found| {
             found.sockets().find(|socket| Some(socket.cookie) == flow.generation)
         });
-        let owner = socket.map_or(Err(Reason::Exited), |socket| holder(socket, around.owner));
-        return Whose { found: [Some(owner), None], ..Whose::default() };
+        let exited = Owner::Nobody(Reason::Exited);
+        let owner = socket.map_or(exited, |socket| holder(socket, lookups.owners));
+        return FlowResolution {
+            found: [Some(owner), None],
+            netns: [None; 2],
+            local: view.is_local(flow),
+        };
     }
-    let mut whose = Whose::default();
+    let mut resolution = FlowResolution { local: view.is_local(flow), ..FlowResolution::default() };
     let mut elsewhere = false;
     for (side, tuple) in [(Side::Originator, &flow.original), (Side::Responder, &flow.reply)] {
         let end = side as usize;
-        whose.found[end] = named(tuple, side, settled[end], around);
-        if whose.found[end].is_none() && around.is_here(&tuple.source.address, side) {
-            whose.found[end] = Some(without_socket(flow, side, settled[end], around));
+        resolution.found[end] = named(tuple, side, settled[end], view, lookups);
+        if resolution.found[end].is_none() && view.is_here(&tuple.source.address, side) {
+            resolution.found[end] = Some(without_socket(flow, side, settled[end], view, lookups));
         }
-        if whose.found[end].is_some() {
+        if resolution.found[end].is_some() {
             continue;
         }
         let (found, netns) =
-            in_other_namespace(flow, side, settled[end], around, &counted, &mut elsewhere);
-        whose.found[end] = found;
-        whose.netns[end] = netns;
+            in_other_namespace(flow, side, settled[end], view, lookups, &counted, &mut elsewhere);
+        resolution.found[end] = found;
+        resolution.netns[end] = netns;
     }
-    if whose.found == [None, None] && !elsewhere {
-        whose.found[Side::Originator as usize] = Some(Err(Reason::Forwarded));
+    if resolution.found == [None, None] && !elsewhere {
+        resolution.found[Side::Originator as usize] = Some(Owner::Nobody(Reason::Forwarded));
     }
-    whose
+    resolution
 }
 
 /// Who holds the socket at an end that is in another namespace. `settled` says whether a process is
@@ -139,15 +155,16 @@ fn in_other_namespace(
     flow: &Flow,
     side: Side,
     settled: bool,
-    around: &mut NamespaceView<'_>,
+    view: &NamespaceView<'_>,
+    lookups: &mut Lookups<'_>,
     counted: impl Fn(NetnsKey, &Tuple) -> bool,
     elsewhere: &mut bool,
 ) -> (Found, Option<NetnsKey>) {
     let tuple = if side == Side::Originator { &flow.original } else { &flow.reply };
     let server = side == Side::Responder && tuple.protocol == Protocol::TCP;
     let mut found = (None, None);
-    for (key, sockets) in around.other_namespaces.at(&tuple.source.address) {
-        if *key == around.netns {
+    for (key, sockets) in view.other_namespaces.at(&tuple.source.address) {
+        if *key == view.netns {
             continue;
         }
         if counted(*key, tuple) {
@@ -161,13 +178,13 @@ fn in_other_namespace(
         let here = match sockets.find(tuple) {
             Some(matching) if settled && are_raw(tuple.protocol, matching) => continue,
             Some(matching) => {
-                let owner = &mut *around.owner;
-                let mut owners = matching.sockets().map(|socket| holder(socket, owner));
+                let owners = &mut *lookups.owners;
+                let mut owners = matching.sockets().map(|socket| holder(socket, owners));
                 let Some(first) = owners.next() else { continue };
-                if owners.all(|o| o == first) { first } else { Err(Reason::Ambiguous) }
+                if owners.all(|o| o == first) { first } else { Reason::Ambiguous.into() }
             }
-            None if server && !settled => match acceptor(flow, sockets, around.acceptor) {
-                Some(process) => Ok(process),
+            None if server && !settled => match acceptor(flow, sockets, lookups.owners) {
+                Some(process) => process.into(),
                 None => continue,
             },
             None => continue,
@@ -175,54 +192,61 @@ fn in_other_namespace(
         found = match found {
             (None, _) => (Some(here), Some(*key)),
             // Two namespaces with the same address and the same ports: nobody can tell them apart.
-            (Some(_), netns) => (Some(Err(Reason::Ambiguous)), netns),
+            (Some(_), netns) => (Some(Reason::Ambiguous.into()), netns),
         };
     }
     found
 }
 
 /// Whether a ping was matched with raw sockets, of which each receives what any of them has asked for.
-/// Who was there when the flow began is better candidates.
+/// Who was there when the flow began is better evidence.
 fn are_raw(protocol: Protocol, found: Match<'_>) -> bool {
     protocol.is_icmp() && found.sockets().all(|socket| socket.tuple.source.port == 0)
 }
 
 /// Who holds the socket at one end; `None` if there is no socket. `settled` says whether a process is
 /// known already.
-fn named(tuple: &Tuple, side: Side, settled: bool, around: &mut NamespaceView<'_>) -> Found {
+fn named(
+    tuple: &Tuple,
+    side: Side,
+    settled: bool,
+    view: &NamespaceView<'_>,
+    lookups: &mut Lookups<'_>,
+) -> Found {
     // The kernel answers pings; a raw socket only gets to see them.
     if tuple.protocol.is_icmp() && side == Side::Responder {
         return None;
     }
-    let found = around.sockets.find(tuple)?;
+    let found = view.sockets.find(tuple)?;
     if settled && are_raw(tuple.protocol, found) {
         return None;
     }
     // Bound to the wildcard address it has its port here, not everywhere: a name server's socket
     // isn't the end of the queries that this host sends to others, or passes on.
     let unbound = |socket: &Socket| socket.tuple.source.address.is_unspecified();
-    if found.sockets().any(unbound) && !around.is_here(&tuple.source.address, side) {
+    if found.sockets().any(unbound) && !view.is_here(&tuple.source.address, side) {
         return None;
     }
-    let owner = &mut *around.owner;
-    let mut owners = found.sockets().map(|socket| holder(socket, owner));
+    let owners = &mut *lookups.owners;
+    let mut owners = found.sockets().map(|socket| holder(socket, owners));
     let first = owners.next()?;
     if owners.all(|owner| owner == first) {
         return Some(first);
     }
-    let chosen = (around.choose)(tuple);
+    let chosen = (lookups.choose)(tuple);
     let chosen = chosen.and_then(|chosen| found.sockets().find(|s| s.inode == Some(chosen)));
-    Some(chosen.map_or(Err(Reason::Ambiguous), |chosen| holder(chosen, around.owner)))
+    let ambiguous = Owner::Nobody(Reason::Ambiguous);
+    Some(chosen.map_or(ambiguous, |chosen| holder(chosen, lookups.owners)))
 }
 
-fn holder(socket: &Socket, owner: &mut dyn FnMut(Inode) -> Ownership) -> Result<ProcessId, Reason> {
-    let Some(inode) = socket.inode else { return Err(without_descriptor(socket)) };
-    match owner(inode) {
-        Ownership::Process(process) => Ok(process),
-        Ownership::Denied => Err(Reason::NoPermission),
-        Ownership::Hidden => Err(Reason::OtherNamespace),
-        Ownership::Nobody => Err(Reason::Kernel),
-        Ownership::Unread => Err(Reason::Unread),
+fn holder(socket: &Socket, owners: &mut dyn SocketOwners) -> Owner {
+    let Some(inode) = socket.inode else { return without_descriptor(socket).into() };
+    match owners.owner(inode) {
+        Ownership::Process(process) => process.into(),
+        Ownership::Denied => Reason::NoPermission.into(),
+        Ownership::Hidden => Reason::OtherNamespace.into(),
+        Ownership::Nobody => Reason::Kernel.into(),
+        Ownership::Unread => Reason::Unread.into(),
     }
 }
 
@@ -243,18 +267,19 @@ fn without_socket(
     flow: &Flow,
     side: Side,
     settled: bool,
-    around: &mut NamespaceView<'_>,
-) -> Result<ProcessId, Reason> {
+    view: &NamespaceView<'_>,
+    lookups: &mut Lookups<'_>,
+) -> Owner {
     match flow.original.protocol {
         Protocol::TCP if side == Side::Responder && !settled => {
-            let nobody = if around.unread { Reason::Unread } else { Reason::Exited };
-            acceptor(flow, around.sockets, around.acceptor).ok_or(nobody)
+            let nobody = if view.unread { Reason::Unread } else { Reason::Exited };
+            acceptor(flow, view.sockets, lookups.owners).map_or(nobody.into(), Owner::from)
         }
         Protocol::TCP | Protocol::UDP | Protocol::UDPLITE | Protocol::SCTP | Protocol::DCCP => {
-            Err(Reason::Exited)
+            Reason::Exited.into()
         }
-        Protocol::ICMP | Protocol::ICMPV6 if side == Side::Originator => Err(Reason::Exited),
-        _ => Err(Reason::Kernel),
+        Protocol::ICMP | Protocol::ICMPV6 if side == Side::Originator => Reason::Exited.into(),
+        _ => Reason::Kernel.into(),
     }
 }
 
@@ -262,7 +287,7 @@ fn without_socket(
 fn acceptor(
     flow: &Flow,
     sockets: &SocketTable,
-    of: &mut dyn FnMut(&[Inode]) -> Option<ProcessId>,
+    owners: &mut dyn SocketOwners,
 ) -> Option<ProcessId> {
     // One that was never answered was never accepted: its port may have been opened since.
     if flow.counters.is_none_or(|counters| counters.reply == 0) {
@@ -270,5 +295,5 @@ fn acceptor(
     }
     let listeners = sockets.listeners(flow.reply.source);
     let inodes: Option<Vec<Inode>> = listeners.map(|socket| socket.inode).collect();
-    of(&inodes?)
+    owners.acceptor(&inodes?)
 }

@@ -1,8 +1,4 @@
-//! What was counted before the programs were attached.
-//!
-//! The programs are attached first, and then the past is read, by a thread of its own: that takes a while. What is
-//! read contains bytes that the slots have counted, too, of every socket that was busy meanwhile. All that a slot
-//! has counted stands on the account of its socket anyway, so what is left of the past without it is new.
+//! The past and the slots overlap.
 //!
 //! The slot and conntrack's entry can't be read at the same moment. A socket whose slot stood still while the
 //! past was read has all of it in the past. For a busy one its flows are read once more, one at a time, with a
@@ -10,20 +6,14 @@
 
 use std::collections::HashSet;
 use std::collections::hash_map::Entry;
-use std::path::Path;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::thread::{self, JoinHandle};
-use std::time::Instant;
 
-use crate::attribution::{Reason, Share};
-use crate::conntrack;
+use super::Map;
+use super::past::{Account, End, Past, place};
+use crate::attribution::OwnPipes;
 use crate::ebpf::{self, Bytes, Counted, Origin};
-use crate::flow::{CountedAt, Counters, Flow, Protocol, Status, Tuple};
-use crate::ledger::{Ledger, Options};
-use crate::netns::{NetnsChoice, NetnsKey};
-use crate::processes::{LabelBy, Names, ProcessId};
+use crate::flow::{CountedAt, Counters, Protocol, Tuple};
+use crate::netns::NetnsKey;
 use crate::traffic::Traffic;
-use crate::watch::{Looked, Map, Source, Watch, flows};
 
 /// How often the flows of a busy socket are read at the most, and how often without a packet meanwhile: then
 /// the next attempt can't be better. The second one shows that no packet was between the two counters.
@@ -33,221 +23,6 @@ const UNDISTURBED: u32 = 2;
 /// How many flows are read one at a time before there is but one attempt for each socket that is left.
 const QUESTIONS: usize = 20_000;
 
-/// How many sockets can lose their slots while the past is read; the others keep them until it is.
-const GONE: usize = 262_144;
-
-/// The reading of the past.
-#[derive(Debug)]
-pub(super) struct LookBack {
-    thread: JoinHandle<()>,
-    result: Receiver<Option<(Box<Watch>, Looked)>>,
-    /// The sockets that have lost their slots since it began, with what these had counted.
-    gone: Map<u64, (Counted, Origin)>,
-}
-
-/// How the past is read.
-pub(super) struct Asked<'a> {
-    pub(super) names: &'a Names,
-    pub(super) choice: NetnsChoice,
-    pub(super) proc: &'a Path,
-    pub(super) labels: &'a [LabelBy],
-    pub(super) pipes: &'a HashSet<u16>,
-}
-
-impl LookBack {
-    /// Begins to read; `None` where no thread is to be had.
-    pub(super) fn begin(reader: &ebpf::Reader, asked: &Asked<'_>) -> Option<LookBack> {
-        let past = Past::begin(reader);
-        let (names, choice, proc) = (asked.names.clone(), asked.choice, asked.proc.to_owned());
-        let (labels, pipes) = (asked.labels.to_vec(), asked.pipes.clone());
-        let (sender, result) = mpsc::channel();
-        let read = move || {
-            let opened = Watch::beside(&names, past_source(&proc), choice, true, &proc);
-            // Where nobody knows of the past, counting begins now.
-            let read = opened.ok().map(|mut watch| {
-                watch.label_by(labels);
-                watch.leave_to_pipes(pipes);
-                watch.past = Some(past);
-                let looked = watch.look(&mut Ledger::new(Options::default())).unwrap_or_default();
-                (Box::new(watch), looked)
-            });
-            let _ = sender.send(read);
-        };
-        let thread = thread::Builder::new().name("past".to_owned()).spawn(read).ok()?;
-        Some(LookBack { thread, result, gone: Map::default() })
-    }
-
-    /// Whether there is something to [receive](LookBack::receive).
-    pub(super) fn is_done(&self) -> bool {
-        self.thread.is_finished()
-    }
-
-    /// What was read, if it is by then: `None` if not.
-    pub(super) fn receive(&self, until: Option<Instant>) -> Option<Option<(Box<Watch>, Looked)>> {
-        match until {
-            None => Some(self.result.recv().unwrap_or_default()),
-            Some(until) => {
-                let left = until.saturating_duration_since(Instant::now());
-                match self.result.recv_timeout(left) {
-                    Err(RecvTimeoutError::Timeout) => None,
-                    received => Some(received.unwrap_or_default()),
-                }
-            }
-        }
-    }
-
-    /// Whether no more sockets can be remembered that lose their slots.
-    pub(super) fn is_full(&self) -> bool {
-        self.gone.len() >= GONE
-    }
-
-    /// A socket has lost its slot.
-    pub(super) fn let_go(&mut self, socket: &Counted, origin: &Origin) {
-        let before = self.gone.get(&socket.cookie).map(|(before, _)| before.bytes);
-        let bytes = socket.bytes + before.unwrap_or_default();
-        self.gone.insert(socket.cookie, (Counted { bytes, ..*socket }, *origin));
-    }
-
-    /// These were the last bytes in a slot that was taken from its socket, where so many stood `before`.
-    pub(super) fn last(&mut self, socket: &Counted, before: Bytes) {
-        if let Some((gone, _)) = self.gone.get_mut(&socket.cookie) {
-            gone.bytes = gone.bytes + (socket.bytes - before);
-        }
-    }
-}
-
-/// Where it is known what was sent and received before counting began.
-fn past_source(proc: &Path) -> Source {
-    let state = conntrack::state::read(proc);
-    match (state.accounting, state.entries) {
-        (Some(true), entries) if entries != Some(0) => Source::Conntrack,
-        _ => Source::Sockets,
-    }
-}
-
-/// What was read of the past.
-#[derive(Debug)]
-pub(in crate::watch) struct Past {
-    /// Every socket that had bytes in its slot before that.
-    before: Map<u64, Bytes>,
-    ends: Vec<End>,
-    /// Whose it is, and whether it stayed on this host.
-    accounts: Map<Account, Traffic>,
-}
-
-type Account = (Result<ProcessId, Reason>, bool);
-
-/// An end of a flow, with what was accounted to it.
-#[derive(Clone, Copy, Debug)]
-struct End {
-    /// Whose table has the flow, and what it is called there.
-    table: NetnsKey,
-    flow: Tuple,
-    zone: u16,
-    generation: Option<u64>,
-    counted_at: CountedAt,
-    counters: Counters,
-    /// Whether this is the responder's end.
-    responder: bool,
-    /// The namespace of its socket, and the tuple by which that is found.
-    netns: NetnsKey,
-    tuple: Tuple,
-    local: bool,
-    /// Whether it is a pipe's, if this process has it.
-    is_of_pipe: bool,
-}
-
-impl End {
-    /// Counters of the flow as this end sees them.
-    fn view(&self, counters: Counters) -> Traffic {
-        let originator = Traffic::new(counters.reply, counters.original);
-        if self.responder { originator.swapped() } else { originator }
-    }
-
-    fn bytes(&self, counters: Counters) -> Bytes {
-        place(self.view(counters), self.local)
-    }
-
-    fn key(&self) -> (NetnsKey, Tuple, u16, bool) {
-        (self.table, self.flow, self.zone, self.responder)
-    }
-
-    /// The flow, as far as that says which one it is.
-    fn identity(&self) -> Flow {
-        Flow {
-            zone: self.zone,
-            generation: self.generation,
-            original: self.flow,
-            reply: self.flow.reversed(),
-            counters: None,
-            status: Status::default(),
-            counted_at: self.counted_at,
-            closed: false,
-            ended: false,
-        }
-    }
-
-    /// On whose account its bytes went.
-    fn account(&self, watch: &Watch) -> Option<Account> {
-        let ends = watch.attribution.accounted(&self.identity(), self.table);
-        let (_, to) = ends[usize::from(self.responder)]?;
-        let is_own = watch.own.is_some_and(|own| to == Ok(own)) && self.is_of_pipe;
-        Some((if is_own { Err(Reason::OwnPipe) } else { to }, self.local))
-    }
-}
-
-impl Past {
-    /// To be called before the past is read.
-    fn begin(reader: &ebpf::Reader) -> Past {
-        let before = reader.peek().filter(Counted::has_bytes);
-        Past {
-            before: before.map(|of| (of.cookie, of.bytes)).collect(),
-            ends: Vec::new(),
-            accounts: Map::default(),
-        }
-    }
-
-    /// Takes a share of what was read.
-    pub(in crate::watch) fn credit(&mut self, share: &Share) {
-        if let Some(reason) = share.from {
-            let stood = self.accounts.entry((Err(reason), share.local)).or_default();
-            *stood -= share.traffic - share.recent;
-        }
-        *self.accounts.entry((share.to, share.local)).or_default() += share.traffic;
-    }
-
-    /// A flow of `table` was accounted in these namespaces.
-    pub(in crate::watch) fn add(
-        &mut self,
-        flow: &Flow,
-        table: NetnsKey,
-        accounted_in: [Option<NetnsKey>; 2],
-        addresses: &crate::addresses::LocalAddresses,
-        is_of_pipe: bool,
-    ) {
-        let Some(counters) = flow.counters else { return };
-        let local = addresses.sends_from(&flow.original.source.address)
-            && addresses.sends_from(&flow.reply.source.address);
-        let tuples = [flow.original, flow.reply];
-        for ((netns, tuple), responder) in accounted_in.into_iter().zip(tuples).zip([false, true]) {
-            let Some(netns) = netns else { continue };
-            self.ends.push(End {
-                table,
-                flow: flow.original,
-                zone: flow.zone,
-                generation: flow.generation,
-                counted_at: flow.counted_at,
-                counters,
-                responder,
-                netns,
-                tuple,
-                local,
-                is_of_pipe,
-            });
-        }
-    }
-}
-
 /// A socket with bytes in its slot, and the flows of the past that it has.
 #[derive(Debug)]
 struct Busy {
@@ -256,67 +31,53 @@ struct Busy {
     ends: Vec<End>,
 }
 
-impl LookBack {
-    /// Accounts what was read of the past beyond what the slots have counted. `only` is the network namespace that
-    /// is watched if it is but one.
-    pub(super) fn account(
-        self,
-        mut watch: Watch,
-        reader: &ebpf::Reader,
-        only: Option<u64>,
-        ledger: &mut Ledger,
-    ) {
-        let Some(past) = watch.past.take() else { return };
-        let slots = Slots { reader, gone: self.gone };
-        let mut sockets: Map<u64, Busy> = slots
-            .peek()
-            .map(|slot| {
-                let before = past.before.get(&slot.cookie).copied();
-                (slot.cookie, Busy { slot, before, ends: Vec::new() })
-            })
-            .collect();
-        let mut accounts = past.accounts;
-        let unlisted = assign(&mut watch, &mut sockets, past.ends);
-        assign_by_ports(&slots, &mut sockets, unlisted, only);
-        watch.past = Some(Past { before: Map::default(), ends: Vec::new(), accounts });
-        add_new_flows(&mut watch, &mut sockets);
-        accounts = watch.past.take().map(|past| past.accounts).unwrap_or_default();
+/// Takes what the slots have counted off the `accounts` of the past. `before` is what every slot had before the
+/// past was read; `only` is the network namespace that is watched if it is but one.
+pub(super) fn without_overlap(
+    past: &mut Past,
+    slots: &Slots<'_>,
+    before: &Map<u64, Bytes>,
+    only: Option<u64>,
+    pipes: &OwnPipes,
+    accounts: &mut Map<Account, Traffic>,
+) {
+    let mut sockets: Map<u64, Busy> = slots
+        .peek()
+        .map(|slot| {
+            let before = before.get(&slot.cookie).copied();
+            (slot.cookie, Busy { slot, before, ends: Vec::new() })
+        })
+        .collect();
+    let unlisted = assign(past, &mut sockets);
+    assign_by_ports(slots, &mut sockets, unlisted, only);
+    add_new_flows(past, &mut sockets);
 
-        let mut busy: Vec<Busy> = sockets.into_values().filter(|of| !of.ends.is_empty()).collect();
-        // Where most is at stake comes first.
-        busy.sort_by_key(|of| {
-            std::cmp::Reverse(total(of.slot.bytes - of.before.unwrap_or_default()))
-        });
-        let mut asked = 0;
-        for socket in busy {
-            let counted = match socket.before {
-                Some(before) if before == socket.slot.bytes => before,
-                _ => measure(&mut watch, &slots, &socket, &mut asked),
-            };
-            let mut counted = counted.remote + counted.local;
-            for end in &socket.ends {
-                // No more than the past contains, whatever else the slot has counted.
-                let of_end = least(end.view(end.counters), counted);
-                counted -= of_end;
-                let account = end.account(&watch).and_then(|of| accounts.get_mut(&of));
-                if let Some(account) = account {
-                    *account -= of_end;
-                }
-            }
-        }
-        for ((to, local), traffic) in accounts {
-            if !traffic.is_zero() {
-                let share = Share { to, traffic, recent: Traffic::ZERO, from: None, local };
-                ledger.credit(&share, || flows::described_or_unknown(&share, &mut watch.owners));
+    let mut busy: Vec<Busy> = sockets.into_values().filter(|of| !of.ends.is_empty()).collect();
+    // Where most is at stake comes first.
+    busy.sort_by_key(|of| std::cmp::Reverse(total(of.slot.bytes - of.before.unwrap_or_default())));
+    let mut asked = 0;
+    for socket in busy {
+        let counted = match socket.before {
+            Some(before) if before == socket.slot.bytes => before,
+            _ => measure(past, slots, &socket, &mut asked),
+        };
+        let mut counted = counted.remote + counted.local;
+        for end in &socket.ends {
+            // No more than the past contains, whatever else the slot has counted.
+            let of_end = least(end.view(end.counters), counted);
+            counted -= of_end;
+            let account = end.account(past, pipes).and_then(|of| accounts.get_mut(&of));
+            if let Some(account) = account {
+                *account -= of_end;
             }
         }
     }
 }
 
 /// The slots of all sockets, with what they had counted of those that have lost them since.
-struct Slots<'a> {
-    reader: &'a ebpf::Reader,
-    gone: Map<u64, (Counted, Origin)>,
+pub(super) struct Slots<'a> {
+    pub(super) reader: &'a ebpf::Reader,
+    pub(super) gone: Map<u64, (Counted, Origin)>,
 }
 
 impl Slots<'_> {
@@ -351,13 +112,14 @@ impl Slots<'_> {
 }
 
 /// Gives each end to its socket. Returns those whose sockets were not listed.
-fn assign(watch: &mut Watch, sockets: &mut Map<u64, Busy>, ends: Vec<End>) -> Vec<End> {
+fn assign(past: &mut Past, sockets: &mut Map<u64, Busy>) -> Vec<End> {
+    let ends = std::mem::take(&mut past.ends);
     let found = ends.into_iter().map(|end| {
         let cookie = match end.counted_at {
             CountedAt::Socket => end.generation,
             CountedAt::Path => {
-                let readers = watch.namespaces.iter_mut().find(|readers| readers.key == end.netns);
-                readers.and_then(|readers| Some(readers.socket_of(&end.tuple)?.cookie))
+                let namespace = past.namespace(end.netns);
+                namespace.and_then(|of| Some(of.socket_of(&end.tuple)?.cookie))
             }
         };
         (cookie, end)
@@ -444,7 +206,7 @@ fn fits(end: &End, origin: &Origin, slot: Bytes, own: u64) -> bool {
 
 /// Adds the flows that have begun since the past was read at the sockets that have several: what such a flow has
 /// carried is in the slot, and not in the past.
-fn add_new_flows(watch: &mut Watch, sockets: &mut Map<u64, Busy>) {
+fn add_new_flows(past: &mut Past, sockets: &mut Map<u64, Busy>) {
     let may_have_more = |socket: &Busy| {
         let open = |end: &End| end.counted_at == CountedAt::Path && end.flow.protocol.is_datagram();
         socket.before != Some(socket.slot.bytes) && socket.ends.iter().any(open)
@@ -452,36 +214,30 @@ fn add_new_flows(watch: &mut Watch, sockets: &mut Map<u64, Busy>) {
     if !sockets.values().any(may_have_more) {
         return;
     }
-    watch.hear(&mut Ledger::new(Options::default()), &mut Looked::default());
+    let new = past.take_new_flows();
     let ends = sockets.values().filter(|socket| may_have_more(socket)).flat_map(|of| &of.ends);
     let mut known: HashSet<_> = ends.map(|end| (end.flow, end.responder)).collect();
-    let Watch { namespaces, attribution, .. } = watch;
-    for readers in namespaces {
-        let table = readers.key;
-        for flow in attribution.open_flows(table).into_iter().flatten() {
-            if !flow.protocol.is_datagram() {
-                continue;
-            }
-            for (responder, tuple) in [(false, flow), (true, flow.reversed())] {
-                let cookie = readers.socket_of(&tuple).map(|socket| socket.cookie);
-                let socket = cookie.and_then(|cookie| sockets.get_mut(&cookie));
-                let Some(socket) = socket.filter(|socket| may_have_more(socket)) else { continue };
-                if known.insert((flow, responder)) {
-                    let local = socket.slot.bytes.remote.is_zero();
-                    socket.ends.push(End {
-                        table,
-                        flow,
-                        zone: 0,
-                        generation: None,
-                        counted_at: CountedAt::Path,
-                        counters: Counters::default(),
-                        responder,
-                        netns: table,
-                        tuple,
-                        local,
-                        is_of_pipe: false,
-                    });
-                }
+    for (table, flow) in new {
+        let Some(namespace) = past.namespace(table) else { continue };
+        for (responder, tuple) in [(false, flow), (true, flow.reversed())] {
+            let cookie = namespace.socket_of(&tuple).map(|socket| socket.cookie);
+            let socket = cookie.and_then(|cookie| sockets.get_mut(&cookie));
+            let Some(socket) = socket.filter(|socket| may_have_more(socket)) else { continue };
+            if known.insert((flow, responder)) {
+                let local = socket.slot.bytes.remote.is_zero();
+                socket.ends.push(End {
+                    table,
+                    flow,
+                    zone: 0,
+                    generation: None,
+                    counted_at: CountedAt::Path,
+                    counters: Counters::default(),
+                    responder,
+                    netns: table,
+                    tuple,
+                    local,
+                    ports: [0; 4],
+                });
             }
         }
     }
@@ -489,7 +245,7 @@ fn add_new_flows(watch: &mut Watch, sockets: &mut Map<u64, Busy>) {
 
 /// Reads the flows of a busy socket again, as closely to its slot as can be: how much of the slot the past
 /// contains.
-fn measure(watch: &mut Watch, slots: &Slots<'_>, socket: &Busy, asked: &mut usize) -> Bytes {
+fn measure(past: &mut Past, slots: &Slots<'_>, socket: &Busy, asked: &mut usize) -> Bytes {
     let mut bracket = Bracket::default();
     let mut now: Vec<Counters> = socket.ends.iter().map(|end| end.counters).collect();
     let mut places = Map::default();
@@ -505,9 +261,8 @@ fn measure(watch: &mut Watch, slots: &Slots<'_>, socket: &Busy, asked: &mut usiz
     for _ in 0..ATTEMPTS {
         let earliest = slots.bytes(&socket.slot);
         for (table, tuples) in &tables {
-            let readers = watch.namespaces.iter_mut().find(|readers| readers.key == *table);
-            let Some(readers) = readers else { continue };
-            readers.ask(tuples, |flow| {
+            let Some(namespace) = past.namespace(*table) else { continue };
+            namespace.ask(tuples, |flow| {
                 let Some(counters) = flow.counters else { return };
                 for responder in [false, true] {
                     let place = places.get(&(*table, flow.original, responder));
@@ -592,11 +347,6 @@ fn total(bytes: Bytes) -> u64 {
     (bytes.remote + bytes.local).total()
 }
 
-fn place(traffic: Traffic, local: bool) -> Bytes {
-    let (remote, local) = if local { (Traffic::ZERO, traffic) } else { (traffic, Traffic::ZERO) };
-    Bytes { remote, local }
-}
-
 /// The slot knows by its device where a packet went, a flow by its addresses only: where the slot has bytes in one
 /// place alone, they are there.
 fn as_in_slot(bytes: Bytes, slot: Bytes) -> Bytes {
@@ -635,7 +385,7 @@ mod tests {
             netns: NetnsKey::OWN,
             tuple: flow,
             local: true,
-            is_of_pipe: false,
+            ports: [0; 4],
         }
     }
 
@@ -671,26 +421,6 @@ mod tests {
         assert_eq!(bracket.middle(), sent(1000));
         bracket.narrow(sent(1100), sent(2100), sent(2100));
         assert_eq!(bracket.middle(), sent(1000));
-    }
-
-    #[test]
-    fn what_waited_for_a_process_stands_on_its_account_alone() {
-        let (before, ends) = (Map::default(), Vec::new());
-        let mut past = Past { before, ends, accounts: Map::default() };
-        let (nobody, process) = (Err(Reason::Exited), Ok(ProcessId { start_time: 1, pid: 2 }));
-        let share = |to, received, recent, from| Share {
-            to,
-            traffic: Traffic::new(received, 0),
-            recent: Traffic::new(recent, 0),
-            from,
-            local: false,
-        };
-        past.credit(&share(nobody, 100, 100, None));
-        past.credit(&share(nobody, 7, 0, None));
-        past.credit(&share(process, 150, 50, Some(Reason::Exited)));
-        let stands = |to| past.accounts.get(&(to, false)).copied();
-        assert_eq!(stands(nobody), Some(Traffic::new(7, 0)));
-        assert_eq!(stands(process), Some(Traffic::new(150, 0)));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 /// Where bytes are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum SourceKind {
     /// By connection tracking: IP bytes of every flow.
     Conntrack,
     /// By the TCP sockets themselves: payload bytes.
@@ -17,11 +17,11 @@ pub enum Source {
 /// Which source is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SourceChoice {
-    /// [`Source::Conntrack`].
+    /// [`SourceKind::Conntrack`].
     Conntrack,
-    /// [`Source::Sockets`].
+    /// [`SourceKind::Sockets`].
     Sockets,
-    /// [`Source::Ebpf`].
+    /// [`SourceKind::Ebpf`].
     Ebpf,
     /// eBPF where it is allowed, else conntrack where it counts, else sockets.
     #[default]
@@ -42,21 +42,21 @@ impl SourceChoice {
     /// What flags, files and messages call it.
     pub const fn name(self) -> &'static str {
         match self {
-            SourceChoice::Conntrack => Source::Conntrack.name(),
-            SourceChoice::Sockets => Source::Sockets.name(),
-            SourceChoice::Ebpf => Source::Ebpf.name(),
+            SourceChoice::Conntrack => SourceKind::Conntrack.name(),
+            SourceChoice::Sockets => SourceKind::Sockets.name(),
+            SourceChoice::Ebpf => SourceKind::Ebpf.name(),
             SourceChoice::Auto => "auto",
         }
     }
 }
 
-impl Source {
+impl SourceKind {
     /// What flags, files and messages call it.
     pub const fn name(self) -> &'static str {
         match self {
-            Source::Conntrack => "conntrack",
-            Source::Sockets => "sockets",
-            Source::Ebpf => "ebpf",
+            SourceKind::Conntrack => "conntrack",
+            SourceKind::Sockets => "sockets",
+            SourceKind::Ebpf => "ebpf",
         }
     }
 }
@@ -76,7 +76,7 @@ impl fmt::Display for SourceChoice {
     }
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for SourceKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }

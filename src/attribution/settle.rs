@@ -1,0 +1,149 @@
+//! The one policy by which bytes go to their owners, for flows and for sockets.
+//!
+//! Bytes without a name wait for one under a reason; when a process turns up, or a better reason, they
+//! move. Bytes that came before a hand-over stay where they were. What comes after the end of a socket
+//! is its last process's.
+
+use std::ops::Add;
+
+use crate::owner::{Owner, Reason};
+
+/// Whose one end of a flow, or a socket, is so far. `B` are bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing<B> {
+    /// Nothing was accounted: no socket of this host is there, as far as is known.
+    Elsewhere,
+    /// Nobody can be named, for this reason. So many bytes wait for a name.
+    Waiting(Reason, B),
+    /// This process, or this unseen one: never [`Owner::Nobody`].
+    Of(Owner),
+}
+
+impl<B> Standing<B> {
+    /// The process or the reason; `None` if nothing was accounted.
+    pub(super) fn owner(&self) -> Option<Owner> {
+        match self {
+            Standing::Elsewhere => None,
+            Standing::Waiting(reason, _) => Some(Owner::Nobody(*reason)),
+            Standing::Of(owner) => Some(*owner),
+        }
+    }
+}
+
+/// What an end becomes, and which bytes that accounts to whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Settled<B> {
+    pub(super) standing: Standing<B>,
+    pub(super) to: Owner,
+    /// The new bytes, and those that have waited if they move.
+    pub(super) bytes: B,
+    /// Under which reason those have stood that move.
+    pub(super) from: Option<Reason>,
+}
+
+/// Settles `new` bytes where `found` is who was found there now: `None` where nothing was. Returns `None`
+/// where nothing is to be accounted, now or before.
+pub(super) fn settle<B: Copy + Add<Output = B>>(
+    standing: Standing<B>,
+    found: Option<Owner>,
+    new: B,
+) -> Option<Settled<B>> {
+    let of = |owner, bytes, from| {
+        Some(Settled { standing: Standing::Of(owner), to: owner, bytes, from })
+    };
+    let waits = |reason, waiting, bytes, from| {
+        let standing = Standing::Waiting(reason, waiting);
+        Some(Settled { standing, to: Owner::Nobody(reason), bytes, from })
+    };
+    match (found, standing) {
+        (None, Standing::Elsewhere) => None,
+        // Several have the socket's address now.
+        (Some(Owner::Nobody(Reason::Ambiguous)), Standing::Of(_)) => {
+            waits(Reason::Ambiguous, new, new, None)
+        }
+        // Nobody has the socket any more: it was this process's to the end.
+        (Some(Owner::Nobody(_)) | None, Standing::Of(owner)) => of(owner, new, None),
+        (Some(Owner::Nobody(reason)), Standing::Elsewhere) => waits(reason, new, new, None),
+        (None, Standing::Waiting(reason, waiting)) => waits(reason, waiting + new, new, None),
+        (Some(Owner::Nobody(reason)), Standing::Waiting(before, waiting)) => {
+            // Who had it was hidden, and stays so when the socket is closed.
+            let stays = reason == before || reason == Reason::Exited && before.is_lasting();
+            match stays {
+                true => waits(before, waiting + new, new, None),
+                false => waits(reason, waiting + new, waiting + new, Some(before)),
+            }
+        }
+        // Its bytes have waited for a name. Whose the ambiguous ones were is not known any better
+        // when all but one of the candidates are gone.
+        (Some(owner), Standing::Waiting(reason, waiting)) if reason != Reason::Ambiguous => {
+            of(owner, waiting + new, Some(reason))
+        }
+        (Some(owner), _) => of(owner, new, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::processes::ProcessId;
+
+    const FIRST: Owner = Owner::Process(ProcessId { start_time: 1, pid: 1 });
+    const SECOND: Owner = Owner::Process(ProcessId { start_time: 2, pid: 2 });
+
+    fn nobody(reason: Reason) -> Option<Owner> {
+        Some(Owner::Nobody(reason))
+    }
+
+    /// Settles one after the other; returns to whom how many bytes go, and from which reason.
+    fn settled(found: &[(Option<Owner>, u64)]) -> Vec<Option<(Owner, u64, Option<Reason>)>> {
+        let mut standing = Standing::Elsewhere;
+        let each = found.iter().map(|(found, new)| {
+            let settled = settle(standing, *found, *new)?;
+            standing = settled.standing;
+            Some((settled.to, settled.bytes, settled.from))
+        });
+        each.collect()
+    }
+
+    #[test]
+    fn what_waits_moves_to_a_process_or_to_a_better_reason() {
+        let (unread, kernel) = (nobody(Reason::Unread), nobody(Reason::Kernel));
+        let taken = settled(&[(unread, 10), (unread, 5), (kernel, 1), (Some(FIRST), 2)]);
+        let [unread, kernel] = [Reason::Unread, Reason::Kernel];
+        assert_eq!(
+            taken,
+            [
+                Some((unread.into(), 10, None)),
+                Some((unread.into(), 5, None)),
+                Some((kernel.into(), 16, Some(unread))),
+                Some((FIRST, 18, Some(kernel))),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_hand_over_moves_nothing_and_the_end_changes_nothing() {
+        let exited = nobody(Reason::Exited);
+        assert_eq!(
+            settled(&[(None, 9), (Some(FIRST), 10), (Some(SECOND), 5), (exited, 2), (None, 1)]),
+            [
+                None,
+                Some((FIRST, 10, None)),
+                Some((SECOND, 5, None)),
+                Some((SECOND, 2, None)),
+                Some((SECOND, 1, None)),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_was_hidden_or_ambiguous_stays_that() {
+        let (denied, exited) = (nobody(Reason::NoPermission), nobody(Reason::Exited));
+        let taken = settled(&[(denied, 10), (exited, 5)]);
+        assert_eq!(taken[1], Some((Reason::NoPermission.into(), 5, None)));
+        let ambiguous = nobody(Reason::Ambiguous);
+        let taken = settled(&[(ambiguous, 10), (Some(FIRST), 5), (ambiguous, 1)]);
+        assert_eq!(taken[1], Some((FIRST, 5, None)));
+        assert_eq!(taken[2], Some((Reason::Ambiguous.into(), 1, None)));
+    }
+}

@@ -1,0 +1,325 @@
+//! Reads what conntrack, else the sockets themselves, have counted so far.
+
+use std::path::Path;
+
+use super::Map;
+use crate::attribution::{FlowAttribution, OwnPipes, Share, ports};
+use crate::conntrack::ctnetlink::NewFlows;
+use crate::conntrack::{self, Table};
+use crate::ebpf::Bytes;
+use crate::environment::{Looked, Lookups, NamespaceView, OtherNamespaces};
+use crate::flow::{CountedAt, Counters, Flow, Status, Tuple};
+use crate::netns::{self, NetnsId, NetnsKey};
+use crate::owner::Owner;
+use crate::processes::Owners;
+use crate::sockets::Socket;
+use crate::sources::flow_reading::attribute;
+use crate::tracker::{FlowTable, Namespace, Opens, choose};
+use crate::traffic::Traffic;
+
+/// A network namespace, read apart from the environment's: another thread does that.
+#[derive(Debug)]
+pub(super) struct PastNamespace {
+    pub(super) namespace: Namespace,
+    /// What has begun since it was opened; `None` where the kernel doesn't announce it.
+    pub(super) new_flows: Option<NewFlows>,
+    flows: Vec<Flow>,
+}
+
+/// What was read of the past.
+#[derive(Debug)]
+pub(super) struct Past {
+    /// The program's own first.
+    pub(super) namespaces: Vec<PastNamespace>,
+    attribution: FlowAttribution,
+    pub(super) ends: Vec<End>,
+    looked: Looked,
+}
+
+/// Whose bytes are, and whether they stayed on this host.
+pub(super) type Account = (Owner, bool);
+
+/// An end of a flow, with what was accounted to it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct End {
+    /// Whose table has the flow, and what it is named there.
+    pub(super) table: NetnsKey,
+    pub(super) flow: Tuple,
+    pub(super) zone: u16,
+    pub(super) generation: Option<u64>,
+    pub(super) counted_at: CountedAt,
+    pub(super) counters: Counters,
+    /// Whether this is the responder's end.
+    pub(super) responder: bool,
+    /// The namespace of its socket, and the tuple by which that is found.
+    pub(super) netns: NetnsKey,
+    pub(super) tuple: Tuple,
+    pub(super) local: bool,
+    /// The flow's ports, before and after address translation.
+    pub(super) ports: [u16; 4],
+}
+
+impl End {
+    /// Counters of the flow as this end sees them.
+    pub(super) fn view(&self, counters: Counters) -> Traffic {
+        let originator = Traffic::new(counters.reply, counters.original);
+        if self.responder { originator.swapped() } else { originator }
+    }
+
+    pub(super) fn bytes(&self, counters: Counters) -> Bytes {
+        place(self.view(counters), self.local)
+    }
+
+    pub(super) fn key(&self) -> (NetnsKey, Tuple, u16, bool) {
+        (self.table, self.flow, self.zone, self.responder)
+    }
+
+    /// The flow, as far as that says which one it is.
+    fn identity(&self) -> Flow {
+        Flow {
+            zone: self.zone,
+            generation: self.generation,
+            original: self.flow,
+            reply: self.flow.reversed(),
+            counters: None,
+            status: Status::default(),
+            counted_at: self.counted_at,
+            closed: false,
+            ended: false,
+        }
+    }
+
+    /// On whose account its bytes went.
+    pub(super) fn account(&self, past: &Past, pipes: &OwnPipes) -> Option<Account> {
+        let ends = past.attribution.accounted(&self.identity(), self.table);
+        let (_, to) = ends[usize::from(self.responder)]?;
+        Some((pipes.owner(self.flow.protocol, &self.ports, to), self.local))
+    }
+}
+
+/// Bytes of a flow where they are.
+pub(super) fn place(traffic: Traffic, local: bool) -> Bytes {
+    let (remote, local) = if local { (Traffic::ZERO, traffic) } else { (traffic, Traffic::ZERO) };
+    Bytes { remote, local }
+}
+
+/// Where it is known what was sent and received before counting began: whether connection tracking does.
+fn has_tables(proc: &Path) -> bool {
+    let state = conntrack::state::read(proc);
+    state.accounting == Some(true) && state.entries != Some(0)
+}
+
+impl Past {
+    /// Reads all there is: the program's own namespace, then those of these processes, into which this thread
+    /// goes for good. One that can't be opened, or has ended, is left out.
+    pub(super) fn read(proc: &Path, others: &[(NetnsId, u32)]) -> Past {
+        let flows = has_tables(proc);
+        let opens = Opens { flows, ends: !flows };
+        let mut past = Past {
+            namespaces: Vec::new(),
+            attribution: FlowAttribution::new(true),
+            ends: Vec::new(),
+            looked: Looked::default(),
+        };
+        past.open(opens, NetnsKey::OWN, None, proc, "self");
+        for ((id, pid), key) in others.iter().zip(1..) {
+            let process = pid.to_string();
+            let entered = netns::enter(proc, &process);
+            // The process may have gone elsewhere meanwhile, and the thread with it.
+            let there = netns::of(Path::new("/proc"), "thread-self");
+            if entered.is_ok() && there.is_ok_and(|there| there == *id) {
+                past.open(opens, NetnsKey(key), Some(*id), proc, &process);
+            }
+        }
+        // All sockets before all flows: an end may be in another namespace than the table that has its flow.
+        for of in &mut past.namespaces {
+            match of.namespace.list_sockets(!flows) {
+                Ok(listing) => {
+                    past.looked.malformed += listing.malformed;
+                    past.looked.incomplete |= listing.interrupted > 0;
+                }
+                Err(_) => of.namespace.table.clear(),
+            }
+        }
+        for of in &mut past.namespaces {
+            of.read_flows(&mut past.looked);
+        }
+        past
+    }
+
+    fn open(
+        &mut self,
+        opens: Opens,
+        key: NetnsKey,
+        id: Option<NetnsId>,
+        proc: &Path,
+        process: &str,
+    ) {
+        let Ok(namespace) = Namespace::open(opens, key, id, proc, process) else { return };
+        let new_flows = if opens.flows { NewFlows::listen().ok() } else { None };
+        self.namespaces.push(PastNamespace { namespace, new_flows, flows: Vec::new() });
+    }
+
+    /// Attributes all flows that were read. Returns what is whose.
+    pub(super) fn attribute(
+        &mut self,
+        owners: &mut Owners,
+        pipes: &OwnPipes,
+    ) -> Map<Account, Traffic> {
+        let Past { namespaces, attribution, ends, .. } = self;
+        let mut accounts = Map::default();
+        attribution.begin();
+        let (mut readings, mut other_namespaces) = (Vec::new(), OtherNamespaces::default());
+        for PastNamespace { namespace, flows, .. } in namespaces {
+            let Namespace { key, table, local, finder, .. } = namespace;
+            other_namespaces.add(*key, local, table);
+            readings.push((*key, &*table, &*local, finder, std::mem::take(flows)));
+        }
+        // As for every reading of flows.
+        readings.reverse();
+        for (key, sockets, addresses, finder, flows) in readings {
+            let view = NamespaceView {
+                netns: key,
+                sockets,
+                addresses,
+                other_namespaces: &other_namespaces,
+                unread: false,
+            };
+            for flow in flows {
+                let mut choose = |tuple: &Tuple| choose(finder, addresses, tuple);
+                let mut lookups = Lookups { owners: &mut *owners, choose: &mut choose };
+                let shares = attribute(attribution, &flow, &view, &mut lookups);
+                for share in shares.into_iter().flatten() {
+                    credit(&mut accounts, &pipes.without_flow(&flow, share));
+                }
+                let accounted = attribution.accounted(&flow, key);
+                let accounted_in = accounted.map(|end| end.map(|(netns, _)| netns));
+                let local = addresses.sends_from(&flow.original.source.address)
+                    && addresses.sends_from(&flow.reply.source.address);
+                add(ends, &flow, key, accounted_in, local);
+            }
+        }
+        accounts
+    }
+
+    /// Adds what was found while it was read.
+    pub(super) fn add_to(&mut self, looked: &mut Looked) {
+        let found = std::mem::take(&mut self.looked);
+        looked.flows += found.flows;
+        looked.uncounted += found.uncounted;
+        looked.malformed += found.malformed;
+        looked.first_error = looked.first_error.take().or(found.first_error);
+        looked.lost_ends += found.lost_ends;
+        looked.incomplete |= found.incomplete;
+    }
+
+    /// The flows of datagrams that have begun in each namespace since it was opened, in the default zone.
+    pub(super) fn take_new_flows(&mut self) -> Vec<(NetnsKey, Tuple)> {
+        let mut new = Vec::new();
+        for PastNamespace { namespace, new_flows, .. } in &mut self.namespaces {
+            let Some(new_flows) = new_flows else { continue };
+            let key = namespace.key;
+            let is_meant = |flow: &Flow| flow.zone == 0 && flow.original.protocol.is_datagram();
+            let take = |flow: Flow| new.extend(is_meant(&flow).then_some((key, flow.original)));
+            // What was lost is taken for the past's.
+            let _ = new_flows.drain(take, |_| {});
+        }
+        new
+    }
+
+    /// The namespace of this number.
+    pub(super) fn namespace(&mut self, key: NetnsKey) -> Option<&mut Namespace> {
+        let mut namespaces = self.namespaces.iter_mut().map(|of| &mut of.namespace);
+        namespaces.find(|namespace| namespace.key == key)
+    }
+}
+
+impl PastNamespace {
+    fn read_flows(&mut self, looked: &mut Looked) {
+        let PastNamespace {
+            namespace: Namespace { flows: table, ends, table: sockets, .. },
+            flows,
+            ..
+        } = self;
+        if let Some(FlowTable { reader, .. }) = table {
+            // Where nobody knows of the past, counting begins now.
+            if let Ok(read) = reader.read(|flow| flows.push(*flow)) {
+                let Table { complete, .. } = read;
+                looked.add_table(read);
+                looked.incomplete |= !complete;
+            }
+        } else {
+            if let Some(ends) = ends {
+                flows.extend(ends.take());
+                looked.lost_ends += ends.take_lost();
+            }
+            flows.extend(sockets.iter().filter_map(Socket::flow));
+        }
+        looked.flows += flows.len() as u64;
+        looked.uncounted += flows.iter().filter(|flow| flow.counters.is_none()).count() as u64;
+    }
+}
+
+/// Takes a share of what was read.
+fn credit(accounts: &mut Map<Account, Traffic>, share: &Share) {
+    if let Some(reason) = share.from {
+        let stood = accounts.entry((Owner::Nobody(reason), share.local)).or_default();
+        *stood -= share.traffic - share.recent;
+    }
+    *accounts.entry((share.to, share.local)).or_default() += share.traffic;
+}
+
+/// A flow of `table` was accounted in these namespaces.
+fn add(
+    ends: &mut Vec<End>,
+    flow: &Flow,
+    table: NetnsKey,
+    accounted_in: [Option<NetnsKey>; 2],
+    local: bool,
+) {
+    let Some(counters) = flow.counters else { return };
+    let tuples = [flow.original, flow.reply];
+    for ((netns, tuple), responder) in accounted_in.into_iter().zip(tuples).zip([false, true]) {
+        let Some(netns) = netns else { continue };
+        ends.push(End {
+            table,
+            flow: flow.original,
+            zone: flow.zone,
+            generation: flow.generation,
+            counted_at: flow.counted_at,
+            counters,
+            responder,
+            netns,
+            tuple,
+            local,
+            ports: ports(flow),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::owner::Reason;
+    use crate::processes::ProcessId;
+
+    #[test]
+    fn what_waited_for_a_process_stands_on_its_account_alone() {
+        let mut accounts = Map::default();
+        let nobody = Owner::Nobody(Reason::Exited);
+        let process = Owner::Process(ProcessId { start_time: 1, pid: 2 });
+        let share = |to, received, recent, from| Share {
+            to,
+            traffic: Traffic::new(received, 0),
+            recent: Traffic::new(recent, 0),
+            from,
+            local: false,
+        };
+        credit(&mut accounts, &share(nobody, 100, 100, None));
+        credit(&mut accounts, &share(nobody, 7, 0, None));
+        credit(&mut accounts, &share(process, 150, 50, Some(Reason::Exited)));
+        let stands = |to| accounts.get(&(to, false)).copied();
+        assert_eq!(stands(nobody), Some(Traffic::new(7, 0)));
+        assert_eq!(stands(process), Some(Traffic::new(150, 0)));
+    }
+}

@@ -1,0 +1,99 @@
+//! Whose a socket is that was counted in the kernel.
+
+use super::Map;
+use crate::attribution::{Candidates, Remembered, Resolution, holder, resolve};
+use crate::ebpf::{Counted, Origin, TICK, Task};
+use crate::owner::{Comm, Owner, Reason};
+use crate::processes::{Owners, Ownership, ProcessId};
+use crate::sockets::Inode;
+
+/// For how many sockets with traffic it is asked at every look who holds them, each of which takes a
+/// link to be read; beyond that they are asked for in turn, each at every eighth look.
+const CONFIRMED: u32 = 4096;
+const CONFIRM_ROUND: u32 = 8;
+
+/// Later than any process has started.
+const NOW: u64 = u64::MAX / TICK;
+
+/// What is known at a look.
+pub(super) struct OwnerResolver<'a> {
+    pub(super) owners: &'a mut Owners,
+    pub(super) looks: u32,
+    /// All sockets by their cookies, and those of the list before.
+    pub(super) listed: &'a [Map<u64, Option<Inode>>; 2],
+    /// The network namespace that is watched if it is but one.
+    pub(super) only: Option<u64>,
+    /// Whether sockets or their holders were not read yet.
+    pub(super) unread: bool,
+}
+
+impl OwnerResolver<'_> {
+    /// Whose a socket is; `None` if it is not to be accounted. `confirmed` counts those that were asked for.
+    pub(super) fn resolve(
+        &mut self,
+        counted: &Counted,
+        origin: &Origin,
+        remembered: &Remembered,
+        confirmed: &mut u32,
+    ) -> Option<Resolution> {
+        let find = |cookie| self.listed.iter().find_map(|listed| listed.get(&cookie));
+        let inode = counted.inode.or(remembered.inode);
+        let inode = inode.or_else(|| find(counted.cookie).copied().flatten());
+        // One of before the start is this namespace's if it is or was listed here.
+        let was_listed =
+            || inode.is_some() || find(counted.cookie).is_some() || find(origin.listener).is_some();
+        if self.only.is_some_and(|only| only != origin.netns) {
+            if origin.netns != 0 {
+                return None;
+            }
+            // Where the kernel doesn't let its structures be read.
+            if !was_listed() {
+                // The socket at which it was accepted is of before the start, and would be listed if it were here.
+                if origin.listener != 0 {
+                    return None;
+                }
+                let to = Reason::Exited.into();
+                return origin.released.then_some(Resolution { to, held: false, inode: None });
+            }
+        }
+        let is_turn = || (self.looks + counted.slot).is_multiple_of(CONFIRM_ROUND);
+        let now = match (remembered.held, inode.filter(|_| !origin.released)) {
+            (Some(held), _) if *confirmed >= CONFIRMED && !is_turn() => {
+                Some(Ownership::Process(held))
+            }
+            (_, Some(inode)) => {
+                *confirmed += 1;
+                Some(self.owners.owner(inode))
+            }
+            // It may be listed later.
+            (_, None) => (self.unread && !origin.released).then_some(Ownership::Unread),
+        };
+        let to = match holder(origin, now, remembered.held) {
+            Some(process) => process.into(),
+            None => {
+                let maker = origin.maker.map(|maker| self.task(&maker, origin.made / TICK));
+                let closer = origin.closer.map(|closer| self.task(&closer, NOW));
+                resolve(origin, &Candidates { holder: now, maker, closer }, remembered.held)
+            }
+        };
+        let held = matches!(now, Some(Ownership::Process(_)));
+        Some(Resolution { to, held, inode })
+    }
+
+    /// The process that the kernel saw, which had its number at that time, in clock ticks since boot. One of
+    /// which nothing else is known is named by its short name. Where the kernel didn't see when it started
+    /// and nobody has seen it, it has no identity.
+    fn task(&mut self, task: &Task, at: u64) -> Owner {
+        let Task { pid, start, name } = *task;
+        let (names, comm) = (self.owners.names(), Comm(name));
+        let known = match start {
+            Some(start_time) => Some(ProcessId { start_time, pid }),
+            None => self.owners.by_number(pid, at).or_else(|| names.by_number(pid, at)),
+        };
+        let Some(id) = known else { return Owner::Unseen { pid, comm } };
+        if names.described(id).is_none() {
+            names.seen(id, comm.bytes());
+        }
+        id.into()
+    }
+}

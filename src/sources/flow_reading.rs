@@ -1,0 +1,232 @@
+//! The flows of every namespace, from reading to accounting.
+
+use std::collections::{HashMap, HashSet};
+
+use foldhash::fast::RandomState;
+
+use super::Round;
+use super::dump_policy::DumpPolicy;
+use crate::attribution::{Coverage, FlowAttribution, Observation, Share};
+use crate::conntrack::ReadError;
+use crate::environment::{Environment, Looked, Lookups, NamespaceView, OtherNamespaces, resolve};
+use crate::flow::{Flow, Tuple};
+use crate::netns::NetnsKey;
+use crate::processes::{Owners, ProcessId};
+use crate::tracker::{FlowTable, Namespace, choose};
+
+/// By what flows are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Counted {
+    /// Connection tracking.
+    ByTables,
+    /// Their TCP sockets.
+    BySockets,
+}
+
+/// What is done with the share of a flow.
+pub(super) type Each<'a> = dyn FnMut(&Flow, Share, &mut Owners) + 'a;
+
+/// Reads flows, look by look.
+#[derive(Debug)]
+pub(super) struct FlowReading {
+    counted: Counted,
+    pub(super) attribution: FlowAttribution,
+    policies: HashMap<NetnsKey, DumpPolicy, RandomState>,
+}
+
+impl FlowReading {
+    /// With `lookback` what was counted before the first look is accounted, too.
+    pub(super) fn new(counted: Counted, lookback: bool) -> FlowReading {
+        let attribution = FlowAttribution::new(lookback);
+        FlowReading { counted, attribution, policies: HashMap::default() }
+    }
+
+    /// Reads flows and hands on their shares. Returns the processes to which a flow that is still there belongs,
+    /// if they were gathered.
+    ///
+    /// # Errors
+    /// As [`FlowReading::poll`].
+    pub(super) fn account(
+        &mut self,
+        round: &mut Round<'_>,
+    ) -> Result<Option<HashSet<ProcessId, RandomState>>, ReadError> {
+        let Round { environment, pipes, looked, credit, .. } = round;
+        let observation = self.poll(environment, looked, &mut |flow, share, owners| {
+            credit(&pipes.without_flow(flow, share), owners);
+        })?;
+        looked.flows += observation.flows;
+        looked.uncounted += observation.uncounted;
+        Ok(observation.referenced)
+    }
+
+    /// Takes what the tracker has seen, then reads the flows of every namespace.
+    ///
+    /// # Errors
+    /// If the table of the program's own namespace can't be read.
+    pub(super) fn poll(
+        &mut self,
+        environment: &mut Environment,
+        looked: &mut Looked,
+        each: &mut Each<'_>,
+    ) -> Result<Observation, ReadError> {
+        environment.refresh_addresses();
+        self.attribution.set_opening(environment.opening());
+        self.attribution.begin();
+        environment.hear(looked);
+        let (records, missed) = environment.take_records();
+        if missed > 0 || environment.was_unread() {
+            // Also connections that are over, where something was left for later: a table is asked only for
+            // the others otherwise.
+            for namespace in &environment.namespaces {
+                self.policies.entry(namespace.key).or_default().doubt();
+            }
+        }
+        let owners = &mut environment.owners;
+        self.attribution.take_records(records, |flow, share| each(flow, share, owners));
+        let read = self.read(environment, looked, each);
+        let observation = self.attribution.end();
+        read.map(|()| observation)
+    }
+
+    fn read(
+        &mut self,
+        environment: &mut Environment,
+        looked: &mut Looked,
+        each: &mut Each<'_>,
+    ) -> Result<(), ReadError> {
+        let announced = environment.announces_flows();
+        let unread = environment.unread().is_anything();
+        let Environment { namespaces, owners, .. } = environment;
+        let (mut readings, mut other_namespaces) = (Vec::new(), OtherNamespaces::default());
+        for namespace in namespaces.iter_mut() {
+            let Namespace { key, table, flows, ends, local, finder, .. } = namespace;
+            other_namespaces.add(*key, local, table);
+            readings.push((*key, &*table, flows, ends, &*local, finder));
+        }
+        // The program's own last: what passes through it is counted where its ends are, where that
+        // is done.
+        readings.reverse();
+        for (key, table, flows, ends, local, finder) in readings {
+            let view = NamespaceView {
+                netns: key,
+                sockets: table,
+                addresses: local,
+                other_namespaces: &other_namespaces,
+                unread,
+            };
+            let mut account = |flow: &Flow, attribution: &mut FlowAttribution| {
+                let mut choose = |tuple: &Tuple| choose(finder, local, tuple);
+                let mut lookups = Lookups { owners: &mut *owners, choose: &mut choose };
+                let shares = attribute(attribution, flow, &view, &mut lookups);
+                shares.into_iter().flatten().for_each(|share| each(flow, share, owners));
+            };
+            let attribution = &mut self.attribution;
+            let policy = self.policies.entry(key).or_default();
+            let coverage = match self.counted {
+                Counted::ByTables => {
+                    let Some(flows) = flows else { continue };
+                    let read = read_table(flows, policy, key, announced, attribution, &mut account);
+                    let (read, coverage) = match read {
+                        Err(_) if key != NetnsKey::OWN => continue, // it is about to end
+                        read => read?,
+                    };
+                    looked.add_table(read);
+                    coverage
+                }
+                Counted::BySockets => {
+                    if let Some(ends) = ends {
+                        ends.take().iter().for_each(|flow| account(flow, attribution));
+                        looked.lost_ends += ends.take_lost();
+                    }
+                    let flows = table.iter().filter_map(crate::sockets::Socket::flow);
+                    flows.for_each(|flow| account(&flow, attribution));
+                    if looked.incomplete { Coverage::Interrupted } else { Coverage::Whole }
+                }
+            };
+            attribution.leave(key, coverage);
+            match coverage {
+                Coverage::Chosen => policy.read_chosen(),
+                Coverage::Whole | Coverage::Interrupted => policy.read_all(),
+            }
+            looked.incomplete |= coverage == Coverage::Interrupted;
+        }
+        Ok(())
+    }
+
+    /// A namespace is not watched any more.
+    pub(super) fn forget(&mut self, netns: NetnsKey) {
+        self.attribution.forget(netns);
+        self.policies.remove(&netns);
+    }
+}
+
+/// Reads a table of flows: all of it, or what can have changed.
+fn read_table(
+    table: &mut FlowTable,
+    policy: &mut DumpPolicy,
+    key: NetnsKey,
+    announced: bool,
+    attribution: &mut FlowAttribution,
+    account: &mut impl FnMut(&Flow, &mut FlowAttribution),
+) -> Result<(crate::conntrack::Table, Coverage), ReadError> {
+    let FlowTable { reader, state, ahead } = table;
+    let ahead = ahead.take();
+    let entries = match &ahead {
+        Some(Ok((_, flows))) => Some(flows.len() as u64),
+        Some(Err(_)) => None,
+        None => reader.entries(),
+    };
+    attribution.expect(entries.or(state.entries).unwrap_or(0) as usize);
+    if attribution.missed_beginnings(key) {
+        policy.doubt();
+    }
+    let buckets = state.buckets.unwrap_or(0);
+    let chosen = match entries {
+        _ if ahead.is_some() => None,
+        Some(0) => Some(Vec::new()),
+        Some(entries) if announced && state.announced != Some(false) => attribution
+            .open_flows(key)
+            .filter(|open| !policy.reads_all(buckets, entries, open.len())),
+        _ => None,
+    };
+    let read = match (ahead, &chosen) {
+        (Some(read), _) => {
+            let (table, flows) = read?;
+            flows.iter().for_each(|flow| account(flow, attribution));
+            table
+        }
+        (None, Some(chosen)) => reader.read_chosen(chosen, |flow| account(flow, attribution))?,
+        (None, None) => reader.read(|flow| account(flow, attribution))?,
+    };
+    if read.lost > 0 {
+        policy.doubt();
+    }
+    let coverage = match (read.complete, chosen) {
+        (true, Some(_)) if entries == Some(0) => Coverage::Whole,
+        (true, Some(_)) => Coverage::Chosen,
+        (true, None) => Coverage::Whole,
+        (false, _) => Coverage::Interrupted,
+    };
+    Ok((read, coverage))
+}
+
+/// One flow from reading to accounting. Returns the shares of its new bytes, at the most one for each end.
+pub(super) fn attribute(
+    attribution: &mut FlowAttribution,
+    flow: &Flow,
+    view: &NamespaceView<'_>,
+    lookups: &mut Lookups<'_>,
+) -> [Option<Share>; 2] {
+    let mut shares: [Option<Share>; 2] = [None; 2];
+    let mut take = |share| {
+        let free = usize::from(shares[0].is_some());
+        shares[free] = Some(share);
+    };
+    if let Some(change) = attribution.read(flow, view.netns, &mut take) {
+        let counted =
+            |netns, tuple: &Tuple| attribution.is_counted_elsewhere(&change, netns, tuple);
+        let resolution = resolve(flow, view, lookups, change.settled(), counted);
+        attribution.account(flow, change, resolution, take);
+    }
+    shares
+}

@@ -1,0 +1,179 @@
+//! What has no socket on this host, as far as connection tracking knows it, beside a source that counts at
+//! sockets: what passes through, and the pings that the kernel receives and answers.
+
+use std::time::Instant;
+
+use super::flow_reading::{Counted, FlowReading};
+use super::{Needs, Round, Source};
+use crate::attribution::Share;
+use crate::conntrack;
+use crate::environment::{Environment, Lists, WatchError};
+use crate::flow::Flow;
+use crate::netns::NetnsKey;
+use crate::owner::{Owner, Reason};
+use crate::processes::Owners;
+use crate::traffic::Traffic;
+
+/// Reads connection tracking's tables for it.
+#[derive(Debug)]
+pub(crate) struct Forwarded {
+    /// `None` since they can't be read any more.
+    flows: Option<FlowReading>,
+    forwarded: Extra,
+    pings: Extra,
+    /// For how many looks what is new has come nobody knows when: it was not accounted while not everything
+    /// was read.
+    undated: u32,
+}
+
+/// What connection tracking knows beyond what was counted at sockets.
+#[derive(Debug, Default)]
+struct Extra {
+    /// What it says by now, and what it said at the look before. What is nobody's at first may be somebody's a
+    /// moment later: only what stays counts.
+    total: Traffic,
+    before: Traffic,
+    credited: Traffic,
+}
+
+impl Extra {
+    /// Takes a share to this reason, or from it.
+    fn take(&mut self, reason: Reason, share: &Share) {
+        if share.from == Some(reason) {
+            self.total -= share.traffic - share.recent;
+        }
+        if share.to == Owner::Nobody(reason) {
+            self.total += share.traffic;
+        }
+    }
+
+    /// What is new, where so much was `counted` at sockets.
+    fn grow(&mut self, counted: Traffic) -> Traffic {
+        let stays = |now: u64, before: u64| now.min(before);
+        let extra = Traffic {
+            received: stays(self.total.received, self.before.received),
+            sent: stays(self.total.sent, self.before.sent),
+        } - counted;
+        self.before = self.total;
+        let new = extra - self.credited;
+        self.credited += new;
+        new
+    }
+}
+
+impl Forwarded {
+    /// Begins to count from the next look on; `None` where connection tracking doesn't count.
+    pub(crate) fn open(environment: &mut Environment) -> Option<Forwarded> {
+        // Where its table is still empty, there may be something to count later.
+        let counts = conntrack::state::read(environment.proc()).accounting == Some(true);
+        counts.then(|| {
+            environment.open_flows();
+            Forwarded {
+                flows: Some(FlowReading::new(Counted::ByTables, false)),
+                forwarded: Extra::default(),
+                pings: Extra::default(),
+                undated: 0,
+            }
+        })
+    }
+}
+
+impl Source for Forwarded {
+    /// An end that has a socket is not forwarded.
+    fn prepare(&mut self, _: Option<Instant>) -> Needs {
+        let lists = if self.flows.is_some() { Lists::All } else { Lists::Nothing };
+        Needs { lists, ..Needs::default() }
+    }
+
+    /// Accounts what is new since the last look, but for what the kernel's own sockets have counted of pings.
+    fn poll(&mut self, round: &mut Round<'_>) -> Result<(), WatchError> {
+        let Some(flows) = &mut self.flows else { return Ok(()) };
+        let Round { environment, looked, pings, credit, .. } = round;
+        let (forwarded, own_pings) = (&mut self.forwarded, &mut self.pings);
+        let mut each = |flow: &Flow, share: Share, _: &mut Owners| {
+            forwarded.take(Reason::Forwarded, &share);
+            // Other kernel's traffic than pings is a socket's.
+            if flow.original.protocol.is_icmp() {
+                own_pings.take(Reason::Kernel, &share);
+            }
+        };
+        match flows.poll(environment, looked, &mut each) {
+            Ok(observation) => {
+                looked.flows += observation.flows;
+                looked.uncounted += observation.uncounted;
+            }
+            Err(error) => {
+                looked.forwarded_error = Some(WatchError::from(error).to_string());
+                self.flows = None;
+                return Ok(());
+            }
+        }
+        if environment.unread().is_anything() {
+            // What seems to pass through may be somebody's.
+            self.undated = 2;
+            return Ok(());
+        }
+        for (reason, new) in [
+            (Reason::Forwarded, self.forwarded.grow(Traffic::ZERO)),
+            (Reason::Kernel, self.pings.grow(*pings)),
+        ] {
+            if !new.is_zero() {
+                let recent = if self.undated > 0 { Traffic::ZERO } else { new };
+                let to = reason.into();
+                let share = Share { to, traffic: new, recent, from: None, local: false };
+                credit(&share, &mut environment.owners);
+            }
+        }
+        self.undated = self.undated.saturating_sub(1);
+        Ok(())
+    }
+
+    fn forget(&mut self, netns: NetnsKey) {
+        if let Some(flows) = &mut self.flows {
+            flows.forget(netns);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_stays_and_was_not_counted_at_a_socket_is_new() {
+        let mut extra = Extra::default();
+        let mut grow = |total: u64, counted: u64| {
+            extra.total = Traffic::new(total, total);
+            extra.grow(Traffic::new(counted, 0))
+        };
+        // Somebody's, a moment later.
+        assert_eq!(grow(100, 0), Traffic::ZERO);
+        assert_eq!(grow(0, 0), Traffic::ZERO);
+        assert_eq!(grow(500, 0), Traffic::ZERO);
+        assert_eq!(grow(500, 200), Traffic::new(300, 500));
+        assert_eq!(grow(500, 200), Traffic::ZERO);
+        // More was counted at sockets than is known otherwise.
+        assert_eq!(grow(600, 900), Traffic::ZERO);
+    }
+
+    #[test]
+    fn what_moves_to_somebody_is_not_forwarded_any_more() {
+        let mut extra = Extra::default();
+        let traffic = Traffic::new(100, 10);
+        let to = Owner::Nobody(Reason::Forwarded);
+        let share = Share { to, traffic, recent: traffic, from: None, local: false };
+        extra.take(Reason::Forwarded, &share);
+        extra.take(Reason::Kernel, &share);
+        assert_eq!(extra.total, traffic);
+        let process = crate::processes::ProcessId { start_time: 1, pid: 1 };
+        let moved = Share {
+            to: process.into(),
+            traffic: Traffic::new(150, 10),
+            recent: Traffic::new(50, 0),
+            from: Some(Reason::Forwarded),
+            local: false,
+        };
+        extra.take(Reason::Forwarded, &moved);
+        assert_eq!(extra.total, Traffic::ZERO);
+    }
+}
