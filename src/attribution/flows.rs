@@ -244,7 +244,7 @@ impl FlowAttribution {
             ended: 0,
             closed: flow.closed,
             announced: false,
-            netns: netns,
+            netns,
             ends: [Standing::Elsewhere; 2],
             other_netns: [None; 2],
             postponed: false,
