@@ -101,7 +101,6 @@ pub mod ebpf;
 pub mod environment;
 pub mod escape;
 pub mod filter;
-pub mod flow;
 pub mod group;
 pub mod ledger;
 pub mod listen;
@@ -111,16 +110,18 @@ pub mod monitor;
 pub mod netlink;
 pub mod netns;
 pub mod notify;
-pub mod owner;
 pub mod pipe;
 pub mod processes;
 pub(crate) mod render;
+#[cfg(test)]
+mod rooms;
 pub mod selection;
 pub(crate) mod serve;
 pub mod sockets;
 pub mod sources;
 pub mod tracker;
-pub mod traffic;
 #[cfg(test)]
 mod until;
 pub mod watch;
+
+pub(crate) use model::{flow, owner, traffic};

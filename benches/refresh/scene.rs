@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{bail, ensure};
 use bwmon::conntrack::{ctnetlink, state};
-use bwmon::flow::Protocol;
+use bwmon::model::flow::Protocol;
 use bwmon::sockets::{self, SocketTable};
 use testbed::bench::roles::{READY, Talking, say, this_program, until_closed};
 use testbed::bench::tracked::Kept;

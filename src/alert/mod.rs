@@ -7,13 +7,11 @@ mod state;
 mod tests;
 mod window;
 
-use std::fmt;
 use std::time::Duration;
 
 use regex::bytes::Regex;
-use serde::{Serialize, Serializer};
 
-use crate::model::Text;
+pub use crate::model::{Direction, Notification, State};
 use crate::traffic::Name;
 pub use alerts::{APPLICATIONS, Alerts};
 
@@ -47,70 +45,4 @@ impl Rule {
             Direction::Out => self.out_threshold,
         }
     }
-}
-
-/// The way that bytes go, as the application sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Direction {
-    /// Received bytes.
-    In,
-    /// Sent bytes.
-    Out,
-}
-
-impl fmt::Display for Direction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Direction::In => "in",
-            Direction::Out => "out",
-        })
-    }
-}
-
-/// What a notification says of its rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// The mean is above the threshold.
-    Firing,
-    /// It is so no longer.
-    Resolved,
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            State::Firing => "firing",
-            State::Resolved => "resolved",
-        })
-    }
-}
-
-/// Something that people want to be told.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Notification {
-    /// The index of the rule in [`Alerts::rules`].
-    #[serde(skip)]
-    pub rule: usize,
-    /// The name of the rule.
-    #[serde(rename = "rule", serialize_with = "text")]
-    pub rule_name: Name,
-    /// Whose traffic it is: of a name of more than 1,024 bytes the beginning.
-    #[serde(serialize_with = "text")]
-    pub application: Name,
-    /// Which way it goes.
-    pub direction: Direction,
-    /// The rule's threshold, in KiB/s.
-    pub threshold: f64,
-    /// The mean, in KiB/s.
-    pub value: f64,
-    /// Whether it fires.
-    pub state: State,
-    /// A firing that was notified before and lasts.
-    pub repeated: bool,
-}
-
-fn text<S: Serializer>(name: &Name, serializer: S) -> Result<S::Ok, S::Error> {
-    Text(name).serialize(serializer)
 }

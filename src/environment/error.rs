@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::conntrack;
 use crate::ebpf;
+use crate::model::Looked;
 use crate::netlink::NetlinkError;
 use crate::sockets;
 
@@ -60,4 +61,13 @@ impl From<conntrack::ReadError> for WatchError {
 
 pub(super) fn no_proc(path: &Path, errno: Errno) -> WatchError {
     WatchError::Proc { path: path.display().to_string(), errno }
+}
+
+impl Looked {
+    /// Adds what a reading of a table of flows found.
+    pub(crate) fn add_table(&mut self, read: conntrack::Table) {
+        self.malformed += read.malformed;
+        self.first_error = self.first_error.take().or(read.first_error);
+        self.lost_ends += read.lost;
+    }
 }

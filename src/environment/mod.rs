@@ -4,10 +4,8 @@
 //! what is a process named.
 
 mod error;
-mod looked;
 mod opening;
 mod resolver;
-mod unread;
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::BorrowedFd;
@@ -23,12 +21,11 @@ use crate::sockets::{Inode, State};
 use crate::tracker::{Listeners, Namespace, NewFlowRecord, Opens, Tracker, open_flows};
 use error::no_proc;
 
+pub use crate::model::{Looked, Unread};
 pub use error::WatchError;
-pub use looked::Looked;
 pub use opening::Opening;
 pub(crate) use resolver::Side;
 pub use resolver::{FlowResolution, Lookups, NamespaceView, OtherNamespaces, resolve};
-pub use unread::Unread;
 
 type Map<K, V> = HashMap<K, V, RandomState>;
 

@@ -1,9 +1,22 @@
 //! The values that every stage works with. Nothing here reads the kernel or a clock.
 
+pub mod flow;
+mod looked;
 mod name;
+mod notification;
+pub mod owner;
+mod process;
 mod rows;
 mod snapshot;
+mod source;
+pub mod traffic;
+mod unread;
 
+pub use looked::Looked;
 pub use name::Text;
+pub use notification::{Direction, Notification, State};
+pub use process::ProcessId;
 pub(crate) use rows::Rows;
 pub use snapshot::{Account, Health, Kind, Process, Row, Snapshot, Unattributed};
+pub use source::{SourceChoice, SourceKind};
+pub use unread::Unread;

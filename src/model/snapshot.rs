@@ -6,12 +6,9 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use super::name;
-use crate::alert::Notification;
-use crate::owner::Reason;
-use crate::processes::ProcessId;
-use crate::traffic::{Name, Rate, Traffic};
-use crate::watch::{Looked, Source};
+use super::owner::Reason;
+use super::traffic::{Name, Rate, Traffic};
+use super::{Looked, Notification, ProcessId, SourceKind as Source, name};
 
 /// What was used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]

@@ -16,16 +16,8 @@ pub use label::LabelBy;
 pub use names::{Announced, Names};
 pub use owners::{Acceptors, Owners, Ownership, SocketOwners};
 
+pub use crate::model::ProcessId;
 use crate::traffic::Name;
-
-/// A process. The kernel uses process numbers again, so that the number alone is nobody.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ProcessId {
-    /// When it started, in clock ticks since boot. First, so that the order is by age.
-    pub start_time: u64,
-    /// Its number in the PID namespace of the procfs that was read.
-    pub pid: u32,
-}
 
 /// How a process is shown and matched: `/proc/PID/cmdline` with spaces for NUL bytes, or its name
 /// in brackets where that is empty. Bytes, not text, and nothing in it can be trusted.

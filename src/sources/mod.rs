@@ -9,7 +9,6 @@ mod dump_policy;
 mod ebpf;
 mod flow_reading;
 mod forwarded;
-mod kind;
 mod sock_diag;
 
 use std::collections::HashSet;
@@ -28,8 +27,8 @@ use crate::sockets::Inode;
 use crate::tracker::Opens;
 use crate::traffic::Traffic;
 
+pub use crate::model::{SourceChoice, SourceKind};
 pub(crate) use forwarded::Forwarded;
-pub use kind::{SourceChoice, SourceKind};
 
 /// What a source needs of a look at sockets and processes.
 #[derive(Debug, Default)]

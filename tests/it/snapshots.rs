@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::scope;
 use std::time::{Duration, Instant};
 
+use bwmon::model::traffic::Traffic;
 use bwmon::model::{Account, Snapshot};
 use bwmon::monitor::{Monitor, Options};
 use bwmon::netns::NetnsChoice;
-use bwmon::traffic::Traffic;
 use bwmon::watch::SourceChoice;
 use testbed::endpoint::Endpoint;
 use testbed::netns::{Net, PEER4};

@@ -17,7 +17,7 @@ pub type Name = Arc<[u8]>;
 /// As data it has the names of its fields, and so has [`Rate`]:
 ///
 /// ```
-/// use bwmon::traffic::Traffic;
+/// use bwmon::model::traffic::Traffic;
 ///
 /// let traffic = Traffic::new(3, u64::MAX);
 /// let json = serde_json::to_string(&traffic)?;

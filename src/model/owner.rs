@@ -4,7 +4,7 @@ mod reason;
 
 use std::fmt;
 
-use crate::processes::ProcessId;
+use super::ProcessId;
 
 pub use reason::Reason;
 

@@ -4,7 +4,6 @@ use rustix::io::Errno;
 use serde::{Serialize, Serializer};
 
 use super::Unread;
-use crate::conntrack;
 
 /// What a look found that its user should know.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -61,12 +60,5 @@ impl Looked {
         self.incomplete |= before.incomplete;
         self.overflow = self.overflow.or(before.overflow);
         self.forwarded_error = before.forwarded_error.or(self.forwarded_error.take());
-    }
-
-    /// Adds what a reading of a table of flows found.
-    pub(crate) fn add_table(&mut self, read: conntrack::Table) {
-        self.malformed += read.malformed;
-        self.first_error = self.first_error.take().or(read.first_error);
-        self.lost_ends += read.lost;
     }
 }
