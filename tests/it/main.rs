@@ -14,6 +14,7 @@
 
 mod cli;
 mod conservation;
+mod documents;
 mod ebpf;
 mod filters;
 mod first_refresh;
