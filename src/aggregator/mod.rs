@@ -6,6 +6,7 @@
 //! the ledgers' matter ([`crate::ledger::Naming`]); here they are put together.
 
 mod pipes;
+mod plan;
 
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
@@ -13,29 +14,33 @@ use std::time::Instant;
 use crate::alert::{Alerts, Rule};
 use crate::group::{Grouping, Groups};
 use crate::model::Snapshot;
+use crate::model::SourceChoice;
+use crate::monitor::WatchError;
 use crate::monitor::{Draft, Moment, Monitor};
 use crate::selection::Selection;
-use crate::watch::{Source, WatchError};
+use crate::watch::Source;
 
 pub use pipes::{Change, ChangeError, Pipes};
+pub use plan::{Plan, PlanError, Selected};
 
-/// Monitors and pipes together.
-#[derive(Debug)]
+/// Monitors and pipes together. At first there are none: see [`Aggregator::apply`].
+#[derive(Debug, Default)]
 pub struct Aggregator {
     /// Those that are closed keep what they have accounted.
     monitors: Vec<Monitor>,
     alerts: Alerts,
     pipes: Pipes,
     groups: Groups,
+    /// What each choice of a source has come to.
+    resolved: Vec<(SourceChoice, Source)>,
     snapshots: u64,
 }
 
 impl Aggregator {
-    /// With these monitors and no pipes yet. Who stands on which line is as the monitors were told until the
+    /// With these monitors and no pipes. Who stands on which line is as the monitors were told until the
     /// aggregator is configured.
     pub fn new(monitors: Vec<Monitor>) -> Aggregator {
-        let (alerts, pipes) = (Alerts::new(Vec::new()), Pipes::default());
-        Aggregator { monitors, alerts, pipes, groups: Groups::default(), snapshots: 0 }
+        Aggregator { monitors, ..Aggregator::default() }
     }
 
     /// The monitors that are open.
@@ -44,18 +49,19 @@ impl Aggregator {
     }
 
     /// The same, to read them.
-    pub fn monitors_mut(&mut self) -> impl Iterator<Item = &mut Monitor> {
+    #[cfg(test)]
+    fn monitors_mut(&mut self) -> impl Iterator<Item = &mut Monitor> {
         self.monitors.iter_mut().filter(|monitor| !monitor.is_closed())
     }
 
     /// Sources that were read once and are not any more: what was counted before they are opened again is accounted.
-    pub fn closed(&self) -> impl Iterator<Item = Source> {
+    fn closed(&self) -> impl Iterator<Item = Source> {
         self.monitors.iter().filter(|monitor| monitor.is_closed()).map(Monitor::source)
     }
 
     /// Closes the monitors of sources that are not to be `kept`, and takes those that were `opened`.
     /// [`Aggregator::configure`] has to follow.
-    pub fn exchange(&mut self, opened: Vec<Monitor>, kept: impl Fn(Source) -> bool) {
+    fn exchange(&mut self, opened: Vec<Monitor>, kept: impl Fn(Source) -> bool) {
         for mut monitor in opened {
             let same = |known: &Monitor| known.source() == monitor.source();
             match self.monitors.iter().position(same) {
@@ -107,11 +113,6 @@ impl Aggregator {
     /// The pipes.
     pub fn pipes(&self) -> &Pipes {
         &self.pipes
-    }
-
-    /// The pipes, to change them. [`Aggregator::configure`] has to follow a change.
-    pub fn pipes_mut(&mut self) -> &mut Pipes {
-        &mut self.pipes
     }
 
     /// From now on what `selection` says of its source is selected of each, grouped and watched over as told.

@@ -48,6 +48,13 @@ struct Newcomer {
     rate: Rate,
 }
 
+/// Without rules.
+impl Default for Alerts {
+    fn default() -> Alerts {
+        Alerts::new(Vec::new())
+    }
+}
+
 impl Alerts {
     /// Nothing fires at first.
     pub fn new(rules: Vec<Rule>) -> Alerts {

@@ -76,15 +76,8 @@ fn watch(
     run.signals().reload_on_hangup().context("signals can't be handled")?;
     let mut host = Host {
         arguments,
-        aggregator: Aggregator::new(Vec::new()),
-        setup: Setup::new(
-            Path::new("/proc"),
-            arguments.source,
-            arguments.netns,
-            arguments.labels(),
-            arguments.unattributed,
-            arguments.refreshes.interval / 2,
-        ),
+        aggregator: Aggregator::default(),
+        setup: Setup::new(Path::new("/proc"), arguments, arguments.refreshes.interval / 2),
         alarms: Alarms::new(run.messages()),
         notices: Notices::new(PROGRAM, run.messages()),
         messages: run.messages().clone(),
@@ -134,7 +127,7 @@ fn exposure(address: SocketAddr) -> Option<String> {
 struct Host<'a> {
     arguments: &'a Arguments,
     aggregator: Aggregator,
-    setup: Setup<'a>,
+    setup: Setup,
     alarms: Alarms,
     notices: Notices,
     messages: Messages,

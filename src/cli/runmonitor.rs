@@ -13,17 +13,16 @@ use super::notices::Notices;
 use super::run::{Program, Run, Unwritable};
 use super::schedule::Refreshes;
 use super::{USAGE, check, say};
-use crate::aggregator::Aggregator;
+use crate::aggregator::{Aggregator, Plan, PlanError, Selected};
 use crate::config::monitor::{EXCLUDE, IGNORELOCAL, INCLUDE, SOURCE};
 use crate::conntrack::state;
 use crate::filter::Filter;
 use crate::model::Snapshot;
-use crate::monitor::{MEND_MODULE, Moment, Monitor, Options};
+use crate::monitor::{MEND_MODULE, Moment, Options};
 use crate::netns::NetnsChoice;
 use crate::render::Frame;
 use crate::render::classic::{Classic, Show};
 use crate::render::terminal::Terminal;
-use crate::selection::{Selection, Selector};
 use crate::watch::SourceChoice;
 
 const PROGRAM: &str = "runmonitor";
@@ -141,13 +140,13 @@ fn watch(arguments: &Arguments, filter: Filter, proc: &Path, run: &mut Run) -> a
     // Without a past there is nothing to show yet: neither a rate, nor bytes since the start.
     let ready = !arguments.no_lookback && !arguments.bandwidth;
     let interval = arguments.refreshes.interval;
-    let selector = Selector { filter, ignore_local: arguments.ignore_local, here: true };
+    let selected =
+        Selected { source: arguments.source, filter, ignore_local: arguments.ignore_local };
+    let plan = Plan { monitors: vec![selected], ..Plan::default() };
     let options = Options {
-        source: arguments.source,
         netns: arguments.netns,
         lookback: !arguments.no_lookback,
         forwarded: arguments.unattributed,
-        selection: Selection::new(vec![selector]),
         // The first look is over when the first refresh is due: at once if there is a past to show.
         patience: Some(if ready { interval } else { interval / 2 }),
         proc: proc.to_owned(),
@@ -155,12 +154,19 @@ fn watch(arguments: &Arguments, filter: Filter, proc: &Path, run: &mut Run) -> a
     };
     let at_once = run.signals().at_once();
     at_once.set(true);
-    let monitor = Monitor::open(&options)?;
+    let (mut aggregator, mut opened) = (Aggregator::default(), None);
     let mut notices = Notices::new(PROGRAM, run.messages());
-    notices.tell_opened(&monitor);
+    let applied = aggregator.apply(&plan, &options, |monitor| {
+        notices.tell_opened(monitor);
+        opened = Some(monitor.opened());
+    });
+    match applied {
+        // It was the only one that was asked for.
+        Err(PlanError::Source { error, .. }) => return Err(error.into()),
+        applied => applied?,
+    }
     let now = Instant::now();
-    let start = if monitor.is_reading() && !ready { monitor.opened() } else { now };
-    let aggregator = Aggregator::new(vec![monitor]);
+    let start = opened.filter(|_| aggregator.is_reading() && !ready).unwrap_or(now);
     let mut list = List { aggregator, notices, snapshot: Arc::default() };
     if ready {
         run.take(&mut list, now);

@@ -14,8 +14,9 @@ use super::forwarding::{GLANCE, allow_descriptors, explain, say_cut};
 use super::messages::Messages;
 use super::run::{End, Program, Run, Unwritable};
 use super::schedule::following;
-use crate::aggregator::{Aggregator, ChangeError};
+use crate::aggregator::{Aggregator, ChangeError, Plan, PlanError};
 use crate::model::Snapshot;
+use crate::monitor::Options;
 use crate::pipe::Config;
 use crate::render::Frame;
 use crate::render::classic::{Classic, Show};
@@ -65,12 +66,13 @@ fn forward(arguments: &Arguments, run: &mut Run) -> anyhow::Result<()> {
     config.report = Some(run.messages().report(None));
     config.report_ends = arguments.log;
     allow_descriptors();
-    let mut aggregator = Aggregator::new(Vec::new());
-    let change = aggregator.pipes().prepare(vec![config]).map_err(|error| match error {
-        ChangeError::Start { error, .. } => explain(PROGRAM, error),
+    let mut aggregator = Aggregator::default();
+    let plan = Plan { pipes: vec![config], ..Plan::default() };
+    let applied = aggregator.apply(&plan, &Options::default(), |_| ());
+    applied.map_err(|error| match error {
+        PlanError::Pipe(ChangeError::Start { error, .. }) => explain(PROGRAM, error),
         error => error.into(),
     })?;
-    aggregator.pipes_mut().commit(change);
     let messages = run.messages().clone();
     let mut forwarded = Forwarded { aggregator, snapshot: Arc::default(), messages };
     let outcome = run.refresh(&mut forwarded, &arguments.refreshes, Instant::now(), false);

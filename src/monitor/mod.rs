@@ -17,7 +17,9 @@ use crate::model::{Health, Snapshot};
 use crate::netns::NetnsChoice;
 use crate::processes::LabelBy;
 use crate::selection::Selection;
-use crate::watch::{Looked, Source, SourceChoice, Watch, WatchError};
+use crate::watch::{Looked, Source, SourceChoice, Watch};
+
+pub use crate::watch::WatchError;
 
 pub use choice::Notice;
 pub(crate) use choice::{MEND_ACCOUNTING, MEND_MODULE, impediment, known};

@@ -6,21 +6,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 
-use crate::aggregator::{Aggregator, ChangeError};
+use crate::aggregator::{Aggregator, ChangeError, Plan, PlanError, Selected};
 use crate::cli::forwarding::{allow_descriptors, explain};
 use crate::cli::messages::Messages;
 use crate::cli::notices::Notices;
-use crate::config::{Configuration, MonitorSettings, PipeSettings};
+use crate::config::{Configuration, PipeSettings};
 use crate::escape::visible;
 use crate::group::Groups;
-use crate::monitor::{self, Monitor, known};
-use crate::netns::NetnsChoice;
+use crate::model::SourceChoice;
+use crate::monitor::Options;
 use crate::pipe::{self, Places};
-use crate::processes::LabelBy;
-use crate::selection::{Selection, Selector};
-use crate::watch::{Source, SourceChoice};
 
-use super::PROGRAM;
+use super::{Arguments, PROGRAM};
 
 /// Descriptors for what isn't forwarded: reading `/proc` and the kernel's tables of some network
 /// namespaces, processes that are watched closely, a web page's clients, commands that are started.
@@ -31,41 +28,33 @@ const OTHER_DESCRIPTORS: usize = 600;
 const PIPE_DESCRIPTORS: usize = 2;
 
 /// What doesn't change with the configuration.
-pub(super) struct Setup<'a> {
-    pub(super) proc: &'a Path,
+pub(super) struct Setup {
     /// The source of monitors that name none.
-    pub(super) source: SourceChoice,
-    pub(super) netns: NetnsChoice,
-    pub(super) labels: Vec<LabelBy>,
-    /// Whether what passes through this host is of interest.
-    pub(super) passing: bool,
+    source: SourceChoice,
+    /// How sources are opened.
+    options: Options,
     /// Shared by all pipes.
-    pub(super) places: Arc<Places>,
-    /// How long the first look at a source may take.
-    patience: Duration,
+    places: Arc<Places>,
     /// When a source was opened last.
     pub(super) opened: Option<Instant>,
-    /// What each choice has come to.
-    resolved: Vec<(SourceChoice, Source)>,
 }
 
-impl<'a> Setup<'a> {
-    pub(super) fn new(
-        proc: &'a Path,
-        source: SourceChoice,
-        netns: NetnsChoice,
-        labels: Vec<LabelBy>,
-        passing: bool,
-        patience: Duration,
-    ) -> Setup<'a> {
-        let (resolved, opened) = (Vec::new(), None);
+impl Setup {
+    pub(super) fn new(proc: &Path, arguments: &Arguments, patience: Duration) -> Setup {
         allow_descriptors();
+        let options = Options {
+            netns: arguments.netns,
+            forwarded: arguments.unattributed,
+            labels: arguments.labels(),
+            patience: Some(patience),
+            proc: proc.to_owned(),
+            ..Options::default()
+        };
         let places = Arc::new(Places::beside(OTHER_DESCRIPTORS));
-        Setup { proc, source, netns, labels, passing, places, patience, opened, resolved }
+        Setup { source: arguments.source, options, places, opened: None }
     }
 
-    /// Makes the aggregator do what the configuration says. What both this one and the one before
-    /// have goes on.
+    /// Makes the aggregator do what the configuration says.
     ///
     /// # Errors
     /// A source that can't be read, a pipe that can't listen: then nothing has changed.
@@ -76,79 +65,33 @@ impl<'a> Setup<'a> {
         notices: &mut Notices,
         messages: &Messages,
     ) -> anyhow::Result<()> {
-        let choices: Vec<SourceChoice> =
-            configuration.monitors.iter().map(|m| m.source.unwrap_or(self.source)).collect();
-        let mut resolved = self.resolved.clone();
-        let mut opened: Vec<Monitor> = Vec::new();
-        for choice in &choices {
-            if resolved.iter().any(|(known, _)| known == choice) {
-                continue;
-            }
-            let open = aggregator.monitors().chain(&opened).map(Monitor::source);
-            let source = match known(*choice, open) {
-                Some(source) => source,
-                None => {
-                    let monitor = self.open(*choice, aggregator, notices)?;
-                    let source = monitor.source();
-                    opened.push(monitor);
-                    source
-                }
-            };
-            resolved.push((*choice, source));
-        }
+        let monitors = configuration.monitors.iter().map(|monitor| Selected {
+            source: monitor.source.unwrap_or(self.source),
+            filter: monitor.filter.clone(),
+            ignore_local: monitor.ignore_local,
+        });
+        let groups = Groups::new(configuration.applications.clone());
+        let plan = Plan {
+            monitors: monitors.collect(),
+            pipes: configuration.pipes.iter().map(|pipe| self.pipe(pipe, messages)).collect(),
+            groups: groups.labelled_by(&self.options.labels),
+            rules: configuration.notifications.iter().map(|n| n.rule.clone()).collect(),
+        };
         // Those before have theirs until they are over.
-        self.reserve(aggregator.pipes().count() + configuration.pipes.len());
-        let change = aggregator
-            .pipes()
-            .prepare(configuration.pipes.iter().map(|pipe| self.pipe(pipe, messages)).collect())
-            .map_err(|error| {
-                self.reserve(aggregator.pipes().count());
-                refused(error, &configuration.pipes)
-            })?;
-
-        // From here on nothing can fail.
-        aggregator.pipes_mut().commit(change);
+        self.reserve(aggregator.pipes().count() + plan.pipes.len());
+        let opened = &mut self.opened;
+        let applied = aggregator.apply(&plan, &self.options, |monitor| {
+            notices.tell_opened(monitor);
+            *opened = Some(monitor.opened());
+        });
         self.reserve(aggregator.pipes().count());
-        resolved.retain(|(choice, _)| choices.contains(choice));
-        aggregator.exchange(opened, |source| resolved.iter().any(|(_, kept)| *kept == source));
-        let source_of = |choice: &SourceChoice| {
-            resolved.iter().find(|(known, _)| known == choice).map(|(_, source)| *source)
-        };
-        let selection = |source| {
-            let selectors = configuration.monitors.iter().zip(&choices);
-            let selectors = selectors
-                .map(|(monitor, choice)| selector(monitor, source_of(choice) == Some(source)));
-            Selection::new(selectors.collect())
-        };
-        let groups = Groups::new(configuration.applications.clone()).labelled_by(&self.labels);
-        let rules = configuration.notifications.iter().map(|n| n.rule.clone()).collect();
-        aggregator.configure(selection, groups, rules);
-        self.resolved = resolved;
-        Ok(())
-    }
-
-    /// Opens a source and takes the first look at it.
-    fn open(
-        &mut self,
-        choice: SourceChoice,
-        aggregator: &Aggregator,
-        notices: &mut Notices,
-    ) -> anyhow::Result<Monitor> {
-        let monitor = Monitor::open(&monitor::Options {
-            source: choice,
-            netns: self.netns,
-            looked_back: aggregator.closed().collect(),
-            forwarded: self.passing,
-            labels: self.labels.clone(),
-            own_ports: aggregator.pipes().ports().collect(),
-            patience: Some(self.patience),
-            proc: self.proc.to_owned(),
-            ..monitor::Options::default()
-        })
-        .with_context(|| format!("source {choice}"))?;
-        notices.tell_opened(&monitor);
-        self.opened = Some(monitor.opened());
-        Ok(monitor)
+        match applied {
+            Ok(()) => Ok(()),
+            Err(PlanError::Source { choice, error }) => {
+                Err(error).with_context(|| format!("source {choice}"))
+            }
+            Err(PlanError::Pipe(error)) => Err(refused(error, &configuration.pipes)),
+        }
     }
 
     /// Leaves descriptors for so many pipes; the others are for connections.
@@ -163,10 +106,6 @@ impl<'a> Setup<'a> {
         config.report = Some(messages.report(Some(&config.name())));
         config
     }
-}
-
-fn selector(monitor: &MonitorSettings, here: bool) -> Selector {
-    Selector { filter: monitor.filter.clone(), ignore_local: monitor.ignore_local, here }
 }
 
 /// Why a pipe can't be had, and what would mend it.

@@ -1,0 +1,128 @@
+//! What an aggregator is to do: [`Plan`], taken as a whole or not at all.
+
+use super::{Aggregator, ChangeError};
+use crate::alert::Rule;
+use crate::filter::Filter;
+use crate::group::Groups;
+use crate::model::{SourceChoice, SourceKind};
+use crate::monitor::{Monitor, Options, WatchError, known};
+use crate::pipe;
+use crate::selection::{Selection, Selector};
+
+/// What one monitor of a plan selects, and where it is counted.
+#[derive(Clone, Debug)]
+pub struct Selected {
+    /// The source.
+    pub source: SourceChoice,
+    /// The processes, by their command lines.
+    pub filter: Filter,
+    /// Whether bytes that never left this host are left out.
+    pub ignore_local: bool,
+}
+
+/// Monitors, pipes, groups and rules.
+#[derive(Clone, Default)]
+pub struct Plan {
+    /// Bytes that several monitors select are counted once, by the first of them.
+    pub monitors: Vec<Selected>,
+    /// The pipes.
+    pub pipes: Vec<pipe::Config>,
+    /// By what lines are grouped.
+    pub groups: Groups,
+    /// The rules of the alerts.
+    pub rules: Vec<Rule>,
+}
+
+impl Plan {
+    /// What is counted at a source, for which these choices stand.
+    fn selection(&self, is_here: impl Fn(SourceChoice) -> bool) -> Selection {
+        let selectors = self.monitors.iter().map(|monitor| Selector {
+            filter: monitor.filter.clone(),
+            ignore_local: monitor.ignore_local,
+            here: is_here(monitor.source),
+        });
+        Selection::new(selectors.collect())
+    }
+}
+
+/// Why a plan can't be carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// A source can't be read.
+    #[error("source {choice}: {error}")]
+    Source {
+        /// What was asked for.
+        choice: SourceChoice,
+        /// Why.
+        error: WatchError,
+    },
+    /// A pipe can't be had.
+    #[error(transparent)]
+    Pipe(ChangeError),
+}
+
+impl Aggregator {
+    /// From now on does what the plan says. What both this one and the one before have goes on, and so do totals,
+    /// windows and states of alerts. Sources that are new are opened with these `options`, but for the source, the
+    /// ports, the selection and what was looked back at; `opened` is told of each.
+    ///
+    /// # Errors
+    /// A source that can't be read, a pipe that can't listen: then nothing has changed.
+    pub fn apply(
+        &mut self,
+        plan: &Plan,
+        options: &Options,
+        mut opened: impl FnMut(&Monitor),
+    ) -> Result<(), PlanError> {
+        let mut resolved = self.resolved.clone();
+        let mut new: Vec<Monitor> = Vec::new();
+        for choice in plan.monitors.iter().map(|monitor| monitor.source) {
+            if resolved.iter().any(|(known, _)| *known == choice) {
+                continue;
+            }
+            let open = self.monitors().chain(&new).map(Monitor::source);
+            let source = match known(choice, open) {
+                Some(source) => source,
+                None => {
+                    let monitor = self
+                        .open(choice, options, plan.selection(|of| of == choice))
+                        .map_err(|error| PlanError::Source { choice, error })?;
+                    opened(&monitor);
+                    let source = monitor.source();
+                    new.push(monitor);
+                    source
+                }
+            };
+            resolved.push((choice, source));
+        }
+        let change = self.pipes.prepare(plan.pipes.clone()).map_err(PlanError::Pipe)?;
+
+        // From here on nothing can fail.
+        self.pipes.commit(change);
+        resolved.retain(|(choice, _)| plan.monitors.iter().any(|of| of.source == *choice));
+        self.exchange(new, |source| resolved.iter().any(|(_, kept)| *kept == source));
+        let source_of = |choice: SourceChoice| {
+            resolved.iter().find(|(known, _)| *known == choice).map(|(_, source)| *source)
+        };
+        let selection = |source: SourceKind| plan.selection(|of| source_of(of) == Some(source));
+        self.configure(selection, plan.groups.clone(), plan.rules.clone());
+        self.resolved = resolved;
+        Ok(())
+    }
+
+    /// Opens a source and takes the first look at it.
+    fn open(
+        &self,
+        choice: SourceChoice,
+        options: &Options,
+        selection: Selection,
+    ) -> Result<Monitor, WatchError> {
+        Monitor::open(&Options {
+            source: choice,
+            selection,
+            looked_back: self.closed().collect(),
+            own_ports: self.pipes.ports().collect(),
+            ..options.clone()
+        })
+    }
+}
