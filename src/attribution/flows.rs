@@ -87,7 +87,7 @@ pub struct FlowAttribution {
     flows: IndexMap<FlowId, FlowState, RandomState>,
     /// Where the next flow probably is: behind the one before.
     next: usize,
-    /// Flows whose tuple is another one's by now, although their end was not told yet.
+    /// Flows whose tuple is another one's by now, although their end was not announced yet.
     replaced: HashMap<FlowId, FlowState, RandomState>,
     /// What was announced to of flows that were not read yet.
     pending: Pending,
@@ -119,7 +119,7 @@ impl FlowAttribution {
     }
 
     /// How far the opening of the namespaces has come, for the observations from now on. Until it is done, flows
-    /// that seem to pass through are left for later, and what is found next door was there all the time.
+    /// that seem to pass through are left for later, and what is found in another namespace was there all the time.
     pub fn set_opening(&mut self, opening: Opening) {
         self.opening = opening;
     }
@@ -163,7 +163,7 @@ impl FlowAttribution {
             let record = NewFlowRecord { ends, ..record };
             let state = self.flows.get_mut(&id).filter(|state| state.generation == generation);
             match (state, record.is_new) {
-                // It was read before it was told.
+                // It was read before it was announced.
                 (Some(state), true) if !state.announced => {
                     state.announced = true;
                     if let Some(progress) = self.progress.get_mut(&record.netns) {
@@ -275,7 +275,7 @@ impl FlowAttribution {
                 && let Some(earlier) = self.replaced.remove(&id)
                 && earlier.generation == generation
             {
-                // The next flow of the tuple was read before the end of this one was told.
+                // The next flow of the tuple was read before the end of this one was announced.
                 let ends = match earlier.postponed {
                     true => [
                         Standing::Waiting(Reason::Forwarded, Counters::default()),

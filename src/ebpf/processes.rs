@@ -105,7 +105,7 @@ fn decode(record: &[u8]) -> Option<ProcessEvent<'_>> {
     Some(ProcessEvent { process, what, netns, name })
 }
 
-/// Is told of processes.
+/// Receives what happens to processes.
 pub struct ProcessReader {
     ring: RingBuf<MapData>,
     settings: Array<MapData, [u32; 2]>,

@@ -17,7 +17,7 @@ use foldhash::fast::RandomState;
 use crate::cpu;
 use crate::netns::{self, NetnsChoice, NetnsId, NetnsKey};
 use crate::processes::{LabelBy, Names, Owners, ProcessId};
-use crate::sockets::{Inode, State};
+use crate::sockets::{Inode, TcpState};
 use crate::tracker::{Listeners, Namespace, NewFlowRecord, Opens, Tracker, open_flows};
 use error::no_proc;
 
@@ -93,7 +93,7 @@ impl Environment {
         Ok(Environment {
             namespaces: vec![own],
             owners: owners.map_err(|errno| no_proc(proc, errno))?,
-            // Whoever may not be told of flows is told so by the first look.
+            // A user that may not hear of flows is told so by the first look.
             tracker: Tracker::start(opens, searches, choice, proc, names).ok(),
             records: Vec::new(),
             missed: 0,
@@ -374,7 +374,7 @@ impl Environment {
         };
         let sockets = self.namespaces.iter().flat_map(|namespace| namespace.table.iter());
         let mut listeners = Listeners::default();
-        for inode in sockets.filter(|s| s.state == State::LISTEN).filter_map(|s| s.inode) {
+        for inode in sockets.filter(|s| s.state == TcpState::LISTEN).filter_map(|s| s.inode) {
             let acceptors = self.owners.acceptors(inode);
             if acceptors.as_ref().is_none_or(|acceptors| acceptors.holders() > 1) {
                 listeners.together.extend(self.owners.holders(inode));

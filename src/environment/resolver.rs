@@ -9,7 +9,7 @@ use crate::flow::{Address, CountedAt, Counters, Flow, Protocol, Tuple};
 use crate::netns::NetnsKey;
 use crate::owner::{Owner, Reason};
 use crate::processes::{Ownership, ProcessId, SocketOwners};
-use crate::sockets::{Inode, Match, Socket, SocketTable, State};
+use crate::sockets::{Inode, Match, Socket, SocketTable, TcpState};
 use crate::traffic::Traffic;
 
 /// What is known of the network namespace in which a flow was counted.
@@ -254,7 +254,7 @@ fn holder(socket: &Socket, owners: &mut dyn SocketOwners) -> Owner {
 /// kernel still sends what is left.
 fn without_descriptor(socket: &Socket) -> Reason {
     match socket.state {
-        State::SYN_RECV | State::NEW_SYN_RECV | State::ESTABLISHED | State::CLOSE_WAIT => {
+        TcpState::SYN_RECV | TcpState::NEW_SYN_RECV | TcpState::ESTABLISHED | TcpState::CLOSE_WAIT => {
             Reason::Kernel
         }
         _ => Reason::Exited,

@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_that_changed_while_it_was_read_is_told() {
+    fn a_table_that_changed_while_it_was_read_is_reported() {
         let mut answer = answer();
         let flags = 2 | wire::NLM_F_DUMP_INTR;
         assert_eq!(answer.take(&message(20, flags, 7, &[1; 4]), |_| ()).unwrap(), None);

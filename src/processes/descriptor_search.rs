@@ -4,6 +4,8 @@
 //! likelihood, and stops at the first that has it: who had a socket at that place a moment ago, the
 //! youngest processes, then, as long as there are links to spare, all others.
 
+mod order;
+
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
@@ -45,7 +47,7 @@ const LINKS_A_SOCKET: f64 = 1_024.0;
 
 /// A process whose descriptors are at hand.
 #[derive(Debug)]
-struct Known {
+struct KnownProcess {
     id: ProcessId,
     descriptors: Descriptors,
     netns: Option<NetnsId>,
@@ -53,7 +55,7 @@ struct Known {
     last: u32,
 }
 
-impl Known {
+impl KnownProcess {
     /// Whether the socket is where the last one was, or behind it: a new one gets the lowest
     /// descriptor that is free.
     fn has_at_hand(&mut self, inode: Inode) -> bool {
@@ -83,7 +85,7 @@ struct Young {
     pid: u32,
     /// Whose copy it is, as long as it is that.
     parent: Option<u32>,
-    known: Option<Known>,
+    known: Option<KnownProcess>,
     peeks: u32,
 }
 
@@ -92,7 +94,7 @@ struct Young {
 pub struct Found {
     /// The process.
     pub process: ProcessId,
-    /// What it is called.
+    /// What it is named.
     pub described: Described,
 }
 
@@ -103,10 +105,10 @@ pub struct DescriptorSearch {
     labels: Labels,
     names: Names,
     /// The last one first.
-    recent_holders: VecDeque<Known>,
+    recent_holders: VecDeque<KnownProcess>,
     /// Those that may accept connections at a socket that several of them hold. Those that have come
     /// first, and among them the one that has waited longest: the kernel wakes them in turn.
-    acceptors: Vec<Known>,
+    acceptors: Vec<KnownProcess>,
     /// How many of them have accepted any.
     accepting: usize,
     /// The youngest first.
@@ -290,7 +292,7 @@ impl DescriptorSearch {
     pub fn find_at_once(&mut self, inode: Inode) -> Option<Found> {
         let peeked = self.peeked.iter().find(|(seen, ..)| *seen == inode);
         if let Some(&(_, id, last)) = peeked {
-            let of = |known: &Known| known.id == id;
+            let of = |known: &KnownProcess| known.id == id;
             let at = match self.recent_holders.iter().position(of) {
                 Some(at) => at,
                 None => {
@@ -308,7 +310,7 @@ impl DescriptorSearch {
     }
 
     fn found_at(&mut self, at: usize, inode: Inode, last: u32) -> Option<Found> {
-        let known = Known { last, ..self.recent_holders.remove(at)? };
+        let known = KnownProcess { last, ..self.recent_holders.remove(at)? };
         if self.places.len() >= PLACES {
             self.places.clear();
         }
@@ -357,140 +359,7 @@ impl DescriptorSearch {
         self.found_at(at, inode, last)
     }
 
-    fn where_it_was(&mut self, inode: Inode) -> Option<usize> {
-        let &(pid, descriptor) = self.places.get(&inode)?;
-        let at = self.recent_holders.iter().position(|known| known.id.pid == pid)?;
-        let known = self.recent_holders.get_mut(at)?;
-        known.last = descriptor;
-        (known.descriptors.socket(descriptor) == Some(inode.0)).then_some(at)
-    }
-
-    /// Where the last socket of a process was, or where a young one's first is: in turn, because
-    /// either may be gone in a moment.
-    fn at_hand(&mut self, inode: Inode, most: usize) -> Option<usize> {
-        for at in 0..most {
-            let recent_holder = self.recent_holders.get_mut(at);
-            if recent_holder.is_some_and(|known| known.has_at_hand(inode)) {
-                return Some(at);
-            }
-            let young = self.young.get_mut(at).and_then(|young| young.known.as_mut());
-            if young.is_some_and(|known| known.has_at_hand(inode)) {
-                let known = self.young.remove(at)?.known?;
-                self.remember(known);
-                return Some(0);
-            }
-            // Who has just begun is likelier than who has had a socket long ago.
-            let unread = self.young.get(at).filter(|young| young.known.is_none() && at < YOUNGEST);
-            if let Some(&Young { pid, parent, .. }) = unread
-                && let Ok(descriptors) = self.proc.descriptors(pid)
-            {
-                let found = descriptor(&descriptors, inode, &mut self.buffer);
-                if let Some(last) = spend(&mut self.links, found) {
-                    let known = self.know_by(descriptors, pid, parent)?;
-                    self.young.remove(at);
-                    self.remember(Known { last, ..known });
-                    return Some(0);
-                }
-            }
-        }
-        None
-    }
-
-    /// Those of the socket's namespace first.
-    fn among_the_young(&mut self, inode: Inode, netns: Option<NetnsId>) -> Option<usize> {
-        let there = |young: &Young| {
-            young.known.as_ref().is_none_or(|known| known.netns.is_none() || known.netns == netns)
-        };
-        let mut order: Vec<usize> = (0..self.young.len()).collect();
-        order.sort_by_key(|at| self.young.get(*at).is_none_or(|young| !there(young)));
-        let before = self.links;
-        for at in order {
-            if self.links <= 0.0 || before - self.links > LINKS_A_SOCKET {
-                return None;
-            }
-            if at < YOUNGEST && self.young.get(at).is_some_and(|young| young.known.is_none()) {
-                continue; // it was asked already
-            }
-            let Young { pid, parent, ref mut known, .. } = *self.young.get_mut(at)?;
-            let here = match known {
-                Some(known) => {
-                    let found = descriptor(&known.descriptors, inode, &mut self.buffer);
-                    spend(&mut self.links, found)
-                }
-                None => {
-                    let Ok(descriptors) = self.proc.descriptors(pid) else { continue };
-                    let found = descriptor(&descriptors, inode, &mut self.buffer);
-                    let found = spend(&mut self.links, found);
-                    if found.is_some() {
-                        let known = self.know_by(descriptors, pid, parent);
-                        self.young.get_mut(at)?.known = known;
-                    }
-                    found
-                }
-            };
-            if let Some(last) = here {
-                let known = self.young.remove(at)?.known?;
-                self.remember(Known { last, ..known });
-                return Some(0);
-            }
-        }
-        None
-    }
-
-    fn among_recent_holders(&mut self, inode: Inode) -> Option<usize> {
-        let before = self.links;
-        for (at, known) in self.recent_holders.iter_mut().enumerate() {
-            if self.links <= 0.0 || before - self.links > LINKS_A_SOCKET {
-                return None;
-            }
-            let found = descriptor(&known.descriptors, inode, &mut self.buffer);
-            if let Some(last) = spend(&mut self.links, found) {
-                known.last = last;
-                return Some(at);
-            }
-        }
-        None
-    }
-
-    /// Those whose user made the socket, from the greatest number on.
-    fn among_all(&mut self, inode: Inode, user: u32) -> Option<usize> {
-        if self.links <= 0.0 {
-            return None;
-        }
-        let before = self.links;
-        let mut pids = Vec::new();
-        self.proc.list(|listed| pids.push(listed.pid)).ok()?;
-        pids.sort_unstable_by(|a, b| b.cmp(a));
-        self.links -= pids.len() as f64 / 2.0;
-        // Whom there was no time for goes first.
-        let first = pids.iter().position(|pid| *pid < self.turn).unwrap_or(0);
-        pids.rotate_left(first);
-        for pid in pids {
-            if self.links <= 0.0 || before - self.links > LINKS_A_SOCKET {
-                return None;
-            }
-            self.turn = pid;
-            if self.proc.directory_user(pid) != Some(user) {
-                continue;
-            }
-            let Ok(descriptors) = self.proc.descriptors(pid) else { continue };
-            let found = descriptor(&descriptors, inode, &mut self.buffer);
-            if let Some(last) = spend(&mut self.links, found) {
-                let known = self.know_by(descriptors, pid, None)?;
-                self.remember(Known { last, ..known });
-                return Some(0);
-            }
-        }
-        self.turn = u32::MAX;
-        None
-    }
-
-    fn remember(&mut self, known: Known) {
-        self.recent_holders.push_front(known);
-        self.recent_holders.truncate(RECENT_HOLDERS);
-    }
-
-    fn know(&mut self, pid: u32, parent: Option<u32>) -> Option<Known> {
+    fn know(&mut self, pid: u32, parent: Option<u32>) -> Option<KnownProcess> {
         let descriptors = self.proc.descriptors(pid).ok()?;
         self.know_by(descriptors, pid, parent)
     }
@@ -500,7 +369,7 @@ impl DescriptorSearch {
         descriptors: Descriptors,
         pid: u32,
         parent: Option<u32>,
-    ) -> Option<Known> {
+    ) -> Option<KnownProcess> {
         let (start_time, comm) = descriptors.stat().ok()?;
         let id = ProcessId { start_time, pid };
         let Missing { command_line, label } = self.names.missing(id);
@@ -521,7 +390,7 @@ impl DescriptorSearch {
         }
         let netns = descriptors.netns();
         let last = lowest_free(&descriptors.numbers(&mut self.buffer));
-        Some(Known { id, descriptors, netns, last })
+        Some(KnownProcess { id, descriptors, netns, last })
     }
 
     /// The raw command line of `pid`, if its copy is still the same program.

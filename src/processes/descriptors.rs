@@ -79,7 +79,7 @@ pub(super) struct TableSize(u64);
 
 impl TableSize {
     /// Whether the kernel tells the size at all (Linux 6.2 and later).
-    pub(super) fn is_told(self) -> bool {
+    pub(super) fn is_known(self) -> bool {
         self.0 != 0
     }
 }
@@ -257,7 +257,7 @@ impl Proc {
         let mut directory = directory?;
         // Before the entries: a table that changes meanwhile has another size at the next look.
         let mut size = TableSize(fstat(&directory)?.st_size.unsigned_abs());
-        if !size.is_told()
+        if !size.is_known()
             && !self.through.contains_key(&pid)
             && let Some(thread) = self.living_thread(pid)
         {

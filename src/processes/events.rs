@@ -71,7 +71,7 @@ pub fn decode(body: &[u8]) -> Option<Event> {
     }
 }
 
-/// Is told of processes.
+/// Receives what happens to processes.
 #[derive(Debug)]
 pub struct Events {
     netlink: Netlink,

@@ -1,4 +1,4 @@
-//! Processes: who they are, what they are called, and which of them holds a socket.
+//! Processes: who they are, what they are named, and which of them holds a socket.
 
 mod describe;
 mod descriptor_search;

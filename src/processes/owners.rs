@@ -12,9 +12,9 @@ use std::time::Instant;
 use foldhash::fast::RandomState;
 use rustix::io::Errno;
 
-use super::descriptors::{Listed, Proc, TableSize, Unreadable};
+use super::descriptors::{Proc, TableSize, Unreadable};
 use super::label::{LabelBy, Labels};
-use super::names::{Missing, Names};
+use super::names::Names;
 use super::{Described, ProcessId};
 use crate::ebpf::INITIAL_PID_NAMESPACE;
 use crate::netns::NetnsId;
@@ -22,6 +22,8 @@ use crate::sockets::Inode;
 
 mod acceptors;
 mod first;
+mod list;
+mod scan;
 
 use first::FirstReading;
 
@@ -80,7 +82,7 @@ impl SocketOwners for Owners {
 #[derive(Debug)]
 struct Known {
     id: ProcessId,
-    /// See [`Listed::directory`].
+    /// See [`Listed::directory`](super::descriptors::Listed::directory).
     directory: u64,
     /// The size of its descriptor table when it was read.
     size: TableSize,
@@ -107,15 +109,6 @@ struct Holder {
     since: u32,
     /// The look at which it was seen last.
     seen: u32,
-}
-
-/// What a descriptor may be taken for without reading its link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trust {
-    /// Nothing: every link is read.
-    Nothing,
-    /// The socket that it was, if that is still alive: nearly always it still is.
-    WhatIsAlive,
 }
 
 /// What one look at the processes brought.
@@ -384,30 +377,6 @@ impl Owners {
         self.processes.get(&id.pid).is_some_and(|known| known.id == id)
     }
 
-    /// Reads again what a process is called, unless that was done at this look.
-    pub fn refresh(&mut self, id: ProcessId) {
-        if self.is_there(id) {
-            self.describe(id.pid);
-        }
-    }
-
-    /// The network namespace of every process that is there and may be asked, in no order. Each is
-    /// asked when it is new and at every eighth look: hardly any ever changes it.
-    pub fn namespaces(&mut self) -> impl Iterator<Item = (NetnsId, u32)> {
-        for (pid, known) in &mut self.processes {
-            let due = (self.look.wrapping_add(*pid)).is_multiple_of(NAMESPACE_ROUND);
-            if known.netns.is_none() || due {
-                known.netns = self.proc.netns(*pid);
-            }
-        }
-        self.processes.iter().filter_map(|(pid, known)| Some((known.netns?, *pid)))
-    }
-
-    /// Asks every process for its network namespace again, the next time that it matters.
-    pub fn doubt_namespaces(&mut self) {
-        self.processes.values_mut().for_each(|known| known.netns = None);
-    }
-
     /// The process that asks, as this procfs knows it.
     pub fn own(&self) -> Option<ProcessId> {
         let pid = self.proc.own()?;
@@ -423,228 +392,6 @@ impl Owners {
     /// What is known of a process, also of one that has ended lately; `None` if nothing is.
     pub fn described(&self, id: ProcessId) -> Option<Described> {
         self.names.described(id)
-    }
-
-    /// Brings the list of processes up to date. A look does so, too.
-    ///
-    /// # Errors
-    /// If `/proc` itself can't be listed.
-    pub fn list(&mut self) -> Result<(), Errno> {
-        let mut listed = Vec::with_capacity(self.processes.len() + 16);
-        self.proc.list(|process| listed.push(process))?;
-        // What has begun by now is known by what it was announced with.
-        self.names.drain();
-        let doubt = self.names.take_doubt();
-        let present: Set<u32> = listed.iter().map(|listed| listed.pid).collect();
-        let Owners { ended, processes, holders, names, proc, .. } = self;
-        processes.retain(|pid, known| {
-            let kept = present.contains(pid);
-            if !kept {
-                ended.push(known.id);
-                names.ended(known.id);
-                proc.forget(*pid);
-                let_go(holders, *pid, &known.sockets);
-            }
-            kept
-        });
-        for Listed { pid, directory } in listed {
-            if self.processes.get(&pid).is_some_and(|known| known.directory == directory) {
-                continue;
-            }
-            let Ok((start_time, comm)) = self.proc.stat(pid) else { continue };
-            let id = ProcessId { start_time, pid };
-            if let Some(known) = self.processes.get_mut(&pid) {
-                known.directory = directory;
-                if known.id == id {
-                    continue;
-                }
-                self.ended.push(known.id);
-                self.names.ended(known.id);
-                self.proc.forget(pid);
-                let_go(&mut self.holders, pid, &known.sockets);
-            }
-            self.processes.insert(
-                pid,
-                Known {
-                    id,
-                    directory,
-                    size: TableSize::default(),
-                    scanned: 0,
-                    exact: 0,
-                    sockets: Vec::new(),
-                    denied: false,
-                    read: 0,
-                    netns: None,
-                    run_times: [None; 2],
-                },
-            );
-            let Missing { command_line, label } = self.names.missing(id);
-            if command_line || label {
-                self.read_name(id, &comm);
-            }
-        }
-        if doubt {
-            self.read_names_again();
-        } else if !self.names.are_reported() {
-            let there = self.processes.values().map(|known| known.id).collect();
-            self.names.keep(&there);
-        }
-        Ok(())
-    }
-
-    /// Reads what every process is named, and tells which are there: events were lost.
-    fn read_names_again(&mut self) {
-        let there: Set<ProcessId> = self.processes.values().map(|known| known.id).collect();
-        for id in &there {
-            if let Ok((start_time, comm)) = self.proc.stat(id.pid)
-                && start_time == id.start_time
-            {
-                self.read_name(*id, &comm);
-            }
-        }
-        self.names.keep(&there);
-    }
-
-    /// Reads what a process is named.
-    fn read_name(&mut self, id: ProcessId, comm: &[u8]) {
-        let program = self.names.program(id);
-        let Ok(cmdline) = self.proc.cmdline(id.pid) else { return };
-        let label = self.labels.of(&self.proc, id.pid, &cmdline, comm);
-        self.names.read(id, program, &cmdline, comm);
-        // Another reader of the same table may have labels to read.
-        if self.labels.is_empty() {
-            return;
-        }
-        // A process that is about to end has given its memory back, its command line with it.
-        if !cmdline.is_empty() || !self.names.has_command_line(id) {
-            self.names.label(id, program, label);
-        }
-    }
-
-    /// Reads the descriptors of every process that can have new ones, the youngest first, and, as
-    /// long as there are sockets without a holder and `beyond` links are not read, of the others.
-    fn read_changed(&mut self, beyond: usize) {
-        let mut pids = self.read_changed_ones();
-        if self.unknown.is_empty() || self.first.is_some() {
-            return;
-        }
-        // What is left is with a process that closed one descriptor and opened another, perhaps
-        // under a number that was a socket which lives on elsewhere (a server that forks). The
-        // likeliest first: who has sockets opens more; and the youngest.
-        pids.sort_by_key(|pid| self.processes.get(pid).is_none_or(|p| p.sockets.is_empty()));
-        let mut links = 0usize;
-        for pid in pids {
-            if self.processes.get(&pid).is_none_or(|p| p.exact == self.look) {
-                continue;
-            }
-            links += self.scan(pid, Trust::Nothing);
-            if self.unknown.is_empty() || links >= beyond {
-                break;
-            }
-        }
-    }
-
-    /// Reads the descriptors of every process that can have new ones. Returns all processes, the youngest
-    /// first.
-    fn read_changed_ones(&mut self) -> Vec<u32> {
-        let mut pids: Vec<u32> = self.processes.keys().copied().collect();
-        pids.sort_unstable_by_key(|pid| self.processes.get(pid).map(|p| Reverse(p.id)));
-        // New processes always: one may have inherited a socket whose other holder is known.
-        let changed: Vec<u32> =
-            pids.iter().copied().filter(|p| self.may_have_changed(*p)).collect();
-        for &pid in &changed {
-            self.scan(pid, Trust::WhatIsAlive);
-        }
-        pids
-    }
-
-    /// Whether a process was never read, or has another number of descriptors than when it was.
-    fn may_have_changed(&self, pid: u32) -> bool {
-        let Some(known) = self.processes.get(&pid) else { return false };
-        let is_to_read = |first: &FirstReading| first.is_to_read(known.id);
-        if self.first.as_ref().is_some_and(is_to_read) {
-            false
-        } else if known.scanned == 0 {
-            true
-        } else if known.denied || known.scanned == self.look && !self.searched {
-            false
-        } else if known.size.is_told() {
-            self.proc.table_size(pid).is_ok_and(|now| now != known.size)
-        } else {
-            self.look - known.scanned >= UNTOLD_ROUND
-        }
-    }
-
-    /// Reads the descriptors of a process; returns how many links that took.
-    fn scan(&mut self, pid: u32, trust: Trust) -> usize {
-        let Some(known) = self.processes.get_mut(&pid) else { return 0 };
-        if let Some(first) = &mut self.first {
-            // It has others by now.
-            first.read.remove(&known.id);
-        }
-        let alive = &self.alive;
-        let before = std::mem::take(&mut known.sockets);
-        let mut now = Vec::with_capacity(before.len());
-        let (mut links, mut trusted) = (0, 0);
-        let outcome = self.proc.sockets(
-            pid,
-            |descriptor| {
-                let same = match trust {
-                    Trust::Nothing => None,
-                    Trust::WhatIsAlive => before
-                        .binary_search_by_key(&descriptor, |(d, _)| *d)
-                        .ok()
-                        .and_then(|at| before.get(at))
-                        .filter(|(_, inode)| alive.contains(inode)),
-                };
-                match same {
-                    Some((_, inode)) => {
-                        trusted += 1;
-                        Some(inode.0)
-                    }
-                    None => {
-                        links += 1;
-                        None
-                    }
-                }
-            },
-            |descriptor, inode| {
-                if alive.contains(&Inode(inode)) {
-                    now.push((descriptor, Inode(inode)));
-                }
-            },
-        );
-        match outcome {
-            Ok(size) => {
-                known.size = size;
-                known.denied = false;
-            }
-            Err(Unreadable::Denied) => known.denied = true,
-            Err(Unreadable::Vanished) => {}
-            Err(Unreadable::Failed(errno)) => self.failed = Some(errno),
-        }
-        known.scanned = self.look;
-        if trusted == 0 {
-            known.exact = self.look;
-        }
-        now.sort_unstable();
-        let kept = |held: &(u32, Inode)| now.binary_search(held).is_ok();
-        let closed: Vec<_> = before.iter().copied().filter(|held| !kept(held)).collect();
-        let_go(&mut self.holders, pid, &closed);
-        for &(descriptor, inode) in &now {
-            let holders = self.holders.entry(inode).or_default();
-            if !holders.iter().any(|h| (h.pid, h.descriptor) == (pid, descriptor)) {
-                // What was taken on trust has not been seen.
-                let read =
-                    trust == Trust::Nothing || before.binary_search(&(descriptor, inode)).is_err();
-                let seen = if read { self.look } else { 0 };
-                holders.push(Holder { pid, descriptor, since: self.look, seen });
-            }
-            self.unknown.remove(&inode);
-            self.unheld.remove(&inode);
-        }
-        known.sockets = now;
-        links
     }
 
     /// The holder of `inode`, of those that still hold it. Others are forgotten.
@@ -671,24 +418,6 @@ impl Owners {
             self.holders.insert(inode, holders);
         }
         youngest
-    }
-
-    /// The identity of a process, read again once a look: it may have called exec, changed its
-    /// title, or be another process under the same number.
-    fn describe(&mut self, pid: u32) -> Option<ProcessId> {
-        let known = self.processes.get_mut(&pid)?;
-        if known.read == self.look {
-            return Some(known.id);
-        }
-        let (start_time, comm) = self.proc.stat(pid).ok()?;
-        if start_time != known.id.start_time {
-            known.directory = 0; // the next look lists it as a new process
-            return None;
-        }
-        known.read = self.look;
-        let id = known.id;
-        self.read_name(id, &comm);
-        Some(id)
     }
 }
 

@@ -6,7 +6,7 @@
 
 use thiserror::Error;
 
-use super::{Inode, Socket, State};
+use super::{Inode, Socket, TcpState};
 use crate::flow::{Address, Counters, Endpoint, Protocol, Tuple};
 use crate::netlink::wire::{Attributes, put};
 
@@ -36,7 +36,7 @@ const INET_DIAG_REQ_PROTOCOL: u16 = 3;
 /// The length of `struct inet_diag_msg`.
 const MESSAGE: usize = 72;
 
-const LISTED_STATES: u32 = !(1 << State::TIME_WAIT.0);
+const LISTED_STATES: u32 = !(1 << TcpState::TIME_WAIT.0);
 
 /// The address family of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,7 +148,7 @@ pub fn decode(protocol: Protocol, body: &[u8]) -> Result<Socket, DecodeError> {
             source: Endpoint::new(address(8)?, be16(4)),
             destination: Endpoint::new(address(24)?, be16(6)),
         },
-        state: State(fixed[1]),
+        state: TcpState(fixed[1]),
         cookie: u64::from(ne32(44)) | u64::from(ne32(48)) << 32,
         uid: ne32(64),
         inode: (ne32(68) != 0).then(|| Inode(ne32(68))),
@@ -178,7 +178,7 @@ pub fn decode(protocol: Protocol, body: &[u8]) -> Result<Socket, DecodeError> {
 /// Sent bytes are `tcpi_bytes_sent - tcpi_bytes_retrans` (Linux 4.19): what the program handed over
 /// and TCP put on the wire, each byte once. Before, `tcpi_bytes_acked` stands in, which counts SYN
 /// and FIN like a byte each. `tcpi_bytes_received` counts the peer's FIN like a byte too.
-fn payload(tcp_info: &[u8], state: State) -> Option<Counters> {
+fn payload(tcp_info: &[u8], state: TcpState) -> Option<Counters> {
     let ne64 = |at: usize| Some(u64::from_ne_bytes(*tcp_info.get(at..)?.first_chunk()?));
     let (acked, received) = (ne64(120)?, ne64(128)?);
     let sent = match (ne64(200), ne64(208)) {

@@ -6,7 +6,7 @@ use super::diag;
 use crate::flow::{Flow, Protocol};
 use crate::netlink::{Netlink, Subsystem};
 
-/// Is told the end of every TCP socket of the network namespace in which it was opened, with its
+/// Receives the end of every TCP socket of the network namespace in which it was opened, with its
 /// last counters.
 #[derive(Debug)]
 pub struct Ends {

@@ -77,7 +77,7 @@ mod tests {
 
     use super::*;
     use crate::flow::Endpoint;
-    use crate::sockets::State;
+    use crate::sockets::TcpState;
 
     fn endpoint(address: std::net::SocketAddr) -> Endpoint {
         Endpoint::new(address.ip().into(), address.port())
@@ -106,7 +106,7 @@ mod tests {
             assert_eq!(found[0].unwrap().tuple, there);
             assert_eq!(found[1].unwrap().tuple, there.reversed());
             assert!(found[0].unwrap().inode.is_some() && found[1].unwrap().inode.is_some());
-            assert_eq!(found[2].unwrap().state, State::LISTEN);
+            assert_eq!(found[2].unwrap().state, TcpState::LISTEN);
             assert_eq!(found[3], None);
         }
     }

@@ -36,13 +36,13 @@ pub struct Socket {
     /// The kernel's number for this very socket, never used again; 0 where it isn't told.
     pub cookie: u64,
     /// The TCP state number (`include/net/tcp_states.h`), which other protocols borrow.
-    pub state: State,
+    pub state: TcpState,
     /// Whether an IPv6 socket refuses IPv4.
     pub v6_only: bool,
     /// Whether a TCP socket carries a part of an MPTCP connection, or listens for some. The kernel
     /// tells it with `CAP_NET_ADMIN`, together with the inode of the MPTCP socket.
     pub is_subflow: bool,
-    /// Payload bytes since the socket's birth: `original` were sent, `reply` received. TCP only.
+    /// Payload bytes since the socket was made: `original` were sent, `reply` received. TCP only.
     pub counters: Option<Counters>,
 }
 
@@ -72,39 +72,39 @@ impl Socket {
 
 /// A TCP state number (`include/net/tcp_states.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct State(pub u8);
+pub struct TcpState(pub u8);
 
-impl State {
+impl TcpState {
     /// Connected.
-    pub const ESTABLISHED: State = State(1);
+    pub const ESTABLISHED: TcpState = TcpState(1);
     /// A connection request: this is how the kernel lists one that is no socket yet, too.
-    pub const SYN_RECV: State = State(3);
+    pub const SYN_RECV: TcpState = TcpState(3);
     /// Ended, waiting for stray segments.
-    pub const TIME_WAIT: State = State(6);
+    pub const TIME_WAIT: TcpState = TcpState(6);
     /// Not connected: how UDP and raw sockets are listed, and TCP sockets at their end.
-    pub const CLOSE: State = State(7);
+    pub const CLOSE: TcpState = TcpState(7);
     /// The peer has ended its direction.
-    pub const CLOSE_WAIT: State = State(8);
+    pub const CLOSE_WAIT: TcpState = TcpState(8);
     /// Both have ended, the peer first.
-    pub const LAST_ACK: State = State(9);
+    pub const LAST_ACK: TcpState = TcpState(9);
     /// Waiting for connections.
-    pub const LISTEN: State = State(10);
+    pub const LISTEN: TcpState = TcpState(10);
     /// Both have ended at the same time.
-    pub const CLOSING: State = State(11);
+    pub const CLOSING: TcpState = TcpState(11);
     /// A connection request that is no socket yet.
-    pub const NEW_SYN_RECV: State = State(12);
+    pub const NEW_SYN_RECV: TcpState = TcpState(12);
 
     /// Whether a socket that no descriptor refers to is one that may still be accepted.
     pub const fn is_before_accept(self) -> bool {
         matches!(
             self,
-            State::SYN_RECV | State::NEW_SYN_RECV | State::ESTABLISHED | State::CLOSE_WAIT
+            TcpState::SYN_RECV | TcpState::NEW_SYN_RECV | TcpState::ESTABLISHED | TcpState::CLOSE_WAIT
         )
     }
 
     /// Whether the peer's FIN has been received, which TCP counts like a byte.
     pub const fn fin_received(self) -> bool {
-        matches!(self, State::CLOSE_WAIT | State::LAST_ACK | State::CLOSING)
+        matches!(self, TcpState::CLOSE_WAIT | TcpState::LAST_ACK | TcpState::CLOSING)
     }
 }
 

@@ -8,7 +8,7 @@
 use std::io;
 
 use super::diag::{self, Family};
-use super::{Listing, Socket, SocketTable, State};
+use super::{Listing, Socket, SocketTable, TcpState};
 use crate::flow::Protocol;
 use crate::netlink::{Dump, Netlink, NetlinkError, until_complete};
 
@@ -77,7 +77,7 @@ fn dump(
 /// (`mptcp_sk_clone_init`): it is the listening socket's.
 fn keep_own_cookies(sockets: &mut [Socket]) {
     // Of equal cookies the listening socket's is the first.
-    sockets.sort_unstable_by_key(|socket| (socket.cookie, socket.state != State::LISTEN));
+    sockets.sort_unstable_by_key(|socket| (socket.cookie, socket.state != TcpState::LISTEN));
     let mut before = None;
     for socket in sockets {
         if before.replace(socket.cookie) == Some(socket.cookie) {
@@ -94,7 +94,7 @@ mod tests {
 
     /// `struct inet_diag_msg` of Linux 6.18 for an MPTCP server's connection: what tcp_diag and the MPTCP
     /// diag have in common.
-    fn message(state: State, cookie: u8, inode: u8) -> Vec<u8> {
+    fn message(state: TcpState, cookie: u8, inode: u8) -> Vec<u8> {
         #[rustfmt::skip]
         let bytes = vec![
             2, state.0, 0, 0,                   // AF_INET, no timer, 0 retransmits
@@ -110,14 +110,14 @@ mod tests {
         bytes
     }
 
-    fn socket(state: State, cookie: u8, inode: u8) -> Socket {
+    fn socket(state: TcpState, cookie: u8, inode: u8) -> Socket {
         diag::decode(Protocol::TCP, &message(state, cookie, inode)).unwrap()
     }
 
     /// `ss -tiane` shows this as `tcp-ulp-mptcp flags:Mec token:0000(id:0)/c73c44fb(id:0)`.
     #[test]
     fn tcp_diag_says_which_tcp_socket_is_a_subflow() {
-        let mut bytes = message(State::ESTABLISHED, 0x33, 7);
+        let mut bytes = message(TcpState::ESTABLISHED, 0x33, 7);
         assert!(!diag::decode(Protocol::TCP, &bytes).unwrap().is_subflow);
         let name = attribute(1, b"mptcp\0"); // INET_ULP_INFO_NAME
         let token = attribute(2, &0xc73c_44fb_u32.to_ne_bytes()); // MPTCP_SUBFLOW_ATTR_TOKEN_LOC
@@ -127,7 +127,7 @@ mod tests {
         assert!(subflow.is_subflow);
         assert_eq!(subflow.inode, Some(Inode(7)));
         // kTLS is another one of these protocols on top.
-        let mut bytes = message(State::ESTABLISHED, 0x33, 7);
+        let mut bytes = message(TcpState::ESTABLISHED, 0x33, 7);
         bytes.extend(nested(19, &[attribute(1, b"tls\0")]));
         assert!(!diag::decode(Protocol::TCP, &bytes).unwrap().is_subflow);
     }
@@ -144,10 +144,10 @@ mod tests {
     #[test]
     fn a_cookie_that_was_copied_stays_with_the_listening_socket() {
         let mut sockets = [
-            socket(State::ESTABLISHED, 0x2f, 1),
-            socket(State::ESTABLISHED, 0x31, 2),
-            socket(State::LISTEN, 0x2f, 3),
-            socket(State::ESTABLISHED, 0x2f, 4),
+            socket(TcpState::ESTABLISHED, 0x2f, 1),
+            socket(TcpState::ESTABLISHED, 0x31, 2),
+            socket(TcpState::LISTEN, 0x2f, 3),
+            socket(TcpState::ESTABLISHED, 0x2f, 4),
         ];
         keep_own_cookies(&mut sockets);
         let mut kept: Vec<_> = sockets.iter().map(|s| (s.inode.unwrap().0, s.cookie)).collect();
@@ -158,9 +158,9 @@ mod tests {
     #[test]
     fn an_mptcp_socket_is_listed_and_no_flow_finds_it() {
         let mut table = SocketTable::default();
-        table.insert_unmatched(socket(State::ESTABLISHED, 1, 2));
-        table.insert_unmatched(socket(State::LISTEN, 3, 4));
-        let tuple = socket(State::ESTABLISHED, 1, 2).tuple;
+        table.insert_unmatched(socket(TcpState::ESTABLISHED, 1, 2));
+        table.insert_unmatched(socket(TcpState::LISTEN, 3, 4));
+        let tuple = socket(TcpState::ESTABLISHED, 1, 2).tuple;
         assert!(table.find(&tuple).is_none());
         assert_eq!(table.listeners(tuple.source).count(), 0);
         assert_eq!(table.iter().map(|s| s.cookie).collect::<Vec<_>>(), [1, 3]);

@@ -8,7 +8,7 @@ use std::io::{self, BufRead};
 use procfs::net::TcpNetEntries;
 use procfs::{FromBufReadSI, current_system_info};
 
-use super::{Inode, Socket, State};
+use super::{Inode, Socket, TcpState};
 use crate::flow::{Endpoint, Protocol, Tuple};
 
 /// How a table says what its "port" is.
@@ -84,7 +84,7 @@ fn socket(line: &[u8], protocol: Protocol, kind: Kind) -> Option<Socket> {
         inode: (inode != 0).then_some(Inode(inode)),
         uid: entry.uid,
         cookie: 0,
-        state: State(entry.state.to_u8()),
+        state: TcpState(entry.state.to_u8()),
         v6_only: false,
         is_subflow: false,
         counters: None,
@@ -136,8 +136,8 @@ mod tests {
                 ("tcp 127.0.0.1:8082 -> 127.0.0.1:50002".to_owned(), None),
             ]
         );
-        assert_eq!(sockets[0].state, State::LISTEN);
-        assert_eq!(sockets[2].state, State::TIME_WAIT);
+        assert_eq!(sockets[0].state, TcpState::LISTEN);
+        assert_eq!(sockets[2].state, TcpState::TIME_WAIT);
     }
 
     #[test]

@@ -172,7 +172,7 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
-    use crate::sockets::State;
+    use crate::sockets::TcpState;
 
     /// Our own listening socket is there whichever way the sockets are listed.
     fn assert_lists_ours(reader: &mut Reader) -> Listing {
@@ -180,7 +180,7 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let mut table = SocketTable::default();
         let listing = reader.read(true, &mut table).unwrap();
-        let ours = table.iter().find(|s| s.tuple.source.port == port && s.state == State::LISTEN);
+        let ours = table.iter().find(|s| s.tuple.source.port == port && s.state == TcpState::LISTEN);
         assert!(ours.is_some_and(|s| s.inode.is_some()), "port {port} is not among {table:?}");
         listing
     }

@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 
 use foldhash::fast::RandomState;
 
-use super::{Inode, Socket, State};
+use super::{Inode, Socket, TcpState};
 use crate::flow::{Address, Endpoint, Protocol, Tuple};
 
 /// No further socket under the same key.
@@ -59,7 +59,7 @@ impl SocketTable {
 
     /// Adds one socket. Sockets in TIME_WAIT are left out: no process owns them.
     pub fn insert(&mut self, socket: Socket) {
-        if socket.state == State::TIME_WAIT || self.sockets.len() >= END as usize {
+        if socket.state == TcpState::TIME_WAIT || self.sockets.len() >= END as usize {
             return;
         }
         let index = self.sockets.len() as u32;
@@ -140,7 +140,7 @@ impl SocketTable {
     /// what comes there.
     pub fn listeners(&self, local: Endpoint) -> impl Iterator<Item = &Socket> {
         let found = self.find_bound(Protocol::TCP, local);
-        found.into_iter().flat_map(Match::sockets).filter(|s| s.state == State::LISTEN)
+        found.into_iter().flat_map(Match::sockets).filter(|s| s.state == TcpState::LISTEN)
     }
 
     /// By the very address, else by the wildcard of the family. An IPv6 wildcard socket takes IPv4
@@ -198,7 +198,7 @@ mod tests {
             inode: Some(Inode(inode)),
             uid: 0,
             cookie: u64::from(inode),
-            state: State::ESTABLISHED,
+            state: TcpState::ESTABLISHED,
             v6_only: false,
             is_subflow: false,
             counters: None,
@@ -273,7 +273,7 @@ mod tests {
     fn tcp_never_matches_a_listening_or_ended_socket() {
         let listening = socket(1, tuple(Protocol::TCP, "0.0.0.0:80", "0.0.0.0:0"));
         let flow = tuple(Protocol::TCP, "10.0.0.1:80", "10.0.0.9:4000");
-        let ended = Socket { state: State::TIME_WAIT, ..socket(2, flow) };
+        let ended = Socket { state: TcpState::TIME_WAIT, ..socket(2, flow) };
         assert_eq!(found(&table([listening, ended]), flow), []);
     }
 

@@ -45,7 +45,7 @@ impl DumpPolicy {
         self.since = self.since.map(|since| since + 1);
     }
 
-    /// Something that should have been told was not.
+    /// Something that should have been announced was not.
     pub(crate) fn doubt(&mut self) {
         self.doubtful = true;
         self.round = 0;

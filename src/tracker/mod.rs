@@ -1,7 +1,7 @@
 //! Sees flows begin, and says whose sockets are at their ends, before these are gone.
 //!
 //! A look at the kernel takes place once a second; most connections are shorter. So a thread of its
-//! own is told of every new flow at once, asks for the socket at each end that is on this host, and
+//! own receives every new flow at once, asks for the socket at each end that is on this host, and
 //! for the process that holds it. It keeps nothing of a flow: what it saw is handed to the next look.
 
 mod accepting;

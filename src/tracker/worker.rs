@@ -1,5 +1,7 @@
 //! The thread that sees flows begin.
 
+mod lookup;
+
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -14,24 +16,21 @@ use super::accepting::Accepting;
 use super::listener::NetnsListener;
 use super::retry::{Lookup, RetryQueue};
 use super::scheduling::SchedulingPolicy;
-use super::spin_budget::{SPIN, SpinBudget};
-use super::{Command, Going, Map, NewFlowRecord, Seen, Shared, WAITING, take, wake};
+use super::spin_budget::SpinBudget;
+use super::{Command, Going, Map, NewFlowRecord, Shared, WAITING, take, wake};
 use crate::conntrack::ctnetlink::NewFlows;
 use crate::ebpf::Wake;
-use crate::flow::{Flow, Protocol, Tuple};
+use crate::flow::Flow;
 use crate::netns::{self, NetnsChoice, NetnsId, NetnsKey};
 use crate::processes::events::{Event, Events};
 use crate::processes::{Announced, DescriptorSearch, ProcessId};
-use crate::sockets::{Inode, Socket, State};
+pub(super) use lookup::Answer;
 
 /// What wakes the thread beside the namespaces, which do so by their keys.
 const WAKE_UP: u64 = u64::MAX;
 const PROCESSES: u64 = u64::MAX - 1;
 
-/// How often a server's socket is asked for before everybody is.
-const FEW: u32 = 3;
-
-/// How many things to wake up for are told at once.
+/// How many things to wake up for are reported at once.
 const WOKEN: usize = 64;
 
 /// Sees flows begin.
@@ -40,7 +39,7 @@ pub(super) struct Worker {
     epoll: OwnedFd,
     pub(super) netns_listeners: Vec<NetnsListener>,
     /// `None` where processes are reported otherwise, and where the kernel announces none, or the user may
-    /// not be told.
+    /// not hear of them.
     events: Option<Events>,
     pub(super) search: DescriptorSearch,
     retries: RetryQueue,
@@ -54,18 +53,6 @@ pub(super) struct Worker {
     /// Processes that became another program, with their namespaces.
     begun: Vec<(ProcessId, Option<NetnsId>)>,
     lost: u64,
-}
-
-/// What the kernel says of the end of a flow.
-pub(super) enum Answer {
-    /// This process has it.
-    Held(Seen),
-    /// Somebody has it, or will.
-    Pending,
-    /// It waits to be accepted.
-    Imminent,
-    /// Nobody has it any more, or can be found to.
-    Gone,
 }
 
 impl Worker {
@@ -120,8 +107,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Whether it hears of processes.
-    fn is_told(&self) -> bool {
+    /// Whether processes are reported to it.
+    fn hears_of_processes(&self) -> bool {
         self.shared.reported || self.events.is_some()
     }
 
@@ -167,7 +154,7 @@ impl Worker {
                     self.accepting.know(listeners.alike);
                 }
                 Command::Inhabitants(listed) => {
-                    if !self.is_told() {
+                    if !self.hears_of_processes() {
                         self.inhabitants.clear();
                     }
                     // Of those that aren't listed the end is announced.
@@ -349,7 +336,7 @@ impl Worker {
             for side in [0, 1] {
                 // The kernel itself answers pings.
                 let has_socket = side == 0 || !flow.original.protocol.is_icmp();
-                if has_socket && let Some(at) = self.place_of(netns, &flow, side, now) {
+                if has_socket && let Some(at) = self.netns_of(netns, &flow, side, now) {
                     lookups.push(Lookup::new(netns, flow, side, at));
                     record_of.push(self.records.len());
                 }
@@ -410,222 +397,6 @@ impl Worker {
             return self.retries.again(lookup, now);
         }
         self.retries.await_handshake(lookup, now);
-    }
-
-    /// The namespace in which a flow's end is, if it is in any that is watched.
-    fn place_of(
-        &mut self,
-        key: NetnsKey,
-        flow: &Flow,
-        side: usize,
-        now: Instant,
-    ) -> Option<NetnsKey> {
-        let tuple = if side == 0 { &flow.original } else { &flow.reply };
-        let address = tuple.source.address;
-        let here = |netns_listener: &NetnsListener| {
-            netns_listener.key == key
-                && match side {
-                    0 => netns_listener.local.sends_from(&address),
-                    _ => netns_listener.local.receives_at(&address),
-                }
-        };
-        let there = |netns_listener: &NetnsListener| netns_listener.is_known_as(&address);
-        let place = |all: &[NetnsListener]| {
-            let found = all
-                .iter()
-                .find(|netns_listener| here(netns_listener))
-                .or_else(|| all.iter().find(|e| there(e)));
-            found.map(|netns_listener| netns_listener.key)
-        };
-        if let Some(found) = place(&self.netns_listeners) {
-            return Some(found);
-        }
-        // A namespace may be new, or an address may have been given to one of them since.
-        self.read_up();
-        let mut changed = false;
-        for netns_listener in &mut self.netns_listeners {
-            changed |= netns_listener.refresh(now);
-        }
-        if changed { place(&self.netns_listeners) } else { None }
-    }
-
-    /// Asks for all, and again and again for connections that are about to be accepted: a quick server
-    /// has closed one fifty microseconds later.
-    fn ask_and_spin(&mut self, lookups: &[Lookup]) -> Vec<Answer> {
-        let mut answers = self.ask(lookups, true);
-        let start = Instant::now();
-        self.spin_budget.refill(start);
-        loop {
-            let imminent = |place: &usize| matches!(answers[*place], Answer::Imminent);
-            let places: Vec<usize> = (0..lookups.len()).filter(imminent).collect();
-            let now = Instant::now();
-            if places.is_empty() || !self.spin_budget.spend(now) || now - start > SPIN {
-                return answers;
-            }
-            let again: Vec<Lookup> = places.iter().map(|place| lookups[*place]).collect();
-            for (place, answer) in places.into_iter().zip(self.ask(&again, false)) {
-                answers[place] = answer;
-            }
-        }
-    }
-
-    /// Asks for the sockets of all, and for their processes; the answers in their order. Whether those
-    /// that are not accepted yet are also asked for the socket that listens for them is said by
-    /// `listeners`.
-    fn ask(&mut self, lookups: &[Lookup], listeners: bool) -> Vec<Answer> {
-        let mut answers: Vec<Answer> = lookups.iter().map(|_| Answer::Gone).collect();
-        let mut order: Vec<usize> = (0..lookups.len()).collect();
-        let by = |place: &usize| (lookups[*place].at, lookups[*place].is_portless());
-        order.sort_by_key(by);
-        for group in order.chunk_by(|a, b| by(a) == by(b)) {
-            let (at, portless) = by(&group[0]);
-            if portless {
-                self.ask_portless(lookups, group, &mut answers);
-                continue;
-            }
-            let Some(netns_listener) =
-                self.netns_listeners.iter_mut().find(|netns_listener| netns_listener.key == at)
-            else {
-                continue;
-            };
-            let netns = netns_listener.id;
-            let tuples: Vec<Tuple> = group.iter().map(|place| lookups[*place].tuple()).collect();
-            let mut sockets: Vec<Option<Socket>> = vec![None; tuples.len()];
-            // Who accepts together is looked at one by one afterwards.
-            if listeners || !self.search.accepts_together() {
-                self.search.peek();
-            }
-            let asked = netns_listener.find(&tuples, |place, socket| sockets[place] = socket);
-            self.lost += u64::from(asked.is_err());
-            if listeners {
-                self.ask_for_listeners(at, &tuples, &mut sockets);
-            }
-            for (place, socket) in group.iter().zip(sockets) {
-                answers[*place] = self.resolve(&lookups[*place], socket, netns);
-            }
-        }
-        answers
-    }
-
-    /// Puts into the place of each socket that nobody has accepted yet the one that listens for it, if
-    /// it is known who accepts there: then it need not be waited for.
-    fn ask_for_listeners(
-        &mut self,
-        at: NetnsKey,
-        tuples: &[Tuple],
-        sockets: &mut [Option<Socket>],
-    ) {
-        let unaccepted = |place: &usize| {
-            tuples[*place].protocol == Protocol::TCP
-                && sockets[*place].is_some_and(|s| s.inode.is_none() && s.state.is_before_accept())
-        };
-        let places: Vec<usize> = (0..tuples.len()).filter(unaccepted).collect();
-        let questions: Vec<Tuple> = places.iter().map(|place| tuples[*place]).collect();
-        for (place, listener) in places.into_iter().zip(self.known_listeners(at, &questions)) {
-            sockets[place] = listener.or(sockets[place]);
-        }
-    }
-
-    /// The sockets that listen where connections begin, and at which it is known who accepts.
-    fn known_listeners(&mut self, at: NetnsKey, tuples: &[Tuple]) -> Vec<Option<Socket>> {
-        let mut found = vec![None; tuples.len()];
-        let Some(netns_listener) =
-            self.netns_listeners.iter_mut().find(|netns_listener| netns_listener.key == at)
-        else {
-            return found;
-        };
-        // Without announcements nobody knows who has children.
-        let accepting = &mut self.accepting;
-        if tuples.is_empty()
-            || !(self.shared.reported || self.events.is_some())
-            || !accepting.is_known_anywhere(&self.search, Instant::now())
-        {
-            return found;
-        }
-        let questions: Vec<Tuple> = tuples.iter().map(|tuple| tuple.from_anyone()).collect();
-        let asked = netns_listener.find(&questions, |place, socket| {
-            let listens = |s: &Socket| s.state == State::LISTEN && accepting.at(s.inode).is_some();
-            found[place] = socket.filter(listens);
-        });
-        self.lost += u64::from(asked.is_err());
-        found
-    }
-
-    pub(super) fn resolve(
-        &mut self,
-        lookup: &Lookup,
-        socket: Option<Socket>,
-        netns: Option<NetnsId>,
-    ) -> Answer {
-        let server = lookup.is_server();
-        let Some(socket) = socket else {
-            return if server { Answer::Pending } else { Answer::Gone };
-        };
-        if socket.state == State::LISTEN {
-            // The one that was chosen, where no connection is known yet, or any more.
-            return match self.accepting.at(socket.inode) {
-                Some(process) => Answer::Held(Seen { process, netns: lookup.at }),
-                None if server => Answer::Pending,
-                None => Answer::Gone,
-            };
-        }
-        let Some(inode) = socket.inode else {
-            return match socket.state {
-                State::SYN_RECV | State::NEW_SYN_RECV if server => Answer::Pending,
-                State::ESTABLISHED | State::CLOSE_WAIT if server => Answer::Imminent,
-                _ => Answer::Gone,
-            };
-        };
-        let mut found = self.search.find_at_once(inode);
-        if found.is_none() && server {
-            found = self.search.find_acceptor(inode);
-            if found.is_none()
-                && let Some(listener) = self.known_listeners(lookup.at, &[lookup.tuple()])[0]
-            {
-                return self.resolve(lookup, Some(listener), netns);
-            }
-        }
-        if found.is_none() {
-            // What is gone by now nobody can be found to hold.
-            if !self.is_there(lookup, inode) {
-                return Answer::Gone;
-            }
-            // A socket that is accepted is there a moment before its descriptor is.
-            found = if server { self.search.find_acceptor(inode) } else { None };
-        }
-        if found.is_none() {
-            // It may be a process that has just begun.
-            self.processes();
-            found = self.search.find_near(inode);
-            // Everybody is asked for a server's only where a moment has not mended it.
-            if found.is_none() && (!server || lookup.tries() >= FEW) {
-                found = self.search.find_far(inode, socket.uid, netns, Instant::now());
-            }
-        }
-        match found {
-            Some(found) => {
-                let seen = Seen { process: found.process, netns: lookup.at };
-                Answer::Held(seen)
-            }
-            // Its process may be so new that it has not been announced yet.
-            None => Answer::Pending,
-        }
-    }
-
-    /// Whether the socket of an end still is this one.
-    fn is_there(&mut self, lookup: &Lookup, inode: Inode) -> bool {
-        if lookup.is_portless() {
-            return true; // it was listed a moment ago
-        }
-        let Some(netns_listener) =
-            self.netns_listeners.iter_mut().find(|netns_listener| netns_listener.key == lookup.at)
-        else {
-            return false;
-        };
-        let mut there = false;
-        let same = |socket: Option<Socket>| socket.is_some_and(|s| s.inode == Some(inode));
-        let asked = netns_listener.find(&[lookup.tuple()], |_, socket| there = same(socket));
-        asked.is_ok() && there
     }
 
     /// Gives the next look what there is for it.

@@ -1,4 +1,4 @@
-//! Which changes of flows are worth to be told.
+//! Which changes of flows are worth an announcement.
 //!
 //! A connection's entry changes half a dozen times between its beginning and its end, and each change
 //! that is announced wakes whoever listens. So the kernel is given a filter (classic BPF,

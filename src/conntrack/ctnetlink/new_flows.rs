@@ -7,7 +7,7 @@ use super::{NEW, NEW_GROUP, UPDATE_GROUP, decode, is_established};
 use crate::flow::Flow;
 use crate::netlink::{Netlink, NetlinkError, Subsystem};
 
-/// Is told of every flow that begins in the network namespace in which it was opened, with its tuples
+/// Receives every flow that begins in the network namespace in which it was opened, with its tuples
 /// and without counters.
 #[derive(Debug)]
 pub struct NewFlows {
@@ -25,7 +25,7 @@ impl NewFlows {
         Ok(NewFlows { netlink: Netlink::listen(Subsystem::Netfilter, NEW_GROUP)?, updates: None })
     }
 
-    /// Is told of handshakes as well: of every TCP connection at the moment at which its server may
+    /// Receives handshakes as well: of every TCP connection at the moment at which its server may
     /// accept it.
     ///
     /// # Errors

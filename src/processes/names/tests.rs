@@ -1,6 +1,9 @@
 //! On events and readings of the test's own.
 
+use super::table::{Entry, Named};
 use super::*;
+use crate::ebpf::{ProcessEvent, Started, What};
+use crate::processes::describe;
 
 const SHELL: ProcessId = ProcessId { start_time: 100, pid: 10 };
 const CHILD: ProcessId = ProcessId { start_time: 200, pid: 11 };

@@ -9,7 +9,7 @@ use crate::sockets::Inode;
 pub struct Acceptors {
     /// The process to name, as in [`Owners::acceptor`].
     pub process: ProcessId,
-    /// All that are called as it is.
+    /// All that have its name.
     pub alike: Vec<u32>,
     /// Those that are not, and for how long each has run when it was noted last (in nanoseconds): as
     /// long as that is so, it has accepted nothing.
@@ -37,7 +37,7 @@ impl Owners {
     }
 
     /// Who has accepted a connection at one of these listening sockets since the look before: the
-    /// only process that can have. Where several can, and they are called the same, it is the
+    /// only process that can have. Where several can, and they have one name, it is the
     /// youngest of them: the line is the same.
     ///
     /// Whoever holds a listening socket and has not run since can't have accepted: a parent that has
@@ -90,7 +90,7 @@ impl Owners {
     }
 
     /// Who accepts at this listening socket: whoever is alone to hold it, or those that hold it and have
-    /// run since the look before, if they are all called the same.
+    /// run since the look before, if they all have one name.
     pub fn acceptors(&mut self, inode: Inode) -> Option<Acceptors> {
         if let Some(process) = self.sole(inode) {
             return Some(Acceptors { process, alike: vec![process.pid], resting: Vec::new() });

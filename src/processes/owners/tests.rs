@@ -99,7 +99,7 @@ impl Setup {
         self.listener = TcpListener::bind("127.0.0.1:0").unwrap();
     }
 
-    /// Leaves the socket to two that are called the same, and their numbers.
+    /// Leaves the socket to two that have one name, and their numbers.
     fn leave_to_two(&mut self) -> ([Heir; 2], [u32; 2]) {
         let heirs = [self.heir(), self.heir()];
         let pids = heirs.each_ref().map(|heir| heir.0.id());
@@ -277,7 +277,7 @@ fn a_child_that_has_inherited_a_listening_socket_may_accept_too() {
     let (own, child) = (std::process::id(), heir.0.id());
     setup.look_until(|setup| setup.holders().contains(&child));
     assert_eq!(setup.sole(), None);
-    assert_eq!(setup.acceptor(), None, "they are called differently, and both may have run");
+    assert_eq!(setup.acceptor(), None, "they have different names, and both may have run");
     assert_eq!(setup.owners.acceptors(setup.inode), None);
     heir.end();
     setup.look_until(|setup| (setup.sole(), setup.acceptor()) == (Some(own), Some(own)));

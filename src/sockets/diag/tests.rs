@@ -44,7 +44,7 @@ fn a_tcp_socket_with_its_counters() {
     let socket = decode(Protocol::TCP, &message(&tcp_info(280))).unwrap();
     assert_eq!(socket.tuple.to_string(), "tcp 10.77.0.1:42154 -> 10.77.0.2:80");
     assert_eq!((socket.uid, socket.inode), (1000, Some(Inode(12345))));
-    assert_eq!((socket.cookie, socket.state), (1 << 32 | 7, State::ESTABLISHED));
+    assert_eq!((socket.cookie, socket.state), (1 << 32 | 7, TcpState::ESTABLISHED));
     assert_eq!(socket.counters, Some(Counters { original: 1000, reply: 5000 }));
     assert!(socket.is_connected());
 }
@@ -62,7 +62,7 @@ fn a_shorter_tcp_info_of_an_older_kernel_gives_what_it_has() {
 #[test]
 fn the_peers_fin_is_no_byte() {
     let mut bytes = message(&tcp_info(280));
-    bytes[1] = State::CLOSE_WAIT.0;
+    bytes[1] = TcpState::CLOSE_WAIT.0;
     let socket = decode(Protocol::TCP, &bytes).unwrap();
     assert_eq!(socket.counters, Some(Counters { original: 1000, reply: 4999 }));
 }
@@ -71,7 +71,7 @@ fn the_peers_fin_is_no_byte() {
 fn an_unconnected_ipv6_socket_that_refuses_ipv4() {
     let mut bytes = message(&[])[..72].to_vec();
     bytes[0] = AF_INET6;
-    bytes[1] = State::CLOSE.0;
+    bytes[1] = TcpState::CLOSE.0;
     bytes[6..8].fill(0);
     bytes[8..40].fill(0);
     bytes[68..72].fill(0);

@@ -39,7 +39,7 @@ enum Event {
     Announce { flow: usize },
     /// A flow is announced to: its beginning, or what was seen later. Each end that was seen is
     /// some process's, in this namespace or in another one.
-    Testify { flow: usize, seen: [Option<Sight>; 2], is_new: bool },
+    Record { flow: usize, seen: [Option<Sight>; 2], is_new: bool },
     /// The observation ends. One that is complete has shown each flow that would be forgotten.
     End { complete: bool },
     /// A socket turns up at an end of a flow, or bound to its address or port.
@@ -74,7 +74,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
             .prop_map(|(flow, counted)| Event::Show { flow, counted }),
         2 => flow().prop_map(|flow| Event::Announce { flow }),
         4 => (flow(), [sight(), sight()], proptest::bool::weighted(0.7))
-            .prop_map(|(flow, seen, is_new)| Event::Testify { flow, seen, is_new }),
+            .prop_map(|(flow, seen, is_new)| Event::Record { flow, seen, is_new }),
         3 => proptest::bool::weighted(0.8).prop_map(|complete| Event::End { complete }),
         3 => (flow(), any::<bool>(), 0_u8..3, holder(), orphan).prop_map(
             |(flow, responder, bound, holder, orphan)| Event::Open {

@@ -310,7 +310,7 @@ fn a_part_of_a_dump_that_was_made_before_the_end_counts_nothing_again() {
 
 /// The kernel may tell the end of a flow after the next one of its tuple was read.
 #[test]
-fn an_end_that_is_told_late_counts_what_is_new_of_its_own_flow() {
+fn an_end_that_is_reported_late_counts_what_is_new_of_its_own_flow() {
     let mut host = Host::new();
     let flow = tcp("10.0.0.1:5000", "192.0.2.7:443");
     host.look([flow.entry(7).counted(100, 504)]);

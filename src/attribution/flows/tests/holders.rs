@@ -17,7 +17,7 @@ fn moved(to: Owner, all: Traffic, recent: Traffic, from: Reason) -> Share {
 #[test]
 fn bytes_without_a_process_go_to_it_once_it_is_known() {
     let mut host = Host::new();
-    host.without_inode(State::ESTABLISHED, LOCAL, REMOTE);
+    host.without_inode(TcpState::ESTABLISHED, LOCAL, REMOTE);
     host.look([connection().counted(10, 0), tcp("192.0.2.7:5001", LOCAL).counted(1, 1)]);
     host.look([connection().counted(100, 0)]);
     assert_eq!((host.under(Reason::Kernel), host.under(Reason::Exited)), ((100, 0), (1, 1)));
@@ -141,7 +141,7 @@ fn a_process_that_has_closed_or_ended_keeps_the_last_bytes_of_its_flow() {
     let after: [fn(&mut Host, Inode); 3] = [
         |host, _| {
             host.sockets.clear();
-            host.without_inode(State::LAST_ACK, LOCAL, REMOTE);
+            host.without_inode(TcpState::LAST_ACK, LOCAL, REMOTE);
         },
         |host, inode| host.close(inode),
         |host, inode| host.hand_on(inode, Ownership::Nobody),
@@ -257,7 +257,7 @@ fn a_socket_that_is_closed_or_gone_was_its_last_holders() {
     let flow = at_socket(1, LOCAL, REMOTE);
     host.look([flow.counted(10, 20)]);
     host.sockets[0].inode = None;
-    host.sockets[0].state = State(4);
+    host.sockets[0].state = TcpState(4);
     host.look([flow.counted(11, 22)]);
     host.close(inode);
     host.sockets.clear();

@@ -233,8 +233,8 @@ fn a_protocol_without_ports_is_its_raw_sockets_or_the_kernels() {
 
 #[test]
 fn a_socket_without_a_descriptor_waits_to_be_accepted_or_was_closed() {
-    let unaccepted = [State::SYN_RECV, State::ESTABLISHED, State::CLOSE_WAIT];
-    let closed = [State(4), State(5), State::LAST_ACK, State::CLOSING];
+    let unaccepted = [TcpState::SYN_RECV, TcpState::ESTABLISHED, TcpState::CLOSE_WAIT];
+    let closed = [TcpState(4), TcpState(5), TcpState::LAST_ACK, TcpState::CLOSING];
     let kernel = unaccepted.map(|state| (state, Reason::Kernel));
     let exited = closed.map(|state| (state, Reason::Exited));
     for (state, reason) in kernel.into_iter().chain(exited) {
@@ -246,7 +246,7 @@ fn a_socket_without_a_descriptor_waits_to_be_accepted_or_was_closed() {
 }
 
 #[test]
-fn a_holder_that_cannot_be_seen_is_told_by_its_reason() {
+fn a_holder_that_cannot_be_seen_has_its_reason() {
     for (holder, reason) in [
         (Ownership::Denied, Reason::NoPermission),
         (Ownership::Hidden, Reason::OtherNamespace),

@@ -9,7 +9,7 @@ const ANY: &str = "0.0.0.0:0";
 impl Host {
     fn listen(&mut self, holder: Ownership, local: &str) -> Inode {
         let inode = self.open(holder, Protocol::TCP, local, ANY);
-        self.sockets.last_mut().unwrap().state = State::LISTEN;
+        self.sockets.last_mut().unwrap().state = TcpState::LISTEN;
         inode
     }
 }
@@ -56,7 +56,7 @@ fn several_listening_sockets_of_one_process_are_as_one() {
 fn a_listener_of_the_kernel_lets_nobody_be_named() {
     let mut host = Host::new();
     host.listen(held(1), SERVER);
-    host.without_inode(State::LISTEN, SERVER, ANY);
+    host.without_inode(TcpState::LISTEN, SERVER, ANY);
     host.look([short().counted(100, 2000)]);
     assert_eq!(host.under(Reason::Exited), (100, 2000));
 }
@@ -150,7 +150,7 @@ fn who_holds_the_chosen_one_may_be_hidden() {
 fn silent(flow: Flow, client: &str, server: &str, looks: u32) -> Host {
     let mut host = Host::new();
     host.look([]);
-    host.without_inode(State::ESTABLISHED, server, client);
+    host.without_inode(TcpState::ESTABLISHED, server, client);
     (0..looks).for_each(|_| drop(host.look([flow])));
     assert_eq!(host.under(Reason::Kernel), host.all(), "{looks}");
     host.sockets.clear();

@@ -18,7 +18,7 @@ use crate::addresses::LocalAddresses;
 use crate::environment::{Lookups, NamespaceView, OtherNamespaces, resolve};
 use crate::flow::{Address, Endpoint, Protocol, Status};
 use crate::processes::{Ownership, SocketOwners};
-use crate::sockets::{Inode, Socket, SocketTable, State};
+use crate::sockets::{Inode, Socket, SocketTable, TcpState};
 use crate::tracker::Seen;
 
 /// The addresses of the host. Every other one is somebody else's.
@@ -215,7 +215,7 @@ impl Host {
             inode: Some(inode),
             uid: 0,
             cookie: inode.0.into(),
-            state: State::ESTABLISHED,
+            state: TcpState::ESTABLISHED,
             v6_only: false,
             is_subflow: false,
             counters: None,
@@ -224,7 +224,7 @@ impl Host {
     }
 
     /// A TCP socket that no descriptor refers to.
-    fn without_inode(&mut self, state: State, local: &str, remote: &str) {
+    fn without_inode(&mut self, state: TcpState, local: &str, remote: &str) {
         let inode = self.open(Ownership::Nobody, Protocol::TCP, local, remote);
         let socket = self.sockets.last_mut().unwrap();
         assert_eq!(socket.inode.take(), Some(inode));

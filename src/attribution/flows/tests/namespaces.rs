@@ -260,7 +260,7 @@ fn of_a_container_that_came_and_went_its_record_says() {
 }
 
 #[test]
-fn what_was_taken_to_be_forwarded_is_the_containers_when_it_is_told_late() {
+fn what_was_taken_to_be_forwarded_is_the_containers_when_it_is_reported_late() {
     let mut host = Host::new();
     host.look([masqueraded().counted(100, 2000)]);
     assert_eq!(host.under(Reason::Forwarded), (2000, 100));
@@ -271,7 +271,7 @@ fn what_was_taken_to_be_forwarded_is_the_containers_when_it_is_told_late() {
 
 /// Forwarded bytes stand as their originator sees them, who isn't the one that was seen.
 #[test]
-fn a_server_in_a_container_that_is_told_late_has_what_comes_after() {
+fn a_server_in_a_container_that_is_reported_late_has_what_comes_after() {
     let mut host = Host::new();
     let flow = tcp("192.0.2.7:5000", "10.0.0.1:8080").answered(SERVER, "192.0.2.7:5000").entry(7);
     host.look([flow.counted(100, 2000)]);
@@ -281,7 +281,7 @@ fn a_server_in_a_container_that_is_told_late_has_what_comes_after() {
 }
 
 #[test]
-fn both_containers_of_a_flow_that_is_told_late_have_their_view_of_it() {
+fn both_containers_of_a_flow_that_is_reported_late_have_their_view_of_it() {
     let mut host = Host::new();
     let flow = tcp(INSIDE, SERVER).entry(7);
     host.look([flow.counted(100, 2000).over()]);

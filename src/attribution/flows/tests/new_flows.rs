@@ -113,7 +113,7 @@ fn a_late_record_takes_nothing_from_who_was_found() {
 }
 
 #[test]
-fn an_end_that_is_not_here_is_not_made_one_by_what_is_told_late() {
+fn an_end_that_is_not_here_is_not_made_one_by_what_is_reported_late() {
     let mut host = watched();
     host.look([connection().counted(100, 2000)]);
     assert_eq!(host.hear_and_look([born(connection(), [None, Some(1)])], []), []);
@@ -182,7 +182,7 @@ fn a_record_whose_flow_was_never_read_is_passed_over() {
 }
 
 #[test]
-fn another_id_was_not_testified_to() {
+fn another_id_was_not_announced() {
     let mut host = watched();
     host.hear_and_look([born(connection(), by(1))], [connection().entry(8).counted(1, 10).over()]);
     assert_eq!((host.of(1), host.under(Reason::Exited)), ((0, 0), (10, 1)));

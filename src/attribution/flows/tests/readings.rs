@@ -103,7 +103,7 @@ fn who_was_not_told_of_a_beginning_has_missed_some() {
 }
 
 #[test]
-fn a_beginning_that_is_told_after_the_flow_was_read_was_not_missed() {
+fn a_beginning_that_is_reported_after_the_flow_was_read_was_not_missed() {
     let mut host = Host::new();
     host.look([]);
     host.look([client(1).counted(1, 1), client(2).counted(1, 1).over()]);

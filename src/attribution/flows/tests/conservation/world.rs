@@ -128,7 +128,7 @@ impl World {
                     self.show(flow, true, true);
                 }
             }
-            Event::Testify { flow, seen, is_new } => {
+            Event::Record { flow, seen, is_new } => {
                 if self.flows[flow].flow.counted_at == CountedAt::Path {
                     self.take_records(flow, seen, is_new);
                 }
@@ -149,7 +149,7 @@ impl World {
                 socket.tuple = Tuple { source, destination, ..end };
                 socket.cookie = flow.generation.unwrap_or(u64::from(inode.0) << 32);
                 if let Some(state) = orphan {
-                    (socket.inode, socket.state) = (None, State(state));
+                    (socket.inode, socket.state) = (None, TcpState(state));
                 }
             }
             Event::Close { socket } => {

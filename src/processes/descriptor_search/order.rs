@@ -1,0 +1,147 @@
+//! The order in which processes are asked for a socket.
+
+use super::{
+    DescriptorSearch, KnownProcess, LINKS_A_SOCKET, RECENT_HOLDERS, YOUNGEST, Young, descriptor,
+    spend,
+};
+use crate::netns::NetnsId;
+use crate::sockets::Inode;
+
+impl DescriptorSearch {
+    pub(super) fn where_it_was(&mut self, inode: Inode) -> Option<usize> {
+        let &(pid, descriptor) = self.places.get(&inode)?;
+        let at = self.recent_holders.iter().position(|known| known.id.pid == pid)?;
+        let known = self.recent_holders.get_mut(at)?;
+        known.last = descriptor;
+        (known.descriptors.socket(descriptor) == Some(inode.0)).then_some(at)
+    }
+
+    /// Where the last socket of a process was, or where a young one's first is: in turn, because
+    /// either may be gone in a moment.
+    pub(super) fn at_hand(&mut self, inode: Inode, most: usize) -> Option<usize> {
+        for at in 0..most {
+            let recent_holder = self.recent_holders.get_mut(at);
+            if recent_holder.is_some_and(|known| known.has_at_hand(inode)) {
+                return Some(at);
+            }
+            let young = self.young.get_mut(at).and_then(|young| young.known.as_mut());
+            if young.is_some_and(|known| known.has_at_hand(inode)) {
+                let known = self.young.remove(at)?.known?;
+                self.remember(known);
+                return Some(0);
+            }
+            // Who has just begun is likelier than who has had a socket long ago.
+            let unread = self.young.get(at).filter(|young| young.known.is_none() && at < YOUNGEST);
+            if let Some(&Young { pid, parent, .. }) = unread
+                && let Ok(descriptors) = self.proc.descriptors(pid)
+            {
+                let found = descriptor(&descriptors, inode, &mut self.buffer);
+                if let Some(last) = spend(&mut self.links, found) {
+                    let known = self.know_by(descriptors, pid, parent)?;
+                    self.young.remove(at);
+                    self.remember(KnownProcess { last, ..known });
+                    return Some(0);
+                }
+            }
+        }
+        None
+    }
+
+    /// Those of the socket's namespace first.
+    pub(super) fn among_the_young(
+        &mut self,
+        inode: Inode,
+        netns: Option<NetnsId>,
+    ) -> Option<usize> {
+        let there = |young: &Young| {
+            young.known.as_ref().is_none_or(|known| known.netns.is_none() || known.netns == netns)
+        };
+        let mut order: Vec<usize> = (0..self.young.len()).collect();
+        order.sort_by_key(|at| self.young.get(*at).is_none_or(|young| !there(young)));
+        let before = self.links;
+        for at in order {
+            if self.links <= 0.0 || before - self.links > LINKS_A_SOCKET {
+                return None;
+            }
+            if at < YOUNGEST && self.young.get(at).is_some_and(|young| young.known.is_none()) {
+                continue; // it was asked already
+            }
+            let Young { pid, parent, ref mut known, .. } = *self.young.get_mut(at)?;
+            let here = match known {
+                Some(known) => {
+                    let found = descriptor(&known.descriptors, inode, &mut self.buffer);
+                    spend(&mut self.links, found)
+                }
+                None => {
+                    let Ok(descriptors) = self.proc.descriptors(pid) else { continue };
+                    let found = descriptor(&descriptors, inode, &mut self.buffer);
+                    let found = spend(&mut self.links, found);
+                    if found.is_some() {
+                        let known = self.know_by(descriptors, pid, parent);
+                        self.young.get_mut(at)?.known = known;
+                    }
+                    found
+                }
+            };
+            if let Some(last) = here {
+                let known = self.young.remove(at)?.known?;
+                self.remember(KnownProcess { last, ..known });
+                return Some(0);
+            }
+        }
+        None
+    }
+
+    pub(super) fn among_recent_holders(&mut self, inode: Inode) -> Option<usize> {
+        let before = self.links;
+        for (at, known) in self.recent_holders.iter_mut().enumerate() {
+            if self.links <= 0.0 || before - self.links > LINKS_A_SOCKET {
+                return None;
+            }
+            let found = descriptor(&known.descriptors, inode, &mut self.buffer);
+            if let Some(last) = spend(&mut self.links, found) {
+                known.last = last;
+                return Some(at);
+            }
+        }
+        None
+    }
+
+    /// Those whose user made the socket, from the greatest number on.
+    pub(super) fn among_all(&mut self, inode: Inode, user: u32) -> Option<usize> {
+        if self.links <= 0.0 {
+            return None;
+        }
+        let before = self.links;
+        let mut pids = Vec::new();
+        self.proc.list(|listed| pids.push(listed.pid)).ok()?;
+        pids.sort_unstable_by(|a, b| b.cmp(a));
+        self.links -= pids.len() as f64 / 2.0;
+        // Whom there was no time for goes first.
+        let first = pids.iter().position(|pid| *pid < self.turn).unwrap_or(0);
+        pids.rotate_left(first);
+        for pid in pids {
+            if self.links <= 0.0 || before - self.links > LINKS_A_SOCKET {
+                return None;
+            }
+            self.turn = pid;
+            if self.proc.directory_user(pid) != Some(user) {
+                continue;
+            }
+            let Ok(descriptors) = self.proc.descriptors(pid) else { continue };
+            let found = descriptor(&descriptors, inode, &mut self.buffer);
+            if let Some(last) = spend(&mut self.links, found) {
+                let known = self.know_by(descriptors, pid, None)?;
+                self.remember(KnownProcess { last, ..known });
+                return Some(0);
+            }
+        }
+        self.turn = u32::MAX;
+        None
+    }
+
+    pub(super) fn remember(&mut self, known: KnownProcess) {
+        self.recent_holders.push_front(known);
+        self.recent_holders.truncate(RECENT_HOLDERS);
+    }
+}

@@ -1,0 +1,149 @@
+//! Which processes there are, and what they are named.
+
+use rustix::io::Errno;
+
+use super::{Known, NAMESPACE_ROUND, Owners, Set, let_go};
+use crate::netns::NetnsId;
+use crate::processes::ProcessId;
+use crate::processes::descriptors::{Listed, TableSize};
+use crate::processes::names::Missing;
+
+impl Owners {
+    /// Brings the list of processes up to date. A look does so, too.
+    ///
+    /// # Errors
+    /// If `/proc` itself can't be listed.
+    pub fn list(&mut self) -> Result<(), Errno> {
+        let mut listed = Vec::with_capacity(self.processes.len() + 16);
+        self.proc.list(|process| listed.push(process))?;
+        // What has begun by now is known by what it was announced with.
+        self.names.drain();
+        let doubt = self.names.take_doubt();
+        let present: Set<u32> = listed.iter().map(|listed| listed.pid).collect();
+        let Owners { ended, processes, holders, names, proc, .. } = self;
+        processes.retain(|pid, known| {
+            let kept = present.contains(pid);
+            if !kept {
+                ended.push(known.id);
+                names.ended(known.id);
+                proc.forget(*pid);
+                let_go(holders, *pid, &known.sockets);
+            }
+            kept
+        });
+        for Listed { pid, directory } in listed {
+            if self.processes.get(&pid).is_some_and(|known| known.directory == directory) {
+                continue;
+            }
+            let Ok((start_time, comm)) = self.proc.stat(pid) else { continue };
+            let id = ProcessId { start_time, pid };
+            if let Some(known) = self.processes.get_mut(&pid) {
+                known.directory = directory;
+                if known.id == id {
+                    continue;
+                }
+                self.ended.push(known.id);
+                self.names.ended(known.id);
+                self.proc.forget(pid);
+                let_go(&mut self.holders, pid, &known.sockets);
+            }
+            self.processes.insert(
+                pid,
+                Known {
+                    id,
+                    directory,
+                    size: TableSize::default(),
+                    scanned: 0,
+                    exact: 0,
+                    sockets: Vec::new(),
+                    denied: false,
+                    read: 0,
+                    netns: None,
+                    run_times: [None; 2],
+                },
+            );
+            let Missing { command_line, label } = self.names.missing(id);
+            if command_line || label {
+                self.read_name(id, &comm);
+            }
+        }
+        if doubt {
+            self.read_names_again();
+        } else if !self.names.are_reported() {
+            let there = self.processes.values().map(|known| known.id).collect();
+            self.names.keep(&there);
+        }
+        Ok(())
+    }
+
+    /// Reads what every process is named, and tells which are there: events were lost.
+    pub(super) fn read_names_again(&mut self) {
+        let there: Set<ProcessId> = self.processes.values().map(|known| known.id).collect();
+        for id in &there {
+            if let Ok((start_time, comm)) = self.proc.stat(id.pid)
+                && start_time == id.start_time
+            {
+                self.read_name(*id, &comm);
+            }
+        }
+        self.names.keep(&there);
+    }
+
+    /// Reads what a process is named.
+    pub(super) fn read_name(&mut self, id: ProcessId, comm: &[u8]) {
+        let program = self.names.program(id);
+        let Ok(cmdline) = self.proc.cmdline(id.pid) else { return };
+        let label = self.labels.of(&self.proc, id.pid, &cmdline, comm);
+        self.names.read(id, program, &cmdline, comm);
+        // Another reader of the same table may have labels to read.
+        if self.labels.is_empty() {
+            return;
+        }
+        // A process that is about to end has given its memory back, its command line with it.
+        if !cmdline.is_empty() || !self.names.has_command_line(id) {
+            self.names.label(id, program, label);
+        }
+    }
+
+    /// The identity of a process, read again once a look: it may have called exec, changed its
+    /// title, or be another process under the same number.
+    pub(super) fn describe(&mut self, pid: u32) -> Option<ProcessId> {
+        let known = self.processes.get_mut(&pid)?;
+        if known.read == self.look {
+            return Some(known.id);
+        }
+        let (start_time, comm) = self.proc.stat(pid).ok()?;
+        if start_time != known.id.start_time {
+            known.directory = 0; // the next look lists it as a new process
+            return None;
+        }
+        known.read = self.look;
+        let id = known.id;
+        self.read_name(id, &comm);
+        Some(id)
+    }
+
+    /// Reads again what a process is named, unless that was done at this look.
+    pub fn refresh(&mut self, id: ProcessId) {
+        if self.is_there(id) {
+            self.describe(id.pid);
+        }
+    }
+
+    /// The network namespace of every process that is there and may be asked, in no order. Each is
+    /// asked when it is new and at every eighth look: hardly any ever changes it.
+    pub fn namespaces(&mut self) -> impl Iterator<Item = (NetnsId, u32)> {
+        for (pid, known) in &mut self.processes {
+            let due = (self.look.wrapping_add(*pid)).is_multiple_of(NAMESPACE_ROUND);
+            if known.netns.is_none() || due {
+                known.netns = self.proc.netns(*pid);
+            }
+        }
+        self.processes.iter().filter_map(|(pid, known)| Some((known.netns?, *pid)))
+    }
+
+    /// Asks every process for its network namespace again, the next time that it matters.
+    pub fn doubt_namespaces(&mut self) {
+        self.processes.values_mut().for_each(|known| known.netns = None);
+    }
+}
