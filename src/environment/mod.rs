@@ -323,7 +323,7 @@ impl Environment {
     }
 
     /// Brings up to date what the tracker has seen.
-    pub(crate) fn hear(&mut self, looked: &mut Looked) {
+    pub(crate) fn update_tracked(&mut self, looked: &mut Looked) {
         let Some(tracker) = &self.tracker else { return };
         let seen = tracker.take();
         looked.refused = tracker.refused();

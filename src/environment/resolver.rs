@@ -254,9 +254,10 @@ fn holder(socket: &Socket, owners: &mut dyn SocketOwners) -> Owner {
 /// kernel still sends what is left.
 fn without_descriptor(socket: &Socket) -> Reason {
     match socket.state {
-        TcpState::SYN_RECV | TcpState::NEW_SYN_RECV | TcpState::ESTABLISHED | TcpState::CLOSE_WAIT => {
-            Reason::Kernel
-        }
+        TcpState::SYN_RECV
+        | TcpState::NEW_SYN_RECV
+        | TcpState::ESTABLISHED
+        | TcpState::CLOSE_WAIT => Reason::Kernel,
         _ => Reason::Exited,
     }
 }

@@ -98,7 +98,10 @@ impl TcpState {
     pub const fn is_before_accept(self) -> bool {
         matches!(
             self,
-            TcpState::SYN_RECV | TcpState::NEW_SYN_RECV | TcpState::ESTABLISHED | TcpState::CLOSE_WAIT
+            TcpState::SYN_RECV
+                | TcpState::NEW_SYN_RECV
+                | TcpState::ESTABLISHED
+                | TcpState::CLOSE_WAIT
         )
     }
 

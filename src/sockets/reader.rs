@@ -180,7 +180,8 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let mut table = SocketTable::default();
         let listing = reader.read(true, &mut table).unwrap();
-        let ours = table.iter().find(|s| s.tuple.source.port == port && s.state == TcpState::LISTEN);
+        let ours =
+            table.iter().find(|s| s.tuple.source.port == port && s.state == TcpState::LISTEN);
         assert!(ours.is_some_and(|s| s.inode.is_some()), "port {port} is not among {table:?}");
         listing
     }

@@ -294,7 +294,7 @@ impl Source for Ebpf {
 
     fn poll(&mut self, round: &mut Round<'_>) -> Result<(), WatchError> {
         self.take_lists(round.environment);
-        round.environment.hear(round.looked);
+        round.environment.update_tracked(round.looked);
         let taken = self.counted.iter().filter(|socket| socket.has_bytes()).count();
         round.looked.flows += (taken + self.last.len()) as u64;
         if let Some(mut baseline) = self.baseline.take() {

@@ -72,7 +72,7 @@ impl FlowReading {
         environment.refresh_addresses();
         self.attribution.set_opening(environment.opening());
         self.attribution.begin();
-        environment.hear(looked);
+        environment.update_tracked(looked);
         let (records, missed) = environment.take_records();
         if missed > 0 || environment.was_unread() {
             // Also connections that are over, where something was left for later: a table is asked only for

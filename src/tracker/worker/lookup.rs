@@ -163,7 +163,8 @@ impl Worker {
         }
         let questions: Vec<Tuple> = tuples.iter().map(|tuple| tuple.from_anyone()).collect();
         let asked = netns_listener.find(&questions, |place, socket| {
-            let listens = |s: &Socket| s.state == TcpState::LISTEN && accepting.at(s.inode).is_some();
+            let listens =
+                |s: &Socket| s.state == TcpState::LISTEN && accepting.at(s.inode).is_some();
             found[place] = socket.filter(listens);
         });
         self.lost += u64::from(asked.is_err());

@@ -83,7 +83,7 @@ fn who_listens_takes_nothing_from_who_is_known_to_have_accepted() {
     assert_eq!((host.of(1), host.of(2)), ((101, 2002), (0, 0)));
     // Nor does it from who was seen to.
     let flow = short().entry(8);
-    host.hear_and_look([born(flow, [None, Some(1)])], [flow.counted(1, 2).over()]);
+    host.record_and_look([born(flow, [None, Some(1)])], [flow.counted(1, 2).over()]);
     assert_eq!((host.of(1), host.of(2)), ((102, 2004), (0, 0)));
 }
 

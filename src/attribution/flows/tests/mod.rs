@@ -297,7 +297,7 @@ impl Host {
     }
 
     /// One whole observation, before whose flows something is announced to.
-    fn hear_and_look(
+    fn record_and_look(
         &mut self,
         records: impl IntoIterator<Item = NewFlowRecord>,
         flows: impl IntoIterator<Item = Flow>,

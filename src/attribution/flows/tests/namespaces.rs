@@ -255,7 +255,7 @@ fn of_a_container_that_came_and_went_its_record_says() {
     let mut host = Host::new();
     host.look([]);
     let seen = seen_in(CONTAINER, born(masqueraded(), [Some(1), None]));
-    host.hear_and_look([seen], [masqueraded().counted(100, 2000).over()]);
+    host.record_and_look([seen], [masqueraded().counted(100, 2000).over()]);
     assert_eq!((host.of(1), host.all()), ((2000, 100), (2000, 100)));
 }
 
@@ -265,7 +265,7 @@ fn what_was_taken_to_be_forwarded_is_the_containers_when_it_is_reported_late() {
     host.look([masqueraded().counted(100, 2000)]);
     assert_eq!(host.under(Reason::Forwarded), (2000, 100));
     let told = born(masqueraded(), [Some(1), None]);
-    host.hear_and_look([seen_in(CONTAINER, told)], [masqueraded().counted(101, 2002)]);
+    host.record_and_look([seen_in(CONTAINER, told)], [masqueraded().counted(101, 2002)]);
     assert_eq!((host.of(1), host.all()), ((2002, 101), (2002, 101)));
 }
 
@@ -276,7 +276,7 @@ fn a_server_in_a_container_that_is_reported_late_has_what_comes_after() {
     let flow = tcp("192.0.2.7:5000", "10.0.0.1:8080").answered(SERVER, "192.0.2.7:5000").entry(7);
     host.look([flow.counted(100, 2000)]);
     let told = born(flow, [None, Some(1)]);
-    host.hear_and_look([seen_in(OTHER, told)], [flow.counted(101, 2002)]);
+    host.record_and_look([seen_in(OTHER, told)], [flow.counted(101, 2002)]);
     assert_eq!((host.of(1), host.under(Reason::Forwarded)), ((1, 2), (2000, 100)));
 }
 
@@ -285,7 +285,7 @@ fn both_containers_of_a_flow_that_is_reported_late_have_their_view_of_it() {
     let mut host = Host::new();
     let flow = tcp(INSIDE, SERVER).entry(7);
     host.look([flow.counted(100, 2000).over()]);
-    host.hear_and_look([seen_in(OTHER, born(flow, [Some(1), Some(2)]))], []);
+    host.record_and_look([seen_in(OTHER, born(flow, [Some(1), Some(2)]))], []);
     assert_eq!((host.of(1), host.of(2)), ((2000, 100), (100, 2000)));
     assert_eq!(host.all(), (2100, 2100));
 }

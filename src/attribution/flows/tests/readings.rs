@@ -95,7 +95,7 @@ fn who_was_not_told_of_a_beginning_has_missed_some() {
     let mut host = Host::new();
     host.look([client(1).counted(1, 1)]);
     assert!(!host.missed(), "it may have begun before anybody listened");
-    host.hear_and_look([born(client(2), [None; 2])], [client(2).counted(1, 1)]);
+    host.record_and_look([born(client(2), [None; 2])], [client(2).counted(1, 1)]);
     assert!(!host.missed());
     host.look([client(3).counted(1, 1)]);
     assert!(host.missed());
@@ -126,7 +126,7 @@ fn a_reading_of_some_flows_says_nothing_of_missed_beginnings() {
 fn a_namespace_that_is_not_read_any_more_is_forgotten() {
     let mut host = Host::new();
     host.open(held(1), Protocol::TCP, "10.0.0.1:1", REMOTE);
-    host.hear_and_look([born(client(2), [None; 2])], [client(1).counted(1, 1)]);
+    host.record_and_look([born(client(2), [None; 2])], [client(1).counted(1, 1)]);
     host.attribution.forget(NetnsKey::OWN);
     let mut seen = Vec::new();
     for _ in 0..=GRACE {
