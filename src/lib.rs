@@ -18,7 +18,7 @@
 //!         println!("{:.0} B/s in, {:.0} B/s out: {:?}", rate.received, rate.sent, row.processes);
 //!     }
 //! }
-//! # Ok::<(), bwmon::watch::WatchError>(())
+//! # Ok::<(), bwmon::monitor::WatchError>(())
 //! ```
 //!
 //! An [`Aggregator`](aggregator::Aggregator) puts monitors and [pipes](pipe::Pipe) together, groups processes to
@@ -87,41 +87,42 @@
 //!
 //! `examples/` has these as programs, and `ARCHITECTURE.md` the map of the code.
 
-pub mod addresses;
+mod addresses;
 pub mod aggregator;
 pub mod alert;
-pub mod attribution;
-pub(crate) mod brief;
+mod attribution;
+mod brief;
 #[doc(hidden)]
 pub mod cli;
 pub mod config;
 pub mod conntrack;
 mod cpu;
+#[doc(hidden)]
 pub mod ebpf;
-pub mod environment;
+mod environment;
 pub mod escape;
 pub mod filter;
 pub mod group;
-pub mod ledger;
+mod ledger;
 pub mod listen;
-pub(crate) mod lookalike;
+mod lookalike;
 pub mod model;
 pub mod monitor;
-pub mod netlink;
+mod netlink;
 pub mod netns;
 pub mod notify;
 pub mod pipe;
 pub mod processes;
-pub(crate) mod render;
+mod render;
 #[cfg(test)]
 mod rooms;
 pub mod selection;
-pub(crate) mod serve;
+mod serve;
 pub mod sockets;
-pub mod sources;
-pub mod tracker;
+mod sources;
+mod tracker;
 #[cfg(test)]
 mod until;
-pub mod watch;
+mod watch;
 
 pub(crate) use model::{flow, owner, traffic};

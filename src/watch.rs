@@ -111,7 +111,7 @@ impl Watch {
 
     /// Whether there is something to [drain](Watch::drain) that nothing announces, so that it should be seen
     /// to several times a second.
-    pub fn needs_glances(&self) -> bool {
+    pub fn needs_peeks(&self) -> bool {
         self.sources.iter().any(|source| source.needs_peeks())
     }
 

@@ -1,14 +1,13 @@
 //! The library's loop, with monitors and with none.
 
-use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{bail, ensure};
 use bwmon::aggregator::Aggregator;
-use bwmon::ledger::{self, Ledger};
+use bwmon::model::{Looked, SourceChoice};
 use bwmon::monitor::{Moment, Monitor, Options};
 use bwmon::netns::NetnsChoice;
-use bwmon::watch::{Looked, Source, SourceChoice, Watch};
+
 use testbed::bench::usage::cpu_of_thread;
 
 use crate::rules;
@@ -44,7 +43,7 @@ pub(crate) struct First {
 }
 
 enum Turn {
-    Baseline(Box<(Watch, Ledger)>),
+    Baseline(Box<Monitor>),
     Whole(Box<Aggregator>),
 }
 
@@ -59,22 +58,18 @@ impl Contestant {
             None => bail!("{name:?} is none of them"),
         };
         let mut first = First::default();
+        let options = Options {
+            source: SourceChoice::Conntrack,
+            netns: NetnsChoice::Own,
+            ..Options::default()
+        };
         let turn = match monitors {
             None => {
-                let mut watch =
-                    Watch::open(Source::Conntrack, NetnsChoice::Own, true, Path::new("/proc"))?;
-                let mut ledger = Ledger::new(ledger::Options::default());
-                let (look, looked) = cost(|| watch.look(&mut ledger));
-                check(&looked?)?;
+                let (look, monitor) = cost(|| Monitor::open(&options));
                 first.look = look;
-                Turn::Baseline(Box::new((watch, ledger)))
+                Turn::Baseline(Box::new(monitor?))
             }
             Some(monitors) => {
-                let options = Options {
-                    source: SourceChoice::Conntrack,
-                    netns: NetnsChoice::Own,
-                    ..Options::default()
-                };
                 let (look, monitor) = cost(|| Monitor::open(&options));
                 first.look = look;
                 let monitor = monitor?;
@@ -101,12 +96,10 @@ impl Contestant {
     /// A refresh, `at` this time.
     pub(crate) fn refresh(&mut self, at: Instant) -> anyhow::Result<()> {
         let (look, tally) = match &mut self.turn {
-            Turn::Baseline(both) => {
-                let (watch, ledger) = &mut **both;
-                ledger.begin();
-                let (look, looked) = cost(|| watch.look(ledger));
-                check(&looked?)?;
-                ledger.end(at);
+            Turn::Baseline(monitor) => {
+                let (look, looked) = cost(|| monitor.look());
+                looked?;
+                check(&monitor.health().looked)?;
                 (look, 0.0)
             }
             Turn::Whole(aggregator) => {

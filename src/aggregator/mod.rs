@@ -92,9 +92,9 @@ impl Aggregator {
         self.monitors.iter_mut().fold(false, |called, monitor| monitor.drain() | called)
     }
 
-    /// See [`Monitor::needs_glances`].
-    pub fn needs_glances(&self) -> bool {
-        self.monitors.iter().any(Monitor::needs_glances)
+    /// See [`Monitor::needs_peeks`].
+    pub fn needs_peeks(&self) -> bool {
+        self.monitors.iter().any(Monitor::needs_peeks)
     }
 
     /// See [`Monitor::is_reading`].

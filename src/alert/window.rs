@@ -212,11 +212,11 @@ mod tests {
     fn a_steady_rate_is_its_own_mean_to_the_last_bit() {
         let start = Instant::now();
         let mut window = Window::new(start);
-        let beat = Duration::from_nanos(199_999_937);
+        let step = Duration::from_nanos(199_999_937);
         let mut now = start;
         for _ in 0..100_000 {
-            window.push(now, now + beat, rate(100.0 * KIB, 0.1), POINTS);
-            now += beat;
+            window.push(now, now + step, rate(100.0 * KIB, 0.1), POINTS);
+            now += step;
             window.trim(now, seconds(7));
             assert_eq!(window.mean(now, seconds(7))[0], 100.0);
         }

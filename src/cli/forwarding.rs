@@ -10,7 +10,7 @@ use super::schedule::seconds;
 use crate::listen::ListenError;
 
 /// How often it is looked whether the last connection has ended.
-pub(super) const GLANCE: Duration = Duration::from_millis(20);
+pub(super) const PEEK: Duration = Duration::from_millis(20);
 
 /// The value of `--drain-timeout`.
 pub(super) fn drain_timeout(value: &str) -> Result<Duration, String> {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::pipe_words::{PACE, Words};
+use super::pipe_words::{INTERVAL, Words};
 use super::{is_wiped, line};
 use crate::pipe::{Event, OnEvent};
 use crate::render::sink::wait_while;
@@ -172,7 +172,7 @@ fn write_all(mut out: impl Write, mut words: Words, shared: &Shared) {
                 shared.changed.notify_all();
                 state = match words.hold_back() {
                     true => {
-                        let woken = shared.changed.wait_timeout(state, PACE);
+                        let woken = shared.changed.wait_timeout(state, INTERVAL);
                         woken.unwrap_or_else(PoisonError::into_inner).0
                     }
                     false => shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
@@ -206,8 +206,8 @@ fn next(state: &mut Queue, words: &mut Words) -> Option<String> {
         let line = words.line(&format!("{lost} lines could not be written fast enough"));
         return Some(state.keep(line));
     }
-    // At the end whatever the pace: there is no later.
-    let due = words.due(if state.ended { now + PACE } else { now })?;
+    // At the end without waiting: there is no later.
+    let due = words.due(if state.ended { now + INTERVAL } else { now })?;
     Some(state.keep(due))
 }
 

@@ -20,7 +20,7 @@ struct Said {
     uncounted: bool,
     malformed: bool,
     lost_ends: bool,
-    lost_births: bool,
+    lost_new_flows: bool,
     lost_processes: bool,
     refused: bool,
     incomplete: bool,
@@ -157,7 +157,7 @@ impl Notices {
         once(&mut said.lost_ends, looked.lost_ends > 0, &|| {
             format!("flows ended faster than {flows} could tell; some of their last bytes are lost")
         });
-        once(&mut said.lost_births, looked.lost_births > 0, &|| {
+        once(&mut said.lost_new_flows, looked.lost_new_flows > 0, &|| {
             format!(
                 "flows began faster than {flows} could tell; those that are over by now may stand \
                  under (exited) with --unattributed"

@@ -9,10 +9,10 @@ use crate::pipe::{ConnectError, Event};
 use crate::traffic::Traffic;
 
 /// The least time between two lines about failures.
-pub(super) const PACE: Duration = Duration::from_secs(1);
+pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The least time between two lines about missing descriptors.
-const STARVED_PACE: Duration = Duration::from_secs(60);
+const STARVED_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Decides what is said, and in which words. It has no clock and writes nothing.
 #[derive(Debug)]
@@ -75,7 +75,10 @@ impl Words {
                 self.due(now)
             }
             Event::Starved(error) => {
-                if self.starved.is_some_and(|at| now.saturating_duration_since(at) < STARVED_PACE) {
+                if self
+                    .starved
+                    .is_some_and(|at| now.saturating_duration_since(at) < STARVED_INTERVAL)
+                {
                     return None;
                 }
                 self.starved = Some(now);
@@ -89,7 +92,7 @@ impl Words {
 
     /// The failures that were held back, if it is time to say them.
     pub(super) fn due(&mut self, now: Instant) -> Option<String> {
-        if self.said.is_some_and(|at| now.saturating_duration_since(at) < PACE) {
+        if self.said.is_some_and(|at| now.saturating_duration_since(at) < INTERVAL) {
             return None;
         }
         let (line, count) = self.held.take()?;
@@ -168,11 +171,11 @@ mod tests {
         let line = "runpipe: 192.0.2.9:5000 was closed: [2001:db8::1]:80: connection refused";
         assert_eq!(words.event(None, &failed(), start, TIME).unwrap(), line);
         for _ in 0..5 {
-            assert_eq!(words.event(None, &failed(), start + PACE / 2, TIME), None);
+            assert_eq!(words.event(None, &failed(), start + INTERVAL / 2, TIME), None);
         }
-        assert_eq!(words.due(start + PACE / 2), None);
-        assert_eq!(words.due(start + PACE).unwrap(), format!("{line} (and 4 more)"));
-        assert_eq!(words.due(start + PACE * 3), None);
+        assert_eq!(words.due(start + INTERVAL / 2), None);
+        assert_eq!(words.due(start + INTERVAL).unwrap(), format!("{line} (and 4 more)"));
+        assert_eq!(words.due(start + INTERVAL * 3), None);
     }
 
     #[test]
@@ -189,7 +192,7 @@ mod tests {
         let start = Instant::now();
         let event = || Event::Starved(ErrorKind::OutOfMemory.into());
         assert!(words.event(None, &event(), start, TIME).unwrap().contains("ulimit -n"));
-        assert_eq!(words.event(None, &event(), start + STARVED_PACE / 2, TIME), None);
-        assert!(words.event(None, &event(), start + STARVED_PACE, TIME).is_some());
+        assert_eq!(words.event(None, &event(), start + STARVED_INTERVAL / 2, TIME), None);
+        assert!(words.event(None, &event(), start + STARVED_INTERVAL, TIME).is_some());
     }
 }

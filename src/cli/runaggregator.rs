@@ -15,7 +15,7 @@ use anyhow::Context;
 use clap::Parser;
 
 use super::USAGE;
-use super::forwarding::{GLANCE, explain, say_cut};
+use super::forwarding::{PEEK, explain, say_cut};
 use super::messages::Messages;
 use super::notices::Notices;
 use super::run::{Program, Run, Unwritable};
@@ -159,7 +159,7 @@ impl Host<'_> {
         drop(page);
         messages.say_line("Please wait...".to_owned());
         let limit = arguments.drain_timeout.map(|timeout| Instant::now() + timeout);
-        while !pipes.wait(Instant::now() + GLANCE) {
+        while !pipes.wait(Instant::now() + PEEK) {
             if limit.is_some_and(|at| at <= Instant::now()) {
                 say_cut(&messages, pipes.open());
                 break;

@@ -10,7 +10,7 @@ use std::time::Instant;
 use clap::Parser;
 
 use super::USAGE;
-use super::forwarding::{GLANCE, allow_descriptors, explain, say_cut};
+use super::forwarding::{PEEK, allow_descriptors, explain, say_cut};
 use super::messages::Messages;
 use super::run::{End, Program, Run, Unwritable};
 use super::schedule::following;
@@ -122,8 +122,8 @@ impl Forwarded {
         let limit = arguments.drain_timeout.map(|timeout| Instant::now() + timeout);
         let mut next = Instant::now() + arguments.refreshes.interval;
         loop {
-            let glance = Instant::now() + GLANCE;
-            if self.aggregator.pipes().wait(limit.map_or(glance, |at| at.min(glance))) {
+            let peek = Instant::now() + PEEK;
+            if self.aggregator.pipes().wait(limit.map_or(peek, |at| at.min(peek))) {
                 break;
             }
             let now = Instant::now();

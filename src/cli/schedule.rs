@@ -95,7 +95,7 @@ pub(super) fn wait(
 ) -> anyhow::Result<Due> {
     loop {
         let aggregator = program.aggregator();
-        let wait = schedule.wait(Instant::now(), refresh, aggregator.needs_glances());
+        let wait = schedule.wait(Instant::now(), refresh, aggregator.needs_peeks());
         let events: Vec<BorrowedFd<'_>> =
             if wait.or_events { aggregator.events().collect() } else { Vec::new() };
         let announced = match signals.wait(wait.until, &events).context("waiting failed")? {

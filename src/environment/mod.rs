@@ -330,7 +330,7 @@ impl Environment {
         if self.searches {
             self.records.extend(seen.records);
             self.missed += seen.lost;
-            looked.lost_births += seen.lost;
+            looked.lost_new_flows += seen.lost;
         }
     }
 

@@ -24,7 +24,7 @@ pub struct Looked {
     /// How often announcements of ended flows or sockets were lost because they came too fast.
     pub lost_ends: u64,
     /// How often announcements of new flows were.
-    pub lost_births: u64,
+    pub lost_new_flows: u64,
     /// How many reports of processes that began or ended were lost.
     pub lost_processes: u64,
     /// Other network namespaces into which this user may not go.
@@ -55,7 +55,7 @@ impl Looked {
         self.first_error = before.first_error.or(self.first_error.take());
         self.failed = self.failed.or(before.failed);
         self.lost_ends += before.lost_ends;
-        self.lost_births += before.lost_births;
+        self.lost_new_flows += before.lost_new_flows;
         self.lost_processes += before.lost_processes;
         self.incomplete |= before.incomplete;
         self.overflow = self.overflow.or(before.overflow);

@@ -223,8 +223,8 @@ impl Monitor {
     }
 
     /// Whether that is to be done several times a second although nothing is announced.
-    pub fn needs_glances(&self) -> bool {
-        self.watch.as_ref().is_some_and(Watch::needs_glances)
+    pub fn needs_peeks(&self) -> bool {
+        self.watch.as_ref().is_some_and(Watch::needs_peeks)
     }
 
     /// Whether not everything was read for the first time.
@@ -344,7 +344,7 @@ impl Snapshots<'_> {
             self.due = now + self.interval;
         }
         loop {
-            let wait = self.schedule.wait(Instant::now(), self.due, self.monitor.needs_glances());
+            let wait = self.schedule.wait(Instant::now(), self.due, self.monitor.needs_peeks());
             if wait_for(self.monitor, wait.until, wait.or_events) {
                 let called = self.monitor.drain();
                 self.schedule.drained(Instant::now(), true, called);

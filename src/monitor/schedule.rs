@@ -55,15 +55,15 @@ impl Schedule {
         Schedule { looked: now, called: false, paused: now }
     }
 
-    /// For what to wait before a `refresh` that is due then. `needs_glances`: something may be to be taken that
+    /// For what to wait before a `refresh` that is due then. `needs_peeks`: something may be to be taken that
     /// nothing announces.
-    pub(crate) fn wait(&self, now: Instant, refresh: Instant, needs_glances: bool) -> Wait {
+    pub(crate) fn wait(&self, now: Instant, refresh: Instant, needs_peeks: bool) -> Wait {
         let patience = if self.called { LOOK_AT_MOST } else { LOOK_AT_LEAST };
         let look = refresh.min(self.looked + patience);
         // Between two pauses whatever was announced is taken at once.
         let pausing = now < self.paused;
         let mut until = if pausing { look.min(self.paused) } else { look };
-        if needs_glances && !self.called {
+        if needs_peeks && !self.called {
             until = until.min(now + PEEK);
         }
         Wait { until, or_events: !pausing, look }

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::net::sockopt::socket_error;
 
 use super::counters::Way;
-use super::direction::{Direction, Means, Socket, Turn};
+use super::direction::{Direction, Resources, Socket, Turn};
 use super::event::{ConnectError, End, Side};
 use super::socket::reset;
 use crate::traffic::Traffic;
@@ -79,7 +79,7 @@ pub(super) enum Step {
 
 /// What became of a connection in a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Progress {
     /// It waits for its sockets, or for the shaper.
     Waiting,
     /// It has more to do.
@@ -148,11 +148,11 @@ impl Connection {
     }
 
     /// Forwards what there is to forward, both ways.
-    pub(super) fn turn(&mut self, means: &mut Means) -> Verdict {
-        let Some(Link { remote, up, down }) = &mut self.link else { return Verdict::Waiting };
+    pub(super) fn turn(&mut self, resources: &mut Resources) -> Progress {
+        let Some(Link { remote, up, down }) = &mut self.link else { return Progress::Waiting };
         let client = &mut self.client;
-        let ups = up.turn(client, remote, means);
-        let downs = down.turn(remote, client, means);
+        let ups = up.turn(client, remote, resources);
+        let downs = down.turn(remote, client, resources);
         for socket in [&mut *client, remote] {
             // Told by the kernel, but not by a call: nothing could be read or written.
             if std::mem::take(&mut socket.failed)
@@ -166,25 +166,25 @@ impl Connection {
         // far as the other side takes it without being waited for: it would have got it without a
         // pipe in between.
         if let Some(errno) = client.broken {
-            while up.turn(client, remote, means) == Turn::Again {}
-            return Verdict::Over(broken(Side::Client, errno));
+            while up.turn(client, remote, resources) == Turn::Again {}
+            return Progress::Over(broken(Side::Client, errno));
         }
         if let Some(errno) = remote.broken {
-            while down.turn(remote, client, means) == Turn::Again {}
-            return Verdict::Over(broken(Side::Remote, errno));
+            while down.turn(remote, client, resources) == Turn::Again {}
+            return Progress::Over(broken(Side::Remote, errno));
         }
         if up.is_closed() && down.is_closed() {
-            return Verdict::Over(End::Closed);
+            return Progress::Over(End::Closed);
         }
-        if ups == Turn::Again || downs == Turn::Again { Verdict::Again } else { Verdict::Waiting }
+        if ups == Turn::Again || downs == Turn::Again { Progress::Again } else { Progress::Waiting }
     }
 
     /// Its turn with the shaper has come, this way.
-    pub(super) fn call(&mut self, way: Way, means: &mut Means) {
+    pub(super) fn call(&mut self, way: Way, resources: &mut Resources) {
         if let Some(Link { up, down, .. }) = &mut self.link {
             let direction = if way == Way::Up { up } else { down };
-            direction.unqueue(means);
-            means.called = Some(way);
+            direction.unqueue(resources);
+            resources.called = Some(way);
         }
     }
 
@@ -194,13 +194,13 @@ impl Connection {
     }
 
     /// Closes both sides: as they did it themselves, or else by resets.
-    pub(super) fn close(self, end: End, means: &mut Means) {
+    pub(super) fn close(self, end: End, resources: &mut Resources) {
         let Connection { client, link, attempt, .. } = self;
         let remote = match (link, attempt.map(|attempt| attempt.step)) {
             (Some(Link { remote, mut up, mut down }), _) => {
                 for direction in [&mut up, &mut down] {
-                    direction.let_go(means);
-                    direction.unqueue(means);
+                    direction.let_go(resources);
+                    direction.unqueue(resources);
                 }
                 Some(remote.fd)
             }

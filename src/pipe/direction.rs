@@ -23,7 +23,7 @@ const TURN: usize = 1 << 20;
 
 /// What a worker has for all of its connections.
 #[derive(Debug)]
-pub(super) struct Means {
+pub(super) struct Resources {
     buffer: Box<[u8]>,
     pub(super) pool: Pool,
     pub(super) counters: Arc<Counters>,
@@ -41,15 +41,15 @@ pub(super) struct Means {
     pub(super) now: Instant,
 }
 
-impl Means {
+impl Resources {
     pub(super) fn new(
         counters: Arc<Counters>,
         shaper: Arc<Shaper>,
         number: usize,
         now: Instant,
-    ) -> Means {
+    ) -> Resources {
         let buffer = vec![0; BUFFER].into_boxed_slice();
-        Means {
+        Resources {
             buffer,
             pool: Pool::default(),
             counters,
@@ -193,12 +193,12 @@ impl Direction {
         &mut self,
         source: &mut Socket,
         sink: &mut Socket,
-        means: &mut Means,
+        resources: &mut Resources,
     ) -> Turn {
         let enough = self.bytes + TURN as u64;
         let mut spliced = 0;
         loop {
-            match self.flush(sink, means) {
+            match self.flush(sink, resources) {
                 Ok(()) => {}
                 Err(Errno::AGAIN) => return Turn::Blocked,
                 Err(errno) => return sink.breaks(errno),
@@ -217,16 +217,16 @@ impl Direction {
                 Stream::Closed => return Turn::Closed,
             }
             // Without a limit a pipe takes what it can.
-            let shaped = means.shaper.is_on();
-            let limit = if shaped { self.ask(means) } else { usize::MAX };
+            let shaped = resources.shaper.is_on();
+            let limit = if shaped { self.ask(resources) } else { usize::MAX };
             if limit == 0 {
-                self.queue(means);
+                self.queue(resources);
                 return Turn::Parked;
             }
-            let moved = self.fill(source, sink, limit, &mut spliced, means);
+            let moved = self.fill(source, sink, limit, &mut spliced, resources);
             if shaped {
                 let moved = moved.as_ref().map_or(0, |moved| *moved);
-                means.shaper.give_back(self.way, means.number, limit.saturating_sub(moved));
+                resources.shaper.give_back(self.way, resources.number, limit.saturating_sub(moved));
             }
             match moved {
                 Ok(0) if source.broken.is_some() => return Turn::Broken,
@@ -243,34 +243,34 @@ impl Direction {
     }
 
     /// How much the shaper grants: nothing while others of this worker have waited longer.
-    fn ask(&self, means: &mut Means) -> usize {
-        let called = means.called == Some(self.way);
-        let waiting = means.waiting[self.way as usize];
+    fn ask(&self, resources: &mut Resources) -> usize {
+        let called = resources.called == Some(self.way);
+        let waiting = resources.waiting[self.way as usize];
         if self.queued || (waiting > 0 && !called) {
             return 0;
         }
-        let shaper = &means.shaper;
-        let granted = shaper.take(self.way, means.number, BUFFER, waiting + 1, means.now);
+        let shaper = &resources.shaper;
+        let granted = shaper.take(self.way, resources.number, BUFFER, waiting + 1, resources.now);
         if granted > 0 && called {
             // Its turn is over; for more it goes to the end, unless it is alone.
-            means.called = None;
+            resources.called = None;
         }
         granted
     }
 
     /// Waits for the shaper from now on.
-    fn queue(&mut self, means: &mut Means) {
+    fn queue(&mut self, resources: &mut Resources) {
         if !self.queued {
             self.queued = true;
-            means.waiting[self.way as usize] += 1;
-            means.joins[self.way as usize] = true;
+            resources.waiting[self.way as usize] += 1;
+            resources.joins[self.way as usize] = true;
         }
     }
 
     /// Waits for the shaper no longer.
-    pub(super) fn unqueue(&mut self, means: &mut Means) {
+    pub(super) fn unqueue(&mut self, resources: &mut Resources) {
         if std::mem::take(&mut self.queued) {
-            means.waiting[self.way as usize] -= 1;
+            resources.waiting[self.way as usize] -= 1;
         }
     }
 
@@ -287,11 +287,11 @@ impl Direction {
         sink: &mut Socket,
         limit: usize,
         spliced: &mut usize,
-        means: &mut Means,
+        resources: &mut Resources,
     ) -> Result<usize, Broke> {
         if self.bulk
             && !source.urgent
-            && let Some(mut pipe) = means.pool.borrow()
+            && let Some(mut pipe) = resources.pool.borrow()
         {
             match pipe.fill(&source.fd, limit) {
                 Ok(moved @ 1..) => {
@@ -300,24 +300,24 @@ impl Direction {
                     return Ok(moved);
                 }
                 Err(Errno::AGAIN) if *spliced > 0 => {
-                    means.pool.give_back(pipe);
+                    resources.pool.give_back(pipe);
                     self.bulk = *spliced >= BULK;
                     return Err(Broke::Source(Errno::AGAIN));
                 }
                 // Nothing there, the end, or what can't be spliced: a read tells.
                 Ok(0) | Err(Errno::AGAIN | Errno::INTR | Errno::INVAL) => {
-                    means.pool.give_back(pipe);
+                    resources.pool.give_back(pipe);
                 }
                 // A read would not tell it again.
                 Err(errno) => {
-                    means.pool.give_back(pipe);
+                    resources.pool.give_back(pipe);
                     return Err(Broke::Source(errno));
                 }
             }
             self.bulk = false;
         }
-        let limit = limit.min(means.buffer.len());
-        let (got, _) = recv(&source.fd, &mut means.buffer[..limit], RecvFlags::DONTWAIT)
+        let limit = limit.min(resources.buffer.len());
+        let (got, _) = recv(&source.fd, &mut resources.buffer[..limit], RecvFlags::DONTWAIT)
             .map_err(Broke::Source)?;
         if got == 0 {
             return Ok(0);
@@ -327,7 +327,7 @@ impl Direction {
             source.readable = false;
         }
         self.bulk = got >= BULK;
-        let bytes = &means.buffer[..got];
+        let bytes = &resources.buffer[..got];
         let sent = match send(&sink.fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
             Ok(sent) => sent,
             // The next flush finds it out again.
@@ -337,12 +337,12 @@ impl Direction {
         if sent < got {
             self.held = Held::Buffer(Box::new(Rest { bytes: bytes[sent..].into(), start: 0 }));
         }
-        self.count(sent, means);
+        self.count(sent, resources);
         Ok(got)
     }
 
     /// Writes what is held.
-    fn flush(&mut self, sink: &mut Socket, means: &mut Means) -> Result<(), Errno> {
+    fn flush(&mut self, sink: &mut Socket, resources: &mut Resources) -> Result<(), Errno> {
         loop {
             let (sent, left) = match &mut self.held {
                 Held::Nothing => return Ok(()),
@@ -356,7 +356,7 @@ impl Direction {
                 Held::Pipe(pipe) => (pipe.drain(&sink.fd), pipe.held()),
             };
             match sent {
-                Ok(sent) => self.count(sent, means),
+                Ok(sent) => self.count(sent, resources),
                 Err(Errno::INTR) => continue,
                 Err(Errno::AGAIN) => {
                     sink.writable = false;
@@ -365,20 +365,20 @@ impl Direction {
                 Err(errno) => return Err(errno),
             }
             if left == 0 {
-                self.let_go(means);
+                self.let_go(resources);
             }
         }
     }
 
-    fn count(&mut self, bytes: usize, means: &Means) {
+    fn count(&mut self, bytes: usize, resources: &Resources) {
         self.bytes += bytes as u64;
-        means.counters.add(self.way, bytes);
+        resources.counters.add(self.way, bytes);
     }
 
     /// Gives back what is borrowed, with what it holds.
-    pub(super) fn let_go(&mut self, means: &mut Means) {
+    pub(super) fn let_go(&mut self, resources: &mut Resources) {
         if let Held::Pipe(pipe) = std::mem::replace(&mut self.held, Held::Nothing) {
-            means.pool.give_back(pipe);
+            resources.pool.give_back(pipe);
         }
     }
 }

@@ -40,7 +40,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use counters::Way;
-use shared::{Mode, Post, Shared};
+use shared::{Mailbox, Mode, Shared};
 use worker::Worker;
 
 use crate::listen::ListenError;
@@ -89,11 +89,11 @@ impl Pipe {
     ) -> Result<Pipe, ListenError> {
         let system = |what| move |error: io::Error| ListenError::System { what, error };
         let count = config.workers.get();
-        let posts: Vec<Post> = (0..count)
-            .map(|_| Post::new())
+        let mailboxes: Vec<Mailbox> = (0..count)
+            .map(|_| Mailbox::new())
             .collect::<Result<_, _>>()
             .map_err(|errno| system("an event descriptor")(errno.into()))?;
-        let shared = Arc::new(Shared::new(config, address, posts.into(), is_successor));
+        let shared = Arc::new(Shared::new(config, address, mailboxes.into(), is_successor));
         // All that may fail comes first: nothing is accepted by half a pipe.
         let workers: Vec<Worker> = (0..count)
             .map(|number| Worker::new(shared.clone(), number, listener.clone()))
@@ -126,7 +126,7 @@ impl Pipe {
     /// What was forwarded so far, live. Received: bytes from clients that remotes' sockets have
     /// taken; sent: bytes from remotes that clients' sockets have taken.
     pub fn traffic(&self) -> Traffic {
-        let counters = self.shared.posts.iter().map(|post| &post.counters);
+        let counters = self.shared.mailboxes.iter().map(|mailbox| &mailbox.counters);
         counters.map(|bytes| Traffic::new(bytes.get(Way::Up), bytes.get(Way::Down))).sum()
     }
 

@@ -34,7 +34,7 @@ pub(super) struct Shared {
     pub(super) address: SocketAddr,
     pub(super) host: Arc<Host>,
     pub(super) shaper: Arc<Shaper>,
-    pub(super) posts: Box<[Post]>,
+    pub(super) mailboxes: Box<[Mailbox]>,
     /// Connections of this pipe that may be open at once.
     allowed: usize,
     /// Those that there are descriptors for.
@@ -61,9 +61,9 @@ pub(super) struct Shared {
 
 /// Where one worker is reached.
 #[derive(Debug)]
-pub(super) struct Post {
+pub(super) struct Mailbox {
     /// Readable when there is something to look at.
-    pub(super) bell: OwnedFd,
+    pub(super) wake_up: OwnedFd,
     pub(super) counters: Arc<Counters>,
     /// Its connections, those on their way to it included.
     load: AtomicUsize,
@@ -72,10 +72,10 @@ pub(super) struct Post {
     rung: AtomicBool,
 }
 
-impl Post {
-    pub(super) fn new() -> Result<Post, Errno> {
-        Ok(Post {
-            bell: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+impl Mailbox {
+    pub(super) fn new() -> Result<Mailbox, Errno> {
+        Ok(Mailbox {
+            wake_up: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             counters: Arc::default(),
             load: AtomicUsize::new(0),
             inbox: Mutex::new(Some(Vec::new())),
@@ -87,13 +87,13 @@ impl Post {
     pub(super) fn ring(&self) {
         if !self.rung.swap(true, Ordering::AcqRel) {
             // Full only after 2⁶⁴ rings, and then it is readable anyway.
-            let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
+            let _ = rustix::io::write(&self.wake_up, &1u64.to_ne_bytes());
         }
     }
 
     /// The worker has heard it. To be called before it looks at what it was woken for.
     pub(super) fn answer(&self) {
-        let _ = rustix::io::read(&self.bell, &mut [0u8; 8]);
+        let _ = rustix::io::read(&self.wake_up, &mut [0u8; 8]);
         self.rung.swap(false, Ordering::AcqRel);
     }
 
@@ -147,16 +147,17 @@ impl Shared {
     pub(super) fn new(
         config: Config,
         address: SocketAddr,
-        posts: Box<[Post]>,
+        mailboxes: Box<[Mailbox]>,
         is_successor: bool,
     ) -> Shared {
         let host = Host::new(&config.host, config.remote_port, config.resolver.clone());
         let allowed = config.max_connections.map_or(usize::MAX, usize::from);
         // Others in this process may use descriptors up all the same: then calls fail. Each worker
         // will have a readiness queue.
-        let places = config.places.clone().unwrap_or_else(|| Arc::new(Places::beside(posts.len())));
+        let places =
+            config.places.clone().unwrap_or_else(|| Arc::new(Places::beside(mailboxes.len())));
         let start = Instant::now();
-        let shaper = Shaper::new(config.shape, posts.len(), start);
+        let shaper = Shaper::new(config.shape, mailboxes.len(), start);
         Shared {
             address,
             host: Arc::new(host),
@@ -171,9 +172,9 @@ impl Shared {
             turned_away: AtomicU64::new(0),
             is_successor,
             successor: Mutex::default(),
-            running: Mutex::new(posts.len()),
+            running: Mutex::new(mailboxes.len()),
             ended: Condvar::new(),
-            posts,
+            mailboxes,
             config,
         }
     }
@@ -193,7 +194,7 @@ impl Shared {
     }
 
     pub(super) fn ring_all(&self) {
-        self.posts.iter().for_each(Post::ring);
+        self.mailboxes.iter().for_each(Mailbox::ring);
     }
 
     /// Who listens at the same socket from now on.

@@ -6,10 +6,9 @@ use std::thread::scope;
 use std::time::{Duration, Instant};
 
 use bwmon::model::traffic::Traffic;
-use bwmon::model::{Account, Snapshot};
+use bwmon::model::{Account, Snapshot, SourceChoice};
 use bwmon::monitor::{Monitor, Options};
 use bwmon::netns::NetnsChoice;
-use bwmon::watch::SourceChoice;
 use testbed::endpoint::Endpoint;
 use testbed::netns::{Net, PEER4};
 use testbed::truth::{Count, Truth};

@@ -107,19 +107,19 @@ fn an_application_is_told_apart_by_its_raw_name_uncut() {
 }
 
 #[test]
-fn the_beat_does_not_matter() {
-    for beat in [Duration::from_millis(200), SECOND, Duration::from_secs(10)] {
+fn the_interval_does_not_matter() {
+    for step in [Duration::from_millis(200), SECOND, Duration::from_secs(10)] {
         let mut t = Timeline::new(vec![Rule { window: 5 * SECOND, ..rule("r", "app") }]);
         let until = |t: &mut Timeline, time: u32, kib: f64| -> Vec<String> {
-            let beats = (time * SECOND).div_duration_f64(beat).round() as u32;
-            (0..beats).flat_map(|_| t.after(beat, &[("app", kib, 0.0)])).collect()
+            let steps = (time * SECOND).div_duration_f64(step).round() as u32;
+            (0..steps).flat_map(|_| t.after(step, &[("app", kib, 0.0)])).collect()
         };
         assert!(until(&mut t, 10, 50.0).is_empty());
         // Of 5 s at 200 after 50, the mean is above 100 from 1.67 s on.
         let said = until(&mut t, 10, 200.0);
-        let first = if beat < SECOND {
+        let first = if step < SECOND {
             "104"
-        } else if beat == SECOND {
+        } else if step == SECOND {
             "110"
         } else {
             "200"

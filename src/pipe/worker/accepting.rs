@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::{LISTENER, PAUSE, Worker};
 use crate::pipe::event::{ConnectError, Event, Failed};
-use crate::pipe::shared::{Mode, Post};
+use crate::pipe::shared::{Mailbox, Mode};
 use crate::pipe::socket;
 
 /// Connections accepted before the others have their turn.
@@ -65,7 +65,7 @@ impl Worker {
                         | Errno::NETUNREACH => {}
                         _ => {
                             self.shared.report(Event::Starved(errno.into()));
-                            self.means.pool.shrink();
+                            self.resources.pool.shrink();
                             return self.pause();
                         }
                     }
@@ -78,7 +78,7 @@ impl Worker {
     /// for its remote. A pipe may be full of connections that wait for this client: where two pipes
     /// lead to each other, they would wait for ever.
     fn turn_away(&self, listener: &OwnedFd) {
-        if self.shared.turn_away(self.means.now) < self.shared.config.connect_timeout {
+        if self.shared.turn_away(self.resources.now) < self.shared.config.connect_timeout {
             return;
         }
         // Without a place, but only for a moment: there is a descriptor to spare.
@@ -92,19 +92,19 @@ impl Worker {
 
     /// Gives a client to the worker with the fewest connections.
     fn assign(&mut self, client: OwnedFd, from: SocketAddr) {
-        let posts = &self.shared.posts;
-        let own = self.post().load();
-        let (idlest, least) = posts
+        let mailboxes = &self.shared.mailboxes;
+        let own = self.mailbox().load();
+        let (idlest, least) = mailboxes
             .iter()
-            .map(Post::load)
+            .map(Mailbox::load)
             .enumerate()
             .min_by_key(|(_, load)| *load)
             .unwrap_or((self.number, own));
         // A hand-over costs a switch of threads: a small difference is none.
         let kept =
-            if least < own - own / 8 { posts[idlest].give(client, from) } else { Some(client) };
+            if least < own - own / 8 { mailboxes[idlest].give(client, from) } else { Some(client) };
         if let Some(client) = kept {
-            self.post().take_up();
+            self.mailbox().take_up();
             self.begin(client, from);
         }
     }
@@ -116,7 +116,7 @@ impl Worker {
         };
         self.shared.pause();
         self.paused = true;
-        self.retry = Some(self.means.now + PAUSE);
+        self.retry = Some(self.resources.now + PAUSE);
         let _ = epoll::delete(&self.epoll, &listener);
     }
 
@@ -133,7 +133,7 @@ impl Worker {
             self.shared.resume();
         }
         if self.paused || !self.starved.is_empty() {
-            self.retry = Some(self.means.now + PAUSE);
+            self.retry = Some(self.resources.now + PAUSE);
         }
     }
 

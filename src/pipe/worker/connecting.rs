@@ -19,7 +19,7 @@ impl Worker {
     /// A new client.
     pub(super) fn begin(&mut self, client: OwnedFd, from: SocketAddr) {
         self.generation = (self.generation + 1) & (u32::MAX >> 1);
-        let mut connection = Connection::new(client, from, self.means.now);
+        let mut connection = Connection::new(client, from, self.resources.now);
         connection.generation = self.generation;
         connection.active = self.clock();
         let place = self.connections.insert(connection);
@@ -27,7 +27,7 @@ impl Worker {
         self.attempts += 1;
         if self.attempts == 1 {
             // Nobody was waited for until now.
-            self.swept = self.means.now;
+            self.swept = self.resources.now;
         }
         let Some(connection) = self.connections.get(place) else { return };
         match epoll::add(&self.epoll, connection.client(), token.data(Side::Client), WATCHED) {
@@ -48,7 +48,7 @@ impl Worker {
     /// Goes on with an attempt that waits for nothing but a try.
     pub(super) fn advance(&mut self, token: Token) {
         let clock = self.clock();
-        let now = self.means.now;
+        let now = self.resources.now;
         let Some(attempt) =
             self.get(token).and_then(|connection| connection.attempt.as_deref_mut())
         else {
@@ -201,10 +201,10 @@ impl Worker {
     /// Lets a connection wait until there is a descriptor for its remote.
     fn starve(&mut self, token: Token, errno: Errno) {
         self.shared.report(super::Event::Starved(errno.into()));
-        self.means.pool.shrink();
+        self.resources.pool.shrink();
         self.starved.push_back(token);
         self.shared.starve();
-        self.retry = Some(self.means.now + PAUSE);
+        self.retry = Some(self.resources.now + PAUSE);
         self.pause();
     }
 

@@ -14,13 +14,13 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
 use slab::Slab;
 
-use super::connection::{Connection, Verdict};
+use super::connection::{Connection, Progress};
 use super::counters::Way;
-use super::direction::Means;
+use super::direction::Resources;
 use super::event::{ConnectError, End, Ended, Event, Failed, Side};
 use super::queue::{Queue, Served};
 use super::shape::TICK;
-use super::shared::{Mode, Post, Shared};
+use super::shared::{Mailbox, Mode, Shared};
 use super::socket;
 
 /// Events taken at once.
@@ -37,7 +37,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 const SWEEPS: u32 = 16;
 
 const LISTENER: u64 = u64::MAX;
-const BELL: u64 = u64::MAX - 1;
+const WAKE_UP: u64 = u64::MAX - 1;
 
 /// What is asked of a forwarded socket: changes, once.
 const WATCHED: EventFlags = EventFlags::IN
@@ -58,7 +58,7 @@ pub(super) struct Worker {
     retry: Option<Instant>,
     connections: Slab<Connection>,
     generation: u32,
-    means: Means,
+    resources: Resources,
     start: Instant,
     /// Connections that were not done when their turn was over.
     ready: VecDeque<Token>,
@@ -109,10 +109,11 @@ impl Worker {
     ) -> Result<Worker, Errno> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let now = Instant::now();
-        let post = &shared.posts[number];
-        epoll::add(&epoll, &post.bell, EventData::new_u64(BELL), EventFlags::IN)?;
+        let mailbox = &shared.mailboxes[number];
+        epoll::add(&epoll, &mailbox.wake_up, EventData::new_u64(WAKE_UP), EventFlags::IN)?;
         accepting::watch(&epoll, &listener)?;
-        let means = Means::new(post.counters.clone(), shared.shaper.clone(), number, now);
+        let resources =
+            Resources::new(mailbox.counters.clone(), shared.shaper.clone(), number, now);
         Ok(Worker {
             shared,
             number,
@@ -122,7 +123,7 @@ impl Worker {
             retry: None,
             connections: Slab::new(),
             generation: 0,
-            means,
+            resources,
             start: now,
             ready: VecDeque::new(),
             queues: Default::default(),
@@ -151,11 +152,11 @@ impl Worker {
                 // It fails only for what is no epoll, or no memory of ours.
                 Err(_) => break,
             }
-            self.means.now = Instant::now();
+            self.resources.now = Instant::now();
             for event in &events {
                 match event.data.u64() {
                     LISTENER => self.accept(),
-                    BELL => self.answer(),
+                    WAKE_UP => self.answer(),
                     data => self.event(data, event.flags),
                 }
             }
@@ -163,7 +164,7 @@ impl Worker {
             self.go_on_with_queued();
             self.tell_shaper();
             self.sweep();
-            if self.retry.is_some_and(|at| at <= self.means.now) {
+            if self.retry.is_some_and(|at| at <= self.resources.now) {
                 self.resume();
             }
         }
@@ -174,17 +175,17 @@ impl Worker {
         }
         self.tell_shaper();
         // What others accepted meanwhile.
-        while !self.post().shut() {
-            for (client, _) in self.post().collect() {
+        while !self.mailbox().shut() {
+            for (client, _) in self.mailbox().collect() {
                 socket::reset(client);
-                self.post().put_down();
+                self.mailbox().put_down();
                 self.shared.release();
             }
         }
     }
 
-    fn post(&self) -> &Post {
-        &self.shared.posts[self.number]
+    fn mailbox(&self) -> &Mailbox {
+        &self.shared.mailboxes[self.number]
     }
 
     fn goes_on(&mut self) -> bool {
@@ -192,7 +193,7 @@ impl Worker {
             Mode::Running => true,
             Mode::Closing => {
                 self.stop_accepting();
-                !(self.connections.is_empty() && self.post().shut())
+                !(self.connections.is_empty() && self.mailbox().shut())
             }
             Mode::Stopping => {
                 self.stop_accepting();
@@ -208,7 +209,8 @@ impl Worker {
         }
         let now = Instant::now();
         let sweep = self.sweep_every().map(|every| self.swept + every);
-        let tick = self.queues.iter().any(|queue| !queue.is_empty()).then(|| self.means.now + TICK);
+        let tick =
+            self.queues.iter().any(|queue| !queue.is_empty()).then(|| self.resources.now + TICK);
         let next = [sweep, tick, self.retry].into_iter().flatten().min()?;
         // One millisecond more than nothing, for kernels that count in whole ones.
         let left = next.saturating_duration_since(now).max(Duration::from_millis(1));
@@ -225,13 +227,13 @@ impl Worker {
 
     /// Milliseconds since the start, as far as 32 bits go.
     fn clock(&self) -> u32 {
-        self.means.now.saturating_duration_since(self.start).as_millis() as u32
+        self.resources.now.saturating_duration_since(self.start).as_millis() as u32
     }
 
     /// Somebody wants something.
     fn answer(&mut self) {
-        self.post().answer();
-        for (client, from) in self.post().collect() {
+        self.mailbox().answer();
+        for (client, from) in self.mailbox().collect() {
             self.begin(client, from);
         }
         for token in std::mem::take(&mut self.resolving) {
@@ -272,18 +274,18 @@ impl Worker {
         let place = token.place as usize;
         let Some(connection) = self.connections.get_mut(place) else { return };
         let before = connection.traffic();
-        let verdict = connection.turn(&mut self.means);
+        let progress = connection.turn(&mut self.resources);
         if connection.traffic() != before {
             connection.active = clock;
         }
-        match verdict {
-            Verdict::Waiting => {}
-            Verdict::Again => {
+        match progress {
+            Progress::Waiting => {}
+            Progress::Again => {
                 if !std::mem::replace(&mut connection.ready, true) {
                     self.ready.push_back(token);
                 }
             }
-            Verdict::Over(end) => self.end(place, end),
+            Progress::Over(end) => self.end(place, end),
         }
     }
 
@@ -300,7 +302,7 @@ impl Worker {
     /// Puts a connection that was granted too little behind the others.
     fn join(&mut self, token: Token) {
         for way in Way::BOTH {
-            if std::mem::take(&mut self.means.joins[way as usize]) {
+            if std::mem::take(&mut self.resources.joins[way as usize]) {
                 self.queues[way as usize].join(token);
             }
         }
@@ -323,10 +325,10 @@ impl Worker {
         if connection.generation != token.generation {
             return Served::Enough;
         }
-        connection.call(way, &mut self.means);
+        connection.call(way, &mut self.resources);
         self.forward(token);
-        let refused = self.means.called.take().is_some();
-        let joins = std::mem::take(&mut self.means.joins[way as usize]);
+        let refused = self.resources.called.take().is_some();
+        let joins = std::mem::take(&mut self.resources.joins[way as usize]);
         // The other way it comes like everybody.
         self.join(token);
         match (joins, refused) {
@@ -339,10 +341,10 @@ impl Worker {
     /// The shaper shares by how many wait.
     fn tell_shaper(&mut self) {
         for way in Way::BOTH {
-            let waiting = self.means.waiting[way as usize];
+            let waiting = self.resources.waiting[way as usize];
             if self.told[way as usize] != waiting {
                 self.told[way as usize] = waiting;
-                self.shared.shaper.waits(way, self.number, waiting, self.means.now);
+                self.shared.shaper.waits(way, self.number, waiting, self.resources.now);
             }
         }
     }
@@ -358,12 +360,12 @@ impl Worker {
                 client: names.client,
                 remote: names.remote,
                 traffic: connection.traffic(),
-                lasted: self.means.now.saturating_duration_since(connection.accepted),
+                lasted: self.resources.now.saturating_duration_since(connection.accepted),
                 end,
             }));
         }
-        connection.close(end, &mut self.means);
-        self.post().put_down();
+        connection.close(end, &mut self.resources);
+        self.mailbox().put_down();
         self.shared.release();
     }
 
@@ -379,10 +381,10 @@ impl Worker {
     /// Resets who has waited too long: for the remote, for a descriptor, or without a byte.
     fn sweep(&mut self) {
         let Some(every) = self.sweep_every() else { return };
-        if self.means.now < self.swept + every {
+        if self.resources.now < self.swept + every {
             return;
         }
-        self.swept = self.means.now;
+        self.swept = self.resources.now;
         let clock = self.clock();
         let config = &self.shared.config;
         let connect = config.connect_timeout.as_millis();
