@@ -18,7 +18,7 @@ const IFA_BROADCAST: u16 = 4;
 
 /// Every address under which this network namespace receives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LocalAddresses {
+pub(crate) struct LocalAddresses {
     /// With the number of the interface that has the address, or 0.
     own: HashMap<Address, u32, RandomState>,
     broadcast: HashSet<Address, RandomState>,
@@ -26,33 +26,34 @@ pub struct LocalAddresses {
 
 impl LocalAddresses {
     /// Whether a packet from `address` was sent by this host.
-    pub fn sends_from(&self, address: &Address) -> bool {
+    pub(crate) fn sends_from(&self, address: &Address) -> bool {
         address.is_loopback() || self.own.contains_key(address)
     }
 
     /// Whether `address` is this host's alone: on no other one it means the same.
-    pub fn is_known_as(&self, address: &Address) -> bool {
+    pub(crate) fn is_known_as(&self, address: &Address) -> bool {
         !address.is_loopback() && self.own.contains_key(address)
     }
 
     /// Whether a packet to `address` is taken by this host: its own addresses, broadcasts and
     /// multicast groups.
-    pub fn receives_at(&self, address: &Address) -> bool {
+    pub(crate) fn receives_at(&self, address: &Address) -> bool {
         self.sends_from(address) || self.broadcast.contains(address) || address.is_multicast()
     }
 
     /// Every address of its own that is listed, loopback among them.
-    pub fn own(&self) -> impl Iterator<Item = Address> {
+    pub(crate) fn own(&self) -> impl Iterator<Item = Address> {
         self.own.keys().copied()
     }
 
     /// Adds an address of this host.
-    pub fn insert(&mut self, address: Address) {
+    #[cfg(test)]
+    pub(crate) fn insert(&mut self, address: Address) {
         self.own.insert(address, 0);
     }
 
     /// The number of the interface that has this address; 0 where it is not listed.
-    pub fn interface(&self, address: &Address) -> u32 {
+    pub(crate) fn interface(&self, address: &Address) -> u32 {
         self.own.get(address).copied().unwrap_or(0)
     }
 
@@ -85,7 +86,7 @@ fn parse(value: &[u8]) -> Option<Address> {
 
 /// Lists the addresses of the network namespace in which it was opened.
 #[derive(Debug)]
-pub struct Reader {
+pub(crate) struct Reader {
     netlink: Netlink,
 }
 
@@ -94,7 +95,7 @@ impl Reader {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn open() -> std::io::Result<Reader> {
+    pub(crate) fn open() -> std::io::Result<Reader> {
         Ok(Reader { netlink: Netlink::open(Subsystem::Route)? })
     }
 
@@ -102,7 +103,7 @@ impl Reader {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn read(&mut self) -> Result<LocalAddresses, NetlinkError> {
+    pub(crate) fn read(&mut self) -> Result<LocalAddresses, NetlinkError> {
         let mut addresses = LocalAddresses::default();
         // An address that comes or goes meanwhile is there or not at the next look.
         self.netlink.dump(RTM_GETADDR, &IFADDRMSG, |message| addresses.take(message.body))?;

@@ -23,11 +23,11 @@ use crate::traffic::{Name, Traffic};
 type Map<K, V> = HashMap<K, V, RandomState>;
 
 /// The name of the line in which the smallest ended lines are folded together.
-pub const ENDED: &str = "(ended)";
+pub(crate) const ENDED: &str = "(ended)";
 
 /// Where the bytes of a process stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
+pub(crate) struct Line {
     /// How its line is named. No process may have the name of a line of the program's own: see
     /// module `lookalike`.
     pub name: Name,
@@ -39,7 +39,7 @@ pub struct Line {
 
 /// Decides on which line a process stands. Asked when its first bytes come, and again only when it
 /// has changed what it is called.
-pub trait Naming: fmt::Debug + Send {
+pub(crate) trait Naming: fmt::Debug + Send {
     /// The line of such a process.
     fn line(&mut self, process: &Described) -> Line;
 
@@ -61,7 +61,7 @@ impl Naming for Selection {
 
 /// What a ledger shows and how much it remembers.
 #[derive(Debug)]
-pub struct Options {
+pub(crate) struct Options {
     /// Who stands on which line.
     pub naming: Box<dyn Naming>,
     /// How many lines on which only ended processes stand are remembered by name.
@@ -145,7 +145,7 @@ fn is_cut(before: &Described, now: &Described) -> bool {
 
 /// Accounts the shares of processes.
 #[derive(Debug)]
-pub struct Ledger {
+pub(crate) struct Ledger {
     options: Options,
     live: Map<ProcessId, Live>,
     /// The lines of ended processes whose flows may still bring bytes: names of `ended`, or the folded one.
@@ -166,7 +166,7 @@ pub struct Ledger {
 
 impl Ledger {
     /// An empty ledger.
-    pub fn new(options: Options) -> Ledger {
+    pub(crate) fn new(options: Options) -> Ledger {
         Ledger {
             options,
             live: Map::default(),
@@ -185,7 +185,7 @@ impl Ledger {
     }
 
     /// Begins a refresh: what comes now is what its rates are made of.
-    pub fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         for live in self.live.values_mut() {
             live.bytes.begin();
         }
@@ -199,7 +199,7 @@ impl Ledger {
     }
 
     /// Accounts a share. `describe` tells of a process that has no line yet.
-    pub fn credit(&mut self, share: &Share, describe: impl FnOnce() -> Described) {
+    pub(crate) fn credit(&mut self, share: &Share, describe: impl FnOnce() -> Described) {
         self.counted += Account { total: share.traffic, recent: share.recent };
         if let Some(reason) = share.from {
             let moved = share.traffic - share.recent;
@@ -256,7 +256,7 @@ impl Ledger {
     /// Tells what a process is now, which may have called exec or set its title. Its bytes move
     /// along: a line is what its processes are called now. Where the name was only cut, what was decided by
     /// the whole of it stays.
-    pub fn rename(&mut self, process: ProcessId, described: &Described) {
+    pub(crate) fn rename(&mut self, process: ProcessId, described: &Described) {
         let Some(live) = self.live.get_mut(&process).filter(|live| live.process != *described)
         else {
             return;
@@ -282,7 +282,7 @@ impl Ledger {
     }
 
     /// Decides anew for every process that lives. What has ended stays where it stood.
-    pub fn set_naming(&mut self, naming: Box<dyn Naming>) {
+    pub(crate) fn set_naming(&mut self, naming: Box<dyn Naming>) {
         self.options.naming = naming;
         for live in self.live.values_mut() {
             live.line = self.options.naming.line(&live.process);
@@ -317,13 +317,13 @@ impl Ledger {
     }
 
     /// Processes that have brought bytes in this refresh.
-    pub fn active(&self) -> impl Iterator<Item = ProcessId> {
+    pub(crate) fn active(&self) -> impl Iterator<Item = ProcessId> {
         let brought = |live: &Live| !live.bytes.all().recent.is_zero();
         self.live.iter().filter(move |(_, live)| brought(live)).map(|(process, _)| *process)
     }
 
     /// Processes that have ended: their bytes stay on their line.
-    pub fn ended(&mut self, processes: impl IntoIterator<Item = ProcessId>) {
+    pub(crate) fn ended(&mut self, processes: impl IntoIterator<Item = ProcessId>) {
         for process in processes {
             let Some(Live { line, bytes, .. }) = self.live.remove(&process) else { continue };
             let Line { name, kind, selected } = line;
@@ -352,7 +352,7 @@ impl Ledger {
     }
 
     /// Forgets the names of ended processes to which no flow belongs any more.
-    pub fn keep_names_of<S: BuildHasher>(&mut self, referenced: &HashSet<ProcessId, S>) {
+    pub(crate) fn keep_names_of<S: BuildHasher>(&mut self, referenced: &HashSet<ProcessId, S>) {
         self.names.retain(|process, _| referenced.contains(process));
     }
 
@@ -440,14 +440,14 @@ impl Ledger {
     }
 
     /// Ends a refresh that was taken `at` this time.
-    pub fn end(&mut self, at: Instant) {
+    pub(crate) fn end(&mut self, at: Instant) {
         self.elapsed =
             self.refreshed.map_or(Duration::ZERO, |before| at.saturating_duration_since(before));
         self.refreshed = Some(at);
     }
 
     /// How long this refresh has lasted; no time for the first one.
-    pub fn elapsed(&self) -> Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         self.elapsed
     }
 
@@ -481,7 +481,7 @@ impl Ledger {
     }
 
     /// What has no process, for each reason why there is anything.
-    pub fn unattributed(&self) -> impl Iterator<Item = Unattributed> {
+    pub(crate) fn unattributed(&self) -> impl Iterator<Item = Unattributed> {
         let selected = self.options.naming.of_unattributed();
         let accounts =
             self.unattributed.iter().map(move |both| self.timed(both.selected(selected)));
@@ -493,7 +493,7 @@ impl Ledger {
     }
 
     /// What stands neither on a line nor under a reason, because it is not selected.
-    pub fn left_out(&self) -> Account {
+    pub(crate) fn left_out(&self) -> Account {
         let left_out = |bytes: &Both, selected| bytes.all() - bytes.selected(selected);
         let of_unattributed = self.options.naming.of_unattributed();
         let live = self.live.values().map(|live| left_out(&live.bytes, live.line.selected));
@@ -502,7 +502,7 @@ impl Ledger {
     }
 
     /// All that was credited: what stands on lines, under reasons, and what is [left out](Ledger::left_out).
-    pub fn counted(&self) -> Account {
+    pub(crate) fn counted(&self) -> Account {
         self.timed(self.counted)
     }
 }

@@ -89,8 +89,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::attribution::Reason;
     use crate::ledger::ENDED;
+    use crate::owner::Reason;
 
     fn of(name: &str) -> String {
         String::from_utf8(distinct(&name.as_bytes().into()).to_vec()).unwrap()

@@ -13,12 +13,12 @@ use crate::processes::{Described, LabelBy, Names, Owners, ProcessId};
 use crate::sources::{self, Forwarded, Needs, Round};
 use crate::traffic::Traffic;
 
-pub use crate::environment::{Looked, Unread, WatchError};
-pub use crate::sources::{SourceChoice, SourceKind as Source};
+pub(crate) use crate::environment::{Looked, WatchError};
+pub(crate) use crate::sources::{SourceChoice, SourceKind as Source};
 
 /// Reads the kernel once a look, and accounts what it says.
 #[derive(Debug)]
-pub struct Watch {
+pub(crate) struct Watch {
     source: Source,
     environment: Environment,
     /// The one that was chosen first.
@@ -39,7 +39,7 @@ impl Watch {
     ///
     /// # Errors
     /// If the host's addresses or processes can't be listed at all, or the source can't be had.
-    pub fn open(
+    pub(crate) fn open(
         source: Source,
         netns: NetnsChoice,
         lookback: bool,
@@ -64,13 +64,13 @@ impl Watch {
     }
 
     /// From now on processes are labelled by the first of these that they have.
-    pub fn label_by(&mut self, labels: Vec<LabelBy>) {
+    pub(crate) fn label_by(&mut self, labels: Vec<LabelBy>) {
         self.environment.label_by(labels);
     }
 
     /// Also accounts what passes through this host on the way from one to another, where it takes more
     /// than the source to see it: connection tracking, if that counts.
-    pub fn count_passing(&mut self) {
+    pub(crate) fn count_passing(&mut self) {
         if self.source == Source::Ebpf
             && self.sources.len() == 1
             && let Some(forwarded) = Forwarded::open(&mut self.environment)
@@ -82,55 +82,47 @@ impl Watch {
     /// This process forwards TCP connections between these local and those remote ports, and
     /// accounts them itself: what it holds of them is [`Reason::OwnPipe`](crate::owner::Reason) from
     /// now on.
-    pub fn leave_to_pipes(&mut self, ports: impl IntoIterator<Item = u16>) {
+    pub(crate) fn leave_to_pipes(&mut self, ports: impl IntoIterator<Item = u16>) {
         self.pipes.ports.extend(ports);
     }
 
     /// Whether not everything was read for the first time: see [`Watch::look_until`].
-    pub fn is_reading(&self) -> bool {
+    pub(crate) fn is_reading(&self) -> bool {
         self.begins
     }
 
     /// What is watched.
-    pub fn source(&self) -> Source {
+    pub(crate) fn source(&self) -> Source {
         self.source
     }
 
     /// Descriptors that become readable when there is something for [`Watch::drain`].
-    pub fn events(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+    pub(crate) fn events(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let own = self.sources.iter().flat_map(|source| source.events());
         self.environment.events().chain(own)
     }
 
     /// Takes what was announced since the last time, so that the kernel's buffer never fills. The
     /// next look accounts it. Returns whether that should not wait.
-    pub fn drain(&mut self) -> bool {
+    pub(crate) fn drain(&mut self) -> bool {
         let calls = self.environment.drain();
         self.sources.iter_mut().fold(calls, |calls, source| source.drain() || calls)
     }
 
     /// Whether there is something to [drain](Watch::drain) that nothing announces, so that it should be seen
     /// to several times a second.
-    pub fn needs_peeks(&self) -> bool {
+    pub(crate) fn needs_peeks(&self) -> bool {
         self.sources.iter().any(|source| source.needs_peeks())
     }
 
-    /// Looks once and accounts the new bytes to `ledger`.
-    ///
-    /// # Errors
-    /// If the source can't be read (any more). What was accounted before stays right.
-    pub fn look(&mut self, ledger: &mut Ledger) -> Result<Looked, WatchError> {
-        self.look_until(ledger, None)
-    }
-
-    /// As [`Watch::look`], but what takes long when everything is read for the first time is not waited for
-    /// after `until`: it goes on in the background, and another look takes what has come of it.
+    /// Looks once and accounts the new bytes to `ledger`. What takes long when everything is read for the first time
+    /// is not waited for after `until`: it goes on in the background, and another look takes what has come of it.
     /// [`Looked::unread`] says what is left. Bytes whose socket or process was not read yet wait
     /// under [`Reason::Unread`](crate::owner::Reason), or are accounted when they are read first.
     ///
     /// # Errors
-    /// As above.
-    pub fn look_until(
+    /// If the source can't be read (any more). What was accounted before stays right.
+    pub(crate) fn look_until(
         &mut self,
         ledger: &mut Ledger,
         until: Option<Instant>,

@@ -3,7 +3,7 @@
 //!
 //! The kernel is read once a refresh for each source, whatever the number of monitors. What the
 //! monitors select together, on which line it stands, and the bytes of the program's own pipes are
-//! the ledgers' matter ([`crate::ledger::Naming`]); here they are put together.
+//! the ledgers' matter; here they are put together.
 
 mod pipes;
 mod plan;

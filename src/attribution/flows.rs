@@ -22,7 +22,7 @@ use crate::traffic::Traffic;
 use pending::Pending;
 use state::{FlowId, FlowState, reconciled};
 
-pub use state::FlowChange;
+pub(super) use state::FlowChange;
 
 /// For how many observations a flow that has no process is looked up again although it carries
 /// nothing: its connection may be accepted, or its socket listed, a moment later.
@@ -43,7 +43,7 @@ const INCOMPLETE: u32 = 10;
 
 /// Which of a namespace's flows were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Coverage {
+pub(crate) enum Coverage {
     /// All that there were.
     Whole,
     /// All, but the table changed meanwhile: some may be missing.
@@ -54,7 +54,7 @@ pub enum Coverage {
 
 /// What one observation of all flows came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Observation {
+pub(crate) struct Observation {
     /// Flows for which the kernel keeps no counters.
     pub uncounted: u64,
     /// Flows that were read.
@@ -79,7 +79,7 @@ struct Progress {
 
 /// Joins flows with sockets and processes, and remembers what it takes to subtract.
 #[derive(Debug)]
-pub struct FlowAttribution {
+pub(crate) struct FlowAttribution {
     lookback: bool,
     observation: u32,
     progress: HashMap<NetnsKey, Progress, RandomState>,
@@ -102,7 +102,7 @@ pub struct FlowAttribution {
 impl FlowAttribution {
     /// With `lookback` the first observation's counters are accounted in full, else what they
     /// show is where counting begins.
-    pub fn new(lookback: bool) -> FlowAttribution {
+    pub(crate) fn new(lookback: bool) -> FlowAttribution {
         FlowAttribution {
             lookback,
             observation: 0,
@@ -120,13 +120,13 @@ impl FlowAttribution {
 
     /// How far the opening of the namespaces has come, for the observations from now on. Until it is done, flows
     /// that seem to pass through are left for later, and what is found in another namespace was there all the time.
-    pub fn set_opening(&mut self, opening: Opening) {
+    pub(crate) fn set_opening(&mut self, opening: Opening) {
         self.opening = opening;
     }
 
     /// The network namespaces in which the originator and the responder of a flow are accounted that was
     /// taken before, and to whom; `None` for an end that is not accounted, and for both ends of a forwarded flow.
-    pub fn accounted(&self, flow: &Flow, netns: NetnsKey) -> [Option<(NetnsKey, Owner)>; 2] {
+    pub(crate) fn accounted(&self, flow: &Flow, netns: NetnsKey) -> [Option<(NetnsKey, Owner)>; 2] {
         let Some(state) = self.flows.get(&FlowId::of(flow, netns)) else { return [None; 2] };
         let end = |end: usize| {
             let at = state.other_netns[end].unwrap_or(state.netns);
@@ -138,20 +138,20 @@ impl FlowAttribution {
     }
 
     /// Begins an observation of all flows.
-    pub fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         self.observation += 1;
         self.next = 0;
         self.current = Observation::default();
     }
 
     /// Makes room for the `flows` that are about to come, as far as there is any.
-    pub fn expect(&mut self, flows: usize) {
+    pub(crate) fn expect(&mut self, flows: usize) {
         let _ = self.flows.try_reserve(flows.saturating_sub(self.flows.len()));
     }
 
     /// Takes what was seen of flows when they began, and hands on the shares of those that had been
     /// read before they were announced to.
-    pub fn take_records(
+    pub(crate) fn take_records(
         &mut self,
         records: impl IntoIterator<Item = NewFlowRecord>,
         mut each: impl FnMut(&Flow, Share),
@@ -186,7 +186,7 @@ impl FlowAttribution {
 
     /// The flows of a namespace that can have changed: those that are not closed, and those that have
     /// begun. `None` if some can't be told by their tuples alone.
-    pub fn open_flows(&self, netns: NetnsKey) -> Option<Vec<Tuple>> {
+    pub(crate) fn open_flows(&self, netns: NetnsKey) -> Option<Vec<Tuple>> {
         let mut open: Vec<Tuple> = Vec::new();
         for (id, state) in &self.flows {
             if state.netns == netns && !state.closed && state.ended == 0 {
@@ -210,7 +210,7 @@ impl FlowAttribution {
 
     /// Whether flows have begun in a namespace that were never announced to, though there was time to:
     /// others may have, too. To be asked once the records of this observation were taken.
-    pub fn missed_beginnings(&mut self, netns: NetnsKey) -> bool {
+    pub(crate) fn missed_beginnings(&mut self, netns: NetnsKey) -> bool {
         let progress = self.progress.get_mut(&netns);
         progress.is_some_and(|progress| std::mem::take(&mut progress.unannounced) > 0)
     }
@@ -218,7 +218,7 @@ impl FlowAttribution {
     /// Takes one flow of this namespace. `None` if nothing has changed, or can have. A flow may come twice
     /// in an observation: only what it carried meanwhile counts the second time. `each` takes the last bytes of
     /// a flow whose tuple is another one's by now.
-    pub fn read(
+    pub(crate) fn read(
         &mut self,
         flow: &Flow,
         netns: NetnsKey,
@@ -340,7 +340,7 @@ impl FlowAttribution {
 
     /// Accounts a change, now that it is known whose the ends are: hands the shares of its new bytes, and of
     /// those that have waited, to `each`.
-    pub fn account(
+    pub(crate) fn account(
         &mut self,
         flow: &Flow,
         change: FlowChange,
@@ -410,7 +410,7 @@ impl FlowAttribution {
     }
 
     /// Ends the reading of a namespace's flows.
-    pub fn leave(&mut self, netns: NetnsKey, coverage: Coverage) {
+    pub(crate) fn leave(&mut self, netns: NetnsKey, coverage: Coverage) {
         let unannounced = std::mem::take(&mut self.unannounced);
         let progress = self.progress.entry(netns).or_default();
         if progress.begun && coverage != Coverage::Chosen {
@@ -429,13 +429,13 @@ impl FlowAttribution {
     }
 
     /// A namespace is not read any more: its flows are forgotten.
-    pub fn forget(&mut self, netns: NetnsKey) {
+    pub(crate) fn forget(&mut self, netns: NetnsKey) {
         self.progress.remove(&netns);
     }
 
     /// Ends the observation. A flow that has ended, or is missing from several complete readings, is
     /// forgotten.
-    pub fn end(&mut self) -> Observation {
+    pub(crate) fn end(&mut self) -> Observation {
         let mut observation = std::mem::take(&mut self.current);
         let now = self.observation;
         self.pending.expire(now);
@@ -462,12 +462,14 @@ impl FlowAttribution {
     }
 
     /// How many flows are remembered.
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
         self.flows.len()
     }
 
     /// Whether no flow is remembered.
-    pub fn is_empty(&self) -> bool {
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
         self.flows.is_empty()
     }
 }

@@ -11,12 +11,9 @@ mod settle;
 mod share;
 mod sockets;
 
-pub use flows::{Coverage, FlowAttribution, FlowChange, Observation};
-pub use own_pipes::{OwnPipes, ports};
-pub use share::Share;
-pub use sockets::{
-    Candidates, Remembered, Resolution, SlotPressure, SocketAttribution, SocketChange, holder,
-    resolve,
+pub(crate) use flows::{Coverage, FlowAttribution, Observation};
+pub(crate) use own_pipes::{OwnPipes, ports};
+pub(crate) use share::Share;
+pub(crate) use sockets::{
+    Candidates, Remembered, Resolution, SlotPressure, SocketAttribution, holder, resolve,
 };
-
-pub use crate::owner::Reason;

@@ -9,7 +9,7 @@ use crate::processes::ProcessId;
 
 /// The pipes of this process, which account themselves what they forward.
 #[derive(Clone, Debug, Default)]
-pub struct OwnPipes {
+pub(crate) struct OwnPipes {
     /// This process.
     pub process: Option<ProcessId>,
     /// The local and the remote ports of its pipes.
@@ -19,17 +19,17 @@ pub struct OwnPipes {
 impl OwnPipes {
     /// The share of a socket or flow with one of these ports: what this process's own pipes carry is no
     /// process's.
-    pub fn without(&self, protocol: Protocol, ports: &[u16], share: Share) -> Share {
+    pub(crate) fn without(&self, protocol: Protocol, ports: &[u16], share: Share) -> Share {
         Share { to: self.owner(protocol, ports, share.to), ..share }
     }
 
     /// As [`OwnPipes::without`], of a flow.
-    pub fn without_flow(&self, flow: &Flow, share: Share) -> Share {
+    pub(crate) fn without_flow(&self, flow: &Flow, share: Share) -> Share {
         self.without(flow.original.protocol, &ports(flow), share)
     }
 
     /// Whose bytes are that were this one's.
-    pub fn owner(&self, protocol: Protocol, ports: &[u16], owner: Owner) -> Owner {
+    pub(crate) fn owner(&self, protocol: Protocol, ports: &[u16], owner: Owner) -> Owner {
         let is_own = self.process.is_some_and(|own| owner == Owner::Process(own));
         match is_own && self.are_of_pipe(protocol, ports) {
             true => Owner::Nobody(Reason::OwnPipe),
@@ -45,7 +45,7 @@ impl OwnPipes {
 }
 
 /// The ports of a flow, before and after address translation.
-pub fn ports(flow: &Flow) -> [u16; 4] {
+pub(crate) fn ports(flow: &Flow) -> [u16; 4] {
     let [original, reply] = [&flow.original, &flow.reply];
     [&original.source, &original.destination, &reply.source, &reply.destination].map(|e| e.port)
 }

@@ -5,7 +5,7 @@ use crate::traffic::Traffic;
 
 /// Bytes that stand on somebody's line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Share {
+pub(crate) struct Share {
     /// Whose they are, or why nobody's.
     pub to: Owner,
     /// Bytes that are now accounted to `to`, whenever they were counted.

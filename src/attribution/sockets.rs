@@ -21,15 +21,15 @@ use crate::sockets::Inode;
 use crate::traffic::Traffic;
 use memory::Memory;
 
-pub use candidates::{Candidates, holder, resolve};
-pub use pressure::SlotPressure;
+pub(crate) use candidates::{Candidates, holder, resolve};
+pub(crate) use pressure::SlotPressure;
 
 /// For how many observations the holder of a socket is looked for although it has no traffic.
 const YOUNG: u32 = 3;
 
 /// Remembers of every socket what it takes to subtract, and who held it.
 #[derive(Debug)]
-pub struct SocketAttribution {
+pub(crate) struct SocketAttribution {
     memory: Memory,
     observation: u32,
     /// What was counted outside the slots, by network namespaces.
@@ -39,7 +39,7 @@ pub struct SocketAttribution {
 
 /// Whose a socket is found to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Resolution {
+pub(crate) struct Resolution {
     /// Its process, or why it has none.
     pub to: Owner,
     /// Whether the process was seen to hold it.
@@ -50,7 +50,7 @@ pub struct Resolution {
 
 /// What is remembered of a socket that is to be resolved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Remembered {
+pub(crate) struct Remembered {
     /// Its inode, if it was ever listed.
     pub inode: Option<Inode>,
     /// Who was seen to hold it last.
@@ -59,7 +59,7 @@ pub struct Remembered {
 
 /// A socket that has changed, or of which more may be known by now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SocketChange {
+pub(crate) struct SocketChange {
     /// Its new bytes.
     pub new: Bytes,
     /// What is known of it.
@@ -68,7 +68,7 @@ pub struct SocketChange {
 
 impl SocketAttribution {
     /// Nothing was observed yet.
-    pub fn new() -> SocketAttribution {
+    pub(crate) fn new() -> SocketAttribution {
         SocketAttribution {
             memory: Memory::default(),
             observation: 0,
@@ -79,14 +79,14 @@ impl SocketAttribution {
 
     /// Begins an observation of all sockets. The first one shows where counting begins; its bytes are
     /// no rate.
-    pub fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         self.observation += 1;
         self.referenced.clear();
     }
 
     /// Whether it takes a list of all sockets to say whose this one is. Under `pressure` most of
     /// those that are seen for the first time are gone in a moment, and need none.
-    pub fn is_new(&self, counted: &Counted, pressure: SlotPressure) -> bool {
+    pub(crate) fn is_new(&self, counted: &Counted, pressure: SlotPressure) -> bool {
         counted.has_bytes()
             && counted.inode.is_none()
             && self.memory.get(counted).map_or(pressure == SlotPressure::Low, |known| {
@@ -97,13 +97,18 @@ impl SocketAttribution {
     }
 
     /// Whether anything is remembered of a socket.
-    pub fn is_remembered(&self, counted: &Counted) -> bool {
+    pub(crate) fn is_remembered(&self, counted: &Counted) -> bool {
         self.memory.get(counted).is_some()
     }
 
     /// Whether a socket of which nothing is remembered need not be: most of those that come and go
     /// between two observations, under `pressure`.
-    pub fn is_passing(&self, counted: &Counted, origin: &Origin, pressure: SlotPressure) -> bool {
+    pub(crate) fn is_passing(
+        &self,
+        counted: &Counted,
+        origin: &Origin,
+        pressure: SlotPressure,
+    ) -> bool {
         pressure != SlotPressure::Low
             && !self.is_remembered(counted)
             && origin.released
@@ -112,7 +117,7 @@ impl SocketAttribution {
 
     /// Takes the bytes of one socket, which is remembered from now on. `None` if nothing has changed, or can
     /// have.
-    pub fn read(&mut self, counted: &Counted) -> Option<SocketChange> {
+    pub(crate) fn read(&mut self, counted: &Counted) -> Option<SocketChange> {
         let known = self.memory.remember(counted, self.observation);
         if !counted.has_bytes() {
             known.begun = self.observation + 1;
@@ -128,7 +133,7 @@ impl SocketAttribution {
 
     /// Accounts a change of a socket that was [read](SocketAttribution::read), now that it is known whose it
     /// is; `None` if it is not to be accounted.
-    pub fn account(
+    pub(crate) fn account(
         &mut self,
         counted: &Counted,
         change: &SocketChange,
@@ -154,7 +159,7 @@ impl SocketAttribution {
     }
 
     /// Accounts new bytes of a socket of which nothing is remembered.
-    pub fn account_in_passing(
+    pub(crate) fn account_in_passing(
         &mut self,
         new: Bytes,
         resolution: Option<Resolution>,
@@ -169,13 +174,18 @@ impl SocketAttribution {
     }
 
     /// Whether a socket may do without its slot, as far as its silence says: then its origin is worth a look.
-    pub fn may_be_done(&self, counted: &Counted, pressure: SlotPressure) -> bool {
+    pub(crate) fn may_be_done(&self, counted: &Counted, pressure: SlotPressure) -> bool {
         let known = self.memory.get(counted);
         known.is_some_and(|known| pressure::may_be_done(known.idle, pressure))
     }
 
     /// Whether it does without its slot, under the `pressure` for others.
-    pub fn is_done(&self, counted: &Counted, origin: &Origin, pressure: SlotPressure) -> bool {
+    pub(crate) fn is_done(
+        &self,
+        counted: &Counted,
+        origin: &Origin,
+        pressure: SlotPressure,
+    ) -> bool {
         self.memory.get(counted).is_some_and(|known| {
             let unread = matches!(known.standing, Standing::Waiting(Reason::Unread, _));
             // Bytes that wait for somebody to accept their connection, or to be read, would be left behind.
@@ -185,7 +195,7 @@ impl SocketAttribution {
     }
 
     /// Nothing more will be counted in a slot that was taken back.
-    pub fn forget(&mut self, counted: &Counted) {
+    pub(crate) fn forget(&mut self, counted: &Counted) {
         self.memory.forget(counted);
     }
 
@@ -195,7 +205,7 @@ impl SocketAttribution {
 
     /// Takes what was counted outside the slots, by network namespaces. One that is left out begins anew. Returns
     /// what the kernel has sent in answer to pings.
-    pub fn outside(
+    pub(crate) fn outside(
         &mut self,
         all: impl Iterator<Item = (u64, Outside)>,
         mut each: impl FnMut(Share),
@@ -219,7 +229,7 @@ impl SocketAttribution {
     }
 
     /// The processes to which the sockets of this observation belong.
-    pub fn referenced(&self) -> &HashSet<ProcessId, RandomState> {
+    pub(crate) fn referenced(&self) -> &HashSet<ProcessId, RandomState> {
         &self.referenced
     }
 }

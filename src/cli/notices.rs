@@ -203,7 +203,7 @@ impl Notices {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::watch::Unread;
+    use crate::model::Unread;
 
     #[test]
     fn what_is_still_being_read_stays_on_the_screen_until_it_is() {

@@ -21,11 +21,11 @@ use crate::sockets::{Inode, TcpState};
 use crate::tracker::{Listeners, Namespace, NewFlowRecord, Opens, Tracker, open_flows};
 use error::no_proc;
 
-pub use crate::model::{Looked, Unread};
+pub(crate) use crate::model::{Looked, Unread};
 pub use error::WatchError;
-pub use opening::Opening;
+pub(crate) use opening::Opening;
 pub(crate) use resolver::Side;
-pub use resolver::{FlowResolution, Lookups, NamespaceView, OtherNamespaces, resolve};
+pub(crate) use resolver::{FlowResolution, Lookups, NamespaceView, OtherNamespaces, resolve};
 
 type Map<K, V> = HashMap<K, V, RandomState>;
 
@@ -51,7 +51,7 @@ pub(crate) struct Listed {
 
 /// The host, as the sources see it.
 #[derive(Debug)]
-pub struct Environment {
+pub(crate) struct Environment {
     /// The program's own network namespace first.
     pub(crate) namespaces: Vec<Namespace>,
     pub(crate) owners: Owners,

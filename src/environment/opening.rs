@@ -2,7 +2,7 @@
 
 /// Whether the other namespaces are known, in which ends of its flows may be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Opening {
+pub(crate) enum Opening {
     /// As far as they can be.
     #[default]
     Done,

@@ -14,7 +14,7 @@ use crate::traffic::Traffic;
 
 /// What is known of the network namespace in which a flow was counted.
 #[derive(Clone, Copy, Debug)]
-pub struct NamespaceView<'a> {
+pub(crate) struct NamespaceView<'a> {
     /// Its number.
     pub netns: NetnsKey,
     /// Its sockets, listed just before the flows.
@@ -28,7 +28,7 @@ pub struct NamespaceView<'a> {
 }
 
 /// Who answers for sockets.
-pub struct Lookups<'a> {
+pub(crate) struct Lookups<'a> {
     /// Who holds them, and who accepts at them.
     pub owners: &'a mut dyn SocketOwners,
     /// Which of several sockets that share an address the kernel would choose for a packet that
@@ -39,13 +39,18 @@ pub struct Lookups<'a> {
 /// The network namespaces of this host, by their addresses: an end that isn't in the namespace in
 /// which a flow was counted may be in one of them.
 #[derive(Debug, Default)]
-pub struct OtherNamespaces<'a> {
+pub(crate) struct OtherNamespaces<'a> {
     by_address: HashMap<Address, Vec<(NetnsKey, &'a SocketTable)>, RandomState>,
 }
 
 impl<'a> OtherNamespaces<'a> {
     /// Adds a namespace.
-    pub fn add(&mut self, key: NetnsKey, addresses: &LocalAddresses, sockets: &'a SocketTable) {
+    pub(crate) fn add(
+        &mut self,
+        key: NetnsKey,
+        addresses: &LocalAddresses,
+        sockets: &'a SocketTable,
+    ) {
         for address in addresses.own().filter(|address| addresses.is_known_as(address)) {
             self.by_address.entry(address).or_default().push((key, sockets));
         }
@@ -95,7 +100,7 @@ pub(crate) type Found = Option<Owner>;
 
 /// Whose the ends of a flow are.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct FlowResolution {
+pub(crate) struct FlowResolution {
     /// `None` for an end that is not here. At least one of them is, or the flow was forwarded: then it
     /// stands at the originator's. Where an end that is here is counted there, neither may be.
     pub(crate) found: [Found; 2],
@@ -108,7 +113,7 @@ pub struct FlowResolution {
 /// Whose the ends of a flow are. `settled` says of each end whether a process is known already;
 /// `counted` whether a namespace's own table has the flow that sends along a tuple there: then its
 /// bytes are counted there, and not here as well.
-pub fn resolve(
+pub(crate) fn resolve(
     flow: &Flow,
     view: &NamespaceView<'_>,
     lookups: &mut Lookups<'_>,

@@ -19,7 +19,7 @@ use crate::processes::LabelBy;
 use crate::selection::Selection;
 use crate::watch::{Looked, Source, SourceChoice, Watch};
 
-pub use crate::watch::WatchError;
+pub use crate::environment::WatchError;
 
 pub use choice::Notice;
 pub(crate) use choice::{MEND_ACCOUNTING, MEND_MODULE, impediment, known};

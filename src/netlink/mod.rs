@@ -3,7 +3,7 @@
 //! Everything is read into one buffer and handed on by reference: a dump of 200,000 flows
 //! allocates nothing per flow.
 
-pub mod wire;
+pub(crate) mod wire;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -54,7 +54,7 @@ impl From<Errno> for NetlinkError {
 
 /// The part of the kernel that a netlink socket talks to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Subsystem {
+pub(crate) enum Subsystem {
     /// `NETLINK_ROUTE`: addresses.
     Route,
     /// `NETLINK_SOCK_DIAG`: sockets.
@@ -104,7 +104,7 @@ const ATTEMPTS: u32 = 3;
 ///
 /// # Errors
 /// The first error of `dump`.
-pub fn until_complete<E>(mut dump: impl FnMut() -> Result<Dump, E>) -> Result<Dump, E> {
+pub(crate) fn until_complete<E>(mut dump: impl FnMut() -> Result<Dump, E>) -> Result<Dump, E> {
     for _ in 1..ATTEMPTS {
         if dump()? == Dump::Complete {
             return Ok(Dump::Complete);
@@ -156,7 +156,7 @@ impl Answer {
 
 /// A netlink socket of the network namespace in which it was opened.
 #[derive(Debug)]
-pub struct Netlink {
+pub(crate) struct Netlink {
     fd: OwnedFd,
     sequence: u32,
     buffer: Vec<u8>,
@@ -168,7 +168,7 @@ impl Netlink {
     ///
     /// # Errors
     /// What the kernel says: no such subsystem, no descriptor free.
-    pub fn open(subsystem: Subsystem) -> io::Result<Netlink> {
+    pub(crate) fn open(subsystem: Subsystem) -> io::Result<Netlink> {
         Netlink::with_groups(subsystem, 0)
     }
 
@@ -177,7 +177,7 @@ impl Netlink {
     ///
     /// # Errors
     /// What the kernel says: no such subsystem or group, no permission for the group.
-    pub fn listen(subsystem: Subsystem, groups: u32) -> io::Result<Netlink> {
+    pub(crate) fn listen(subsystem: Subsystem, groups: u32) -> io::Result<Netlink> {
         let netlink = Netlink::with_groups(subsystem, groups)?;
         // Only CAP_NET_ADMIN may go beyond net.core.rmem_max; anyone may go up to it.
         if sockopt::set_socket_recv_buffer_size_force(&netlink.fd, ANNOUNCEMENTS).is_err() {
@@ -202,7 +202,7 @@ impl Netlink {
     /// # Errors
     /// The kernel's refusal (`EPERM`, or `ENOENT` where the protocol's module is missing), or an
     /// answer that is no netlink.
-    pub fn dump(
+    pub(crate) fn dump(
         &mut self,
         kind: u16,
         body: &[u8],
@@ -227,7 +227,7 @@ impl Netlink {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn tell(&self, kind: u16, body: &[u8]) -> io::Result<()> {
+    pub(crate) fn tell(&self, kind: u16, body: &[u8]) -> io::Result<()> {
         let message = Header { kind, flags: wire::NLM_F_REQUEST, sequence: ANNOUNCED };
         let to = SocketAddrNetlink::new(0, 0);
         sendto(&self.fd, &message.with_body(body), SendFlags::empty(), &to)?;
@@ -240,7 +240,7 @@ impl Netlink {
     ///
     /// # Errors
     /// What the kernel says to the whole, an answer that is no netlink, or none at all.
-    pub fn ask<Q: AsRef<[u8]>>(
+    pub(crate) fn ask<Q: AsRef<[u8]>>(
         &mut self,
         kind: u16,
         questions: impl IntoIterator<Item = Q>,
@@ -309,7 +309,7 @@ impl Netlink {
     ///
     /// # Errors
     /// What the kernel says, or messages that are no netlink.
-    pub fn drain(&mut self, mut each: impl FnMut(Message<'_>)) -> Result<(), NetlinkError> {
+    pub(crate) fn drain(&mut self, mut each: impl FnMut(Message<'_>)) -> Result<(), NetlinkError> {
         loop {
             let length = match self.next_read(RecvFlags::DONTWAIT) {
                 Ok(Some(length)) => length,
@@ -325,7 +325,7 @@ impl Netlink {
 
     /// How often the kernel had to throw announcements away since this was asked last, because
     /// they were not read in time.
-    pub fn take_lost(&mut self) -> u64 {
+    pub(crate) fn take_lost(&mut self) -> u64 {
         std::mem::take(&mut self.lost)
     }
 }

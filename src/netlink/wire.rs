@@ -6,22 +6,22 @@
 use thiserror::Error;
 
 /// `NLMSG_NOOP`
-pub const NLMSG_NOOP: u16 = 1;
+pub(crate) const NLMSG_NOOP: u16 = 1;
 /// `NLMSG_ERROR`
-pub const NLMSG_ERROR: u16 = 2;
+pub(crate) const NLMSG_ERROR: u16 = 2;
 /// `NLMSG_DONE`
-pub const NLMSG_DONE: u16 = 3;
+pub(crate) const NLMSG_DONE: u16 = 3;
 /// `NLM_F_REQUEST`
-pub const NLM_F_REQUEST: u16 = 0x01;
+pub(crate) const NLM_F_REQUEST: u16 = 0x01;
 /// `NLM_F_DUMP_INTR`: the table changed while it was dumped.
-pub const NLM_F_DUMP_INTR: u16 = 0x10;
+pub(crate) const NLM_F_DUMP_INTR: u16 = 0x10;
 /// `NLM_F_ROOT | NLM_F_MATCH`
-pub const NLM_F_DUMP: u16 = 0x300;
+pub(crate) const NLM_F_DUMP: u16 = 0x300;
 
 /// The length of `struct nlmsghdr`.
-pub const HEADER: usize = 16;
+pub(crate) const HEADER: usize = 16;
 /// `NLA_F_NESTED`: the attribute holds attributes.
-pub const NESTED: u16 = 0x8000;
+pub(crate) const NESTED: u16 = 0x8000;
 /// The attribute type without the `NESTED` and `NET_BYTEORDER` flags.
 const NLA_TYPE_MASK: u16 = 0x3fff;
 
@@ -40,7 +40,7 @@ pub enum WireError {
 
 /// What a request's header says.
 #[derive(Clone, Copy, Debug)]
-pub struct Header {
+pub(crate) struct Header {
     /// The message type.
     pub kind: u16,
     /// `NLM_F_*`
@@ -51,14 +51,14 @@ pub struct Header {
 
 impl Header {
     /// The bytes of one message.
-    pub fn with_body(self, body: &[u8]) -> Vec<u8> {
+    pub(crate) fn with_body(self, body: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEADER + body.len());
         self.append(body, &mut bytes);
         bytes
     }
 
     /// Appends one message to others. All but the last have to be padded to four bytes.
-    pub fn append(self, body: &[u8], bytes: &mut Vec<u8>) {
+    pub(crate) fn append(self, body: &[u8], bytes: &mut Vec<u8>) {
         let length = HEADER + body.len();
         bytes.extend_from_slice(&(length as u32).to_ne_bytes());
         bytes.extend_from_slice(&self.kind.to_ne_bytes());
@@ -71,7 +71,7 @@ impl Header {
 
 /// One received message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Message<'a> {
+pub(crate) struct Message<'a> {
     /// The message type.
     pub kind: u16,
     /// `NLM_F_*`
@@ -84,20 +84,20 @@ pub struct Message<'a> {
 
 impl Message<'_> {
     /// The error number of a message of type [`NLMSG_ERROR`] or [`NLMSG_DONE`]; 0 is success.
-    pub fn errno(&self) -> i32 {
+    pub(crate) fn errno(&self) -> i32 {
         self.body.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code).saturating_neg().max(0))
     }
 }
 
 /// The messages of one read.
 #[derive(Clone, Debug)]
-pub struct Messages<'a> {
+pub(crate) struct Messages<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Messages<'a> {
     /// All messages in `bytes`.
-    pub fn new(bytes: &'a [u8]) -> Messages<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Messages<'a> {
         Messages { rest: bytes }
     }
 }
@@ -145,7 +145,7 @@ fn split_message(bytes: &[u8]) -> Option<(Message<'_>, &[u8])> {
 
 /// One attribute.
 #[derive(Clone, Copy, Debug)]
-pub struct Attribute<'a> {
+pub(crate) struct Attribute<'a> {
     /// The type, without the `NESTED` and `NET_BYTEORDER` flags.
     pub kind: u16,
     /// The value.
@@ -154,33 +154,33 @@ pub struct Attribute<'a> {
 
 impl<'a> Attribute<'a> {
     /// The attributes inside a nested one.
-    pub fn nested(&self) -> Attributes<'a> {
+    pub(crate) fn nested(&self) -> Attributes<'a> {
         Attributes::new(self.value)
     }
 
     /// The value as a byte; `None` if it is empty.
-    pub fn u8(&self) -> Option<u8> {
+    pub(crate) fn u8(&self) -> Option<u8> {
         self.value.first().copied()
     }
 
     /// The value as a number in network byte order; `None` if it is too short.
-    pub fn be16(&self) -> Option<u16> {
+    pub(crate) fn be16(&self) -> Option<u16> {
         self.value.first_chunk().map(|v| u16::from_be_bytes(*v))
     }
 
     /// The value as a number in network byte order; `None` if it is too short.
-    pub fn be32(&self) -> Option<u32> {
+    pub(crate) fn be32(&self) -> Option<u32> {
         self.value.first_chunk().map(|v| u32::from_be_bytes(*v))
     }
 
     /// The value as a number in network byte order; `None` if it is too short.
-    pub fn be64(&self) -> Option<u64> {
+    pub(crate) fn be64(&self) -> Option<u64> {
         self.value.first_chunk().map(|v| u64::from_be_bytes(*v))
     }
 }
 
 /// Appends one attribute, padded. Its value has at most 64 KiB.
-pub fn put(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
+pub(crate) fn put(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
     let length = 4 + value.len();
     bytes.extend_from_slice(&(length as u16).to_ne_bytes());
     bytes.extend_from_slice(&kind.to_ne_bytes());
@@ -191,13 +191,13 @@ pub fn put(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
 /// The attributes of a message, up to the first that does not fit into it: a cut message has
 /// fewer attributes, and its decoder misses one that it needs.
 #[derive(Clone, Debug)]
-pub struct Attributes<'a> {
+pub(crate) struct Attributes<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Attributes<'a> {
     /// All attributes in `bytes`.
-    pub fn new(bytes: &'a [u8]) -> Attributes<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Attributes<'a> {
         Attributes { rest: bytes }
     }
 }

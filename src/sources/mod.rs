@@ -27,7 +27,7 @@ use crate::sockets::Inode;
 use crate::tracker::Opens;
 use crate::traffic::Traffic;
 
-pub use crate::model::{SourceChoice, SourceKind};
+pub(crate) use crate::model::{SourceChoice, SourceKind};
 pub(crate) use forwarded::Forwarded;
 
 /// What a source needs of a look at sockets and processes.

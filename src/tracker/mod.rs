@@ -35,7 +35,7 @@ use crate::sockets::Inode;
 use listener::NetnsListener;
 pub(crate) use namespace::{FlowTable, Namespace, Opens, choose, open_flows};
 use opener::{Job, OpenQueue, Opener};
-pub use record::{NewFlowRecord, Seen};
+pub(crate) use record::{NewFlowRecord, Seen};
 use worker::Worker;
 
 /// How long a look waits for what is still unread.

@@ -6,7 +6,7 @@ use crate::processes::ProcessId;
 
 /// Who was at one end of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// The process that held the socket.
     pub process: ProcessId,
     /// The network namespace of the socket.
@@ -16,7 +16,7 @@ pub struct Seen {
 /// What was seen of a flow when it began, or a moment later: its socket and the process may be gone
 /// before the next observation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NewFlowRecord {
+pub(crate) struct NewFlowRecord {
     /// The network namespace whose table has the flow.
     pub netns: NetnsKey,
     /// Its tuples, zone and generation; nothing was counted yet.

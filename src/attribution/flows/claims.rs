@@ -12,7 +12,12 @@ use crate::tracker::Seen;
 impl FlowAttribution {
     /// Whether the end in a namespace that sends along a tuple there is counted by another table than that
     /// of this flow.
-    pub fn is_counted_elsewhere(&self, of: &FlowChange, netns: NetnsKey, tuple: &Tuple) -> bool {
+    pub(crate) fn is_counted_elsewhere(
+        &self,
+        of: &FlowChange,
+        netns: NetnsKey,
+        tuple: &Tuple,
+    ) -> bool {
         self.is_counted(&of.id, netns, tuple)
     }
 

@@ -140,7 +140,7 @@ impl FlowState {
 
 /// A flow that has changed, or of whose ends more may be known by now.
 #[derive(Clone, Copy, Debug)]
-pub struct FlowChange {
+pub(crate) struct FlowChange {
     pub(super) id: FlowId,
     pub(super) index: usize,
     pub(super) state: FlowState,
@@ -154,7 +154,7 @@ pub struct FlowChange {
 
 impl FlowChange {
     /// Whether a process is known at either end.
-    pub fn settled(&self) -> [bool; 2] {
+    pub(crate) fn settled(&self) -> [bool; 2] {
         self.state.ends.map(|end| matches!(end, Standing::Of(_)))
     }
 }

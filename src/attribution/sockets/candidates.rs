@@ -6,7 +6,7 @@ use crate::processes::{Ownership, ProcessId};
 
 /// What there is to know of the processes at a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Candidates {
+pub(crate) struct Candidates {
     /// Who holds it; `None` if the socket wasn't listed, or no descriptor can refer to it.
     pub holder: Option<Ownership>,
     /// Who made it, or its listening socket: a process or an unseen one.
@@ -16,7 +16,7 @@ pub struct Candidates {
 }
 
 /// The process that holds a socket, or has held it last: neither its maker nor its closer matters then.
-pub fn holder(
+pub(crate) fn holder(
     origin: &Origin,
     now: Option<Ownership>,
     held: Option<ProcessId>,
@@ -28,7 +28,7 @@ pub fn holder(
 }
 
 /// Whose a socket is. `held` is who was found to hold it before.
-pub fn resolve(origin: &Origin, candidates: &Candidates, held: Option<ProcessId>) -> Owner {
+pub(crate) fn resolve(origin: &Origin, candidates: &Candidates, held: Option<ProcessId>) -> Owner {
     if let Some(holder) = holder(origin, candidates.holder, held) {
         return holder.into();
     }

@@ -11,7 +11,7 @@ pub(super) const IDLE_ENDED: u32 = 2;
 
 /// How much pressure there is for sockets other than those that have a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SlotPressure {
+pub(crate) enum SlotPressure {
     /// Whoever is silent can keep his slot for a while.
     Low,
     /// Whoever was let go of does without it.
@@ -22,7 +22,7 @@ pub enum SlotPressure {
 
 impl SlotPressure {
     /// With so many slots `taken` of `capacity`.
-    pub const fn beside(taken: usize, capacity: usize) -> SlotPressure {
+    pub(crate) const fn beside(taken: usize, capacity: usize) -> SlotPressure {
         match capacity / 8 {
             eighth if taken > eighth * 4 => SlotPressure::High,
             eighth if taken > eighth => SlotPressure::Medium,
