@@ -42,7 +42,10 @@ fn main() -> anyhow::Result<()> {
 
 /// There is nothing to choose.
 #[derive(Parser)]
-#[command(about = "What monitors, groups and alerts cost beside the reading of the kernel")]
+#[command(
+    bin_name = "cargo bench --bench aggregate --",
+    about = "What monitors, groups and alerts cost beside the reading of the kernel"
+)]
 struct Options {
     #[command(flatten)]
     asked: Asked,

@@ -36,7 +36,10 @@ enum Choice {
 }
 
 #[derive(Parser)]
-#[command(about = "What watching costs those who are watched, and what it takes itself")]
+#[command(
+    bin_name = "cargo bench --bench overhead --",
+    about = "What watching costs those who are watched, and what it takes itself"
+)]
 struct Arguments {
     #[command(flatten)]
     asked: Asked,

@@ -18,7 +18,10 @@ enum Choice {
 
 /// The command line, understood. Seven contestants take about a quarter of an hour by default.
 #[derive(Parser)]
-#[command(about = "How fast runpipe forwards TCP beside other forwarders")]
+#[command(
+    bin_name = "cargo bench --bench pipe --",
+    about = "How fast runpipe forwards TCP beside other forwarders"
+)]
 pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) asked: Asked,

@@ -56,7 +56,10 @@ fn main() -> anyhow::Result<()> {
 
 /// What is measured.
 #[derive(Parser)]
-#[command(about = "What one refresh costs beside `conntrack -L` and `ss -tunap`")]
+#[command(
+    bin_name = "cargo bench --bench refresh --",
+    about = "What one refresh costs beside `conntrack -L` and `ss -tunap`"
+)]
 struct Options {
     #[command(flatten)]
     asked: Asked,

@@ -60,7 +60,10 @@ const PROGRAMS: [(&str, &str, Program); 5] = [
 ];
 
 #[derive(Parser)]
-#[command(about = "How much of what is true each program shows under the right name")]
+#[command(
+    bin_name = "cargo bench --bench truth --",
+    about = "How much of what is true each program shows under the right name"
+)]
 struct Options {
     #[command(flatten)]
     asked: Asked,

@@ -40,6 +40,8 @@ fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
+        // Some choices are called like roles; this is the word that cargo adds.
+        [.., "--bench"] => bench(Options::parse())?,
         ["janitor", ref what @ ..] => tracked::janitor(what)?,
         ["server"] => ends::serve(Serving::Threads)?,
         ["workers"] => ends::serve(Serving::Workers)?,

@@ -33,6 +33,7 @@ enum Choice {
 
 #[derive(Parser)]
 #[command(
+    bin_name = "cargo bench --bench watching --",
     about = "What watching costs, beside other programs that show which process uses the network"
 )]
 struct Arguments {

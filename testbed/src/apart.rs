@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::{fs, thread};
 
 use crate::leftovers::PREFIX;
-use crate::requirements::are_possible;
+use crate::requirements::namespaces_are_possible;
 use crate::wait::{DEADLINE, until};
 
 /// What the process of its own has in its environment.
@@ -29,7 +29,7 @@ pub fn in_own_cgroup() -> Option<PathBuf> {
     if let Some(proc) = std::env::var_os(APART) {
         return Some(proc.into());
     }
-    if !are_possible() {
+    if !namespaces_are_possible() {
         return None;
     }
     // Without a namespace of the caller's: who waits for its turn must not hold one.

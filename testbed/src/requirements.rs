@@ -25,7 +25,7 @@ pub fn skip_or_fail(why: &str, required: bool) {
 }
 
 /// Whether there can be namespaces; else it is said.
-pub fn are_possible() -> bool {
+pub fn namespaces_are_possible() -> bool {
     let missing = missing();
     if let Some(why) = missing {
         skip(why);

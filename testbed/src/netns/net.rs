@@ -11,7 +11,7 @@ use super::{FAR4, Namespace, PEER_MAC, PEER4, PEER6, WATCHED_MAC, WATCHED4, WATC
 use crate::command::output;
 use crate::leftovers::PREFIX;
 use crate::programs::WORKLOAD;
-use crate::requirements::are_possible;
+use crate::requirements::namespaces_are_possible;
 
 /// What a test wants of its namespaces.
 #[derive(Clone, Copy)]
@@ -54,7 +54,7 @@ impl Net {
     }
 
     pub fn with(setup: Setup) -> Option<Net> {
-        if !are_possible() {
+        if !namespaces_are_possible() {
             return None;
         }
         static NUMBER: AtomicU32 = AtomicU32::new(0);
