@@ -49,7 +49,7 @@ impl Watch {
         let names = Names::default();
         names.listen(proc);
         let chosen = sources::open(source, netns, lookback, proc)?;
-        let (opens, searches) = sources::opens(source);
+        let (opens, searches) = (chosen.opens(), chosen.searches());
         let environment = Environment::open(opens, searches, netns, proc, names)?;
         let process = environment.owners.own();
         Ok(Watch {

@@ -10,6 +10,7 @@ use super::{Needs, Round, Source};
 use crate::environment::{Lists, WatchError};
 use crate::netns::NetnsKey;
 use crate::processes::ProcessId;
+use crate::tracker::Opens;
 
 /// Reads connection tracking's tables.
 #[derive(Debug)]
@@ -25,6 +26,14 @@ impl Conntrack {
 }
 
 impl Source for Conntrack {
+    fn opens(&self) -> Opens {
+        Opens { flows: true, ..Opens::default() }
+    }
+
+    fn searches(&self) -> bool {
+        true
+    }
+
     /// The sockets before the flows: the entry of a connection that ends in between stays in the table for
     /// seconds, while its socket would be gone.
     fn prepare(&mut self, _: Option<Instant>) -> Needs {

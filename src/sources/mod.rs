@@ -62,6 +62,17 @@ pub(crate) struct Round<'a> {
 
 /// Something that counts bytes.
 pub(crate) trait Source: fmt::Debug + Send {
+    /// What it needs opened in each namespace beside sockets.
+    fn opens(&self) -> Opens {
+        Opens::default()
+    }
+
+    /// Whether sockets are to be looked for as soon as flows and processes begin: they may be gone at the
+    /// next look.
+    fn searches(&self) -> bool {
+        false
+    }
+
     /// Descriptors of its own that become readable when there is something for [`Source::drain`].
     fn events(&self) -> Vec<BorrowedFd<'_>> {
         Vec::new()
@@ -106,15 +117,6 @@ pub(crate) trait Source: fmt::Debug + Send {
     /// at this look.
     fn referenced(&self) -> Option<&HashSet<ProcessId, RandomState>> {
         None
-    }
-}
-
-/// What a source opens in each namespace, and whether sockets are looked for as soon as flows and processes begin.
-pub(crate) const fn opens(kind: SourceKind) -> (Opens, bool) {
-    match kind {
-        SourceKind::Conntrack => (Opens { flows: true, ends: false }, true),
-        SourceKind::Sockets => (Opens { flows: false, ends: true }, true),
-        SourceKind::Ebpf => (Opens { flows: false, ends: false }, false),
     }
 }
 

@@ -10,6 +10,7 @@ use super::{Needs, Round, Source};
 use crate::environment::{Lists, WatchError};
 use crate::netns::NetnsKey;
 use crate::processes::ProcessId;
+use crate::tracker::Opens;
 
 /// Reads the counters of TCP sockets, and the last ones as their ends are announced.
 #[derive(Debug)]
@@ -25,6 +26,14 @@ impl SockDiag {
 }
 
 impl Source for SockDiag {
+    fn opens(&self) -> Opens {
+        Opens { ends: true, ..Opens::default() }
+    }
+
+    fn searches(&self) -> bool {
+        true
+    }
+
     fn prepare(&mut self, _: Option<Instant>) -> Needs {
         Needs { lists: Lists::All, ..Needs::default() }
     }

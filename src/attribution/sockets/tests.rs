@@ -201,6 +201,21 @@ fn what_waits_for_a_process_moves_to_it() {
     assert_eq!(shares, [Share { to: WORKER.into(), traffic, recent, from, local: false }]);
 }
 
+/// As with flows: the better reason is that of all bytes.
+#[test]
+fn a_connection_that_nobody_accepts_has_one_reason_in_the_end() {
+    let mut attribution = SocketAttribution::new();
+    let accepted = Origin { accepted: true, ..MADE };
+    let kernel = Owner::Nobody(Reason::Kernel);
+    observe(&mut attribution, counted(3, 7, remote(100, 10)), accepted, kernel);
+    let closed = Origin { released: true, ..accepted };
+    let exited = Owner::Nobody(Reason::Exited);
+    let shares = observe(&mut attribution, counted(3, 7, remote(140, 10)), closed, exited);
+    let (traffic, recent) = (Traffic::new(140, 10), Traffic::new(40, 0));
+    let from = Some(Reason::Kernel);
+    assert_eq!(shares, [Share { to: exited, traffic, recent, from, local: false }]);
+}
+
 /// Whoever has had a socket keeps it where nothing is known any more.
 #[test]
 fn a_socket_stays_whose_it_was() {

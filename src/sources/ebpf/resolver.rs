@@ -97,3 +97,35 @@ impl OwnerResolver<'_> {
         id.into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// A number and the time at which a socket was made are no identity.
+    #[test]
+    fn a_process_that_nobody_has_seen_has_an_identity_only_where_the_kernel_says_when_it_started() {
+        let mut owners = Owners::open(Path::new("/proc")).unwrap();
+        let listed = Default::default();
+        let mut resolver = OwnerResolver {
+            owners: &mut owners,
+            looks: 1,
+            listed: &listed,
+            only: None,
+            unread: false,
+        };
+        let name = *b"gone\0\0\0\0\0\0\0\0\0\0\0\0";
+        let task = Task { pid: u32::MAX, start: None, name };
+        let unseen = Owner::Unseen { pid: u32::MAX, comm: Comm(name) };
+        assert_eq!(resolver.task(&task, 7), unseen);
+        assert_eq!(resolver.task(&task, 7), unseen, "it was learnt from what was asked");
+        let id = ProcessId { start_time: 5, pid: u32::MAX };
+        assert_eq!(resolver.task(&Task { start: Some(5), ..task }, 7), Owner::Process(id));
+        assert_eq!(&*resolver.owners.described(id).unwrap().command_line, b"[gone]");
+        // From now on somebody is known who had that number by then.
+        assert_eq!(resolver.task(&task, 7), Owner::Process(id));
+        assert_eq!(resolver.task(&task, 4), unseen);
+    }
+}
