@@ -193,7 +193,7 @@ impl FlowAttribution {
                 if id.is_zoned() {
                     return None;
                 }
-                open.push(id.tuple);
+                open.push(id.tuple());
             }
         }
         for id in self.pending.of(netns) {
@@ -202,7 +202,7 @@ impl FlowAttribution {
             }
             let known = self.flows.get(id);
             if known.is_none_or(|state| state.closed || state.ended != 0) {
-                open.push(id.tuple);
+                open.push(id.tuple());
             }
         }
         Some(open)
@@ -314,7 +314,7 @@ impl FlowAttribution {
                 Standing::Waiting(Reason::Unread, _) => true,
                 Standing::Waiting(Reason::Kernel, _) => young || may_be_accepted,
                 Standing::Waiting(..) => young,
-                Standing::Of(_) | Standing::Elsewhere => false,
+                Standing::Process(_) | Standing::Unseen { .. } | Standing::Elsewhere => false,
             };
             if !state.ends.iter().any(may_change) {
                 return None;

@@ -6,7 +6,8 @@
 
 use std::ops::Add;
 
-use crate::owner::{Owner, Reason};
+use crate::owner::{Comm, Owner, Reason};
+use crate::processes::ProcessId;
 
 /// Whose one end of a flow, or a socket, is so far. `B` are bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,18 +16,26 @@ pub(super) enum Standing<B> {
     Elsewhere,
     /// Nobody can be named, for this reason. So many bytes wait for a name.
     Waiting(Reason, B),
-    /// This process, or this unseen one: never [`Owner::Nobody`].
-    Of(Owner),
+    /// This process.
+    Process(ProcessId),
+    /// See [`Owner::Unseen`].
+    Unseen { pid: u32, comm: Comm },
 }
 
 impl<B> Standing<B> {
     /// The process or the reason; `None` if nothing was accounted.
     pub(super) fn owner(&self) -> Option<Owner> {
-        match self {
+        match *self {
             Standing::Elsewhere => None,
-            Standing::Waiting(reason, _) => Some(Owner::Nobody(*reason)),
-            Standing::Of(owner) => Some(*owner),
+            Standing::Waiting(reason, _) => Some(Owner::Nobody(reason)),
+            Standing::Process(process) => Some(Owner::Process(process)),
+            Standing::Unseen { pid, comm } => Some(Owner::Unseen { pid, comm }),
         }
+    }
+
+    /// Whether it is somebody's.
+    pub(super) const fn is_somebodys(&self) -> bool {
+        matches!(self, Standing::Process(_) | Standing::Unseen { .. })
     }
 }
 
@@ -48,24 +57,40 @@ pub(super) fn settle<B: Copy + Add<Output = B>>(
     found: Option<Owner>,
     new: B,
 ) -> Option<Settled<B>> {
-    let of = |owner, bytes, from| {
-        Some(Settled { standing: Standing::Of(owner), to: owner, bytes, from })
-    };
     let waits = |reason, waiting, bytes, from| {
         let standing = Standing::Waiting(reason, waiting);
         Some(Settled { standing, to: Owner::Nobody(reason), bytes, from })
     };
+    let (somebody, found) = match found {
+        Some(Owner::Process(process)) => (Some(Standing::Process(process)), None),
+        Some(Owner::Unseen { pid, comm }) => (Some(Standing::Unseen { pid, comm }), None),
+        Some(Owner::Nobody(reason)) => (None, Some(reason)),
+        None => (None, None),
+    };
+    if let Some(now) = somebody {
+        // Its bytes have waited for a name. Whose the ambiguous ones were is not known any better
+        // when all but one of the candidates are gone.
+        let (bytes, from) = match standing {
+            Standing::Waiting(reason, waiting) if reason != Reason::Ambiguous => {
+                (waiting + new, Some(reason))
+            }
+            _ => (new, None),
+        };
+        return now.owner().map(|to| Settled { standing: now, to, bytes, from });
+    }
     match (found, standing) {
         (None, Standing::Elsewhere) => None,
         // Several have the socket's address now.
-        (Some(Owner::Nobody(Reason::Ambiguous)), Standing::Of(_)) => {
+        (Some(Reason::Ambiguous), Standing::Process(_) | Standing::Unseen { .. }) => {
             waits(Reason::Ambiguous, new, new, None)
         }
         // Nobody has the socket any more: it was this process's to the end.
-        (Some(Owner::Nobody(_)) | None, Standing::Of(owner)) => of(owner, new, None),
-        (Some(Owner::Nobody(reason)), Standing::Elsewhere) => waits(reason, new, new, None),
+        (_, Standing::Process(_) | Standing::Unseen { .. }) => {
+            standing.owner().map(|to| Settled { standing, to, bytes: new, from: None })
+        }
+        (Some(reason), Standing::Elsewhere) => waits(reason, new, new, None),
         (None, Standing::Waiting(reason, waiting)) => waits(reason, waiting + new, new, None),
-        (Some(Owner::Nobody(reason)), Standing::Waiting(before, waiting)) => {
+        (Some(reason), Standing::Waiting(before, waiting)) => {
             // Who had it was hidden, and stays so when the socket is closed.
             let stays = reason == before || reason == Reason::Exited && before.is_lasting();
             match stays {
@@ -73,19 +98,13 @@ pub(super) fn settle<B: Copy + Add<Output = B>>(
                 false => waits(reason, waiting + new, waiting + new, Some(before)),
             }
         }
-        // Its bytes have waited for a name. Whose the ambiguous ones were is not known any better
-        // when all but one of the candidates are gone.
-        (Some(owner), Standing::Waiting(reason, waiting)) if reason != Reason::Ambiguous => {
-            of(owner, waiting + new, Some(reason))
-        }
-        (Some(owner), _) => of(owner, new, None),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::processes::ProcessId;
+    use crate::flow::Counters;
 
     const FIRST: Owner = Owner::Process(ProcessId { start_time: 1, pid: 1 });
     const SECOND: Owner = Owner::Process(ProcessId { start_time: 2, pid: 2 });
@@ -103,6 +122,12 @@ mod tests {
             Some((settled.to, settled.bytes, settled.from))
         });
         each.collect()
+    }
+
+    /// There are two of them for each flow.
+    #[test]
+    fn it_takes_as_little_memory_as_an_owner() {
+        assert_eq!(size_of::<Standing<Counters>>(), 24);
     }
 
     #[test]

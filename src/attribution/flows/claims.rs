@@ -6,7 +6,6 @@ use super::state::{FlowChange, FlowId, FlowState};
 use crate::environment::FlowResolution;
 use crate::flow::{Flow, Tuple};
 use crate::netns::NetnsKey;
-use crate::owner::Owner;
 use crate::tracker::Seen;
 
 impl FlowAttribution {
@@ -33,7 +32,7 @@ impl FlowAttribution {
         for (side, seen) in seen.into_iter().enumerate() {
             if let Some(seen) = seen {
                 state.other_netns[side] = (seen.netns != state.netns).then_some(seen.netns);
-                state.ends[side] = Standing::Of(Owner::Process(seen.process));
+                state.ends[side] = Standing::Process(seen.process);
             }
         }
     }

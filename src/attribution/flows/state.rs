@@ -12,59 +12,61 @@ use crate::tracker::NewFlowRecord;
 use crate::traffic::Traffic;
 
 /// Which flow it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct FlowId {
-    pub(super) tuple: Tuple,
-    pub(super) counted: CountedBy,
-}
-
-/// By what a flow was counted, which tells flows of one tuple apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CountedBy {
-    /// A table of connection tracking.
-    Table {
-        /// The network namespace that has it.
+pub(super) enum FlowId {
+    /// One of a table of connection tracking.
+    InTable {
+        tuple: Tuple,
+        /// The network namespace that has the table.
         netns: NetnsKey,
         /// The zone of the original direction.
         zone: u16,
     },
-    /// The socket of this cookie, for one may end and the next have its tuple between two looks, and the end of
-    /// the first be announced after the second was seen. A cookie is of all namespaces.
-    Socket(u64),
+    /// What a socket has counted, by its cookie: one may end and the next have its tuple between two looks, and
+    /// the end of the first be announced after the second was seen. A cookie is of all namespaces.
+    OfSocket { tuple: Tuple, cookie: u64 },
 }
 
-impl Hash for CountedBy {
-    // One word: two that differ in nothing but their kind hardly ever have the same tuple.
+impl Hash for FlowId {
+    // One word beside the tuple: two that differ in nothing but their kind hardly ever have the same.
     fn hash<H: Hasher>(&self, state: &mut H) {
+        self.tuple().hash(state);
         state.write_u64(match *self {
-            CountedBy::Table { netns, zone } => u64::from(netns.0) << 16 | u64::from(zone),
-            CountedBy::Socket(cookie) => cookie,
+            FlowId::InTable { netns, zone, .. } => u64::from(netns.0) << 16 | u64::from(zone),
+            FlowId::OfSocket { cookie, .. } => cookie,
         });
     }
 }
 
 impl FlowId {
     pub(super) fn of(flow: &Flow, netns: NetnsKey) -> FlowId {
-        let counted = match flow.counted_at {
-            CountedAt::Path => CountedBy::Table { netns, zone: flow.zone },
-            CountedAt::Socket => CountedBy::Socket(flow.generation.unwrap_or(0)),
-        };
-        FlowId { tuple: flow.original, counted }
+        let tuple = flow.original;
+        match flow.counted_at {
+            CountedAt::Path => FlowId::InTable { tuple, netns, zone: flow.zone },
+            CountedAt::Socket => FlowId::OfSocket { tuple, cookie: flow.generation.unwrap_or(0) },
+        }
     }
 
     /// Of a flow in the default zone.
     pub(super) fn in_default_zone(tuple: Tuple, netns: NetnsKey) -> FlowId {
-        FlowId { tuple, counted: CountedBy::Table { netns, zone: 0 } }
+        FlowId::InTable { tuple, netns, zone: 0 }
+    }
+
+    /// The tuple out of its originator.
+    pub(super) fn tuple(&self) -> Tuple {
+        match *self {
+            FlowId::InTable { tuple, .. } | FlowId::OfSocket { tuple, .. } => tuple,
+        }
     }
 
     /// Whether its tuple alone doesn't say which flow of its table it is.
     pub(super) fn is_zoned(&self) -> bool {
-        matches!(self.counted, CountedBy::Table { zone: 1.., .. })
+        matches!(self, FlowId::InTable { zone: 1.., .. })
     }
 
     /// Whether it is in the table of this namespace.
     pub(super) fn is_of(&self, key: NetnsKey) -> bool {
-        matches!(self.counted, CountedBy::Table { netns, .. } if netns == key)
+        matches!(self, FlowId::InTable { netns, .. } if *netns == key)
     }
 }
 
@@ -114,7 +116,7 @@ impl FlowState {
             let other_netns = (seen.netns != self.netns).then_some(seen.netns);
             let forwarded = matches!(self.ends[0], Standing::Waiting(Reason::Forwarded, _));
             let (bytes, from) = match self.ends[side as usize] {
-                Standing::Of(_) => continue,
+                Standing::Process(_) | Standing::Unseen { .. } => continue,
                 Standing::Waiting(reason, waiting) => (waiting, Some(reason)),
                 Standing::Elsewhere if other_netns.is_none() => continue,
                 // What was taken to be forwarded so far stays that.
@@ -124,7 +126,7 @@ impl FlowState {
                 }
                 Standing::Elsewhere => (self.last, None),
             };
-            self.ends[side as usize] = Standing::Of(Owner::Process(seen.process));
+            self.ends[side as usize] = Standing::Process(seen.process);
             self.other_netns[side as usize] = other_netns;
             let share = Share {
                 to: Owner::Process(seen.process),
@@ -155,7 +157,7 @@ pub(crate) struct FlowChange {
 impl FlowChange {
     /// Whether a process is known at either end.
     pub(crate) fn settled(&self) -> [bool; 2] {
-        self.state.ends.map(|end| matches!(end, Standing::Of(_)))
+        self.state.ends.map(|end| end.is_somebodys())
     }
 }
 
@@ -182,4 +184,15 @@ pub(super) fn reconciled(
         _ => {}
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// There may be hundreds of thousands of flows.
+    #[test]
+    fn an_id_takes_little_memory() {
+        assert_eq!(size_of::<FlowId>(), 48);
+    }
 }
