@@ -129,9 +129,22 @@ impl Environment {
         self.complete_flows();
     }
 
-    /// Opens connection tracking's table where it was not opened with the namespace.
+    /// Closes connection tracking's tables: what is announced and never read would be kept for nobody.
+    pub(crate) fn close_flows(&mut self) {
+        self.opens.flows = false;
+        self.searches = false;
+        self.records.clear();
+        self.namespaces.iter_mut().for_each(|namespace| namespace.flows = None);
+        if let Some(tracker) = &mut self.tracker {
+            tracker.close_flows();
+        }
+    }
+
+    /// Opens connection tracking's table where it was not opened with the namespace, or closes it where it was.
     fn complete_flows(&mut self) {
         if !self.opens.flows {
+            // One that was being opened meanwhile may have it.
+            self.namespaces.iter_mut().for_each(|namespace| namespace.flows = None);
             return;
         }
         let is_without = |namespace: &&mut Namespace| namespace.flows.is_none();

@@ -105,6 +105,7 @@ impl Source for Forwarded {
             Err(error) => {
                 looked.forwarded_error = Some(WatchError::from(error).to_string());
                 self.flows = None;
+                environment.close_flows();
                 return Ok(());
             }
         }

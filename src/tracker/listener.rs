@@ -63,6 +63,11 @@ impl NetnsListener {
         self.new_flows.is_some()
     }
 
+    /// New flows matter to nobody any more.
+    pub(super) fn stop_following(&mut self) {
+        self.new_flows = None;
+    }
+
     /// From now on new flows are announced here, unless they are already.
     pub(super) fn follow(&mut self, new_flows: NewFlows) -> bool {
         let is_new = self.new_flows.is_none();

@@ -108,6 +108,8 @@ enum Command {
     LabelBy(Vec<LabelBy>),
     /// New flows of this namespace are announced here.
     Follow(NetnsKey, Box<NewFlows>),
+    /// New flows matter to nobody any more.
+    StopFollowing,
     Stop,
 }
 
@@ -251,6 +253,14 @@ impl Tracker {
     pub(crate) fn open_flows(&self) {
         self.shared.opens_flows.store(true, Ordering::Relaxed);
         self.shared.searches.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on they are opened without, and new flows matter to nobody.
+    pub(crate) fn close_flows(&mut self) {
+        self.shared.opens_flows.store(false, Ordering::Relaxed);
+        self.shared.searches.store(false, Ordering::Relaxed);
+        self.listens = false;
+        self.command(Command::StopFollowing);
     }
 
     /// New flows of a namespace that is watched already are announced here.

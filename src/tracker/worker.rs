@@ -168,6 +168,9 @@ impl Worker {
                     self.search.label_by(labels);
                 }
                 Command::Follow(key, new_flows) => self.follow(key, *new_flows),
+                Command::StopFollowing => {
+                    self.netns_listeners.iter_mut().for_each(NetnsListener::stop_following);
+                }
                 Command::Stop => return false,
             }
         }
