@@ -3,22 +3,24 @@
 //! The ledger knows neither where bytes come from nor how they are shown. Its time is what its
 //! caller says it is.
 
-use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet};
+mod ended;
+
+use std::collections::HashMap;
 use std::fmt;
-use std::hash::BuildHasher;
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 
 use crate::attribution::Share;
-use crate::brief::{is_shortened, shortened};
+use crate::brief::is_shortened;
 use crate::lookalike::{distinct, marked};
 use crate::model::{Account, Kind, Process, Rows, Unattributed};
-use crate::owner::{Comm, Owner, Reason};
-use crate::processes::{Described, ProcessId, command_line};
+use crate::owner::{Owner, Reason};
+use crate::processes::{Described, ProcessId};
 use crate::selection::{Selected, Selection};
 use crate::traffic::{Name, Traffic};
+
+use ended::Ended;
 
 type Map<K, V> = HashMap<K, V, RandomState>;
 
@@ -115,22 +117,6 @@ struct Live {
     process: Described,
     line: Line,
     bytes: Both,
-}
-
-#[derive(Debug)]
-struct Ended {
-    kind: Kind,
-    account: Account,
-    /// When a process of this line ended last.
-    last: u64,
-}
-
-impl Ended {
-    /// The order of folding: the smallest first, of those that are as big the newest. No number of lines
-    /// pushes out one that has carried more, or as much and before them.
-    fn worth(&self) -> (u64, Reverse<u64>) {
-        (self.account.total.total(), Reverse(self.last))
-    }
 }
 
 /// Whether a process is what it was, with names that were cut.
@@ -231,28 +217,6 @@ impl Ledger {
         self.live.insert(process, live);
     }
 
-    /// Accounts a share of a process that nobody but the kernel has seen, which had this short name. It has
-    /// ended, or will be seen.
-    fn credit_unseen(&mut self, share: &Share, comm: Comm) {
-        let command_line = command_line(&[], comm.bytes());
-        let line = self.options.naming.line(&Described { command_line, label: None });
-        let Line { name, kind, selected } = line;
-        let account = Account { total: share.traffic, recent: share.recent };
-        if !(if share.local { selected.local } else { selected.remote }) {
-            self.left_out += account;
-            return;
-        }
-        if !self.ended.contains_key(&name) {
-            self.ended_bytes += name.len();
-        }
-        self.endings += 1;
-        let new = Ended { kind, account: Account::default(), last: 0 };
-        let ended = self.ended.entry(name).or_insert(new);
-        ended.account += account;
-        ended.last = self.endings;
-        self.fold();
-    }
-
     /// Tells what a process is now, which may have called exec or set its title. Its bytes move
     /// along: a line is what its processes are called now. Where the name was only cut, what was decided by
     /// the whole of it stays.
@@ -289,154 +253,10 @@ impl Ledger {
         }
     }
 
-    /// Nobody brings anything any more: all that lives has ended, as far as it is known here.
-    pub(crate) fn retire(&mut self) {
-        let all: Vec<ProcessId> = self.live.keys().copied().collect();
-        self.ended(all);
-        self.names.clear();
-    }
-
-    /// Takes over what stands in another one, which is [retired](Ledger::retire).
-    pub(crate) fn inherit(&mut self, retired: Ledger) {
-        for (name, Ended { kind, account, .. }) in retired.ended {
-            let bytes = name.len();
-            let ended = self.ended.entry(name).or_insert_with(|| {
-                self.ended_bytes += bytes;
-                Ended { kind, account: Account::default(), last: 0 }
-            });
-            ended.account += account;
-        }
-        self.folded += retired.folded;
-        self.left_out += retired.left_out;
-        self.counted += retired.counted;
-        for (both, other) in self.unattributed.iter_mut().zip(retired.unattributed) {
-            both.remote += other.remote;
-            both.local += other.local;
-        }
-        self.fold();
-    }
-
     /// Processes that have brought bytes in this refresh.
     pub(crate) fn active(&self) -> impl Iterator<Item = ProcessId> {
         let brought = |live: &Live| !live.bytes.all().recent.is_zero();
         self.live.iter().filter(move |(_, live)| brought(live)).map(|(process, _)| *process)
-    }
-
-    /// Processes that have ended: their bytes stay on their line.
-    pub(crate) fn ended(&mut self, processes: impl IntoIterator<Item = ProcessId>) {
-        for process in processes {
-            let Some(Live { line, bytes, .. }) = self.live.remove(&process) else { continue };
-            let Line { name, kind, selected } = line;
-            self.left_out += bytes.all() - bytes.selected(selected);
-            if !selected.any() {
-                let name = self.folded_name.clone();
-                self.names.insert(process, Line { name, kind, selected });
-                continue;
-            }
-            // Lines of one name share its memory.
-            let name = match self.ended.get_key_value(&name) {
-                Some((name, _)) => name.clone(),
-                None => {
-                    self.ended_bytes += name.len();
-                    name
-                }
-            };
-            self.endings += 1;
-            let new = Ended { kind, account: Account::default(), last: 0 };
-            let ended = self.ended.entry(name.clone()).or_insert(new);
-            ended.account += bytes.selected(selected);
-            ended.last = self.endings;
-            self.names.insert(process, Line { name, kind, selected });
-        }
-        self.fold();
-    }
-
-    /// Forgets the names of ended processes to which no flow belongs any more.
-    pub(crate) fn keep_names_of<S: BuildHasher>(&mut self, referenced: &HashSet<ProcessId, S>) {
-        self.names.retain(|process, _| referenced.contains(process));
-    }
-
-    /// Folds ended lines into one where there are too many, and cuts names where they take too many bytes.
-    /// Lines that a living process shares are no trouble, since they are shown anyway.
-    fn fold(&mut self) {
-        let Options { ended_lines, ended_bytes, .. } = self.options;
-        if self.ended.len() <= ended_lines && self.ended_bytes <= ended_bytes {
-            return;
-        }
-        let living: HashSet<Name> = self.live.values().map(|live| live.line.name.clone()).collect();
-        let mut renamed = Map::default();
-        if self.ended.len() > ended_lines {
-            self.fold_lines(&living, &mut renamed);
-        }
-        if self.ended_bytes > ended_bytes {
-            self.cut_names(&living, &mut renamed);
-        }
-        if renamed.is_empty() {
-            return;
-        }
-        for line in self.names.values_mut() {
-            if let Some(name) = renamed.get(&line.name) {
-                line.name = name.clone();
-            }
-        }
-    }
-
-    /// Folds the lines of the least worth, but for the few that ended last, which somebody may look for.
-    fn fold_lines(&mut self, living: &HashSet<Name>, renamed: &mut Map<Name, Name>) {
-        let most = self.options.ended_lines;
-        // A quarter of the room at once: so they are put in order for every 250th end, not for each.
-        let lines = most - most / 4;
-        let newest = self.endings.saturating_sub(most as u64 / 10);
-        let mut folding: Vec<(bool, (u64, Reverse<u64>), Name)> = self
-            .ended
-            .iter()
-            .filter(|(name, _)| !living.contains(*name))
-            .map(|(name, ended)| (ended.last > newest, ended.worth(), name.clone()))
-            .collect();
-        folding.sort_unstable();
-        let count = self.ended.len().saturating_sub(lines);
-        for (.., name) in folding.into_iter().take(count) {
-            if let Some(ended) = self.ended.remove(&name) {
-                self.ended_bytes -= name.len();
-                self.folded += ended.account;
-                renamed.insert(name, self.folded_name.clone());
-            }
-        }
-    }
-
-    /// Cuts the longest names, of those that are about as long the newest first, until a quarter of the room
-    /// is free. No line is folded because of others' names.
-    fn cut_names(&mut self, living: &HashSet<Name>, renamed: &mut Map<Name, Name>) {
-        let Options { ended_lines, ended_bytes, .. } = self.options;
-        let room = ended_bytes - ended_bytes / 4;
-        let short = room / ended_lines.max(1);
-        let alone = self.ended.iter().filter(|(name, _)| !living.contains(*name));
-        let mut bytes: usize = alone.clone().map(|(name, _)| name.len()).sum();
-        if bytes <= ended_bytes {
-            return;
-        }
-        let mut long: Vec<(u32, u64, Name)> = alone
-            .filter(|(name, _)| name.len() > short)
-            .map(|(name, ended)| (name.len().ilog2(), ended.last, name.clone()))
-            .collect();
-        long.sort_unstable();
-        while bytes > room
-            && let Some((.., name)) = long.pop()
-        {
-            let Some(Ended { kind, account, last }) = self.ended.remove(&name) else { continue };
-            let cut = shortened(&name, short);
-            bytes -= name.len();
-            self.ended_bytes -= name.len();
-            if !self.ended.contains_key(&cut) {
-                bytes += cut.len();
-                self.ended_bytes += cut.len();
-            }
-            let new = Ended { kind, account: Account::default(), last: 0 };
-            let ended = self.ended.entry(cut.clone()).or_insert(new);
-            ended.account += account;
-            ended.last = ended.last.max(last);
-            renamed.insert(name, cut);
-        }
     }
 
     /// Ends a refresh that was taken `at` this time.

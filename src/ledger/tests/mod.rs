@@ -1,8 +1,11 @@
 mod sums;
 
+use std::collections::HashSet;
+
 use super::*;
 use crate::filter::Filter;
 use crate::model::Row;
+use crate::owner::Comm;
 use crate::selection::Selector;
 
 fn process(pid: u32) -> ProcessId {
