@@ -107,6 +107,11 @@ impl Both {
         sum
     }
 
+    fn add(&mut self, other: Both) {
+        self.remote += other.remote;
+        self.local += other.local;
+    }
+
     fn all(&self) -> Account {
         self.selected(Selected::ALL)
     }
@@ -146,6 +151,8 @@ pub(crate) struct Ledger {
     left_out: Account,
     /// All that was ever credited.
     counted: Account,
+    /// What is shown of the bytes without a process, once nothing is credited any more.
+    retired: Option<Selected>,
     refreshed: Option<Instant>,
     elapsed: Duration,
 }
@@ -165,6 +172,7 @@ impl Ledger {
             unattributed: Default::default(),
             left_out: Account::default(),
             counted: Account::default(),
+            retired: None,
             refreshed: None,
             elapsed: Duration::ZERO,
         }
@@ -300,9 +308,14 @@ impl Ledger {
         }
     }
 
+    /// What is shown of the bytes that have no process.
+    fn of_unattributed(&self) -> Selected {
+        self.retired.unwrap_or_else(|| self.options.naming.of_unattributed())
+    }
+
     /// What has no process, for each reason why there is anything.
     pub(crate) fn unattributed(&self) -> impl Iterator<Item = Unattributed> {
-        let selected = self.options.naming.of_unattributed();
+        let selected = self.of_unattributed();
         let accounts =
             self.unattributed.iter().map(move |both| self.timed(both.selected(selected)));
         Reason::ALL
@@ -315,7 +328,7 @@ impl Ledger {
     /// What stands neither on a line nor under a reason, because it is not selected.
     pub(crate) fn left_out(&self) -> Account {
         let left_out = |bytes: &Both, selected| bytes.all() - bytes.selected(selected);
-        let of_unattributed = self.options.naming.of_unattributed();
+        let of_unattributed = self.of_unattributed();
         let live = self.live.values().map(|live| left_out(&live.bytes, live.line.selected));
         let unattributed = self.unattributed.iter().map(|both| left_out(both, of_unattributed));
         self.timed(live.chain(unattributed).chain([self.left_out]).sum())

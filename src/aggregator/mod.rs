@@ -20,7 +20,7 @@ use crate::monitor::{Draft, Moment, Monitor};
 use crate::selection::Selection;
 use crate::watch::Source;
 
-pub use pipes::{Change, ChangeError, Pipes};
+pub use pipes::{ChangeError, Pipes};
 pub use plan::{Plan, PlanError, Selected};
 
 /// Monitors and pipes together. At first there are none: see [`Aggregator::apply`].
@@ -37,10 +37,12 @@ pub struct Aggregator {
 }
 
 impl Aggregator {
-    /// With these monitors and no pipes. Who stands on which line is as the monitors were told until the
+    /// With these monitors, of which each has a source of its own, and no pipes. Who stands on which line is as the monitors were told until the
     /// aggregator is configured.
     pub fn new(monitors: Vec<Monitor>) -> Aggregator {
-        Aggregator { monitors, ..Aggregator::default() }
+        let mut aggregator = Aggregator::default();
+        aggregator.exchange(monitors, |_| true);
+        aggregator
     }
 
     /// The monitors that are open.
@@ -54,7 +56,8 @@ impl Aggregator {
         self.monitors.iter_mut().filter(|monitor| !monitor.is_closed())
     }
 
-    /// Sources that were read once and are not any more: what was counted before they are opened again is accounted.
+    /// Sources that were read once and are not any more.
+    #[cfg(test)]
     fn closed(&self) -> impl Iterator<Item = Source> {
         self.monitors.iter().filter(|monitor| monitor.is_closed()).map(Monitor::source)
     }
@@ -128,6 +131,7 @@ impl Aggregator {
             let naming = Box::new(Grouping::new(groups.clone(), selection));
             monitor.configure(naming, self.pipes.ports());
         }
+        self.resolved.clear();
         self.pipes.group(&groups);
         self.groups = groups;
         self.alerts.replace(rules);

@@ -83,7 +83,7 @@ pub enum ChangeError {
 
 /// Other pipes that have begun to listen, and wait for those before to make room.
 #[derive(Debug)]
-pub struct Change {
+pub(super) struct Change {
     next: Vec<Next>,
 }
 
@@ -127,7 +127,7 @@ impl Pipes {
     ///
     /// # Errors
     /// The first that can't be had.
-    pub fn prepare(&self, configs: Vec<Config>) -> Result<Change, ChangeError> {
+    pub(super) fn prepare(&self, configs: Vec<Config>) -> Result<Change, ChangeError> {
         // Those that may find their port taken first: if that ends it all, no client has been let
         // in by a successor that is not to be.
         let mut steps: Vec<(usize, Step)> = Vec::with_capacity(configs.len());
@@ -175,7 +175,7 @@ impl Pipes {
 
     /// From now on these are the pipes. Others listen no more, and forward what they have open to
     /// its end.
-    pub fn commit(&mut self, change: Change) {
+    pub(super) fn commit(&mut self, change: Change) {
         let mut before: Vec<Option<Running>> =
             std::mem::take(&mut self.running).into_iter().map(Some).collect();
         let mut take = |place: usize| before.get_mut(place).and_then(Option::take);

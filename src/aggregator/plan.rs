@@ -5,7 +5,7 @@ use crate::alert::Rule;
 use crate::filter::Filter;
 use crate::group::Groups;
 use crate::model::{SourceChoice, SourceKind};
-use crate::monitor::{Monitor, Options, WatchError, known};
+use crate::monitor::{Monitor, OpenError, Options, known};
 use crate::pipe;
 use crate::selection::{Selection, Selector};
 
@@ -49,12 +49,12 @@ impl Plan {
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
     /// A source can't be read.
-    #[error("source {choice}: {error}")]
+    #[error("{error}")]
     Source {
         /// What was asked for.
         choice: SourceChoice,
         /// Why.
-        error: WatchError,
+        error: OpenError,
     },
     /// A pipe can't be had.
     #[error(transparent)]
@@ -64,7 +64,7 @@ pub enum PlanError {
 impl Aggregator {
     /// From now on does what the plan says. What both this one and the one before have goes on, and so do totals,
     /// windows and states of alerts. Sources that are new are opened with these `options`, but for the source, the
-    /// ports, the selection and what was looked back at; `opened` is told of each.
+    /// ports and the selection, and without a lookback where that would count twice; `opened` is told of each.
     ///
     /// # Errors
     /// A source that can't be read, a pipe that can't listen: then nothing has changed.
@@ -85,7 +85,7 @@ impl Aggregator {
                 Some(source) => source,
                 None => {
                     let monitor = self
-                        .open(choice, options, plan.selection(|of| of == choice))
+                        .open(choice, options, plan)
                         .map_err(|error| PlanError::Source { choice, error })?;
                     opened(&monitor);
                     let source = monitor.source();
@@ -115,14 +115,27 @@ impl Aggregator {
         &self,
         choice: SourceChoice,
         options: &Options,
-        selection: Selection,
-    ) -> Result<Monitor, WatchError> {
+        plan: &Plan,
+    ) -> Result<Monitor, OpenError> {
         Monitor::open(&Options {
             source: choice,
-            selection,
-            looked_back: self.closed().collect(),
+            lookback: options.lookback && self.is_first_for(plan),
+            selection: plan.selection(|of| of == choice),
             own_ports: self.pipes.ports().collect(),
             ..options.clone()
         })
+    }
+
+    /// Whether what was counted before a plan is accounted nowhere yet: not where a source was read until now that
+    /// is not any more.
+    pub(super) fn is_first_for(&self, plan: &Plan) -> bool {
+        let stays = |source: SourceKind| {
+            plan.monitors.iter().any(|monitor| {
+                let resolved = self.resolved.iter().find(|(known, _)| *known == monitor.source);
+                resolved.is_some_and(|(_, known)| *known == source)
+                    || known(monitor.source, [source].into_iter()).is_some()
+            })
+        };
+        self.monitors.iter().all(|monitor| !monitor.is_closed() && stays(monitor.source()))
     }
 }

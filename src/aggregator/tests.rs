@@ -225,6 +225,31 @@ fn what_was_counted_stays_when_a_source_is_closed() {
     assert_eq!(total(&mut aggregator), (3, 1517, 2));
 }
 
+/// What one source has counted is not looked back at through another that takes its place.
+#[test]
+fn the_past_is_accounted_once_whatever_source_follows() {
+    let plan = |sources: &[SourceChoice]| Plan {
+        monitors: sources
+            .iter()
+            .map(|source| Selected {
+                source: *source,
+                filter: Filter::default(),
+                ignore_local: false,
+            })
+            .collect(),
+        ..Plan::default()
+    };
+    let mut aggregator = Aggregator::default();
+    let both = plan(&[SourceChoice::Conntrack, SourceChoice::Sockets]);
+    assert!(aggregator.is_first_for(&both));
+    aggregator.exchange(vec![monitor(Source::Conntrack, &[])], |_| true);
+    // Another one beside it has what its monitors select.
+    assert!(aggregator.is_first_for(&both));
+    assert!(!aggregator.is_first_for(&plan(&[SourceChoice::Sockets])));
+    aggregator.exchange(Vec::new(), |_| false);
+    assert!(!aggregator.is_first_for(&both));
+}
+
 fn first(aggregator: &mut Aggregator) -> &mut Monitor {
     aggregator.monitors_mut().next().unwrap()
 }

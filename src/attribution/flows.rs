@@ -32,7 +32,7 @@ const YOUNG: u32 = 3;
 /// of a table that changes meanwhile can miss an entry, and one that came back would count anew.
 const GRACE: u32 = 3;
 
-/// How many observations later something may still be announced to of a flow that has ended.
+/// How many observations later the beginning of a flow that has ended may still be announced.
 const LATE: u32 = 2;
 
 /// How many observations after its beginning the end of a flow may come that was replaced before.
@@ -73,7 +73,7 @@ struct Progress {
     incomplete: u32,
     /// Whether there was any.
     begun: bool,
-    /// Flows that a complete reading has found without their beginning having been announced to.
+    /// Flows that a complete reading has found without their beginning having been announced.
     unannounced: u32,
 }
 
@@ -89,12 +89,12 @@ pub(crate) struct FlowAttribution {
     next: usize,
     /// Flows whose tuple is another one's by now, although their end was not announced yet.
     replaced: HashMap<FlowId, FlowState, RandomState>,
-    /// What was announced to of flows that were not read yet.
+    /// What was announced of flows that were not read yet.
     pending: Pending,
     /// The ends in other namespaces whose bytes are counted where they pass through.
     claims: HashMap<(NetnsKey, Tuple), FlowId, RandomState>,
     current: Observation,
-    /// Flows of the reading that is under way which were new and not announced to.
+    /// Flows of the reading that is under way which were new and not announced.
     unannounced: u32,
     opening: Opening,
 }
@@ -150,7 +150,7 @@ impl FlowAttribution {
     }
 
     /// Takes what was seen of flows when they began, and hands on the shares of those that had been
-    /// read before they were announced to.
+    /// read before they were announced.
     pub(crate) fn take_records(
         &mut self,
         records: impl IntoIterator<Item = NewFlowRecord>,
@@ -208,7 +208,7 @@ impl FlowAttribution {
         Some(open)
     }
 
-    /// Whether flows have begun in a namespace that were never announced to, though there was time to:
+    /// Whether flows have begun in a namespace that were never announced, though there was time to:
     /// others may have, too. To be asked once the records of this observation were taken.
     pub(crate) fn missed_beginnings(&mut self, netns: NetnsKey) -> bool {
         let progress = self.progress.get_mut(&netns);
@@ -446,7 +446,7 @@ impl FlowAttribution {
             flows.retain(|_, state| {
                 let read = progress.get(&state.netns);
                 let there = read.is_some_and(|read| state.seen + GRACE >= read.complete);
-                // For as long as somebody may still take_records to its beginning.
+                // For as long as its beginning may still be announced.
                 let kept = there && (state.ended == 0 || now - state.ended < LATE);
                 if kept {
                     for end in state.ends {

@@ -7,8 +7,8 @@ use super::messages::Messages;
 use super::source::{MEND_UNREAD_KERNEL, UNREAD_KERNEL};
 use crate::aggregator::Aggregator;
 use crate::alert::APPLICATIONS;
-use crate::model::{Health, Snapshot};
-use crate::monitor::{Monitor, Notice};
+use crate::model::Snapshot;
+use crate::monitor::{Monitor, Notice, OpenError, WatchError};
 use crate::render::Frame;
 use crate::watch::{Looked, Source};
 
@@ -77,15 +77,21 @@ impl Notices {
                 notice => self.say(&notice.to_string()),
             }
         }
-        let Health { source, looked } = monitor.health();
-        self.tell(&looked, source);
+        self.tell(monitor.looked(), monitor.source());
+    }
+
+    /// Says why no source could be had, but for the last reason, which it hands back.
+    pub(super) fn tell_refused(&mut self, error: OpenError) -> WatchError {
+        error.refused.iter().for_each(|notice| self.say(&notice.to_string()));
+        error.error
     }
 
     /// Says what the last looks of the monitors have found.
     pub(super) fn tell_all(&mut self, aggregator: &Aggregator) {
+        let open = |source: &Source| aggregator.monitors().any(|of| of.source() == *source);
+        self.reading.retain(|(source, _)| open(source));
         for monitor in aggregator.monitors() {
-            let Health { source, looked } = monitor.health();
-            self.tell(&looked, source);
+            self.tell(monitor.looked(), monitor.source());
         }
     }
 

@@ -201,6 +201,7 @@ impl Program for Host<'_> {
         if let Some(page) = &self.page {
             page.record(snapshot);
         }
+        self.setup.settle(&self.aggregator);
         self.snapshot = snapshot.clone();
     }
 

@@ -162,7 +162,7 @@ fn watch(arguments: &Arguments, filter: Filter, proc: &Path, run: &mut Run) -> a
     });
     match applied {
         // It was the only one that was asked for.
-        Err(PlanError::Source { error, .. }) => return Err(error.into()),
+        Err(PlanError::Source { error, .. }) => return Err(notices.tell_refused(error).into()),
         applied => applied?,
     }
     let now = Instant::now();

@@ -125,9 +125,9 @@ pub(super) fn look(program: &mut impl Program, signals: &Signals) -> anyhow::Res
     at_once.set(program.ends_at_once() && program.aggregator().is_reading());
     let looked = program.aggregator_mut().look_until(Instant::now());
     at_once.set(false);
-    looked?;
+    // What the others have found, where one fails.
     program.looked();
-    Ok(())
+    Ok(looked?)
 }
 
 #[cfg(test)]

@@ -63,6 +63,9 @@ const FILLING: u64 = 4;
 /// How long it takes until maps that were given up are freed.
 const FREED: Duration = Duration::from_millis(50);
 
+/// How often a signal may come while the programs are loaded before that is given up. Each one takes milliseconds.
+const INTERRUPTIONS: u32 = 100;
+
 /// How many users are told apart (`USERS`).
 const USERS: usize = 4096;
 
@@ -138,12 +141,15 @@ impl Reader {
         // Kernels before 5.11 count a map's memory as locked; later ones ask the memory cgroup.
         let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
         let mut reads_kernel = load::has_types();
+        let mut interrupted = 0;
         loop {
             let refused = match Programs::load(&root, capacity, reads_kernel) {
                 Ok(programs) => return Reader::of(programs, capacity),
                 Err(refused) => refused,
             };
             match refused.errno() {
+                // A signal came while the kernel looked at a program, which says nothing about it.
+                Some(Errno::AGAIN | Errno::INTR) if interrupted < INTERRUPTIONS => interrupted += 1,
                 Some(Errno::NOMEM | Errno::TOOBIG) if capacity > FEWEST_SLOTS => {
                     capacity /= 2;
                     // The kernel frees what it could not fill a moment later.

@@ -8,7 +8,7 @@ use super::{Ledger, Line, Live, Map, Options};
 use crate::attribution::Share;
 use crate::brief::shortened;
 use crate::model::{Account, Kind};
-use crate::owner::Comm;
+use crate::owner::{Comm, Reason};
 use crate::processes::{Described, ProcessId, command_line};
 use crate::traffic::Name;
 
@@ -157,14 +157,13 @@ impl Ledger {
             self.left_out += account;
             return;
         }
-        if !self.ended.contains_key(&name) {
-            self.ended_bytes += name.len();
+        if let Some(ended) = self.ended.get_mut(&name) {
+            ended.account += account;
+            return;
         }
+        self.ended_bytes += name.len();
         self.endings += 1;
-        let new = Ended { kind, account: Account::default(), last: 0 };
-        let ended = self.ended.entry(name).or_insert(new);
-        ended.account += account;
-        ended.last = self.endings;
+        self.ended.insert(name, Ended { kind, account, last: self.endings });
         self.fold();
     }
 
@@ -173,6 +172,10 @@ impl Ledger {
         let all: Vec<ProcessId> = self.live.keys().copied().collect();
         self.ended(all);
         self.names.clear();
+        // Nobody reads on.
+        let unread = std::mem::take(&mut self.unattributed[Reason::Unread.index()]);
+        self.unattributed[Reason::Exited.index()].add(unread);
+        self.retired = Some(self.options.naming.of_unattributed());
     }
 
     /// Takes over what stands in another one, which is [retired](Ledger::retire).
@@ -189,8 +192,7 @@ impl Ledger {
         self.left_out += retired.left_out;
         self.counted += retired.counted;
         for (both, other) in self.unattributed.iter_mut().zip(retired.unattributed) {
-            both.remote += other.remote;
-            both.local += other.local;
+            both.add(other);
         }
         self.fold();
     }

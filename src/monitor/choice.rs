@@ -27,8 +27,8 @@ pub enum Notice {
     Instead {
         /// Why connection tracking was not taken.
         why: String,
-        /// What would mend it.
-        mend: &'static str,
+        /// What would mend it, if that is known.
+        mend: Option<&'static str>,
     },
     /// Connection tracking was asked for, and doesn't count everything.
     Impeded {
@@ -58,7 +58,8 @@ impl fmt::Display for Notice {
             }
             Notice::NoEbpf(why) => write!(f, "no source ebpf: {why}"),
             Notice::Instead { why, mend } => {
-                write!(f, "source sockets (payload bytes of TCP only): {why}; to mend it: {mend}")
+                write!(f, "source sockets (payload bytes of TCP only): {why}")?;
+                mend.map_or(Ok(()), |mend| write!(f, "; to mend it: {mend}"))
             }
             Notice::Impeded { why, mend } => write!(f, "{why}; to mend it: {mend}"),
             Notice::Unprivileged { denied } => write!(
@@ -67,6 +68,22 @@ impl fmt::Display for Notice {
                  send and receive (source sockets)"
             ),
         }
+    }
+}
+
+/// Why no source could be had.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct OpenError {
+    /// Why those before were not taken.
+    pub refused: Vec<Notice>,
+    /// Why the last one that was tried can't be.
+    pub error: WatchError,
+}
+
+impl From<OpenError> for WatchError {
+    fn from(error: OpenError) -> WatchError {
+        error.error
     }
 }
 
@@ -106,9 +123,9 @@ pub(super) fn refused(source: Source, error: &WatchError) -> Notice {
         (Source::Ebpf, error) => Notice::NoEbpf(error.to_string()),
         (_, WatchError::Conntrack(error)) => {
             let mend = if error.is_permission() { MEND_PERMISSION } else { MEND_MODULE };
-            Notice::Instead { why: error.to_string(), mend }
+            Notice::Instead { why: error.to_string(), mend: Some(mend) }
         }
-        (_, error) => Notice::Instead { why: error.to_string(), mend: MEND_MODULE },
+        (_, error) => Notice::Instead { why: error.to_string(), mend: None },
     }
 }
 

@@ -21,8 +21,8 @@ use crate::watch::{Looked, Source, SourceChoice, Watch};
 
 pub use crate::environment::WatchError;
 
-pub use choice::Notice;
 pub(crate) use choice::{MEND_ACCOUNTING, MEND_MODULE, impediment, known};
+pub use choice::{Notice, OpenError};
 use choice::{candidates, impeded, refused};
 pub(crate) use draft::Draft;
 pub(crate) use schedule::{Schedule, Step};
@@ -43,6 +43,10 @@ impl Moment {
     }
 }
 
+/// The shortest and the longest time between two snapshots.
+const SHORTEST: Duration = Duration::from_millis(10);
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// What to watch, and how.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -52,8 +56,6 @@ pub struct Options {
     pub netns: NetnsChoice,
     /// Whether what was counted before the start is accounted, too.
     pub lookback: bool,
-    /// Sources for which it is not in any case: it is accounted already.
-    pub looked_back: Vec<Source>,
     /// Whether what this host only passes on is counted where that takes more than the source: connection
     /// tracking, if that counts.
     pub forwarded: bool,
@@ -76,7 +78,6 @@ impl Default for Options {
             source: SourceChoice::Auto,
             netns: NetnsChoice::All,
             lookback: true,
-            looked_back: Vec::new(),
             forwarded: false,
             labels: Vec::new(),
             selection: Selection::default(),
@@ -109,7 +110,7 @@ impl Monitor {
     ///
     /// # Errors
     /// The source can't be opened or read; with [`SourceChoice::Auto`], none can.
-    pub fn open(options: &Options) -> Result<Monitor, WatchError> {
+    pub fn open(options: &Options) -> Result<Monitor, OpenError> {
         Monitor::first_of(options, |source| Monitor::open_source(source, options))
     }
 
@@ -117,7 +118,7 @@ impl Monitor {
     fn first_of(
         options: &Options,
         mut open: impl FnMut(Source) -> Result<Monitor, WatchError>,
-    ) -> Result<Monitor, WatchError> {
+    ) -> Result<Monitor, OpenError> {
         let candidates = candidates(options.source);
         let is_chosen = candidates.len() == 1;
         let (mut notices, mut may_read) = (Vec::new(), true);
@@ -127,7 +128,7 @@ impl Monitor {
             match impediment {
                 Some((why, mend)) if is_chosen => notices.push(Notice::Impeded { why, mend }),
                 Some((why, mend)) => {
-                    notices.push(Notice::Instead { why: why.to_owned(), mend });
+                    notices.push(Notice::Instead { why: why.to_owned(), mend: Some(mend) });
                     continue;
                 }
                 None => {}
@@ -142,8 +143,12 @@ impl Monitor {
                     return Ok(monitor);
                 }
                 // Without procfs none can be read.
-                Err(error @ WatchError::Proc { .. }) => return Err(error),
-                Err(error) if index + 1 == candidates.len() => return Err(error),
+                Err(error @ WatchError::Proc { .. }) => {
+                    return Err(OpenError { refused: notices, error });
+                }
+                Err(error) if index + 1 == candidates.len() => {
+                    return Err(OpenError { refused: notices, error });
+                }
                 Err(error) => {
                     if let WatchError::Ebpf(error) = &error {
                         may_read = error.mend().is_none();
@@ -168,9 +173,8 @@ impl Monitor {
     }
 
     fn open_source(source: Source, options: &Options) -> Result<Monitor, WatchError> {
-        let Options { netns, lookback, looked_back, proc, .. } = options;
-        let lookback = *lookback && !looked_back.contains(&source);
-        let mut watch = Watch::open(source, *netns, lookback, proc)?;
+        let Options { netns, lookback, proc, .. } = options;
+        let mut watch = Watch::open(source, *netns, *lookback, proc)?;
         watch.label_by(options.labels.clone());
         watch.leave_to_pipes(options.own_ports.iter().copied());
         if options.forwarded {
@@ -179,7 +183,9 @@ impl Monitor {
         let naming = Box::new(options.selection.clone());
         let ledger = Ledger::new(ledger::Options { naming, ..ledger::Options::default() });
         let mut monitor = Monitor::new(watch, ledger);
-        monitor.look_until(options.patience.map(|patience| monitor.opened + patience))?;
+        monitor.look_until(
+            options.patience.and_then(|patience| monitor.opened.checked_add(patience)),
+        )?;
         Ok(monitor)
     }
 
@@ -237,7 +243,8 @@ impl Monitor {
     /// # Errors
     /// If the source can't be read (any more). What was accounted before stays right.
     pub fn look(&mut self) -> Result<(), WatchError> {
-        self.look_until(None)
+        // Whoever had no patience at the start has none now.
+        self.look_until(self.is_reading().then(Instant::now))
     }
 
     /// The same; what takes long when everything is read for the first time is not waited for after `until`. It goes
@@ -253,7 +260,12 @@ impl Monitor {
         Ok(())
     }
 
-    /// What the last look and those since the last snapshot have found.
+    /// What the looks since the last snapshot have found.
+    pub fn looked(&self) -> &Looked {
+        &self.looked
+    }
+
+    /// The same, with its source.
     pub fn health(&self) -> Health {
         Health { source: self.source, looked: self.looked.clone() }
     }
@@ -271,7 +283,7 @@ impl Monitor {
         Ok(draft.finish(self.snapshots, moment))
     }
 
-    /// A snapshot every `interval`, for as long as it is asked for the next; the first one an interval from now.
+    /// A snapshot every `interval` (a hundredth of a second at the least, a year at the most), for as long as it is asked for the next; the first one an interval from now.
     /// Meanwhile the kernel is read as often as it takes.
     pub fn snapshots(&mut self, interval: Duration) -> Snapshots<'_> {
         let now = Instant::now();
@@ -280,6 +292,7 @@ impl Monitor {
             self.ledger.end(now);
             self.ledger.begin();
         }
+        let interval = interval.clamp(SHORTEST, LONGEST);
         Snapshots { monitor: self, interval, due: now, schedule: Schedule::new(now) }
     }
 
@@ -397,7 +410,7 @@ mod tests {
     use super::*;
 
     /// What `auto` comes to where these sources fail when they are looked at for the first time.
-    fn auto(failing: &[Source]) -> Result<Monitor, WatchError> {
+    fn auto(failing: &[Source]) -> Result<Monitor, OpenError> {
         let options = Options { netns: NetnsChoice::Own, ..Options::default() };
         Monitor::first_of(&options, |source| {
             if failing.contains(&source) {
@@ -424,7 +437,8 @@ mod tests {
         assert_eq!(monitor.source(), Source::Sockets);
         assert!(matches!(monitor.notices()[1], Notice::Instead { .. }));
         let error = auto(&[Source::Ebpf, Source::Conntrack, Source::Sockets]).unwrap_err();
-        assert!(matches!(error, WatchError::NoCounters));
+        assert!(matches!(error.error, WatchError::NoCounters));
+        assert_eq!(error.refused.len(), 2, "{error:?}");
     }
 
     #[test]
@@ -432,6 +446,6 @@ mod tests {
         let options =
             Options { source: SourceChoice::Ebpf, netns: NetnsChoice::Own, ..Options::default() };
         let error = Monitor::first_of(&options, |_| Err(WatchError::NoCounters)).unwrap_err();
-        assert!(matches!(error, WatchError::NoCounters));
+        assert!(matches!(error.error, WatchError::NoCounters) && error.refused.is_empty());
     }
 }

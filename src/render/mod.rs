@@ -26,7 +26,14 @@ pub(crate) struct Frame {
 impl sink::Frame for Frame {
     fn weight(&self) -> usize {
         let rows = self.snapshot.rows.iter();
-        rows.map(|row| size_of::<Row>() + row.name.len() + size_of_val(&row.processes[..])).sum()
+        rows.map(|row| {
+            let named = row.processes.iter().map(|process| process.command_line.len());
+            size_of::<Row>()
+                + row.name.len()
+                + size_of_val(&row.processes[..])
+                + named.sum::<usize>()
+        })
+        .sum()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -38,7 +39,9 @@ struct Shared<F> {
 
 #[derive(Debug)]
 struct Queue<F> {
-    waiting: VecDeque<F>,
+    /// With their weights.
+    waiting: VecDeque<(usize, F)>,
+    weight: usize,
     /// One is being written.
     writing: bool,
     /// How many were written, or could not be.
@@ -65,6 +68,7 @@ impl<F: Frame> Sink<F> {
     ) -> io::Result<Sink<F>> {
         let state = Queue {
             waiting: VecDeque::new(),
+            weight: 0,
             writing: false,
             done: 0,
             left_out: 0,
@@ -81,14 +85,15 @@ impl<F: Frame> Sink<F> {
 
     /// Gives it one refresh; never waits.
     pub(crate) fn show(&self, frame: F) {
+        let weight = frame.weight();
         let mut state = self.shared.state();
         if state.closed {
             return;
         }
-        state.waiting.push_back(frame);
-        let mut bytes: usize = state.waiting.iter().map(F::weight).sum();
-        while state.waiting.len() > 1 && (state.waiting.len() > self.room || bytes > BYTES) {
-            bytes -= state.waiting.pop_front().map_or(0, |oldest| oldest.weight());
+        state.weight += weight;
+        state.waiting.push_back((weight, frame));
+        while state.waiting.len() > 1 && (state.waiting.len() > self.room || state.weight > BYTES) {
+            state.take();
             state.left_out += 1;
         }
         drop(state);
@@ -145,6 +150,15 @@ impl<F> Drop for Sink<F> {
     }
 }
 
+impl<F> Queue<F> {
+    /// Takes the oldest one that waits.
+    fn take(&mut self) -> Option<F> {
+        let (weight, frame) = self.waiting.pop_front()?;
+        self.weight -= weight;
+        Some(frame)
+    }
+}
+
 impl<F> Shared<F> {
     fn state(&self) -> MutexGuard<'_, Queue<F>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -159,7 +173,7 @@ fn write_all<F>(
 ) {
     let mut state = shared.state();
     loop {
-        let Some(frame) = state.waiting.pop_front() else {
+        let Some(frame) = state.take() else {
             if state.ended {
                 return;
             }
@@ -169,7 +183,10 @@ fn write_all<F>(
         state.writing = true;
         drop(state);
         // Whole and at once: a terminal that sees the clear sequence and the lines in separate writes flickers.
-        let written = out.write_all(&format(frame)).and_then(|()| out.flush());
+        // What panics has said so; all else goes on without it.
+        let formatted = panic::catch_unwind(AssertUnwindSafe(|| format(frame)));
+        let formatted = formatted.map_err(|_| io::Error::other("a refresh can't be formatted"));
+        let written = formatted.and_then(|bytes| out.write_all(&bytes)).and_then(|()| out.flush());
         state = shared.state();
         state.writing = false;
         state.done += 1;
@@ -177,6 +194,7 @@ fn write_all<F>(
         if broken {
             state.closed = true;
             state.waiting.clear();
+            state.weight = 0;
         }
         if let Err(error) = written {
             state.error = Some(error);

@@ -69,7 +69,7 @@ impl FlowAttribution {
         })
     }
 
-    /// Ends resolution bytes are counted in another namespace, through which they pass, aren't counted
+    /// Ends whose bytes are counted in another namespace, through which they pass, aren't counted
     /// here as well.
     pub(super) fn respect_claims(
         &self,

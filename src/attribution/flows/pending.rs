@@ -1,4 +1,4 @@
-//! What was announced to of flows that have not been read yet.
+//! What was announced of flows that have not been read yet.
 
 use std::collections::{HashMap, VecDeque};
 

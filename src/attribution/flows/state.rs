@@ -86,7 +86,7 @@ pub(super) struct FlowState {
     pub(super) ended: u32,
     /// Whether nothing but its end is to be expected, which is announced.
     pub(super) closed: bool,
-    /// Whether its beginning was announced to.
+    /// Whether its beginning was announced.
     pub(super) announced: bool,
     pub(super) netns: NetnsKey,
     /// The originator's end and the responder's.

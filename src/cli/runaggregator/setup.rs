@@ -88,10 +88,15 @@ impl Setup {
         match applied {
             Ok(()) => Ok(()),
             Err(PlanError::Source { choice, error }) => {
-                Err(error).with_context(|| format!("source {choice}"))
+                Err(notices.tell_refused(error)).with_context(|| format!("source {choice}"))
             }
             Err(PlanError::Pipe(error)) => Err(refused(error, &configuration.pipes)),
         }
+    }
+
+    /// Leaves descriptors for the pipes that there are now: some may be over.
+    pub(super) fn settle(&self, aggregator: &Aggregator) {
+        self.reserve(aggregator.pipes().count());
     }
 
     /// Leaves descriptors for so many pipes; the others are for connections.

@@ -37,7 +37,7 @@ enum Event {
     Show { flow: usize, counted: bool },
     /// The end of a flow is announced. What comes next under its tuple is another one.
     Announce { flow: usize },
-    /// A flow is announced to: its beginning, or what was seen later. Each end that was seen is
+    /// A flow is announced: its beginning, or what was seen later. Each end that was seen is
     /// some process's, in this namespace or in another one.
     Record { flow: usize, seen: [Option<Sight>; 2], is_new: bool },
     /// The observation ends. One that is complete has shown each flow that would be forgotten.

@@ -296,7 +296,7 @@ impl Host {
         shares
     }
 
-    /// One whole observation, before whose flows something is announced to.
+    /// One whole observation, before whose flows something is announced.
     fn record_and_look(
         &mut self,
         records: impl IntoIterator<Item = NewFlowRecord>,

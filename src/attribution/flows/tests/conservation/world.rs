@@ -24,13 +24,13 @@ struct Entry {
     ended_at: u32,
     /// Which of its ends have been here.
     here: [bool; 2],
-    /// Whether the beginning of what was shown last was announced to.
+    /// Whether the beginning of what was shown last was announced.
     announced: bool,
-    /// Beginnings that were announced to and not shown yet.
+    /// Beginnings that were announced and not shown yet.
     new_flows: VecDeque<KnownNewFlow>,
 }
 
-/// A beginning that was announced to: the id, at which ends somebody was seen, and when.
+/// A beginning that was announced: the id, at which ends somebody was seen, and when.
 #[derive(Clone, Copy, Debug)]
 struct KnownNewFlow {
     id: Option<u64>,
