@@ -47,9 +47,18 @@ impl LocalAddresses {
     }
 
     /// Adds an address of this host.
-    #[cfg(test)]
     pub(crate) fn insert(&mut self, address: Address) {
         self.own.insert(address, 0);
+    }
+
+    /// Every broadcast address that is listed.
+    pub(crate) fn broadcasts(&self) -> impl Iterator<Item = Address> {
+        self.broadcast.iter().copied()
+    }
+
+    /// Adds a broadcast address.
+    pub(crate) fn insert_broadcast(&mut self, address: Address) {
+        self.broadcast.insert(address);
     }
 
     /// The number of the interface that has this address; 0 where it is not listed.

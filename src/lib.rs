@@ -113,7 +113,10 @@ pub mod netns;
 pub mod notify;
 pub mod pipe;
 pub mod processes;
+mod recording;
 mod render;
+#[doc(hidden)]
+pub mod replay;
 #[cfg(test)]
 mod rooms;
 pub mod selection;

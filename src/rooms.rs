@@ -14,11 +14,11 @@ const ROOMS: &[&str] = &[
     // Who holds sockets, and what is announced.
     "processes tracker",
     // Read, resolve, account.
-    "environment attribution sources selection ledger group",
+    "environment attribution recording sources selection ledger group",
     "pipe",
     "alert notify",
     // The engine.
-    "watch monitor aggregator",
+    "watch monitor replay aggregator",
     // What people and programs see.
     "render serve config cli",
 ];

@@ -1,6 +1,8 @@
 //! One look at the kernel after another: the sources, in their order, and the ledger that gets what
 //! they say.
 
+mod naming;
+
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::Instant;
@@ -9,12 +11,14 @@ use crate::attribution::{OwnPipes, Share};
 use crate::environment::Environment;
 use crate::ledger::Ledger;
 use crate::netns::NetnsChoice;
-use crate::processes::{Described, LabelBy, Names, Owners, ProcessId};
+use crate::processes::{LabelBy, Names, Owners, ProcessId};
+use crate::recording::{Recorded, Recorder};
 use crate::sources::{self, Forwarded, Needs, Round};
 use crate::traffic::Traffic;
 
 pub(crate) use crate::environment::{Looked, WatchError};
 pub(crate) use crate::sources::{SourceChoice, SourceKind as Source};
+pub(crate) use naming::{credit, name};
 
 /// Reads the kernel once a look, and accounts what it says.
 #[derive(Debug)]
@@ -31,6 +35,8 @@ pub(crate) struct Watch {
     unlisted: Vec<ProcessId>,
     /// Whether the first reading is still to be finished.
     begins: bool,
+    /// Where what the core is given is recorded.
+    recorder: Option<Recorder>,
 }
 
 impl Watch {
@@ -60,6 +66,7 @@ impl Watch {
             pings: Traffic::ZERO,
             unlisted: Vec::new(),
             begins: true,
+            recorder: None,
         })
     }
 
@@ -84,6 +91,17 @@ impl Watch {
     /// now on.
     pub(crate) fn leave_to_pipes(&mut self, ports: impl IntoIterator<Item = u16>) {
         self.pipes.ports.extend(ports);
+    }
+
+    /// From now on what the core is given is recorded.
+    pub(crate) fn record(&mut self, recorder: Recorder) {
+        self.sources.iter_mut().for_each(|source| source.record(&recorder));
+        self.recorder = Some(recorder);
+    }
+
+    /// The recording, if there is one.
+    pub(crate) fn recorder(&self) -> Option<&Recorder> {
+        self.recorder.as_ref()
     }
 
     /// Whether not everything was read for the first time: see [`Watch::look_until`].
@@ -131,6 +149,12 @@ impl Watch {
         looked.unread.past = self.sources.iter().any(|source| source.is_reading());
         self.begins &= looked.unread.is_anything();
         looked.lost_processes = self.environment.owners.names().take_lost();
+        if let Some(recorder) = self.recorder() {
+            recorder.looked();
+            if let Some((path, error)) = recorder.take_error() {
+                return Err(WatchError::Record { path, error });
+            }
+        }
         Ok(looked)
     }
 
@@ -139,8 +163,12 @@ impl Watch {
         ledger: &mut Ledger,
         until: Option<Instant>,
     ) -> Result<Looked, WatchError> {
-        let Watch { environment, sources, pipes, pings, .. } = self;
+        let Watch { environment, sources, pipes, pings, recorder, .. } = self;
         let mut looked = Looked::default();
+        let recorder = recorder.as_ref();
+        if let Some(recorder) = recorder {
+            recorder.look();
+        }
         environment.begin()?;
         if environment.looks() == 1 {
             sources.iter_mut().for_each(|source| source.start(environment));
@@ -151,7 +179,7 @@ impl Watch {
         environment.list_sockets(needs.lists, &mut looked)?;
         let ended = environment.look_at_processes(needs.inodes, left, until, &mut looked)?;
         let mut credit = |share: &Share, owners: &mut Owners| {
-            ledger.credit(share, || described(share, owners));
+            credit(ledger, share, &mut Recorded { owners, recorder });
         };
         let mut round = Round {
             environment,
@@ -169,50 +197,25 @@ impl Watch {
             ledger.keep_names_of(referenced);
         }
         for left in self.environment.end() {
+            if let Some(recorder) = &self.recorder {
+                recorder.forget(left);
+            }
             self.sources.iter_mut().for_each(|source| source.forget(left));
         }
         Ok(looked)
     }
 
-    /// Brings what processes are named up to date, and tells the ledger which have ended.
     fn name(&mut self, ledger: &mut Ledger, ended: Vec<ProcessId>) {
-        let Watch { environment, unlisted, .. } = self;
-        let owners = &mut environment.owners;
-        let active: Vec<_> = ledger.active().collect();
-        let gone = unlisted.drain(..).filter(|process| !owners.is_there(*process));
-        ledger.ended(gone.collect::<Vec<_>>());
-        for process in active {
-            owners.refresh(process);
-            if let Some(described) = owners.described(process) {
-                ledger.rename(process, &described);
-            }
-            if !owners.is_there(process) {
-                unlisted.push(process);
-            }
+        let Watch { environment, unlisted, recorder, .. } = self;
+        let recorder = recorder.as_ref();
+        let ended = match recorder {
+            Some(recorder) => recorder.begin_names(ended),
+            None => ended,
+        };
+        let mut processes = Recorded { owners: &mut environment.owners, recorder };
+        name(ledger, &mut processes, unlisted, ended);
+        if let Some(recorder) = recorder {
+            recorder.named_all();
         }
-        // Names that are cut here would be kept there by those that are silent.
-        for process in owners.names().take_cut() {
-            if let Some(described) = owners.described(process) {
-                ledger.rename(process, &described);
-            }
-        }
-        for process in &ended {
-            // The last title that it had.
-            if let Some(described) = owners.described(*process) {
-                ledger.rename(*process, &described);
-            }
-        }
-        ledger.ended(ended);
     }
-}
-
-/// What a share's process is named.
-fn described(share: &Share, owners: &mut Owners) -> Described {
-    let described = share.to.process().and_then(|process| {
-        // Its sockets have been too short-lived for a look, perhaps.
-        owners.refresh(process);
-        owners.described(process)
-    });
-    // Who has held a socket is known by name; this stands for the case that it isn't after all.
-    described.unwrap_or_else(|| Described { command_line: (*b"[?]").into(), label: None })
 }

@@ -1,7 +1,7 @@
 //! `runmonitor`: what each process sends and receives.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
@@ -86,6 +86,15 @@ pub struct Arguments {
     #[arg(long)]
     pub enable_accounting: bool,
 
+    /// Record what the figures are made of to a file, for tests
+    #[arg(
+        long,
+        hide = true,
+        value_name = "FILE",
+        conflicts_with_all = ["include", "exclude", "ignore_local"]
+    )]
+    pub record: Option<PathBuf>,
+
     /// Tell what each source can see here and what would mend what it can't, and end
     #[arg(long)]
     pub check: bool,
@@ -150,6 +159,7 @@ fn watch(arguments: &Arguments, filter: Filter, proc: &Path, run: &mut Run) -> a
         // The first look is over when the first refresh is due: at once if there is a past to show.
         patience: Some(if ready { interval } else { interval / 2 }),
         proc: proc.to_owned(),
+        record: arguments.record.clone(),
         ..Options::default()
     };
     let at_once = run.signals().at_once();

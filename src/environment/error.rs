@@ -1,6 +1,6 @@
 //! Why nothing could be observed.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use thiserror::Error;
@@ -29,6 +29,14 @@ pub enum WatchError {
     /// Sockets can't be counted in the kernel.
     #[error("source ebpf: {0}")]
     Ebpf(ebpf::OpenError),
+    /// The recording can't be written.
+    #[error("the recording can't be written: {path}: {error}", path = .path.display())]
+    Record {
+        /// Where it should be.
+        path: PathBuf,
+        /// What writing it brought.
+        error: std::io::Error,
+    },
     /// There is no procfs.
     #[error("{path}: {errno}{mend}", mend = proc_mend(*.errno, .path))]
     Proc {

@@ -22,9 +22,16 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    /// Ends a refresh of the ledger that is taken at this moment, adds what it came to, and begins the next.
-    pub(crate) fn add_ledger(&mut self, ledger: &mut Ledger, moment: Moment) {
+    /// What a refresh of the ledger came to that ends at this moment.
+    pub(crate) fn of_ledger(ledger: &mut Ledger, moment: Moment) -> Draft {
         ledger.end(moment.instant);
+        let mut draft = Draft::default();
+        draft.add_ledger(ledger);
+        draft
+    }
+
+    /// Adds what a refresh of the ledger that has ended came to.
+    pub(crate) fn add_ledger(&mut self, ledger: &Ledger) {
         self.elapsed = self.elapsed.max(ledger.elapsed());
         ledger.add_rows(&mut self.rows);
         for Unattributed { reason, account } in ledger.unattributed() {
@@ -32,7 +39,6 @@ impl Draft {
         }
         self.left_out += ledger.left_out();
         self.counted += ledger.counted();
-        ledger.begin();
     }
 
     /// Adds how well a source could be read.

@@ -16,6 +16,7 @@ use crate::ledger::{self, Ledger};
 use crate::model::{Health, Snapshot};
 use crate::netns::NetnsChoice;
 use crate::processes::LabelBy;
+use crate::recording::Recorder;
 use crate::selection::Selection;
 use crate::watch::{Looked, Source, SourceChoice, Watch};
 
@@ -70,6 +71,9 @@ pub struct Options {
     pub patience: Option<Duration>,
     /// Where procfs is mounted.
     pub proc: PathBuf,
+    /// Where to record what the core is given, for tests.
+    #[doc(hidden)]
+    pub record: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -84,6 +88,7 @@ impl Default for Options {
             own_ports: Vec::new(),
             patience: None,
             proc: PathBuf::from("/proc"),
+            record: None,
         }
     }
 }
@@ -177,7 +182,11 @@ impl Monitor {
         let mut watch = Watch::open(source, *netns, *lookback, proc)?;
         watch.label_by(options.labels.clone());
         watch.leave_to_pipes(options.own_ports.iter().copied());
-        if options.forwarded {
+        if let Some(path) = &options.record {
+            let recorder = Recorder::create(path, source, lookback);
+            let wrong = |error| WatchError::Record { path: path.clone(), error };
+            watch.record(recorder.map_err(wrong)?);
+        } else if options.forwarded {
             watch.count_passing();
         }
         let naming = Box::new(options.selection.clone());
@@ -289,7 +298,7 @@ impl Monitor {
         let now = Instant::now();
         if self.snapshots == 0 {
             // Here time begins.
-            self.ledger.end(now);
+            self.end_refresh(Moment { at: Timestamp::now(), instant: now });
             self.ledger.begin();
         }
         let interval = interval.clamp(SHORTEST, LONGEST);
@@ -298,11 +307,24 @@ impl Monitor {
 
     /// Ends a refresh at this moment, and adds what it came to.
     pub(crate) fn add_to(&mut self, draft: &mut Draft, moment: Moment) {
-        draft.add_ledger(&mut self.ledger, moment);
+        self.end_refresh(moment);
+        draft.add_ledger(&self.ledger);
+        self.ledger.begin();
         if self.watch.is_some() {
             draft.add_health(self.health());
         }
         self.looked = Looked { unread: self.looked.unread.clone(), ..Looked::default() };
+    }
+
+    /// Ends a refresh that was taken at this moment, and records what it came to if anything is recorded.
+    fn end_refresh(&mut self, moment: Moment) {
+        match self.watch.as_ref().and_then(Watch::recorder) {
+            Some(recorder) => {
+                let draft = Draft::of_ledger(&mut self.ledger, moment);
+                recorder.refresh(&draft.finish(0, moment));
+            }
+            None => self.ledger.end(moment.instant),
+        }
     }
 
     /// From now on processes stand where `naming` puts them, and these are the ports of this program's own pipes.

@@ -8,12 +8,14 @@ pub mod events;
 mod few;
 mod label;
 mod names;
+mod naming;
 mod owners;
 
 pub use describe::{COMMAND_LINE_MAX, command_line};
 pub use descriptor_search::{DescriptorSearch, Found};
 pub use label::LabelBy;
 pub use names::{Announced, Names};
+pub(crate) use naming::ProcessNames;
 pub use owners::{Acceptors, Owners, Ownership, SocketOwners};
 
 pub use crate::model::ProcessId;

@@ -85,7 +85,7 @@ mod tests {
         let mut sockets = RawSockets::open(Path::new("/proc/thread-self/net"));
         sockets.read(true, true).unwrap();
         let Ok(first) = raw(253) else { return }; // without CAP_NET_RAW
-        assert_eq!(inodes(&sockets, Protocol(253)), []);
+        assert_eq!(inodes(&sockets, Protocol(253)), [0_u64; 0]);
         sockets.read(true, false).unwrap();
         assert_eq!(inodes(&sockets, Protocol(253)), [inode(&first)]);
         let second = raw(254).unwrap();
@@ -93,7 +93,7 @@ mod tests {
         assert_eq!(inodes(&sockets, Protocol(253)), [inode(&first)]);
         assert_eq!(inodes(&sockets, Protocol(254)), [inode(&second)]);
         sockets.read(false, true).unwrap();
-        assert_eq!(inodes(&sockets, Protocol(253)), []);
+        assert_eq!(inodes(&sockets, Protocol(253)), [0_u64; 0]);
         let any = socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::ICMP)).unwrap();
         sockets.read(true, true).unwrap();
         assert!(inodes(&sockets, Protocol::ICMP).contains(&inode(&any)));
@@ -103,6 +103,6 @@ mod tests {
     fn where_there_is_no_procfs_there_are_none() {
         let mut sockets = RawSockets::open(Path::new("/nonexistent"));
         sockets.read(true, true).unwrap();
-        assert_eq!(inodes(&sockets, Protocol::ICMP), []);
+        assert_eq!(inodes(&sockets, Protocol::ICMP), [0_u64; 0]);
     }
 }

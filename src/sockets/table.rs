@@ -234,7 +234,7 @@ mod tests {
         assert_eq!(flow("10.0.0.1:53", "10.0.0.9:4000"), [3]);
         assert_eq!(flow("10.0.0.1:53", "10.0.0.9:4001"), [2]);
         assert_eq!(flow("10.0.0.2:53", "10.0.0.9:4000"), [1]);
-        assert_eq!(flow("10.0.0.2:54", "10.0.0.9:4000"), []);
+        assert_eq!(flow("10.0.0.2:54", "10.0.0.9:4000"), [0_u32; 0]);
     }
 
     #[test]
@@ -245,7 +245,7 @@ mod tests {
         assert_eq!(found(&table([wildcard]), v4), [1]);
         assert_eq!(found(&table([wildcard]), v6), [1]);
         let refusing = Socket { v6_only: true, ..wildcard };
-        assert_eq!(found(&table([refusing]), v4), []);
+        assert_eq!(found(&table([refusing]), v4), [0_u32; 0]);
         assert_eq!(found(&table([refusing]), v6), [1]);
         let both = table([refusing, Socket { inode: Some(Inode(3)), ..wildcard }]);
         assert_eq!((found(&both, v4), found(&both, v6)), (vec![3], vec![1, 3]));
@@ -274,7 +274,7 @@ mod tests {
         let listening = socket(1, tuple(Protocol::TCP, "0.0.0.0:80", "0.0.0.0:0"));
         let flow = tuple(Protocol::TCP, "10.0.0.1:80", "10.0.0.9:4000");
         let ended = Socket { state: TcpState::TIME_WAIT, ..socket(2, flow) };
-        assert_eq!(found(&table([listening, ended]), flow), []);
+        assert_eq!(found(&table([listening, ended]), flow), [0_u32; 0]);
     }
 
     #[test]
@@ -288,7 +288,7 @@ mod tests {
         assert_eq!(found(&table, tuple(Protocol::ICMP, "10.0.0.1:77", "10.0.0.9:2048")), [1]);
         assert_eq!(found(&table, tuple(Protocol::ICMP, "10.0.0.1:78", "10.0.0.9:2048")), [2]);
         assert_eq!(found(&table, tuple(Protocol::GRE, "10.0.0.1:0", "10.0.0.9:0")), [3]);
-        assert_eq!(found(&table, tuple(Protocol::GRE, "10.0.0.1:0", "10.0.0.8:0")), []);
+        assert_eq!(found(&table, tuple(Protocol::GRE, "10.0.0.1:0", "10.0.0.8:0")), [0_u32; 0]);
     }
 
     #[test]
@@ -297,6 +297,6 @@ mod tests {
         assert_eq!((table.len(), table.inodes().count()), (1, 1));
         table.clear();
         assert!(table.is_empty());
-        assert_eq!(found(&table, tuple(Protocol::UDP, "10.0.0.1:53", "10.0.0.9:1")), []);
+        assert_eq!(found(&table, tuple(Protocol::UDP, "10.0.0.1:53", "10.0.0.9:1")), [0_u32; 0]);
     }
 }

@@ -19,6 +19,7 @@ use crate::attribution::Share;
 use crate::ebpf::{self, Bytes, Counted, Origin};
 use crate::environment::Environment;
 use crate::netns::{self, NetnsChoice, NetnsId};
+use crate::recording::Recorder;
 use crate::traffic::Traffic;
 use overlap::{Slots, without_overlap};
 use past::Past;
@@ -90,6 +91,7 @@ impl Baseline {
         &mut self,
         reader: &ebpf::Reader,
         only: Option<u64>,
+        recorder: Option<&Recorder>,
         round: &mut Round<'_>,
     ) -> bool {
         if self.past.is_none() {
@@ -111,6 +113,9 @@ impl Baseline {
             if !traffic.is_zero() {
                 let share = Share { to, traffic, recent: Traffic::ZERO, from: None, local };
                 credit(&share, &mut environment.owners);
+                if let Some(recorder) = recorder {
+                    recorder.share(&share);
+                }
             }
         }
         true

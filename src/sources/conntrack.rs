@@ -10,6 +10,7 @@ use super::{Needs, Round, Source};
 use crate::environment::{Lists, WatchError};
 use crate::netns::NetnsKey;
 use crate::processes::ProcessId;
+use crate::recording::Recorder;
 use crate::tracker::Opens;
 
 /// Reads connection tracking's tables.
@@ -26,6 +27,10 @@ impl Conntrack {
 }
 
 impl Source for Conntrack {
+    fn record(&mut self, recorder: &Recorder) {
+        self.flows.record(recorder);
+    }
+
     fn opens(&self) -> Opens {
         Opens { flows: true, ..Opens::default() }
     }

@@ -16,6 +16,7 @@ use crate::ebpf::{self, Bytes, Counted, Origin, Task};
 use crate::environment::{Environment, Lists, WatchError};
 use crate::netns::NetnsChoice;
 use crate::processes::{Owners, ProcessId};
+use crate::recording::Recorder;
 use crate::sockets::Inode;
 use crate::tracker::Namespace;
 use list_budget::ListBudget;
@@ -46,6 +47,7 @@ pub(super) struct Ebpf {
     list_budget: ListBudget,
     /// Who let go of which Multipath TCP connection, by its token, and the look at which that was seen.
     closed: Map<u32, (Task, u32)>,
+    recorder: Option<Recorder>,
 }
 
 impl Ebpf {
@@ -66,6 +68,7 @@ impl Ebpf {
             listed: Default::default(),
             list_budget: ListBudget::default(),
             closed: Map::default(),
+            recorder: None,
         })
     }
 
@@ -121,8 +124,14 @@ impl Ebpf {
         let mut overflow = false;
         let outside = self.reader.outside().filter(|(netns, _)| is_watched(*netns));
         let outside = outside.inspect(|(_, of)| overflow |= !of.without_slot.is_zero());
+        let mut recorded = Vec::new();
+        let is_recorded = self.recorder.is_some();
+        let outside = outside.inspect(|of| recorded.extend(is_recorded.then_some(*of)));
         let owners = &mut environment.owners;
         *pings += self.attribution.outside(outside, |share| credit(&share, owners));
+        if let Some(recorder) = &self.recorder {
+            recorder.outside(&recorded);
+        }
         looked.overflow = overflow.then(|| self.reader.capacity());
     }
 
@@ -179,17 +188,26 @@ impl Ebpf {
     ) {
         if self.attribution.is_remembered(socket) {
             self.account_remembered(socket, confirmed, round);
-            self.attribution.forget(socket);
+            self.forget(socket);
         } else if let Some(origin) = self.origin(socket) {
             self.account_in_passing(socket, socket.bytes - before, &origin, confirmed, round);
         }
     }
 
     fn account_remembered(&mut self, socket: &Counted, confirmed: &mut u32, round: &mut Round<'_>) {
-        let Some(change) = self.attribution.read(socket) else { return };
-        let Some(origin) = self.origin(socket) else { return };
-        let resolution =
-            self.resolver(round).resolve(socket, &origin, &change.remembered, confirmed);
+        let change = self.attribution.read(socket);
+        let changed = change.and_then(|change| Some((change, self.origin(socket)?)));
+        let Some((change, origin)) = changed else {
+            if let Some(recorder) = &self.recorder {
+                recorder.seen(socket);
+            }
+            return;
+        };
+        let mut resolver = self.resolver(round);
+        let resolution = resolver.resolve(socket, &origin, &change.remembered, confirmed);
+        if let Some(recorder) = &self.recorder {
+            recorder.accounted(socket, &origin, resolver.found.filter(|_| resolution.is_some()));
+        }
         self.attribution.account(socket, &change, &origin, resolution, |share| {
             take(round, &origin, share);
         });
@@ -208,7 +226,11 @@ impl Ebpf {
             return;
         }
         let nothing = Default::default();
-        let resolution = self.resolver(round).resolve(socket, origin, &nothing, confirmed);
+        let mut resolver = self.resolver(round);
+        let resolution = resolver.resolve(socket, origin, &nothing, confirmed);
+        if let Some(recorder) = &self.recorder {
+            recorder.passing(new, origin, resolver.found.filter(|_| resolution.is_some()));
+        }
         self.attribution.account_in_passing(new, resolution, |share| take(round, origin, share));
     }
 
@@ -220,6 +242,14 @@ impl Ebpf {
             owners: &mut round.environment.owners,
             listed: &self.listed,
             only: self.only(),
+            found: None,
+        }
+    }
+
+    fn forget(&mut self, socket: &Counted) {
+        self.attribution.forget(socket);
+        if let Some(recorder) = &self.recorder {
+            recorder.release(socket);
         }
     }
 
@@ -267,18 +297,27 @@ impl Source for Ebpf {
 
     /// The counters before the processes are listed: whose they are is seen while these are still there.
     fn prepare(&mut self, until: Option<Instant>) -> Needs {
-        let Ebpf { reader, attribution, baseline, counted, last, .. } = self;
+        let Ebpf { reader, attribution, baseline, counted, last, recorder, .. } = self;
+        let mut forget = |socket: Counted| {
+            attribution.forget(&socket);
+            if let Some(recorder) = recorder {
+                recorder.release(&socket);
+            }
+        };
         counted.clear();
         last.clear();
         reader.read(|socket, before| match before {
             None => counted.push(socket),
-            Some(before) if before == socket.bytes => attribution.forget(&socket),
+            Some(before) if before == socket.bytes => forget(socket),
             Some(before) => last.push((socket, before)),
         });
         if let Some(baseline) = baseline {
             last.iter().for_each(|(socket, before)| baseline.last(socket, *before));
         }
         attribution.begin();
+        if let Some(recorder) = recorder {
+            recorder.count();
+        }
         // Silent sockets make room by themselves.
         let taken = counted.iter().filter(|socket| socket.has_bytes()).count();
         self.pressure = SlotPressure::beside(taken, self.reader.capacity());
@@ -299,7 +338,7 @@ impl Source for Ebpf {
         round.looked.flows += (taken + self.last.len()) as u64;
         if let Some(mut baseline) = self.baseline.take() {
             let only = self.only();
-            if !baseline.poll(&self.reader, only, round) {
+            if !baseline.poll(&self.reader, only, self.recorder.as_ref(), round) {
                 self.baseline = Some(baseline);
             }
         }
@@ -307,6 +346,10 @@ impl Source for Ebpf {
         round.looked.unread_kernel = !self.reader.reads_kernel();
         self.reader.give_back();
         Ok(())
+    }
+
+    fn record(&mut self, recorder: &Recorder) {
+        self.recorder = Some(recorder.clone());
     }
 
     /// Begins to read what was counted before by others.

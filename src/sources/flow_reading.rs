@@ -12,6 +12,7 @@ use crate::environment::{Environment, Looked, Lookups, NamespaceView, OtherNames
 use crate::flow::{Flow, Tuple};
 use crate::netns::NetnsKey;
 use crate::processes::{Owners, ProcessId};
+use crate::recording::{Recorded, Recorder};
 use crate::tracker::{FlowTable, Namespace, choose};
 
 /// By what flows are counted.
@@ -32,13 +33,19 @@ pub(super) struct FlowReading {
     counted: Counted,
     pub(super) attribution: FlowAttribution,
     policies: HashMap<NetnsKey, DumpPolicy, RandomState>,
+    recorder: Option<Recorder>,
 }
 
 impl FlowReading {
     /// With `lookback` what was counted before the first look is accounted, too.
     pub(super) fn new(counted: Counted, lookback: bool) -> FlowReading {
         let attribution = FlowAttribution::new(lookback);
-        FlowReading { counted, attribution, policies: HashMap::default() }
+        FlowReading { counted, attribution, policies: HashMap::default(), recorder: None }
+    }
+
+    /// From now on what is read is recorded.
+    pub(super) fn record(&mut self, recorder: &Recorder) {
+        self.recorder = Some(recorder.clone());
     }
 
     /// Reads flows and hands on their shares. Returns the processes to which a flow that is still there belongs,
@@ -81,10 +88,19 @@ impl FlowReading {
                 self.policies.entry(namespace.key).or_default().doubt();
             }
         }
+        let recorder = self.recorder.clone();
+        let opening = environment.opening();
+        let recorded = recorder.as_ref().map(|_| records.clone());
         let owners = &mut environment.owners;
         self.attribution.take_records(records, |flow, share| each(flow, share, owners));
+        if let (Some(recorder), Some(records)) = (&recorder, &recorded) {
+            recorder.observe(opening, records);
+        }
         let read = self.read(environment, looked, each);
         let observation = self.attribution.end();
+        if let Some(recorder) = &recorder {
+            recorder.observed();
+        }
         read.map(|()| observation)
     }
 
@@ -97,6 +113,13 @@ impl FlowReading {
         let announced = environment.announces_flows();
         let unread = environment.unread().is_anything();
         let Environment { namespaces, owners, .. } = environment;
+        let recorder = self.recorder.as_ref();
+        if let Some(recorder) = recorder {
+            for Namespace { key, table, local, .. } in &*namespaces {
+                recorder.namespace(*key, local, table);
+            }
+            recorder.namespaces(namespaces.iter().map(|namespace| namespace.key));
+        }
         let (mut readings, mut other_namespaces) = (Vec::new(), OtherNamespaces::default());
         for namespace in namespaces.iter_mut() {
             let Namespace { key, table, flows, ends, local, finder, .. } = namespace;
@@ -115,11 +138,24 @@ impl FlowReading {
                 unread,
             };
             let mut account = |flow: &Flow, attribution: &mut FlowAttribution| {
-                let mut choose = |tuple: &Tuple| choose(finder, local, tuple);
-                let mut lookups = Lookups { owners: &mut *owners, choose: &mut choose };
+                let mut choose = |tuple: &Tuple| {
+                    let chosen = choose(finder, local, tuple);
+                    if let Some(recorder) = recorder {
+                        recorder.chosen(tuple, chosen);
+                    }
+                    chosen
+                };
+                let mut holders = Recorded { owners: &mut *owners, recorder };
+                let mut lookups = Lookups { owners: &mut holders, choose: &mut choose };
                 let shares = attribute(attribution, flow, &view, &mut lookups);
                 shares.into_iter().flatten().for_each(|share| each(flow, share, owners));
+                if let Some(recorder) = recorder {
+                    recorder.flow(flow);
+                }
             };
+            if let Some(recorder) = recorder {
+                recorder.reading(key, unread, self.counted == Counted::ByTables);
+            }
             let attribution = &mut self.attribution;
             let policy = self.policies.entry(key).or_default();
             let coverage = match self.counted {
@@ -144,6 +180,9 @@ impl FlowReading {
                 }
             };
             attribution.leave(key, coverage);
+            if let Some(recorder) = recorder {
+                recorder.leave(key, coverage);
+            }
             match coverage {
                 Coverage::Chosen => policy.read_chosen(),
                 Coverage::Whole | Coverage::Interrupted => policy.read_all(),
@@ -211,7 +250,7 @@ fn read_table(
 }
 
 /// One flow from reading to accounting. Returns the shares of its new bytes, at the most one for each end.
-pub(super) fn attribute(
+pub(crate) fn attribute(
     attribution: &mut FlowAttribution,
     flow: &Flow,
     view: &NamespaceView<'_>,

@@ -23,11 +23,13 @@ use crate::attribution::{OwnPipes, Share};
 use crate::environment::{Environment, Lists, Looked, WatchError};
 use crate::netns::{NetnsChoice, NetnsKey};
 use crate::processes::{Owners, ProcessId};
+use crate::recording::Recorder;
 use crate::sockets::Inode;
 use crate::tracker::Opens;
 use crate::traffic::Traffic;
 
 pub(crate) use crate::model::{SourceChoice, SourceKind};
+pub(crate) use flow_reading::attribute;
 pub(crate) use forwarded::Forwarded;
 
 /// What a source needs of a look at sockets and processes.
@@ -86,6 +88,11 @@ pub(crate) trait Source: fmt::Debug + Send {
     /// Whether there is something to drain that nothing announces.
     fn needs_peeks(&self) -> bool {
         false
+    }
+
+    /// From now on what it reads is recorded.
+    fn record(&mut self, recorder: &Recorder) {
+        let _ = recorder;
     }
 
     /// Begins what goes on beside the first looks.

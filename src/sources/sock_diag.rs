@@ -10,6 +10,7 @@ use super::{Needs, Round, Source};
 use crate::environment::{Lists, WatchError};
 use crate::netns::NetnsKey;
 use crate::processes::ProcessId;
+use crate::recording::Recorder;
 use crate::tracker::Opens;
 
 /// Reads the counters of TCP sockets, and the last ones as their ends are announced.
@@ -26,6 +27,10 @@ impl SockDiag {
 }
 
 impl Source for SockDiag {
+    fn record(&mut self, recorder: &Recorder) {
+        self.flows.record(recorder);
+    }
+
     fn opens(&self) -> Opens {
         Opens { ends: true, ..Opens::default() }
     }

@@ -26,9 +26,12 @@ fn pages(program: Command) -> Vec<(String, Vec<u8>)> {
     let name = program.get_name().to_owned();
     let mut page = Vec::new();
     clap_mangen::Man::new(program.clone()).render(&mut page).unwrap();
+    // What is hidden is completed as well, unless it isn't there.
+    let flags = program.get_arguments().filter(|flag| !flag.is_hide_set()).cloned();
+    let offered = Command::new(name.clone()).version("1").args(flags);
     let completion = |shell| {
         let mut script = Vec::new();
-        clap_complete::generate(shell, &mut program.clone(), &name, &mut script);
+        clap_complete::generate(shell, &mut offered.clone(), &name, &mut script);
         script
     };
     vec![
@@ -204,7 +207,9 @@ fn every_flag_that_is_named_like_a_key_means_the_same() {
 #[test]
 fn the_user_manual_names_every_flag() {
     let manual = kept("doc/user-manual.md");
-    for argument in programs().iter().flat_map(Command::get_arguments) {
+    let programs = programs();
+    let flags = programs.iter().flat_map(Command::get_arguments);
+    for argument in flags.filter(|flag| !flag.is_hide_set()) {
         let Some(long) = argument.get_long() else { continue };
         assert!(manual.contains(&format!("--{long}")), "--{long} is not in doc/user-manual.md");
     }

@@ -5,6 +5,7 @@ use crate::attribution::{Candidates, Remembered, Resolution, holder, resolve};
 use crate::ebpf::{Counted, Origin, TICK, Task};
 use crate::owner::{Comm, Owner, Reason};
 use crate::processes::{Owners, Ownership, ProcessId};
+use crate::recording::Found;
 use crate::sockets::Inode;
 
 /// For how many sockets with traffic it is asked at every look who holds them, each of which takes a
@@ -25,6 +26,8 @@ pub(super) struct OwnerResolver<'a> {
     pub(super) only: Option<u64>,
     /// Whether sockets or their holders were not read yet.
     pub(super) unread: bool,
+    /// What was found of the processes at the socket that was resolved last.
+    pub(super) found: Option<Found>,
 }
 
 impl OwnerResolver<'_> {
@@ -52,6 +55,7 @@ impl OwnerResolver<'_> {
                 if origin.listener != 0 {
                     return None;
                 }
+                self.found = Some(Found::default());
                 let to = Reason::Exited.into();
                 return origin.released.then_some(Resolution { to, held: false, inode: None });
             }
@@ -68,14 +72,17 @@ impl OwnerResolver<'_> {
             // It may be listed later.
             (_, None) => (self.unread && !origin.released).then_some(Ownership::Unread),
         };
+        let mut found = Found { now, inode, ..Found::default() };
         let to = match holder(origin, now, remembered.held) {
             Some(process) => process.into(),
             None => {
                 let maker = origin.maker.map(|maker| self.task(&maker, origin.made / TICK));
                 let closer = origin.closer.map(|closer| self.task(&closer, NOW));
+                found = Found { maker, closer, ..found };
                 resolve(origin, &Candidates { holder: now, maker, closer }, remembered.held)
             }
         };
+        self.found = Some(found);
         let held = matches!(now, Some(Ownership::Process(_)));
         Some(Resolution { to, held, inode })
     }
@@ -115,6 +122,7 @@ mod tests {
             listed: &listed,
             only: None,
             unread: false,
+            found: None,
         };
         let name = *b"gone\0\0\0\0\0\0\0\0\0\0\0\0";
         let task = Task { pid: u32::MAX, start: None, name };

@@ -1,0 +1,50 @@
+//! The names of the processes that stand in a ledger.
+
+use crate::attribution::Share;
+use crate::ledger::Ledger;
+use crate::processes::{Described, ProcessId, ProcessNames};
+
+/// Accounts a share to `ledger`.
+pub(crate) fn credit(ledger: &mut Ledger, share: &Share, processes: &mut dyn ProcessNames) {
+    ledger.credit(share, || described(share, processes));
+}
+
+/// What a share's process is named.
+fn described(share: &Share, processes: &mut dyn ProcessNames) -> Described {
+    let described = share.to.process().and_then(|process| {
+        // Its sockets have been too short-lived for a look, perhaps.
+        processes.refresh(process);
+        processes.described(process)
+    });
+    // Who has held a socket is known by name; this stands for the case that it isn't after all.
+    described.unwrap_or_else(|| Described { command_line: (*b"[?]").into(), label: None })
+}
+
+/// Brings what processes are named up to date, and tells the ledger which have ended. `unlisted` are
+/// those that have brought bytes and were not there.
+pub(crate) fn name(
+    ledger: &mut Ledger,
+    processes: &mut dyn ProcessNames,
+    unlisted: &mut Vec<ProcessId>,
+    ended: Vec<ProcessId>,
+) {
+    let active: Vec<_> = ledger.active().collect();
+    let gone = unlisted.drain(..).filter(|process| !processes.is_there(*process));
+    ledger.ended(gone.collect::<Vec<_>>());
+    for process in active {
+        processes.refresh(process);
+        if let Some(described) = processes.described(process) {
+            ledger.rename(process, &described);
+        }
+        if !processes.is_there(process) {
+            unlisted.push(process);
+        }
+    }
+    // Names that are cut here would be kept there by those that are silent, and the ended have had a last title.
+    for process in processes.take_cut().into_iter().chain(ended.iter().copied()) {
+        if let Some(described) = processes.described(process) {
+            ledger.rename(process, &described);
+        }
+    }
+    ledger.ended(ended);
+}
