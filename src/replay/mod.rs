@@ -10,3 +10,6 @@ mod play;
 
 pub use crate::recording::{Bytes2, Figures, Text, Truth};
 pub use play::{Player, ReplayError, Replayed};
+
+#[cfg(test)]
+mod tests;

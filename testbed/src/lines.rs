@@ -10,6 +10,11 @@ pub struct Line {
     pub command: String,
 }
 
+/// With what the lines of this name's processes begin, of either kind of workload.
+pub fn beginnings(name: &str) -> [String; 2] {
+    ["/usr/bin/python3 workload.py", "./short"].map(|program| format!("{program} {name} "))
+}
+
 /// One refresh.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Refresh {
@@ -24,8 +29,7 @@ impl Refresh {
 
     /// The bytes on all lines of this name's processes, of either kind of workload.
     pub fn named(&self, name: &str) -> Bytes {
-        let beginnings =
-            ["/usr/bin/python3 workload.py", "./short"].map(|program| format!("{program} {name} "));
+        let beginnings = beginnings(name);
         let of_it = |line: &&Line| beginnings.iter().any(|b| line.command.starts_with(b));
         self.lines.iter().filter(of_it).map(|line| line.bytes).sum()
     }

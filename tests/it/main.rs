@@ -30,6 +30,7 @@ mod nat;
 mod pages;
 mod pings;
 mod pipe;
+mod recordings;
 mod runaggregator;
 mod runpipe;
 mod servers;

@@ -113,7 +113,8 @@ fn resets(stage: &mut Stage<'_>) {
     count(stage, "tcp");
     server(stage, "tcp-server mode=threaded");
     stage.begin();
-    let options = "reset count=300 up=500 down=8000";
+    let connections = stage.sized(300, 300);
+    let options = format!("reset count={connections} up=500 down=8000");
     let mut client = client(stage.net, &format!("tcp-churn host={PEER4} port=9000 {options}"));
     client.go();
     stage.keep(client);
@@ -142,7 +143,8 @@ fn reuse_reset(stage: &mut Stage<'_>) {
     count(stage, "tcp");
     server(stage, "tcp-server mode=threaded");
     stage.begin();
-    let options = "local=40000 reset count=200 up=500 down=8000";
+    let connections = stage.sized(200, 200);
+    let options = format!("local=40000 reset count={connections} up=500 down=8000");
     let mut client = client(stage.net, &format!("tcp-churn host={PEER4} port=9000 {options}"));
     client.go();
     stage.keep(client);
@@ -153,7 +155,8 @@ fn reuse_close(stage: &mut Stage<'_>) {
     count(stage, "tcp");
     stage.serve_at_peer(&format!("mode=loop {SHORT}{THINKING}"));
     stage.begin();
-    let options = format!("local=40000 count=200 rate=100 {SHORT}");
+    let connections = stage.sized(200, 200);
+    let options = format!("local=40000 count={connections} rate=100 {SHORT}");
     let mut client = stage.short_client("client", "churn", &options);
     client.go();
     stage.keep(client);

@@ -106,8 +106,9 @@ fn server(stage: &mut Stage<'_>, short: bool) {
     };
     stage.keep(start(net, &container.namespace, &container.name, &server));
     stage.begin();
+    let connections = stage.sized(300, 300);
     let client = match short {
-        true => format!("churn host={WATCHED4} port=80 count=300 rate=100 {options}"),
+        true => format!("churn host={WATCHED4} port=80 count={connections} rate=100 {options}"),
         false => format!("tcp-client host={WATCHED4} port=80 {LONG}"),
     };
     let mut client = start(net, &net.peer, "near", &client);

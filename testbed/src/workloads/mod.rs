@@ -128,7 +128,9 @@ impl Workload {
             return None;
         }
         // Counters in the kernel miss nothing, whatever else goes on.
-        let alone = self.delicate && source != Some("ebpf");
+        // A recording of what is elsewhere has nobody else's.
+        let crowded = self.elsewhere && size == Size::Tiny;
+        let alone = self.delicate && source != Some("ebpf") || crowded;
         let net = if alone { Net::alone() } else { Net::new() }?;
         let mut stage = Stage {
             net: &net,
@@ -162,7 +164,19 @@ impl Workload {
 
     /// Starts `runmonitor` as it is to be run for this workload, its first refresh done.
     pub fn monitor(&self, runmonitor: Program, net: &Net, source: &str) -> Running {
+        self.monitor_with(runmonitor, net, source, &[])
+    }
+
+    /// The same with further arguments.
+    pub fn monitor_with(
+        &self,
+        runmonitor: Program,
+        net: &Net,
+        source: &str,
+        more: &[&str],
+    ) -> Running {
         let args = ["--source", source, "--unattributed", "--interval", self.interval];
+        let args = [&args, more].concat();
         // What helps the test is on this host as well: other namespaces are others' hosts here.
         let command = if self.elsewhere { Program::anywhere } else { Program::inside };
         let mut running = Running::start(command(runmonitor, &net.watched, &args));
@@ -174,6 +188,8 @@ impl Workload {
 /// How much of everything.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Size {
+    /// For recordings, which have kilobytes.
+    Tiny,
     /// For tests, which have seconds.
     Small,
     /// For the table.
@@ -228,9 +244,13 @@ impl<'a> Stage<'a> {
         self.truth.as_ref().expect("a workload counts").so_far()[name]
     }
 
-    /// One size for the table, another for tests.
+    /// One size for the table, another for tests, and a quarter of that for recordings.
     fn sized(&self, full: u32, small: u32) -> u32 {
-        if self.size == Size::Full { full } else { small }
+        match self.size {
+            Size::Full => full,
+            Size::Small => small,
+            Size::Tiny => small / 4,
+        }
     }
 
     /// A server at the peer's port 9000 that serves one connection after the other.
@@ -249,6 +269,19 @@ impl<'a> Stage<'a> {
         let net = self.net;
         let role = format!("{role} host={PEER4} port=9000 {options}");
         Endpoint::start_short(net, &net.watched, name, &role)
+    }
+}
+
+impl Played {
+    /// The true bytes of each owner, a process's name or a reason in parentheses.
+    pub fn owned(&self) -> Vec<(String, Bytes)> {
+        let of = |owner: &Owner| owner.counts.iter().map(|count| self.truth[count]).sum();
+        self.owners.iter().map(|owner| (owner.name.clone(), of(owner))).collect()
+    }
+
+    /// All true bytes, if the program shows nothing else.
+    pub fn all(&self) -> Option<Bytes> {
+        (!self.elsewhere).then(|| self.truth.values().copied().sum())
     }
 }
 
