@@ -183,7 +183,7 @@ impl Monitor {
         watch.label_by(options.labels.clone());
         watch.leave_to_pipes(options.own_ports.iter().copied());
         if let Some(path) = &options.record {
-            let recorder = Recorder::create(path, source, lookback);
+            let recorder = Recorder::create(path, source, *lookback);
             let wrong = |error| WatchError::Record { path: path.clone(), error };
             watch.record(recorder.map_err(wrong)?);
         } else if options.forwarded {

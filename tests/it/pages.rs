@@ -27,8 +27,13 @@ fn pages(program: Command) -> Vec<(String, Vec<u8>)> {
     let mut page = Vec::new();
     clap_mangen::Man::new(program.clone()).render(&mut page).unwrap();
     // What is hidden is completed as well, unless it isn't there.
-    let flags = program.get_arguments().filter(|flag| !flag.is_hide_set()).cloned();
-    let offered = Command::new(name.clone()).version("1").args(flags);
+    let offered = match program.get_arguments().any(Arg::is_hide_set) {
+        true => {
+            let flags = program.get_arguments().filter(|flag| !flag.is_hide_set()).cloned();
+            Command::new(&*name.clone().leak()).version("1").args(flags)
+        }
+        false => program.clone(),
+    };
     let completion = |shell| {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut offered.clone(), &name, &mut script);
