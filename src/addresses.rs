@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use foldhash::fast::RandomState;
 
-use crate::flow::Address;
+use crate::model::flow::Address;
 use crate::netlink::wire::Attributes;
 use crate::netlink::{Netlink, NetlinkError, Subsystem};
 

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 use foldhash::quality::RandomState;
 
-use crate::traffic::Name;
+use crate::model::traffic::Name;
 
 /// What follows the beginning of a name that was cut.
 const CUT: &[u8] = b"...";

@@ -14,9 +14,9 @@ use regex::bytes::Regex;
 use crate::ledger::{Line, Naming};
 use crate::lookalike::{distinct, is_own, marked};
 use crate::model::Kind;
+use crate::model::traffic::Name;
 use crate::processes::{Described, Label, LabelBy};
 use crate::selection::{Selected, Selection};
-use crate::traffic::Name;
 
 /// How many command lines are remembered with their applications, and how many bytes of them.
 /// Processes that live are asked about once; this is for short-lived ones that come again.

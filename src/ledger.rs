@@ -14,11 +14,11 @@ use foldhash::fast::RandomState;
 use crate::attribution::Share;
 use crate::brief::is_shortened;
 use crate::lookalike::{distinct, marked};
+use crate::model::owner::{Owner, Reason};
+use crate::model::traffic::{Name, Traffic};
 use crate::model::{Account, Kind, Process, Rows, Unattributed};
-use crate::owner::{Owner, Reason};
 use crate::processes::{Described, ProcessId};
 use crate::selection::{Selected, Selection};
-use crate::traffic::{Name, Traffic};
 
 use ended::Ended;
 

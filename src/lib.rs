@@ -127,5 +127,3 @@ mod tracker;
 #[cfg(test)]
 mod until;
 mod watch;
-
-pub(crate) use model::{flow, owner, traffic};

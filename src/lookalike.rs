@@ -12,7 +12,7 @@ use unicode_normalization::UnicodeNormalization;
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 use unicode_width::UnicodeWidthChar;
 
-use crate::traffic::Name;
+use crate::model::traffic::Name;
 
 /// How many bytes of a name are looked at.
 const LOOKED_AT: usize = 256;
@@ -90,7 +90,7 @@ mod tests {
 
     use super::*;
     use crate::ledger::ENDED;
-    use crate::owner::Reason;
+    use crate::model::owner::Reason;
 
     fn of(name: &str) -> String {
         String::from_utf8(distinct(&name.as_bytes().into()).to_vec()).unwrap()

@@ -10,11 +10,11 @@ use std::time::Instant;
 use crate::attribution::{OwnPipes, Share};
 use crate::environment::Environment;
 use crate::ledger::Ledger;
+use crate::model::traffic::Traffic;
 use crate::netns::NetnsChoice;
 use crate::processes::{LabelBy, Names, Owners, ProcessId};
 use crate::recording::{Recorded, Recorder};
 use crate::sources::{self, Forwarded, Needs, Round};
-use crate::traffic::Traffic;
 
 pub(crate) use crate::environment::{Looked, WatchError};
 pub(crate) use crate::sources::{SourceChoice, SourceKind as Source};
@@ -87,7 +87,7 @@ impl Watch {
     }
 
     /// This process forwards TCP connections between these local and those remote ports, and
-    /// accounts them itself: what it holds of them is [`Reason::OwnPipe`](crate::owner::Reason) from
+    /// accounts them itself: what it holds of them is [`Reason::OwnPipe`](crate::model::owner::Reason) from
     /// now on.
     pub(crate) fn leave_to_pipes(&mut self, ports: impl IntoIterator<Item = u16>) {
         self.pipes.ports.extend(ports);
@@ -136,7 +136,7 @@ impl Watch {
     /// Looks once and accounts the new bytes to `ledger`. What takes long when everything is read for the first time
     /// is not waited for after `until`: it goes on in the background, and another look takes what has come of it.
     /// [`Looked::unread`] says what is left. Bytes whose socket or process was not read yet wait
-    /// under [`Reason::Unread`](crate::owner::Reason), or are accounted when they are read first.
+    /// under [`Reason::Unread`](crate::model::owner::Reason), or are accounted when they are read first.
     ///
     /// # Errors
     /// If the source can't be read (any more). What was accounted before stays right.

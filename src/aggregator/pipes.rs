@@ -7,10 +7,10 @@ use crate::group::Groups;
 use crate::ledger::ENDED;
 use crate::listen::ListenError;
 use crate::lookalike::distinct;
+use crate::model::traffic::{Name, Traffic};
 use crate::model::{Account, Kind};
 use crate::monitor::Draft;
 use crate::pipe::{Config, Pipe};
-use crate::traffic::{Name, Traffic};
 
 /// A pipe, and those whose place it took that still forward.
 #[derive(Debug)]

@@ -11,10 +11,10 @@ use crate::filter::{Filter, compile};
 use crate::group::Application;
 use crate::ledger::{Ledger, Options};
 use crate::model::Row;
+use crate::model::traffic::Traffic;
 use crate::netns::NetnsChoice;
 use crate::processes::{Described, ProcessId};
 use crate::selection::Selector;
-use crate::traffic::Traffic;
 use crate::watch::Watch;
 
 /// A monitor that has accounted these bytes, each of a process of its own; it is never read.

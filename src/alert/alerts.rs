@@ -10,7 +10,7 @@ use super::application::{Watched, matching};
 use super::window::points_of;
 use super::{Notification, Rule};
 use crate::brief::Brief;
-use crate::traffic::{Name, Rate};
+use crate::model::traffic::{Name, Rate};
 
 /// Applications that are remembered, and as many that match no rule.
 ///

@@ -7,7 +7,7 @@ use super::window::Window;
 use super::{Direction, Notification, Rule};
 use crate::brief::Brief;
 use crate::lookalike::original;
-use crate::traffic::Name;
+use crate::model::traffic::Name;
 
 /// An application that matches a rule.
 #[derive(Debug)]

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use regex::bytes::Regex;
 
+use crate::model::traffic::Name;
 pub use crate::model::{Direction, Notification, State};
-use crate::traffic::Name;
 pub use alerts::{APPLICATIONS, Alerts};
 
 /// A rule of the notification configuration.

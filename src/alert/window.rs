@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::traffic::Rate;
+use crate::model::traffic::Rate;
 
 /// Steps of a rate in 1 byte/s.
 ///

@@ -13,12 +13,12 @@ use indexmap::map::Entry;
 use super::Share;
 use super::settle::{Settled, Standing, settle};
 use crate::environment::{FlowResolution, Opening, Side};
-use crate::flow::{CountedAt, Counters, Flow, Protocol, Tuple};
+use crate::model::flow::{CountedAt, Counters, Flow, Protocol, Tuple};
+use crate::model::owner::{Owner, Reason};
+use crate::model::traffic::Traffic;
 use crate::netns::NetnsKey;
-use crate::owner::{Owner, Reason};
 use crate::processes::ProcessId;
 use crate::tracker::NewFlowRecord;
-use crate::traffic::Traffic;
 use pending::Pending;
 use state::{FlowId, FlowState, reconciled};
 

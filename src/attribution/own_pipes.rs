@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use super::Share;
-use crate::flow::{Flow, Protocol};
-use crate::owner::{Owner, Reason};
+use crate::model::flow::{Flow, Protocol};
+use crate::model::owner::{Owner, Reason};
 use crate::processes::ProcessId;
 
 /// The pipes of this process, which account themselves what they forward.

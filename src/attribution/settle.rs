@@ -6,7 +6,7 @@
 
 use std::ops::Add;
 
-use crate::owner::{Comm, Owner, Reason};
+use crate::model::owner::{Comm, Owner, Reason};
 use crate::processes::ProcessId;
 
 /// Whose one end of a flow, or a socket, is so far. `B` are bytes.
@@ -104,7 +104,7 @@ pub(super) fn settle<B: Copy + Add<Output = B>>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::Counters;
+    use crate::model::flow::Counters;
 
     const FIRST: Owner = Owner::Process(ProcessId { start_time: 1, pid: 1 });
     const SECOND: Owner = Owner::Process(ProcessId { start_time: 2, pid: 2 });

@@ -1,7 +1,7 @@
 //! Bytes that go to somebody.
 
-use crate::owner::{Owner, Reason};
-use crate::traffic::Traffic;
+use crate::model::owner::{Owner, Reason};
+use crate::model::traffic::Traffic;
 
 /// Bytes that stand on somebody's line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,10 +15,10 @@ use foldhash::fast::RandomState;
 use super::Share;
 use super::settle::{Settled, Standing, settle};
 use crate::ebpf::{Bytes, Counted, Origin, Outside};
-use crate::owner::{Owner, Reason};
+use crate::model::owner::{Owner, Reason};
+use crate::model::traffic::Traffic;
 use crate::processes::ProcessId;
 use crate::sockets::Inode;
-use crate::traffic::Traffic;
 use memory::Memory;
 
 pub(crate) use candidates::{Candidates, holder, resolve};

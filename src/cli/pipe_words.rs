@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::line;
 use crate::escape::visible;
+use crate::model::traffic::Traffic;
 use crate::pipe::{ConnectError, Event};
-use crate::traffic::Traffic;
 
 /// The least time between two lines about failures.
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);

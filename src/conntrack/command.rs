@@ -9,7 +9,7 @@ use std::thread;
 use thiserror::Error;
 
 use super::text::{self, Table};
-use crate::flow::Flow;
+use crate::model::flow::Flow;
 
 /// How much of what the program says on its standard error is kept, in bytes.
 const STDERR_MAX: u64 = 4096;

@@ -14,7 +14,7 @@ use thiserror::Error;
 pub use new_flows::NewFlows;
 pub use reader::{Dumped, Reader};
 
-use crate::flow::{Address, CountedAt, Counters, Endpoint, Flow, Protocol, Status, Tuple};
+use crate::model::flow::{Address, CountedAt, Counters, Endpoint, Flow, Protocol, Status, Tuple};
 use crate::netlink::wire::{Attribute, Attributes, NESTED, put};
 
 /// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_NEW`: an entry is there, or has changed.

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::command::{self, CommandError};
 use super::{ctnetlink, text};
-use crate::flow::{Flow, Tuple};
+use crate::model::flow::{Flow, Tuple};
 use crate::netlink::{Dump, NetlinkError, until_complete};
 
 /// How the table is read.

@@ -24,7 +24,7 @@ use std::net::IpAddr;
 
 use thiserror::Error;
 
-use crate::flow::{Address, CountedAt, Counters, Endpoint, Flow, Protocol, Status, Tuple};
+use crate::model::flow::{Address, CountedAt, Counters, Endpoint, Flow, Protocol, Status, Tuple};
 
 /// The longest line that is read, in bytes and without its newline. Real ones have 150 to 500;
 /// labels and security contexts can make them longer.

@@ -3,9 +3,9 @@
 use aya::maps::{HashMap, Map, MapData, MapError};
 
 use super::slots::{Bytes, Origin, TICK, Task};
-use crate::flow::Protocol;
+use crate::model::flow::Protocol;
+use crate::model::traffic::Traffic;
 use crate::sockets::Inode;
-use crate::traffic::Traffic;
 
 /// `struct packet_socket`
 #[derive(Clone, Copy, Debug, Default)]

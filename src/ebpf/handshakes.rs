@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use foldhash::fast::RandomState;
 
 use super::slots::Bytes;
-use crate::traffic::Traffic;
+use crate::model::traffic::Traffic;
 
 /// How many share a set (`HANDSHAKE_WAYS`), and how many sets there are (`HANDSHAKE_SETS`).
 const WAYS: usize = 3;

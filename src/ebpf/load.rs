@@ -200,22 +200,15 @@ impl Programs {
 
     /// Attaches a program to a tracepoint; a kernel that refuses, or has no such tracepoint, shows less.
     fn trace(&mut self, name: &str, tracepoint: &str, types: &Btf) {
-        for _ in 0..super::INTERRUPTIONS {
-            let attached = match self.programs.program_mut(name) {
-                Some(Program::RawTracePoint(program)) => {
-                    program.load().and_then(|()| program.attach(tracepoint).map(drop))
-                }
-                Some(Program::BtfTracePoint(program)) => {
-                    program.load(tracepoint, types).and_then(|()| program.attach().map(drop))
-                }
-                _ => Err(ProgramError::UnexpectedProgramType),
-            };
-            let error = attached.err().and_then(|error| errno(&error));
-            // A signal says nothing about the program.
-            if !matches!(error, Some(Errno::AGAIN | Errno::INTR)) {
-                break;
+        let _ = match self.programs.program_mut(name) {
+            Some(Program::RawTracePoint(program)) => {
+                program.load().and_then(|()| program.attach(tracepoint).map(drop))
             }
-        }
+            Some(Program::BtfTracePoint(program)) => {
+                program.load(tracepoint, types).and_then(|()| program.attach().map(drop))
+            }
+            _ => Err(ProgramError::UnexpectedProgramType),
+        };
     }
 
     /// A map's memory, which the kernel shares.

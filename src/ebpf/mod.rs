@@ -29,6 +29,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
+use nix::sys::signal::SigSet;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType};
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -62,9 +63,6 @@ const FILLING: u64 = 4;
 
 /// How long it takes until maps that were given up are freed.
 const FREED: Duration = Duration::from_millis(50);
-
-/// How often a signal may come while the programs are loaded before that is given up. Each one takes milliseconds.
-const INTERRUPTIONS: u32 = 100;
 
 /// How many users are told apart (`USERS`).
 const USERS: usize = 4096;
@@ -121,6 +119,28 @@ pub struct Reader {
     programs: Programs,
 }
 
+/// Does something on a thread that no signal reaches: the kernel gives up looking at a program when one comes, as if it
+/// refused it.
+fn undisturbed<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    let mut work = Some(work);
+    let done = std::thread::scope(|threads| {
+        let without_signals = || {
+            let work = work.take()?;
+            // Where that is refused, it is as it would be without.
+            let _ = SigSet::all().thread_block();
+            Some(work())
+        };
+        let thread = std::thread::Builder::new().spawn_scoped(threads, without_signals).ok()?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    match (done, work) {
+        (Some(done), _) => done,
+        // No thread is to be had.
+        (None, Some(work)) => work(),
+        (None, None) => unreachable!("the thread has done it"),
+    }
+}
+
 impl Reader {
     /// Loads and attaches the programs. `proc` is where procfs is mounted.
     ///
@@ -141,15 +161,12 @@ impl Reader {
         // Kernels before 5.11 count a map's memory as locked; later ones ask the memory cgroup.
         let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
         let mut reads_kernel = load::has_types();
-        let mut interrupted = 0;
         loop {
-            let refused = match Programs::load(&root, capacity, reads_kernel) {
+            let refused = match undisturbed(|| Programs::load(&root, capacity, reads_kernel)) {
                 Ok(programs) => return Reader::of(programs, capacity),
                 Err(refused) => refused,
             };
             match refused.errno() {
-                // A signal came while the kernel looked at a program, which says nothing about it.
-                Some(Errno::AGAIN | Errno::INTR) if interrupted < INTERRUPTIONS => interrupted += 1,
                 Some(Errno::NOMEM | Errno::TOOBIG) if capacity > FEWEST_SLOTS => {
                     capacity /= 2;
                     // The kernel frees what it could not fill a moment later.

@@ -3,7 +3,7 @@
 use aya::maps::{HashMap, Map, MapData, MapError};
 
 use super::slots::Bytes;
-use crate::traffic::Traffic;
+use crate::model::traffic::Traffic;
 
 /// With more namespaces than this, half of the map's room, those in which nothing happens are forgotten.
 const MANY: usize = 2048;

@@ -123,6 +123,10 @@ impl ProcessReader {
     /// # Errors
     /// If this kernel or this user doesn't allow it, or the numbers of processes are others here.
     pub fn open(proc: &Path) -> Result<ProcessReader, OpenError> {
+        super::undisturbed(|| ProcessReader::open_here(proc))
+    }
+
+    fn open_here(proc: &Path) -> Result<ProcessReader, OpenError> {
         let namespace = std::fs::read_link(proc.join("self/ns/pid"));
         if namespace.is_ok_and(|namespace| namespace.as_os_str() != INITIAL_PID_NAMESPACE) {
             return Err(OpenError::new("this is not the host's PID namespace"));

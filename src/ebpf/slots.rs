@@ -6,9 +6,9 @@
 use std::ops::{Add, Sub};
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed};
 
-use crate::flow::Protocol;
+use crate::model::flow::Protocol;
+use crate::model::traffic::Traffic;
 use crate::sockets::Inode;
-use crate::traffic::Traffic;
 
 /// How many slots share a bucket (`WAYS`).
 pub(super) const WAYS: usize = 8;

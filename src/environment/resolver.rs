@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use foldhash::fast::RandomState;
 
 use crate::addresses::LocalAddresses;
-use crate::flow::{Address, CountedAt, Counters, Flow, Protocol, Tuple};
+use crate::model::flow::{Address, CountedAt, Counters, Flow, Protocol, Tuple};
+use crate::model::owner::{Owner, Reason};
+use crate::model::traffic::Traffic;
 use crate::netns::NetnsKey;
-use crate::owner::{Owner, Reason};
 use crate::processes::{Ownership, ProcessId, SocketOwners};
 use crate::sockets::{Inode, Match, Socket, SocketTable, TcpState};
-use crate::traffic::Traffic;
 
 /// What is known of the network namespace in which a flow was counted.
 #[derive(Clone, Copy, Debug)]

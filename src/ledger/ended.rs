@@ -7,10 +7,10 @@ use std::hash::BuildHasher;
 use super::{Ledger, Line, Live, Map, Options};
 use crate::attribution::Share;
 use crate::brief::shortened;
+use crate::model::owner::{Comm, Reason};
+use crate::model::traffic::Name;
 use crate::model::{Account, Kind};
-use crate::owner::{Comm, Reason};
 use crate::processes::{Described, ProcessId, command_line};
-use crate::traffic::Name;
 
 #[derive(Debug)]
 pub(super) struct Ended {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use foldhash::fast::RandomState;
 
 use super::{Account, Kind, Row};
-use crate::traffic::Name;
+use crate::model::traffic::Name;
 
 /// Puts together what has one name, wherever it was counted.
 #[derive(Debug, Default)]

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crate::alert::Notification;
 use crate::ledger::Ledger;
+use crate::model::owner::Reason;
+use crate::model::traffic::{Name, Traffic};
 use crate::model::{Account, Health, Kind, Rows, Snapshot, Unattributed};
-use crate::owner::Reason;
-use crate::traffic::{Name, Traffic};
 
 use super::Moment;
 

@@ -13,7 +13,7 @@ mod words;
 use std::time::Duration;
 
 use crate::alert::{Direction, Notification, Rule, State};
-use crate::traffic::Name;
+use crate::model::traffic::Name;
 pub use lines::line;
 pub use runner::{Complain, Left, Runner};
 

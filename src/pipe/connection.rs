@@ -14,7 +14,7 @@ use super::counters::Way;
 use super::direction::{Direction, Resources, Socket, Turn};
 use super::event::{ConnectError, End, Side};
 use super::socket::reset;
-use crate::traffic::Traffic;
+use crate::model::traffic::Traffic;
 
 /// A client, and the way to the remote or a part of it.
 ///

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::traffic::Traffic;
+use crate::model::traffic::Traffic;
 
 /// Something that happened to a connection, or to the pipe.
 #[derive(Debug)]

@@ -44,7 +44,7 @@ use shared::{Mailbox, Mode, Shared};
 use worker::Worker;
 
 use crate::listen::ListenError;
-use crate::traffic::Traffic;
+use crate::model::traffic::Traffic;
 
 /// A running forwarder. Dropping it ends all of its connections at once, as [`Pipe::stop`] does.
 #[derive(Debug)]

@@ -19,7 +19,7 @@ pub(crate) use naming::ProcessNames;
 pub use owners::{Acceptors, Owners, Ownership, SocketOwners};
 
 pub use crate::model::ProcessId;
-use crate::traffic::Name;
+use crate::model::traffic::Name;
 
 /// How a process is shown and matched: `/proc/PID/cmdline` with spaces for NUL bytes, or its name
 /// in brackets where that is empty. Bytes, not text, and nothing in it can be trusted.

@@ -11,13 +11,13 @@ use super::figures::{Bytes2, Figures};
 use crate::attribution::{Coverage, Share};
 use crate::ebpf::{self, Origin};
 use crate::environment::Opening;
-use crate::flow::{CountedAt, Counters, Endpoint, Flow, Protocol, Status, Tuple};
+use crate::model::flow::{CountedAt, Counters, Endpoint, Flow, Protocol, Status, Tuple};
+use crate::model::owner::{Comm, Owner, Reason};
+use crate::model::traffic::Traffic;
 use crate::netns::NetnsKey;
-use crate::owner::{Comm, Owner, Reason};
 use crate::processes::{Ownership, ProcessId};
 use crate::sockets::{Inode, Socket, TcpState};
 use crate::tracker::{NewFlowRecord, Seen};
-use crate::traffic::Traffic;
 
 /// What a recording that this program writes and reads begins with.
 pub(crate) const VERSION: u32 = 1;

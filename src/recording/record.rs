@@ -21,14 +21,14 @@ use crate::addresses::LocalAddresses;
 use crate::attribution::{Coverage, Share};
 use crate::ebpf::{Bytes, Counted, Origin, Outside};
 use crate::environment::Opening;
-use crate::flow::{Endpoint, Flow, Tuple};
+use crate::model::flow::{Endpoint, Flow, Tuple};
+use crate::model::owner::Owner;
+use crate::model::traffic::Name;
 use crate::model::{Snapshot, SourceKind};
 use crate::netns::NetnsKey;
-use crate::owner::Owner;
 use crate::processes::{Described, Owners, Ownership, ProcessId, ProcessNames, SocketOwners};
 use crate::sockets::{Inode, Socket, SocketTable};
 use crate::tracker::NewFlowRecord;
-use crate::traffic::Name;
 
 type Map<K, V> = HashMap<K, V, RandomState>;
 

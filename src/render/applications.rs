@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use super::terminal::Terminal;
 use super::{Format, Frame, Layout, frame, short};
 use crate::model::Snapshot;
-use crate::traffic::{Name, Rate};
+use crate::model::traffic::{Name, Rate};
 
 /// Bytes in a KiB.
 const KIB: f64 = 1024.0;

@@ -2,8 +2,8 @@
 
 use super::terminal::Terminal;
 use super::{Format, Frame, Layout, frame, short};
+use crate::model::traffic::{Name, Traffic};
 use crate::model::{Account, Snapshot};
-use crate::traffic::{Name, Traffic};
 
 /// What a line shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,12 +15,13 @@ use crate::attribution::{
 };
 use crate::ebpf::{Counted, Origin, Outside};
 use crate::environment::{Lookups, NamespaceView, OtherNamespaces};
-use crate::flow::{Flow, Tuple};
 use crate::ledger::{self, Ledger};
 use crate::model::Snapshot;
+use crate::model::flow::{Flow, Tuple};
+use crate::model::owner::Owner;
+use crate::model::traffic::Traffic;
 use crate::monitor::{Draft, Moment};
 use crate::netns::NetnsKey;
-use crate::owner::Owner;
 use crate::processes::{Described, Ownership, ProcessId, ProcessNames, SocketOwners};
 use crate::recording::Figures;
 use crate::recording::format::{
@@ -30,7 +31,6 @@ use crate::recording::format::{
 use crate::sockets::{Inode, SocketTable};
 use crate::sources::attribute;
 use crate::tracker::NewFlowRecord;
-use crate::traffic::Traffic;
 use crate::watch::{credit, name};
 
 type Map<K, V> = HashMap<K, V, RandomState>;
@@ -522,7 +522,7 @@ impl Core {
     }
 }
 
-fn address(text: &str) -> Result<crate::flow::Address, String> {
+fn address(text: &str) -> Result<crate::model::flow::Address, String> {
     let ip: std::net::IpAddr = text.parse().map_err(|_| format!("no address: {text:?}"))?;
     Ok(ip.into())
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use foldhash::fast::RandomState;
 
 use crate::brief::Brief;
-use crate::traffic::{Name, Rate, Traffic};
+use crate::model::traffic::{Name, Rate, Traffic};
 
 /// How far back the history goes.
 pub(crate) const SPAN: Duration = Duration::from_secs(60);

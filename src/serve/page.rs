@@ -11,7 +11,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use super::chart::{Line, STYLES, Words, chart};
 use super::history::{History, SPAN, Series};
 use crate::escape::{cut, visible_cut};
-use crate::traffic::{Name, Rate};
+use crate::model::traffic::{Name, Rate};
 
 /// Characters of a name that are shown.
 const SHOWN: usize = 100;

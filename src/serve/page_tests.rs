@@ -3,8 +3,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::traffic::Traffic;
 use crate::serve::history::{APPLICATIONS, Sample};
-use crate::traffic::Traffic;
 
 const SECOND: Duration = Duration::from_secs(1);
 

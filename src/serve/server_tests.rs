@@ -9,8 +9,8 @@ use rustix::net::{AddressFamily, SocketType};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::*;
+use crate::model::traffic::{Name, Traffic};
 use crate::model::{Account, Kind, Row};
-use crate::traffic::{Name, Traffic};
 
 /// Longer than anything takes on a machine that does much else.
 const LONG: Duration = Duration::from_secs(60);

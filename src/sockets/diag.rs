@@ -7,7 +7,7 @@
 use thiserror::Error;
 
 use super::{Inode, Socket, TcpState};
-use crate::flow::{Address, Counters, Endpoint, Protocol, Tuple};
+use crate::model::flow::{Address, Counters, Endpoint, Protocol, Tuple};
 use crate::netlink::wire::{Attributes, put};
 
 /// `SOCK_DIAG_BY_FAMILY`

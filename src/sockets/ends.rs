@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::diag;
-use crate::flow::{Flow, Protocol};
+use crate::model::flow::{Flow, Protocol};
 use crate::netlink::{Netlink, Subsystem};
 
 /// Receives the end of every TCP socket of the network namespace in which it was opened, with its

@@ -2,7 +2,7 @@
 
 use super::Socket;
 use super::diag;
-use crate::flow::{Address, Protocol, Tuple};
+use crate::model::flow::{Address, Protocol, Tuple};
 use crate::netlink::{Netlink, NetlinkError, Subsystem};
 
 /// Asks the kernel for single sockets of the network namespace in which it was opened.
@@ -76,7 +76,7 @@ mod tests {
     use std::net::{TcpListener, TcpStream, UdpSocket};
 
     use super::*;
-    use crate::flow::Endpoint;
+    use crate::model::flow::Endpoint;
     use crate::sockets::TcpState;
 
     fn endpoint(address: std::net::SocketAddr) -> Endpoint {

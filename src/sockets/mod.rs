@@ -15,7 +15,7 @@ pub use raw::RawSockets;
 pub use reader::{Listing, ReadError, Reader};
 pub use table::{Match, SocketTable};
 
-use crate::flow::{CountedAt, Counters, Flow, Protocol, Status, Tuple};
+use crate::model::flow::{CountedAt, Counters, Flow, Protocol, Status, Tuple};
 
 /// A socket's inode number, as in `socket:[12345]` of `/proc/PID/fd`. The kernel numbers
 /// sockets in 32 bits and starts anew when they run out.

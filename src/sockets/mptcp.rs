@@ -9,7 +9,7 @@ use std::io;
 
 use super::diag::{self, Family};
 use super::{Listing, Socket, SocketTable, TcpState};
-use crate::flow::Protocol;
+use crate::model::flow::Protocol;
 use crate::netlink::{Dump, Netlink, NetlinkError, until_complete};
 
 /// Lists the MPTCP sockets of one network namespace.

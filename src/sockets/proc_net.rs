@@ -9,7 +9,7 @@ use procfs::net::TcpNetEntries;
 use procfs::{FromBufReadSI, current_system_info};
 
 use super::{Inode, Socket, TcpState};
-use crate::flow::{Endpoint, Protocol, Tuple};
+use crate::model::flow::{Endpoint, Protocol, Tuple};
 
 /// How a table says what its "port" is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

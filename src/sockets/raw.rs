@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::proc_net::{self, Kind};
 use super::{Match, SocketTable};
-use crate::flow::{Protocol, Tuple};
+use crate::model::flow::{Protocol, Tuple};
 
 /// The raw and ping sockets of one network namespace.
 ///
@@ -62,7 +62,7 @@ mod tests {
     use rustix::net::{AddressFamily, RawProtocol, SocketType, ipproto, socket};
 
     use super::*;
-    use crate::flow::Endpoint;
+    use crate::model::flow::Endpoint;
 
     fn inodes(sockets: &RawSockets, protocol: Protocol) -> Vec<u64> {
         let end = Endpoint::new(Ipv4Addr::LOCALHOST.into(), 0);

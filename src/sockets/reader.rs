@@ -10,7 +10,7 @@ use super::diag::{self, Family};
 use super::mptcp::Mptcp;
 use super::proc_net::{self, Kind};
 use super::{LISTED, Socket, SocketTable};
-use crate::flow::Protocol;
+use crate::model::flow::Protocol;
 use crate::netlink::{Dump, Netlink, NetlinkError, Subsystem, until_complete};
 
 /// Why the sockets can't be listed.

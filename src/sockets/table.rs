@@ -6,7 +6,7 @@ use std::collections::hash_map::Entry;
 use foldhash::fast::RandomState;
 
 use super::{Inode, Socket, TcpState};
-use crate::flow::{Address, Endpoint, Protocol, Tuple};
+use crate::model::flow::{Address, Endpoint, Protocol, Tuple};
 
 /// No further socket under the same key.
 const END: u32 = u32::MAX;

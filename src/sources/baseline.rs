@@ -18,9 +18,9 @@ use super::Round;
 use crate::attribution::Share;
 use crate::ebpf::{self, Bytes, Counted, Origin};
 use crate::environment::Environment;
+use crate::model::traffic::Traffic;
 use crate::netns::{self, NetnsChoice, NetnsId};
 use crate::recording::Recorder;
-use crate::traffic::Traffic;
 use overlap::{Slots, without_overlap};
 use past::Past;
 

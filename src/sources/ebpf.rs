@@ -270,7 +270,7 @@ impl Ebpf {
 /// Hands a share of a socket's new bytes on.
 fn take(round: &mut Round<'_>, origin: &Origin, share: Share) {
     let Round { environment, pipes, pings, credit, .. } = round;
-    let kernel = crate::owner::Owner::Nobody(crate::owner::Reason::Kernel);
+    let kernel = crate::model::owner::Owner::Nobody(crate::model::owner::Reason::Kernel);
     if origin.protocol.is_icmp() && share.to == kernel {
         *pings += share.traffic;
     }

@@ -9,7 +9,7 @@ use super::dump_policy::DumpPolicy;
 use crate::attribution::{Coverage, FlowAttribution, Observation, Share};
 use crate::conntrack::ReadError;
 use crate::environment::{Environment, Looked, Lookups, NamespaceView, OtherNamespaces, resolve};
-use crate::flow::{Flow, Tuple};
+use crate::model::flow::{Flow, Tuple};
 use crate::netns::NetnsKey;
 use crate::processes::{Owners, ProcessId};
 use crate::recording::{Recorded, Recorder};

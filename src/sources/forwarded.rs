@@ -8,11 +8,11 @@ use super::{Needs, Round, Source};
 use crate::attribution::Share;
 use crate::conntrack;
 use crate::environment::{Environment, Lists, WatchError};
-use crate::flow::Flow;
+use crate::model::flow::Flow;
+use crate::model::owner::{Owner, Reason};
+use crate::model::traffic::Traffic;
 use crate::netns::NetnsKey;
-use crate::owner::{Owner, Reason};
 use crate::processes::Owners;
-use crate::traffic::Traffic;
 
 /// Reads connection tracking's tables for it.
 #[derive(Debug)]

@@ -21,12 +21,12 @@ use foldhash::fast::RandomState;
 
 use crate::attribution::{OwnPipes, Share};
 use crate::environment::{Environment, Lists, Looked, WatchError};
+use crate::model::traffic::Traffic;
 use crate::netns::{NetnsChoice, NetnsKey};
 use crate::processes::{Owners, ProcessId};
 use crate::recording::Recorder;
 use crate::sockets::Inode;
 use crate::tracker::Opens;
-use crate::traffic::Traffic;
 
 pub(crate) use crate::model::{SourceChoice, SourceKind};
 pub(crate) use flow_reading::attribute;

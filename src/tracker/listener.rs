@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::addresses::{self, LocalAddresses};
 use crate::conntrack::ctnetlink::NewFlows;
-use crate::flow::{Address, Flow, Tuple};
+use crate::model::flow::{Address, Flow, Tuple};
 use crate::netlink::NetlinkError;
 use crate::netns::{self, NetnsId, NetnsKey};
 use crate::sockets::{Finder, RawSockets, Socket};

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::addresses::{self, LocalAddresses};
 use crate::conntrack::ctnetlink::NewFlows;
 use crate::conntrack::{self, state::State};
-use crate::flow::{Address, Flow, Tuple};
+use crate::model::flow::{Address, Flow, Tuple};
 use crate::netlink::NetlinkError;
 use crate::netns::{NetnsId, NetnsKey};
 use crate::sockets::{self, Ends, Finder, Inode, Listing, Socket, SocketTable};

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::retry::Lookup;
 use super::worker::{Answer, Worker};
-use crate::flow::Address;
+use crate::model::flow::Address;
 use crate::sockets::{Match, Socket};
 
 impl Worker {

@@ -1,6 +1,6 @@
 //! What was seen of a flow when it began.
 
-use crate::flow::Flow;
+use crate::model::flow::Flow;
 use crate::netns::NetnsKey;
 use crate::processes::ProcessId;
 

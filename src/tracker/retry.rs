@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 
-use crate::flow::{Flow, Protocol, Tuple};
+use crate::model::flow::{Flow, Protocol, Tuple};
 use crate::netns::NetnsKey;
 use crate::sockets::Finder;
 
@@ -144,7 +144,7 @@ impl RetryQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::{Address, CountedAt, Endpoint, Status};
+    use crate::model::flow::{Address, CountedAt, Endpoint, Status};
 
     fn lookup(port: u16) -> Lookup {
         let source = Endpoint::new(Address::from_v4([10, 0, 0, 1]), port);

@@ -20,7 +20,7 @@ use super::spin_budget::SpinBudget;
 use super::{Command, Going, Map, NewFlowRecord, Shared, WAITING, take, wake};
 use crate::conntrack::ctnetlink::NewFlows;
 use crate::ebpf::Wake;
-use crate::flow::Flow;
+use crate::model::flow::Flow;
 use crate::netns::{self, NetnsChoice, NetnsId, NetnsKey};
 use crate::processes::events::{Event, Events};
 use crate::processes::{Announced, DescriptorSearch, ProcessId};

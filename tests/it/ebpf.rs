@@ -9,10 +9,11 @@ mod reader;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use aya::programs::{loaded_links, loaded_programs};
 use bwmon::ebpf::SLOTS;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use testbed::bytes::Bytes;
 use testbed::endpoint::Endpoint;
 use testbed::finished::Finished;
@@ -268,4 +269,22 @@ fn where_memory_is_short_it_makes_less_room_or_says_so() {
     let less =
         room.is_some_and(|room| room < *SLOTS.start()) || ebpf.contains("Cannot allocate memory");
     finished.expect("whether there is less room, or none", less, true);
+}
+
+/// The kernel gives up looking at a program when a signal comes, which says nothing about the program.
+#[test]
+fn signals_while_the_programs_are_loaded_change_nothing() {
+    let Some(net) = Net::new() else { return };
+    let args = ["--source", "ebpf", "--count", "2", "--interval", "0.2"];
+    let running = Running::start(RUNMONITOR.inside(&net.watched, &args));
+    let pid = Pid::from_raw(running.pid().cast_signed()).unwrap();
+    // It is not handled from the first instruction on, and ignored until then.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while running.stdout().is_empty() && Instant::now() < deadline {
+        kill_process(pid, Signal::WINCH).unwrap();
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let finished = running.finish();
+    finished.expect_status(0);
+    finished.expect("messages", finished.messages("").len(), 0);
 }

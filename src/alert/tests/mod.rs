@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use regex::bytes::Regex;
 
 use super::*;
-use crate::traffic::Rate;
+use crate::model::traffic::Rate;
 
 mod any;
 mod memory;

@@ -4,7 +4,7 @@ use super::super::settle::Standing;
 use super::FlowAttribution;
 use super::state::{FlowChange, FlowId, FlowState};
 use crate::environment::FlowResolution;
-use crate::flow::{Flow, Tuple};
+use crate::model::flow::{Flow, Tuple};
 use crate::netns::NetnsKey;
 use crate::tracker::Seen;
 

@@ -5,11 +5,11 @@ use std::hash::{Hash, Hasher};
 use super::super::settle::Standing;
 use crate::attribution::Share;
 use crate::environment::{FlowResolution, Side};
-use crate::flow::{CountedAt, Counters, Flow, Tuple};
+use crate::model::flow::{CountedAt, Counters, Flow, Tuple};
+use crate::model::owner::{Owner, Reason};
+use crate::model::traffic::Traffic;
 use crate::netns::NetnsKey;
-use crate::owner::{Owner, Reason};
 use crate::tracker::NewFlowRecord;
-use crate::traffic::Traffic;
 
 /// Which flow it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Whose a socket is, by all that is known of the processes at it.
 
 use crate::ebpf::Origin;
-use crate::owner::{Owner, Reason};
+use crate::model::owner::{Owner, Reason};
 use crate::processes::{Ownership, ProcessId};
 
 /// What there is to know of the processes at a socket.

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::pressure::{IDLE, IDLE_CLOSED, IDLE_ENDED, is_done, may_be_done};
 use super::*;
 use crate::ebpf::{Outside, Task};
-use crate::flow::Protocol;
+use crate::model::flow::Protocol;
 use crate::processes::Ownership;
 
 const MAKER: ProcessId = ProcessId { start_time: 10, pid: 100 };

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use crate::alert::{Direction, Notification, Rule, State};
 use crate::cli::messages::Messages;
 use crate::group::Groups;
+use crate::model::traffic::Name;
 use crate::notify::{Commands, Complain, Facts, Left, Runner, line, time};
-use crate::traffic::Name;
 
 /// How long a line of something that is over stays on a screen.
 const OVER: Duration = Duration::from_secs(10);

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use super::handshakes::keep_to_handshakes;
 use super::{NEW, NEW_GROUP, UPDATE_GROUP, decode, is_established};
-use crate::flow::Flow;
+use crate::model::flow::Flow;
 use crate::netlink::{Netlink, NetlinkError, Subsystem};
 
 /// Receives every flow that begins in the network namespace in which it was opened, with its tuples

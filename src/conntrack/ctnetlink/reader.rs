@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use super::{
     DELETE, DESTROY_GROUP, DecodeError, GET, GET_STATS, NFGENMSG, decode, entries, question,
 };
-use crate::flow::{Flow, Tuple};
+use crate::model::flow::{Flow, Tuple};
 use crate::netlink::wire::Message;
 use crate::netlink::{Dump, Netlink, NetlinkError, Subsystem};
 

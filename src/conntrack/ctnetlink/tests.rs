@@ -263,7 +263,7 @@ mod oracle {
     use netlink_packet_netfilter::conntrack as other;
     use netlink_packet_netfilter::{NetfilterMessage, NetfilterMessageInner};
 
-    use crate::flow::{Address, Endpoint, Protocol, Tuple};
+    use crate::model::flow::{Address, Endpoint, Protocol, Tuple};
 
     /// The family of a message, and its tuples.
     pub(super) fn tuples(body: &[u8]) -> (u8, Option<Tuple>, Option<Tuple>) {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::*;
 use crate::filter::Filter;
 use crate::model::Row;
-use crate::owner::Comm;
+use crate::model::owner::Comm;
 use crate::selection::Selector;
 
 fn process(pid: u32) -> ProcessId {

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::os::fd::AsRawFd;
 
 use super::*;
-use crate::flow::{Endpoint, Protocol, Tuple};
+use crate::model::flow::{Endpoint, Protocol, Tuple};
 use crate::processes::few::Few;
 use crate::sockets::Finder;
 use crate::until::until;

@@ -9,11 +9,11 @@ use super::{
 };
 use crate::brief::shortened;
 use crate::ebpf::{ProcessEvent, ProcessReader, Started, What};
+use crate::model::traffic::Name;
 use crate::netns::NetnsId;
 use crate::processes::events::Event;
 use crate::processes::label::{self, LabelBy};
 use crate::processes::{Described, Label, ProcessId, describe};
-use crate::traffic::Name;
 
 /// The name of a process, and what it was made of.
 #[derive(Clone, Debug)]

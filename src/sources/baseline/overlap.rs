@@ -11,9 +11,9 @@ use super::Map;
 use super::past::{Account, End, Past, place};
 use crate::attribution::OwnPipes;
 use crate::ebpf::{self, Bytes, Counted, Origin};
-use crate::flow::{CountedAt, Counters, Protocol, Tuple};
+use crate::model::flow::{CountedAt, Counters, Protocol, Tuple};
+use crate::model::traffic::Traffic;
 use crate::netns::NetnsKey;
-use crate::traffic::Traffic;
 
 /// How often the flows of a busy socket are read at the most, and how often without a packet meanwhile: then
 /// the next attempt can't be better. The second one shows that no packet was between the two counters.
@@ -360,7 +360,7 @@ fn as_in_slot(bytes: Bytes, slot: Bytes) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::{Address, Endpoint};
+    use crate::model::flow::{Address, Endpoint};
 
     fn sent(bytes: u64) -> Bytes {
         place(Traffic::new(0, bytes), false)

@@ -8,14 +8,14 @@ use crate::conntrack::ctnetlink::NewFlows;
 use crate::conntrack::{self, Table};
 use crate::ebpf::Bytes;
 use crate::environment::{Looked, Lookups, NamespaceView, OtherNamespaces};
-use crate::flow::{CountedAt, Counters, Flow, Status, Tuple};
+use crate::model::flow::{CountedAt, Counters, Flow, Status, Tuple};
+use crate::model::owner::Owner;
+use crate::model::traffic::Traffic;
 use crate::netns::{self, NetnsId, NetnsKey};
-use crate::owner::Owner;
 use crate::processes::Owners;
 use crate::sockets::Socket;
 use crate::sources::flow_reading::attribute;
 use crate::tracker::{FlowTable, Namespace, Opens, choose};
-use crate::traffic::Traffic;
 
 /// A network namespace, read apart from the environment's: another thread does that.
 #[derive(Debug)]
@@ -300,7 +300,7 @@ fn add(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::owner::Reason;
+    use crate::model::owner::Reason;
     use crate::processes::ProcessId;
 
     #[test]

@@ -3,7 +3,7 @@
 use super::Map;
 use crate::attribution::{Candidates, Remembered, Resolution, holder, resolve};
 use crate::ebpf::{Counted, Origin, TICK, Task};
-use crate::owner::{Comm, Owner, Reason};
+use crate::model::owner::{Comm, Owner, Reason};
 use crate::processes::{Owners, Ownership, ProcessId};
 use crate::recording::Found;
 use crate::sockets::Inode;

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::Worker;
-use crate::flow::{Flow, Protocol, Tuple};
+use crate::model::flow::{Flow, Protocol, Tuple};
 use crate::netns::{NetnsId, NetnsKey};
 use crate::sockets::{Inode, Socket, TcpState};
 use crate::tracker::Seen;

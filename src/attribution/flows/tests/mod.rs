@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use super::*;
 use crate::addresses::LocalAddresses;
 use crate::environment::{Lookups, NamespaceView, OtherNamespaces, resolve};
-use crate::flow::{Address, Endpoint, Protocol, Status};
+use crate::model::flow::{Address, Endpoint, Protocol, Status};
 use crate::processes::{Ownership, SocketOwners};
 use crate::sockets::{Inode, Socket, SocketTable, TcpState};
 use crate::tracker::Seen;
