@@ -29,7 +29,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigSet, SigmaskHow};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType};
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -119,26 +119,16 @@ pub struct Reader {
     programs: Programs,
 }
 
-/// Does something on a thread that no signal reaches: the kernel gives up looking at a program when one comes, as if it
-/// refused it.
-fn undisturbed<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    let mut work = Some(work);
-    let done = std::thread::scope(|threads| {
-        let without_signals = || {
-            let work = work.take()?;
-            // Where that is refused, it is as it would be without.
-            let _ = SigSet::all().thread_block();
-            Some(work())
-        };
-        let thread = std::thread::Builder::new().spawn_scoped(threads, without_signals).ok()?;
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    });
-    match (done, work) {
-        (Some(done), _) => done,
-        // No thread is to be had.
-        (None, Some(work)) => work(),
-        (None, None) => unreachable!("the thread has done it"),
+/// Does something while no signal reaches this thread, nor those that it starts: the kernel gives up looking at a
+/// program when one comes, as if it refused it. Other threads take them, or this one afterwards.
+fn undisturbed<T>(work: impl FnOnce() -> T) -> T {
+    // Where that is refused, it is as it would be without.
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
+    let done = work();
+    if let Ok(before) = before {
+        let _ = before.thread_set_mask();
     }
+    done
 }
 
 impl Reader {
