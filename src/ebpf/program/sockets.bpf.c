@@ -263,6 +263,7 @@ int create(struct bpf_sock *sk)
 		slot->maker = bpf_get_current_pid_tgid() >> 32;
 		slot->protocol = sk->protocol;
 		slot->user = user;
+		slot->end = AGE;
 		bpf_get_current_comm(slot->name, NAME);
 		if (reads_kernel) {
 			slot->inode = inode_of(address_by(&slot->closer_when, sk));
