@@ -8,22 +8,21 @@ use std::path::Path;
 use std::time::Instant;
 
 use crate::attribution::{OwnPipes, Share};
-use crate::environment::Environment;
+use crate::environment::{Environment, WatchError};
 use crate::ledger::Ledger;
 use crate::model::traffic::Traffic;
+use crate::model::{Looked, SourceKind};
 use crate::netns::NetnsChoice;
 use crate::processes::{LabelBy, Names, Owners, ProcessId};
 use crate::recording::{Recorded, Recorder};
 use crate::sources::{self, Forwarded, Needs, Round};
 
-pub(crate) use crate::environment::{Looked, WatchError};
-pub(crate) use crate::sources::{SourceChoice, SourceKind as Source};
 pub(crate) use naming::{credit, name};
 
 /// Reads the kernel once a look, and accounts what it says.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    source: Source,
+    source: SourceKind,
     environment: Environment,
     /// The one that was chosen first.
     sources: Vec<Box<dyn sources::Source>>,
@@ -46,7 +45,7 @@ impl Watch {
     /// # Errors
     /// If the host's addresses or processes can't be listed at all, or the source can't be had.
     pub(crate) fn open(
-        source: Source,
+        source: SourceKind,
         netns: NetnsChoice,
         lookback: bool,
         proc: &Path,
@@ -78,7 +77,7 @@ impl Watch {
     /// Also accounts what passes through this host on the way from one to another, where it takes more
     /// than the source to see it: connection tracking, if that counts.
     pub(crate) fn count_passing(&mut self) {
-        if self.source == Source::Ebpf
+        if self.source == SourceKind::Ebpf
             && self.sources.len() == 1
             && let Some(forwarded) = Forwarded::open(&mut self.environment)
         {
@@ -110,7 +109,7 @@ impl Watch {
     }
 
     /// What is watched.
-    pub(crate) fn source(&self) -> Source {
+    pub(crate) fn source(&self) -> SourceKind {
         self.source
     }
 

@@ -13,12 +13,10 @@ use std::time::Instant;
 
 use crate::alert::{Alerts, Rule};
 use crate::group::{Grouping, Groups};
-use crate::model::Snapshot;
-use crate::model::SourceChoice;
+use crate::model::{Snapshot, SourceChoice, SourceKind};
 use crate::monitor::WatchError;
 use crate::monitor::{Draft, Moment, Monitor};
 use crate::selection::Selection;
-use crate::watch::Source;
 
 pub use pipes::{ChangeError, Pipes};
 pub use plan::{Plan, PlanError, Selected};
@@ -32,7 +30,7 @@ pub struct Aggregator {
     pipes: Pipes,
     groups: Groups,
     /// What each choice of a source has come to.
-    resolved: Vec<(SourceChoice, Source)>,
+    resolved: Vec<(SourceChoice, SourceKind)>,
     snapshots: u64,
 }
 
@@ -58,13 +56,13 @@ impl Aggregator {
 
     /// Sources that were read once and are not any more.
     #[cfg(test)]
-    fn closed(&self) -> impl Iterator<Item = Source> {
+    fn closed(&self) -> impl Iterator<Item = SourceKind> {
         self.monitors.iter().filter(|monitor| monitor.is_closed()).map(Monitor::source)
     }
 
     /// Closes the monitors of sources that are not to be `kept`, and takes those that were `opened`.
     /// [`Aggregator::configure`] has to follow.
-    fn exchange(&mut self, opened: Vec<Monitor>, kept: impl Fn(Source) -> bool) {
+    fn exchange(&mut self, opened: Vec<Monitor>, kept: impl Fn(SourceKind) -> bool) {
         for mut monitor in opened {
             let same = |known: &Monitor| known.source() == monitor.source();
             match self.monitors.iter().position(same) {
@@ -122,7 +120,7 @@ impl Aggregator {
     /// Totals, windows and states of alerts go on.
     pub fn configure(
         &mut self,
-        selection: impl Fn(Source) -> Selection,
+        selection: impl Fn(SourceKind) -> Selection,
         groups: Groups,
         rules: Vec<Rule>,
     ) {

@@ -18,7 +18,7 @@ use crate::selection::Selector;
 use crate::watch::Watch;
 
 /// A monitor that has accounted these bytes, each of a process of its own; it is never read.
-fn monitor(source: Source, bytes: &[(&str, u64, bool)]) -> Monitor {
+fn monitor(source: SourceKind, bytes: &[(&str, u64, bool)]) -> Monitor {
     let watch = Watch::open(source, NetnsChoice::Own, true, Path::new("/proc")).unwrap();
     let mut monitor = Monitor::new(watch, Ledger::new(Options::default()));
     for (pid, (command_line, received, local)) in (1..).zip(bytes) {
@@ -72,7 +72,7 @@ fn snapshot(aggregator: &mut Aggregator) -> Snapshot {
 #[test]
 fn processes_of_an_application_are_one_line_in_the_order_of_use() {
     let bytes = [("wget a", 4000, false), ("curl b", 2000, true), ("ssh", 8000, false)];
-    let mut aggregator = Aggregator::new(vec![monitor(Source::Sockets, &bytes)]);
+    let mut aggregator = Aggregator::new(vec![monitor(SourceKind::Sockets, &bytes)]);
     aggregator.configure(|_| Selection::default(), groups("Loads", "wget|curl"), Vec::new());
     let snapshot = snapshot(&mut aggregator);
     let line = |name: &str, rate, total| (name.to_owned(), rate, total);
@@ -87,7 +87,7 @@ fn processes_of_an_application_are_one_line_in_the_order_of_use() {
 #[test]
 fn the_bytes_of_a_refresh_and_its_time_are_handed_over() {
     let bytes = [("wget", 4001, false), ("ssh", 3, true)];
-    let mut aggregator = Aggregator::new(vec![monitor(Source::Sockets, &bytes)]);
+    let mut aggregator = Aggregator::new(vec![monitor(SourceKind::Sockets, &bytes)]);
     aggregator.configure(|_| Selection::default(), Groups::default(), Vec::new());
     let snapshot = snapshot(&mut aggregator);
     assert_eq!((snapshot.seq, snapshot.elapsed), (1, Duration::from_secs(2)));
@@ -100,8 +100,8 @@ fn the_bytes_of_a_refresh_and_its_time_are_handed_over() {
 #[test]
 fn bytes_of_a_source_that_has_just_been_opened_are_not_recent() {
     let mut aggregator = Aggregator::new(vec![
-        monitor(Source::Conntrack, &[("ssh", 1000, false)]),
-        monitor(Source::Sockets, &[("ssh", 30, false), ("wget", 100, false)]),
+        monitor(SourceKind::Conntrack, &[("ssh", 1000, false)]),
+        monitor(SourceKind::Sockets, &[("ssh", 30, false), ("wget", 100, false)]),
     ]);
     aggregator.configure(|_| Selection::default(), Groups::default(), Vec::new());
     let start = Instant::now();
@@ -120,14 +120,14 @@ fn what_two_sources_see_is_counted_once() {
     let bytes = [("ssh", 1000, false), ("ssh", 10, true), ("wget", 500, false)];
     let sockets = [("ssh", 900, false), ("ssh", 9, true), ("wget", 400, false)];
     let mut aggregator = Aggregator::new(vec![
-        monitor(Source::Conntrack, &bytes),
-        monitor(Source::Sockets, &sockets),
+        monitor(SourceKind::Conntrack, &bytes),
+        monitor(SourceKind::Sockets, &sockets),
     ]);
     let selection = |here: [bool; 2]| {
         let first = selector("ssh", true, here[0]);
         Selection::new(vec![first, selector("", false, here[1])])
     };
-    let of = |source| selection([source == Source::Conntrack, source == Source::Sockets]);
+    let of = |source| selection([source == SourceKind::Conntrack, source == SourceKind::Sockets]);
     aggregator.configure(of, Groups::default(), Vec::new());
     let snapshot = snapshot(&mut aggregator);
     // By conntrack what ssh had with others, by its sockets what it had with this host.
@@ -139,8 +139,8 @@ fn what_two_sources_see_is_counted_once() {
 #[test]
 fn totals_are_of_all_sources() {
     let mut aggregator = Aggregator::new(vec![
-        monitor(Source::Conntrack, &[("ssh", 1000, false), ("mutt", 10, false)]),
-        monitor(Source::Sockets, &[("wget", 100, false)]),
+        monitor(SourceKind::Conntrack, &[("ssh", 1000, false), ("mutt", 10, false)]),
+        monitor(SourceKind::Sockets, &[("wget", 100, false)]),
     ]);
     aggregator.configure(|_| Selection::default(), groups("All", "ssh|wget"), Vec::new());
     first(&mut aggregator).ledger().begin();
@@ -151,7 +151,7 @@ fn totals_are_of_all_sources() {
 #[test]
 fn another_configuration_keeps_totals_and_what_came_since_the_refresh() {
     let bytes = [("wget", 4000, false), ("ssh", 3000, true)];
-    let mut aggregator = Aggregator::new(vec![monitor(Source::Sockets, &bytes)]);
+    let mut aggregator = Aggregator::new(vec![monitor(SourceKind::Sockets, &bytes)]);
     aggregator.configure(|_| Selection::default(), groups("A", "wget"), Vec::new());
     let remote_only = |_| Selection::new(vec![selector("", true, true)]);
     aggregator.configure(remote_only, groups("B", "wget|ssh"), Vec::new());
@@ -163,7 +163,7 @@ fn another_configuration_keeps_totals_and_what_came_since_the_refresh() {
 #[test]
 fn a_process_is_no_pipe_and_no_reason_whatever_it_calls_itself() {
     let bytes = [("pipe-8080:host:80", 4000, false), ("(kernel)", 2000, false)];
-    let mut aggregator = Aggregator::new(vec![monitor(Source::Sockets, &bytes)]);
+    let mut aggregator = Aggregator::new(vec![monitor(SourceKind::Sockets, &bytes)]);
     let rule = Rule {
         name: (*b"r").into(),
         filter: compile("^pipe-8080:").unwrap(),
@@ -188,7 +188,7 @@ fn a_process_is_no_pipe_and_no_reason_whatever_it_calls_itself() {
 #[test]
 fn a_monitor_without_a_selection_shows_nothing_and_counts_everything() {
     let bytes = [("wget", 4000, false)];
-    let mut aggregator = Aggregator::new(vec![monitor(Source::Sockets, &bytes)]);
+    let mut aggregator = Aggregator::new(vec![monitor(SourceKind::Sockets, &bytes)]);
     aggregator.configure(|_| Selection::new(Vec::new()), Groups::default(), Vec::new());
     let snapshot = snapshot(&mut aggregator);
     assert_eq!((shown(&snapshot).len(), snapshot.left_out), (0, snapshot.counted));
@@ -199,8 +199,8 @@ fn a_monitor_without_a_selection_shows_nothing_and_counts_everything() {
 #[test]
 fn what_was_counted_stays_when_a_source_is_closed() {
     let mut aggregator = Aggregator::new(vec![
-        monitor(Source::Conntrack, &[("wget", 1000, false), ("ssh", 7, true)]),
-        monitor(Source::Sockets, &[("curl", 10, false)]),
+        monitor(SourceKind::Conntrack, &[("wget", 1000, false), ("ssh", 7, true)]),
+        monitor(SourceKind::Sockets, &[("curl", 10, false)]),
     ]);
     let configure = |aggregator: &mut Aggregator| {
         aggregator.configure(|_| Selection::default(), Groups::default(), Vec::new());
@@ -212,16 +212,16 @@ fn what_was_counted_stays_when_a_source_is_closed() {
         (snapshot.rows.len(), snapshot.counted.total.received, snapshot.health.len())
     };
     assert_eq!(total(&mut aggregator), (3, 1017, 2));
-    aggregator.exchange(Vec::new(), |source| source == Source::Sockets);
+    aggregator.exchange(Vec::new(), |source| source == SourceKind::Sockets);
     configure(&mut aggregator);
     assert_eq!(total(&mut aggregator), (3, 1017, 1));
-    assert_eq!(aggregator.closed().collect::<Vec<_>>(), [Source::Conntrack]);
-    let again = monitor(Source::Conntrack, &[("wget", 500, false)]);
+    assert_eq!(aggregator.closed().collect::<Vec<_>>(), [SourceKind::Conntrack]);
+    let again = monitor(SourceKind::Conntrack, &[("wget", 500, false)]);
     aggregator.exchange(vec![again], |_| true);
     configure(&mut aggregator);
     assert_eq!(total(&mut aggregator), (3, 1517, 2));
     // Another one of a source that is open is not needed.
-    aggregator.exchange(vec![monitor(Source::Sockets, &[("curl", 10, false)])], |_| true);
+    aggregator.exchange(vec![monitor(SourceKind::Sockets, &[("curl", 10, false)])], |_| true);
     assert_eq!(total(&mut aggregator), (3, 1517, 2));
 }
 
@@ -242,7 +242,7 @@ fn the_past_is_accounted_once_whatever_source_follows() {
     let mut aggregator = Aggregator::default();
     let both = plan(&[SourceChoice::Conntrack, SourceChoice::Sockets]);
     assert!(aggregator.is_first_for(&both));
-    aggregator.exchange(vec![monitor(Source::Conntrack, &[])], |_| true);
+    aggregator.exchange(vec![monitor(SourceKind::Conntrack, &[])], |_| true);
     // Another one beside it has what its monitors select.
     assert!(aggregator.is_first_for(&both));
     assert!(!aggregator.is_first_for(&plan(&[SourceChoice::Sockets])));

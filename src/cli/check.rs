@@ -13,11 +13,11 @@ use crate::conntrack;
 use crate::conntrack::ctnetlink::NewFlows;
 use crate::conntrack::state::State;
 use crate::ebpf;
+use crate::model::SourceKind;
 use crate::monitor::{MEND_ACCOUNTING, MEND_MODULE, impediment};
 use crate::netns::{self, NetnsId};
 use crate::processes::Owners;
 use crate::sockets::{self, SocketTable};
-use crate::watch::Source;
 
 /// What would let it see everything without being root.
 const MEND_PRIVILEGES: &str = "run it as root, or allow it once: sudo setcap \
@@ -55,9 +55,9 @@ pub fn run(proc: &Path, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let ebpf = check_ebpf(proc);
     let works = ebpf.works || conntrack.works || sockets.works;
     let auto = match (ebpf.works, conntrack.works) {
-        (true, _) => Source::Ebpf,
-        (false, true) => Source::Conntrack,
-        (false, false) => Source::Sockets,
+        (true, _) => SourceKind::Ebpf,
+        (false, true) => SourceKind::Conntrack,
+        (false, false) => SourceKind::Sockets,
     };
     for finding in
         [ebpf, conntrack, check_beginnings(state), sockets, processes, check_namespaces(proc)]

@@ -7,10 +7,9 @@ use super::messages::Messages;
 use super::source::{MEND_UNREAD_KERNEL, UNREAD_KERNEL};
 use crate::aggregator::Aggregator;
 use crate::alert::APPLICATIONS;
-use crate::model::Snapshot;
+use crate::model::{Looked, Snapshot, SourceKind};
 use crate::monitor::{Monitor, Notice, OpenError, WatchError};
 use crate::render::Frame;
-use crate::watch::{Looked, Source};
 
 /// What has been said already.
 #[derive(Debug, Default)]
@@ -37,7 +36,7 @@ pub(super) struct Notices {
     program: &'static str,
     messages: Messages,
     /// What is still being read, on the screen until it is done.
-    reading: Vec<(Source, String)>,
+    reading: Vec<(SourceKind, String)>,
     said: Said,
 }
 
@@ -88,7 +87,7 @@ impl Notices {
 
     /// Says what the last looks of the monitors have found.
     pub(super) fn tell_all(&mut self, aggregator: &Aggregator) {
-        let open = |source: &Source| aggregator.monitors().any(|of| of.source() == *source);
+        let open = |source: &SourceKind| aggregator.monitors().any(|of| of.source() == *source);
         self.reading.retain(|(source, _)| open(source));
         for monitor in aggregator.monitors() {
             self.tell(monitor.looked(), monitor.source());
@@ -96,7 +95,7 @@ impl Notices {
     }
 
     /// Says what is not read yet, once: it goes on from look to look.
-    fn tell_unread(&mut self, looked: &Looked, source: Source) {
+    fn tell_unread(&mut self, looked: &Looked, source: SourceKind) {
         self.reading.retain(|(of, _)| *of != source);
         if !looked.unread.is_anything() {
             return;
@@ -127,10 +126,10 @@ impl Notices {
     }
 
     /// Says what a look found that its user should know, each kind of trouble once.
-    pub(super) fn tell(&mut self, looked: &Looked, source: Source) {
+    pub(super) fn tell(&mut self, looked: &Looked, source: SourceKind) {
         self.tell_unread(looked, source);
         // With ebpf, conntrack reports what is forwarded.
-        let flows = if source == Source::Ebpf { Source::Conntrack } else { source };
+        let flows = if source == SourceKind::Ebpf { SourceKind::Conntrack } else { source };
         let mut said = std::mem::take(&mut self.said);
         let once = |said: &mut bool, wanted: bool, message: &dyn Fn() -> String| {
             if wanted && !*said {
@@ -217,14 +216,14 @@ mod tests {
         let mut notices = Notices::new("test", &messages);
         for left in [3, 2] {
             let unread = Unread { namespaces: Some((left, 9)), ..Unread::default() };
-            notices.tell(&Looked { unread, ..Looked::default() }, Source::Ebpf);
+            notices.tell(&Looked { unread, ..Looked::default() }, SourceKind::Ebpf);
             let lines = notices.above();
             assert_eq!(lines.len(), 1, "{lines:?}");
             let beginning =
                 format!("test: still reading the sockets of {left} of 9 network namespaces; ");
             assert!(lines[0].starts_with(&beginning), "{lines:?}");
         }
-        notices.tell(&Looked::default(), Source::Ebpf);
+        notices.tell(&Looked::default(), SourceKind::Ebpf);
         assert_eq!(notices.above(), [""; 0]);
     }
 
@@ -241,7 +240,7 @@ mod tests {
         let mut notices = Notices::new("test", &messages);
         // Each kind once.
         for _ in 0..2 {
-            notices.tell(looked, Source::Ebpf);
+            notices.tell(looked, SourceKind::Ebpf);
         }
         notices.above()
     }

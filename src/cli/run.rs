@@ -9,11 +9,11 @@ use anyhow::Context;
 
 use super::FAILURE;
 use super::messages::Messages;
-use super::schedule::{Due, Refreshes, following, look, wait};
+use super::schedule::{Due, Refreshes, look, wait};
 use super::signals::Signals;
 use crate::aggregator::Aggregator;
 use crate::model::Snapshot;
-use crate::monitor::{Moment, Schedule};
+use crate::monitor::{Moment, Schedule, following};
 use crate::render::sink::Sink;
 use crate::render::{Format, Frame};
 

@@ -18,12 +18,12 @@ use crate::config::monitor::{EXCLUDE, IGNORELOCAL, INCLUDE, SOURCE};
 use crate::conntrack::state;
 use crate::filter::Filter;
 use crate::model::Snapshot;
+use crate::model::SourceChoice;
 use crate::monitor::{MEND_MODULE, Moment, Options};
 use crate::netns::NetnsChoice;
 use crate::render::Frame;
 use crate::render::classic::{Classic, Show};
 use crate::render::terminal::Terminal;
-use crate::watch::SourceChoice;
 
 const PROGRAM: &str = "runmonitor";
 

@@ -62,12 +62,6 @@ pub(super) fn interval(value: &str) -> Result<Duration, String> {
     seconds(value, 0.01)
 }
 
-/// The next moment at which a refresh is due. One that has been missed is left out, not made up for.
-pub(super) fn following(last: Instant, interval: Duration, now: Instant) -> Instant {
-    let next = last + interval;
-    if next > now { next } else { now + interval }
-}
-
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Due {
@@ -154,15 +148,5 @@ mod tests {
         for bad in ["0", "-1", "nan", "inf", "1e9", "", "1s", "0.001"] {
             assert!(interval(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn a_refresh_that_was_missed_is_left_out() {
-        let start = Instant::now();
-        let second = Duration::from_secs(1);
-        assert_eq!(following(start, second, start), start + second);
-        assert_eq!(following(start, second, start + second / 2), start + second);
-        let late = start + second * 5;
-        assert_eq!(following(start, second, late), late + second);
     }
 }

@@ -3,8 +3,8 @@
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 
+use crate::model::SourceChoice;
 use crate::netns::NetnsChoice;
-use crate::watch::SourceChoice;
 
 impl ValueEnum for SourceChoice {
     fn value_variants<'a>() -> &'a [SourceChoice] {

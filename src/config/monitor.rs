@@ -6,7 +6,7 @@ use super::keys::{Fallback, Key, Kind};
 use super::monitors::{SectionType, section_type};
 use super::values;
 use crate::filter::Filter;
-use crate::watch::SourceChoice;
+use crate::model::SourceChoice;
 
 /// A monitor: which processes are shown.
 #[derive(Clone, Debug)]

@@ -11,8 +11,8 @@ use super::keys::nearest;
 use super::show;
 use crate::escape::visible;
 use crate::filter::{self, PatternError};
+use crate::model::SourceChoice;
 use crate::notify::Command;
-use crate::watch::SourceChoice;
 
 /// How a kind of values is written, in both directions.
 pub(crate) struct Syntax<T> {

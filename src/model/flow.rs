@@ -305,6 +305,23 @@ pub struct Flow {
     pub ended: bool,
 }
 
+impl Flow {
+    /// An open flow of which nothing else is known.
+    pub fn new(original: Tuple, reply: Tuple, counted_at: CountedAt) -> Flow {
+        Flow {
+            zone: 0,
+            generation: None,
+            original,
+            reply,
+            counters: None,
+            status: Status::default(),
+            counted_at,
+            closed: false,
+            ended: false,
+        }
+    }
+}
+
 /// Conntrack's status bits (`enum ip_conntrack_status` in
 /// `include/uapi/linux/netfilter/nf_conntrack_common.h`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 
 use super::owner::Reason;
 use super::traffic::{Name, Rate, Traffic};
-use super::{Looked, Notification, ProcessId, SourceKind as Source, name};
+use super::{Looked, Notification, ProcessId, SourceKind, name};
 
 /// What was used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -115,7 +115,7 @@ pub struct Unattributed {
 pub struct Health {
     /// The source.
     #[serde(serialize_with = "source")]
-    pub source: Source,
+    pub source: SourceKind,
     /// What was found.
     #[serde(flatten)]
     pub looked: Looked,
@@ -195,7 +195,7 @@ fn reason<S: Serializer>(reason: &Reason, serializer: S) -> Result<S::Ok, S::Err
     serializer.serialize_str(reason.name())
 }
 
-fn source<S: Serializer>(source: &Source, serializer: S) -> Result<S::Ok, S::Error> {
+fn source<S: Serializer>(source: &SourceKind, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(source.name())
 }
 

@@ -4,7 +4,8 @@ use std::fmt;
 use std::path::Path;
 
 use crate::conntrack::state::{self, State};
-use crate::watch::{Source, SourceChoice, WatchError};
+use crate::environment::WatchError;
+use crate::model::{SourceChoice, SourceKind};
 
 /// Switches counting on.
 pub(crate) const MEND_ACCOUNTING: &str = "sudo sysctl -w net.netfilter.nf_conntrack_acct=1";
@@ -20,7 +21,7 @@ const MEND_PERMISSION: &str = "run it as root (CAP_NET_ADMIN)";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// This is what was taken, and the best there is.
-    Taken(Source),
+    Taken(SourceKind),
     /// There is no eBPF, for this reason.
     NoEbpf(String),
     /// Sockets are watched, for want of anything better.
@@ -47,13 +48,13 @@ pub enum Notice {
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Notice::Taken(Source::Ebpf) => {
+            Notice::Taken(SourceKind::Ebpf) => {
                 f.write_str("source ebpf: the kernel counts the bytes of every socket from now on")
             }
-            Notice::Taken(Source::Conntrack) => {
+            Notice::Taken(SourceKind::Conntrack) => {
                 f.write_str("source conntrack: it is on and counts the bytes of all flows")
             }
-            Notice::Taken(Source::Sockets) => {
+            Notice::Taken(SourceKind::Sockets) => {
                 f.write_str("source sockets: payload bytes of TCP only")
             }
             Notice::NoEbpf(why) => write!(f, "no source ebpf: {why}"),
@@ -107,20 +108,20 @@ pub(crate) fn impediment(state: State) -> Option<(&'static str, &'static str)> {
 }
 
 /// The sources to try, in their order, of which the last has to do.
-pub(super) fn candidates(choice: SourceChoice) -> &'static [Source] {
+pub(super) fn candidates(choice: SourceChoice) -> &'static [SourceKind] {
     match choice {
-        SourceChoice::Ebpf => &[Source::Ebpf],
-        SourceChoice::Conntrack => &[Source::Conntrack],
-        SourceChoice::Sockets => &[Source::Sockets],
-        SourceChoice::Auto => &[Source::Ebpf, Source::Conntrack, Source::Sockets],
+        SourceChoice::Ebpf => &[SourceKind::Ebpf],
+        SourceChoice::Conntrack => &[SourceKind::Conntrack],
+        SourceChoice::Sockets => &[SourceKind::Sockets],
+        SourceChoice::Auto => &[SourceKind::Ebpf, SourceKind::Conntrack, SourceKind::Sockets],
     }
 }
 
 /// What `auto` says of a source that it doesn't take because this happened.
-pub(super) fn refused(source: Source, error: &WatchError) -> Notice {
+pub(super) fn refused(source: SourceKind, error: &WatchError) -> Notice {
     match (source, error) {
-        (Source::Ebpf, WatchError::Ebpf(error)) => Notice::NoEbpf(error.to_string()),
-        (Source::Ebpf, error) => Notice::NoEbpf(error.to_string()),
+        (SourceKind::Ebpf, WatchError::Ebpf(error)) => Notice::NoEbpf(error.to_string()),
+        (SourceKind::Ebpf, error) => Notice::NoEbpf(error.to_string()),
         (_, WatchError::Conntrack(error)) => {
             let mend = if error.is_permission() { MEND_PERMISSION } else { MEND_MODULE };
             Notice::Instead { why: error.to_string(), mend: Some(mend) }
@@ -137,8 +138,8 @@ pub(super) fn impeded(proc: &Path) -> Option<(&'static str, &'static str)> {
 /// What a choice comes to, if that is among those that are `open` already.
 pub(crate) fn known(
     choice: SourceChoice,
-    mut open: impl Iterator<Item = Source>,
-) -> Option<Source> {
+    mut open: impl Iterator<Item = SourceKind>,
+) -> Option<SourceKind> {
     // Of several only trying tells which is allowed; the first one that is open was.
     let first = *candidates(choice).first()?;
     open.find(|open| *open == first)
@@ -161,10 +162,10 @@ mod tests {
 
     #[test]
     fn a_source_that_is_open_is_taken_where_it_is_the_first_choice() {
-        let open = || [Source::Sockets, Source::Ebpf].into_iter();
-        assert_eq!(known(SourceChoice::Auto, open()), Some(Source::Ebpf));
-        assert_eq!(known(SourceChoice::Sockets, open()), Some(Source::Sockets));
+        let open = || [SourceKind::Sockets, SourceKind::Ebpf].into_iter();
+        assert_eq!(known(SourceChoice::Auto, open()), Some(SourceKind::Ebpf));
+        assert_eq!(known(SourceChoice::Sockets, open()), Some(SourceKind::Sockets));
         assert_eq!(known(SourceChoice::Conntrack, open()), None);
-        assert_eq!(known(SourceChoice::Auto, [Source::Conntrack].into_iter()), None);
+        assert_eq!(known(SourceChoice::Auto, [SourceKind::Conntrack].into_iter()), None);
     }
 }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::alert::Notification;
 use crate::ledger::Ledger;
 use crate::model::owner::Reason;
 use crate::model::traffic::{Name, Traffic};
@@ -71,7 +70,7 @@ impl Draft {
                 .collect(),
             left_out: self.left_out,
             counted: self.counted,
-            alerts: Vec::<Notification>::new(),
+            alerts: Vec::new(),
             alerts_are_crowded: false,
             health: self.health,
         };

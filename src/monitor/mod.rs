@@ -13,12 +13,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::ledger::{self, Ledger};
-use crate::model::{Health, Snapshot};
+use crate::model::{Health, Looked, Snapshot, SourceChoice, SourceKind};
 use crate::netns::NetnsChoice;
 use crate::processes::LabelBy;
 use crate::recording::Recorder;
 use crate::selection::Selection;
-use crate::watch::{Looked, Source, SourceChoice, Watch};
+use crate::watch::Watch;
 
 pub use crate::environment::WatchError;
 
@@ -26,7 +26,7 @@ pub(crate) use choice::{MEND_ACCOUNTING, MEND_MODULE, impediment, known};
 pub use choice::{Notice, OpenError};
 use choice::{candidates, impeded, refused};
 pub(crate) use draft::Draft;
-pub(crate) use schedule::{Schedule, Step};
+pub(crate) use schedule::{Schedule, Step, following};
 
 /// When a snapshot is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +98,7 @@ impl Default for Options {
 /// It has to be looked at often, as `snapshots` does by itself: what the kernel announces is lost otherwise.
 #[derive(Debug)]
 pub struct Monitor {
-    source: Source,
+    source: SourceKind,
     /// `None` once it is [closed](Monitor::close).
     watch: Option<Watch>,
     ledger: Ledger,
@@ -122,14 +122,14 @@ impl Monitor {
     /// The first of the sources that can be opened and looked at.
     fn first_of(
         options: &Options,
-        mut open: impl FnMut(Source) -> Result<Monitor, WatchError>,
+        mut open: impl FnMut(SourceKind) -> Result<Monitor, WatchError>,
     ) -> Result<Monitor, OpenError> {
         let candidates = candidates(options.source);
         let is_chosen = candidates.len() == 1;
         let (mut notices, mut may_read) = (Vec::new(), true);
         for (index, source) in candidates.iter().enumerate() {
             let impediment =
-                if *source == Source::Conntrack { impeded(&options.proc) } else { None };
+                if *source == SourceKind::Conntrack { impeded(&options.proc) } else { None };
             match impediment {
                 Some((why, mend)) if is_chosen => notices.push(Notice::Impeded { why, mend }),
                 Some((why, mend)) => {
@@ -169,7 +169,7 @@ impl Monitor {
     fn take_notices(&mut self, refusals: Vec<Notice>, may_read: bool) {
         let denied = self.looked.denied;
         self.notices = refusals;
-        if self.source != Source::Sockets {
+        if self.source != SourceKind::Sockets {
             self.notices.push(Notice::Taken(self.source));
         } else if !may_read && denied > 0 {
             // What each source lacks is the same, and can be said at once.
@@ -177,7 +177,7 @@ impl Monitor {
         }
     }
 
-    fn open_source(source: Source, options: &Options) -> Result<Monitor, WatchError> {
+    fn open_source(source: SourceKind, options: &Options) -> Result<Monitor, WatchError> {
         let Options { netns, lookback, proc, .. } = options;
         let mut watch = Watch::open(source, *netns, *lookback, proc)?;
         watch.label_by(options.labels.clone());
@@ -212,7 +212,7 @@ impl Monitor {
     }
 
     /// What is read.
-    pub fn source(&self) -> Source {
+    pub fn source(&self) -> SourceKind {
         self.source
     }
 
@@ -292,13 +292,14 @@ impl Monitor {
         Ok(draft.finish(self.snapshots, moment))
     }
 
-    /// A snapshot every `interval` (a hundredth of a second at the least, a year at the most), for as long as it is asked for the next; the first one an interval from now.
-    /// Meanwhile the kernel is read as often as it takes.
+    /// A snapshot every `interval` (a hundredth of a second at the least, a year at the most), for as long as it is
+    /// asked for the next; the first one an interval from now. Meanwhile the kernel is read as often as it takes.
     pub fn snapshots(&mut self, interval: Duration) -> Snapshots<'_> {
-        let now = Instant::now();
+        let moment = Moment::now();
+        let now = moment.instant;
         if self.snapshots == 0 {
             // Here time begins.
-            self.end_refresh(Moment { at: Timestamp::now(), instant: now });
+            self.end_refresh(moment);
             self.ledger.begin();
         }
         let interval = interval.clamp(SHORTEST, LONGEST);
@@ -372,12 +373,7 @@ pub struct Snapshots<'a> {
 
 impl Snapshots<'_> {
     fn take(&mut self) -> Result<Snapshot, WatchError> {
-        // One that was missed is left out, not made up for.
-        let now = Instant::now();
-        self.due += self.interval;
-        if self.due <= now {
-            self.due = now + self.interval;
-        }
+        self.due = following(self.due, self.interval, Instant::now());
         loop {
             let wait = self.schedule.wait(Instant::now(), self.due, self.monitor.needs_peeks());
             if wait_for(self.monitor, wait.until, wait.or_events) {
@@ -432,7 +428,7 @@ mod tests {
     use super::*;
 
     /// What `auto` comes to where these sources fail when they are looked at for the first time.
-    fn auto(failing: &[Source]) -> Result<Monitor, OpenError> {
+    fn auto(failing: &[SourceKind]) -> Result<Monitor, OpenError> {
         let options = Options { netns: NetnsChoice::Own, ..Options::default() };
         Monitor::first_of(&options, |source| {
             if failing.contains(&source) {
@@ -440,7 +436,7 @@ mod tests {
             }
             // Any source does: what is asked is which one was tried.
             let open = Options { source: SourceChoice::Sockets, ..options.clone() };
-            let mut monitor = Monitor::open_source(Source::Sockets, &open)?;
+            let mut monitor = Monitor::open_source(SourceKind::Sockets, &open)?;
             monitor.source = source;
             Ok(monitor)
         })
@@ -449,16 +445,17 @@ mod tests {
     #[test]
     fn where_the_first_look_fails_the_next_source_is_taken() {
         let monitor = auto(&[]).unwrap();
-        assert_eq!(monitor.source(), Source::Ebpf);
-        assert_eq!(monitor.notices(), [Notice::Taken(Source::Ebpf)]);
-        let monitor = auto(&[Source::Ebpf]).unwrap();
-        assert_ne!(monitor.source(), Source::Ebpf);
+        assert_eq!(monitor.source(), SourceKind::Ebpf);
+        assert_eq!(monitor.notices(), [Notice::Taken(SourceKind::Ebpf)]);
+        let monitor = auto(&[SourceKind::Ebpf]).unwrap();
+        assert_ne!(monitor.source(), SourceKind::Ebpf);
         let why = WatchError::NoCounters.to_string();
         assert_eq!(monitor.notices()[0], Notice::NoEbpf(why));
-        let monitor = auto(&[Source::Ebpf, Source::Conntrack]).unwrap();
-        assert_eq!(monitor.source(), Source::Sockets);
+        let monitor = auto(&[SourceKind::Ebpf, SourceKind::Conntrack]).unwrap();
+        assert_eq!(monitor.source(), SourceKind::Sockets);
         assert!(matches!(monitor.notices()[1], Notice::Instead { .. }));
-        let error = auto(&[Source::Ebpf, Source::Conntrack, Source::Sockets]).unwrap_err();
+        let error =
+            auto(&[SourceKind::Ebpf, SourceKind::Conntrack, SourceKind::Sockets]).unwrap_err();
         assert!(matches!(error.error, WatchError::NoCounters));
         assert_eq!(error.refused.len(), 2, "{error:?}");
     }

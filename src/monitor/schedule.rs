@@ -18,6 +18,12 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// sockets meanwhile.
 const PEEK: Duration = Duration::from_millis(250);
 
+/// The next moment at which a refresh is due. One that has been missed is left out, not made up for.
+pub(crate) fn following(last: Instant, interval: Duration, now: Instant) -> Instant {
+    let next = last + interval;
+    if next > now { next } else { now + interval }
+}
+
 /// For what to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Wait {
@@ -129,5 +135,15 @@ mod tests {
         assert_eq!(schedule.timed(wait.until, wait, refresh), Step::Drain);
         schedule.drained(wait.until, false, false);
         assert!(schedule.wait(wait.until, refresh, true).or_events);
+    }
+
+    #[test]
+    fn a_refresh_that_was_missed_is_left_out() {
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+        assert_eq!(following(start, second, start), start + second);
+        assert_eq!(following(start, second, start + second / 2), start + second);
+        let late = start + second * 5;
+        assert_eq!(following(start, second, late), late + second);
     }
 }

@@ -15,7 +15,7 @@ pub use raw::RawSockets;
 pub use reader::{Listing, ReadError, Reader};
 pub use table::{Match, SocketTable};
 
-use crate::model::flow::{CountedAt, Counters, Flow, Protocol, Status, Tuple};
+use crate::model::flow::{CountedAt, Counters, Flow, Protocol, Tuple};
 
 /// A socket's inode number, as in `socket:[12345]` of `/proc/PID/fd`. The kernel numbers
 /// sockets in 32 bits and starts anew when they run out.
@@ -57,15 +57,9 @@ impl Socket {
     pub fn flow(&self) -> Option<Flow> {
         let counters = self.counters.filter(|_| self.is_connected())?;
         Some(Flow {
-            zone: 0,
             generation: Some(self.cookie),
-            original: self.tuple,
-            reply: self.tuple.reversed(),
             counters: Some(counters),
-            status: Status::default(),
-            counted_at: CountedAt::Socket,
-            closed: false,
-            ended: false,
+            ..Flow::new(self.tuple, self.tuple.reversed(), CountedAt::Socket)
         })
     }
 }

@@ -1,19 +1,22 @@
 //! The flows of every namespace, from reading to accounting.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Instant;
 
 use foldhash::fast::RandomState;
 
-use super::Round;
 use super::dump_policy::DumpPolicy;
+use super::{Needs, Round, Source};
 use crate::attribution::{Coverage, FlowAttribution, Observation, Share};
 use crate::conntrack::ReadError;
-use crate::environment::{Environment, Looked, Lookups, NamespaceView, OtherNamespaces, resolve};
+use crate::environment::{
+    Environment, Lists, Looked, Lookups, NamespaceView, OtherNamespaces, WatchError, resolve,
+};
 use crate::model::flow::{Flow, Tuple};
 use crate::netns::NetnsKey;
 use crate::processes::{Owners, ProcessId};
 use crate::recording::{Recorded, Recorder};
-use crate::tracker::{FlowTable, Namespace, choose};
+use crate::tracker::{FlowTable, Namespace, Opens, choose};
 
 /// By what flows are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +47,7 @@ impl FlowReading {
     }
 
     /// From now on what is read is recorded.
-    pub(super) fn record(&mut self, recorder: &Recorder) {
+    fn record(&mut self, recorder: &Recorder) {
         self.recorder = Some(recorder.clone());
     }
 
@@ -53,7 +56,7 @@ impl FlowReading {
     ///
     /// # Errors
     /// As [`FlowReading::poll`].
-    pub(super) fn account(
+    fn account(
         &mut self,
         round: &mut Round<'_>,
     ) -> Result<Option<HashSet<ProcessId, RandomState>>, ReadError> {
@@ -196,6 +199,54 @@ impl FlowReading {
     pub(super) fn forget(&mut self, netns: NetnsKey) {
         self.attribution.forget(netns);
         self.policies.remove(&netns);
+    }
+}
+
+/// A source that counts flows.
+#[derive(Debug)]
+pub(super) struct FlowSource {
+    opens: Opens,
+    flows: FlowReading,
+    referenced: Option<HashSet<ProcessId, RandomState>>,
+}
+
+impl FlowSource {
+    /// With `opens` opened in each namespace beside sockets.
+    pub(super) fn new(counted: Counted, opens: Opens, lookback: bool) -> FlowSource {
+        FlowSource { opens, flows: FlowReading::new(counted, lookback), referenced: None }
+    }
+}
+
+impl Source for FlowSource {
+    fn record(&mut self, recorder: &Recorder) {
+        self.flows.record(recorder);
+    }
+
+    fn opens(&self) -> Opens {
+        self.opens
+    }
+
+    fn searches(&self) -> bool {
+        true
+    }
+
+    /// The sockets before the flows: the entry of a connection that ends in between stays in the table for
+    /// seconds, while its socket would be gone.
+    fn prepare(&mut self, _: Option<Instant>) -> Needs {
+        Needs { lists: Lists::All, ..Needs::default() }
+    }
+
+    fn poll(&mut self, round: &mut Round<'_>) -> Result<(), WatchError> {
+        self.referenced = self.flows.account(round)?;
+        Ok(())
+    }
+
+    fn forget(&mut self, netns: NetnsKey) {
+        self.flows.forget(netns);
+    }
+
+    fn referenced(&self) -> Option<&HashSet<ProcessId, RandomState>> {
+        self.referenced.as_ref()
     }
 }
 

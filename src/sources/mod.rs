@@ -28,7 +28,7 @@ use crate::recording::Recorder;
 use crate::sockets::Inode;
 use crate::tracker::Opens;
 
-pub(crate) use crate::model::{SourceChoice, SourceKind};
+pub(crate) use crate::model::SourceKind;
 pub(crate) use flow_reading::attribute;
 pub(crate) use forwarded::Forwarded;
 
@@ -138,8 +138,8 @@ pub(crate) fn open(
     proc: &Path,
 ) -> Result<Box<dyn Source>, WatchError> {
     Ok(match kind {
-        SourceKind::Conntrack => Box::new(conntrack::Conntrack::new(lookback)),
-        SourceKind::Sockets => Box::new(sock_diag::SockDiag::new(lookback)),
+        SourceKind::Conntrack => Box::new(conntrack::source(lookback)),
+        SourceKind::Sockets => Box::new(sock_diag::source(lookback)),
         SourceKind::Ebpf => Box::new(ebpf::Ebpf::open(choice, lookback, proc)?),
     })
 }

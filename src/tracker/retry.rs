@@ -144,22 +144,12 @@ impl RetryQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::flow::{Address, CountedAt, Endpoint, Status};
+    use crate::model::flow::{Address, CountedAt, Endpoint};
 
     fn lookup(port: u16) -> Lookup {
         let source = Endpoint::new(Address::from_v4([10, 0, 0, 1]), port);
         let original = Tuple { protocol: Protocol::TCP, source, destination: source };
-        let flow = Flow {
-            zone: 0,
-            generation: None,
-            original,
-            reply: original.reversed(),
-            counters: None,
-            status: Status::default(),
-            counted_at: CountedAt::Path,
-            closed: false,
-            ended: false,
-        };
+        let flow = Flow::new(original, original.reversed(), CountedAt::Path);
         Lookup::new(NetnsKey::OWN, flow, 1, NetnsKey::OWN)
     }
 

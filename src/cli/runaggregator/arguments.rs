@@ -11,9 +11,9 @@ use crate::cli::forwarding::drain_timeout;
 use crate::cli::schedule::Refreshes;
 use crate::config::Files;
 use crate::config::monitor::SOURCE;
+use crate::model::SourceChoice;
 use crate::netns::NetnsChoice;
 use crate::processes::LabelBy;
-use crate::watch::SourceChoice;
 
 /// Shows how much each application receives and sends, from monitors and pipes together, and tells
 /// when it is too much.

@@ -10,8 +10,8 @@ use super::*;
 use crate::alert::Rule;
 use crate::config::{parse_applications, parse_monitors, parse_notifications};
 use crate::filter::{Filter, compile};
+use crate::model::SourceChoice;
 use crate::notify::Commands;
-use crate::watch::SourceChoice;
 
 const FILE: &str = "f";
 

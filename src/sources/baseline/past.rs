@@ -8,7 +8,7 @@ use crate::conntrack::ctnetlink::NewFlows;
 use crate::conntrack::{self, Table};
 use crate::ebpf::Bytes;
 use crate::environment::{Looked, Lookups, NamespaceView, OtherNamespaces};
-use crate::model::flow::{CountedAt, Counters, Flow, Status, Tuple};
+use crate::model::flow::{CountedAt, Counters, Flow, Tuple};
 use crate::model::owner::Owner;
 use crate::model::traffic::Traffic;
 use crate::netns::{self, NetnsId, NetnsKey};
@@ -79,13 +79,7 @@ impl End {
         Flow {
             zone: self.zone,
             generation: self.generation,
-            original: self.flow,
-            reply: self.flow.reversed(),
-            counters: None,
-            status: Status::default(),
-            counted_at: self.counted_at,
-            closed: false,
-            ended: false,
+            ..Flow::new(self.flow, self.flow.reversed(), self.counted_at)
         }
     }
 

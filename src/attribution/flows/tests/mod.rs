@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use super::*;
 use crate::addresses::LocalAddresses;
 use crate::environment::{Lookups, NamespaceView, OtherNamespaces, resolve};
-use crate::model::flow::{Address, Endpoint, Protocol, Status};
+use crate::model::flow::{Address, Endpoint, Protocol};
 use crate::processes::{Ownership, SocketOwners};
 use crate::sockets::{Inode, Socket, SocketTable, TcpState};
 use crate::tracker::Seen;
@@ -40,17 +40,7 @@ fn tuple(protocol: Protocol, from: &str, to: &str) -> Tuple {
 /// A tracked flow without address translation and without an identity of its own.
 fn flow(protocol: Protocol, from: &str, to: &str) -> Flow {
     let original = tuple(protocol, from, to);
-    Flow {
-        zone: 0,
-        generation: None,
-        original,
-        reply: original.reversed(),
-        counters: None,
-        status: Status::default(),
-        counted_at: CountedAt::Path,
-        closed: false,
-        ended: false,
-    }
+    Flow::new(original, original.reversed(), CountedAt::Path)
 }
 
 fn tcp(from: &str, to: &str) -> Flow {
