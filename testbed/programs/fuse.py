@@ -60,7 +60,10 @@ def serve(device):
         operation, unique, inode = struct.unpack("<IQQ", request[4:24])
         if operation not in (FORGET, INTERRUPT, BATCH_FORGET):
             error, data = answer(operation, inode, request[40:])
-            os.write(device, struct.pack("<IiQ", 16 + len(data), -error, unique) + data)
+            try:
+                os.write(device, struct.pack("<IiQ", 16 + len(data), -error, unique) + data)
+            except FileNotFoundError:
+                pass  # who asked has ended
 
 
 folder, user = sys.argv[1:3]
