@@ -8,6 +8,7 @@ mod opening;
 mod resolver;
 
 use std::collections::{HashMap, HashSet};
+use std::io::ErrorKind;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -70,7 +71,7 @@ pub(crate) struct Environment {
     was_unread: bool,
     opening: Opening,
     opens: Opens,
-    /// Namespaces whose flows can't be read.
+    /// Namespaces that can't be entered to open their flows.
     without_flows: HashSet<NetnsKey>,
     searches: bool,
     choice: NetnsChoice,
@@ -134,6 +135,7 @@ impl Environment {
         self.opens.flows = false;
         self.searches = false;
         self.records.clear();
+        self.acceptors.clear();
         self.namespaces.iter_mut().for_each(|namespace| namespace.flows = None);
         if let Some(tracker) = &mut self.tracker {
             tracker.close_flows();
@@ -165,13 +167,18 @@ impl Environment {
                             there.is_ok_and(|there| there == id).then(|| open_flows(proc, false))
                         })
                     };
-                    pid.and_then(|pid| open(pid).ok()).flatten()
+                    match pid.map(open) {
+                        Some(Ok(opened)) => opened,
+                        Some(Err(error)) if error.kind() != ErrorKind::NotFound => {
+                            self.without_flows.insert(namespace.key);
+                            None
+                        }
+                        // It has ended: the next look finds another one there.
+                        Some(Err(_)) | None => None,
+                    }
                 }
             };
-            let Some((flows, new_flows)) = opened else {
-                self.without_flows.insert(namespace.key);
-                continue;
-            };
+            let Some((flows, new_flows)) = opened else { continue };
             namespace.flows = Some(flows);
             if let (Some(tracker), Some(new_flows)) = (&mut self.tracker, new_flows) {
                 tracker.follow(namespace.key, new_flows);

@@ -107,13 +107,13 @@ pub(crate) fn impediment(state: State) -> Option<(&'static str, &'static str)> {
     }
 }
 
-/// The sources to try, in their order, of which the last has to do.
-pub(super) fn candidates(choice: SourceChoice) -> &'static [SourceKind] {
+/// The source to try first, and the others in their order, of which the last has to do.
+pub(super) fn candidates(choice: SourceChoice) -> (SourceKind, &'static [SourceKind]) {
     match choice {
-        SourceChoice::Ebpf => &[SourceKind::Ebpf],
-        SourceChoice::Conntrack => &[SourceKind::Conntrack],
-        SourceChoice::Sockets => &[SourceKind::Sockets],
-        SourceChoice::Auto => &[SourceKind::Ebpf, SourceKind::Conntrack, SourceKind::Sockets],
+        SourceChoice::Ebpf => (SourceKind::Ebpf, &[]),
+        SourceChoice::Conntrack => (SourceKind::Conntrack, &[]),
+        SourceChoice::Sockets => (SourceKind::Sockets, &[]),
+        SourceChoice::Auto => (SourceKind::Ebpf, &[SourceKind::Conntrack, SourceKind::Sockets]),
     }
 }
 
@@ -141,7 +141,7 @@ pub(crate) fn known(
     mut open: impl Iterator<Item = SourceKind>,
 ) -> Option<SourceKind> {
     // Of several only trying tells which is allowed; the first one that is open was.
-    let first = *candidates(choice).first()?;
+    let (first, _) = candidates(choice);
     open.find(|open| *open == first)
 }
 

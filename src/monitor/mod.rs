@@ -124,45 +124,42 @@ impl Monitor {
         options: &Options,
         mut open: impl FnMut(SourceKind) -> Result<Monitor, WatchError>,
     ) -> Result<Monitor, OpenError> {
-        let candidates = candidates(options.source);
-        let is_chosen = candidates.len() == 1;
+        let (mut source, mut others) = candidates(options.source);
+        let is_chosen = others.is_empty();
         let (mut notices, mut may_read) = (Vec::new(), true);
-        for (index, source) in candidates.iter().enumerate() {
+        loop {
+            let next = others.split_first();
             let impediment =
-                if *source == SourceKind::Conntrack { impeded(&options.proc) } else { None };
-            match impediment {
-                Some((why, mend)) if is_chosen => notices.push(Notice::Impeded { why, mend }),
-                Some((why, mend)) => {
-                    notices.push(Notice::Instead { why: why.to_owned(), mend: Some(mend) });
-                    continue;
+                if source == SourceKind::Conntrack { impeded(&options.proc) } else { None };
+            let (refusal, following) = match (impediment, next) {
+                (Some((why, mend)), Some(next)) => {
+                    (Notice::Instead { why: why.to_owned(), mend: Some(mend) }, next)
                 }
-                None => {}
-            }
-            match open(*source) {
-                Ok(mut monitor) => {
-                    if !is_chosen {
-                        monitor.take_notices(notices, may_read);
-                    } else {
-                        monitor.notices = notices;
+                (impediment, next) => {
+                    notices.extend(impediment.map(|(why, mend)| Notice::Impeded { why, mend }));
+                    match (open(source), next) {
+                        (Ok(mut monitor), _) => {
+                            if !is_chosen {
+                                monitor.take_notices(notices, may_read);
+                            } else {
+                                monitor.notices = notices;
+                            }
+                            return Ok(monitor);
+                        }
+                        // Without procfs none can be read.
+                        (Err(error), Some(next)) if !matches!(error, WatchError::Proc { .. }) => {
+                            if let WatchError::Ebpf(error) = &error {
+                                may_read = error.mend().is_none();
+                            }
+                            (refused(source, &error), next)
+                        }
+                        (Err(error), _) => return Err(OpenError { refused: notices, error }),
                     }
-                    return Ok(monitor);
                 }
-                // Without procfs none can be read.
-                Err(error @ WatchError::Proc { .. }) => {
-                    return Err(OpenError { refused: notices, error });
-                }
-                Err(error) if index + 1 == candidates.len() => {
-                    return Err(OpenError { refused: notices, error });
-                }
-                Err(error) => {
-                    if let WatchError::Ebpf(error) = &error {
-                        may_read = error.mend().is_none();
-                    }
-                    notices.push(refused(*source, &error));
-                }
-            }
+            };
+            notices.push(refusal);
+            (source, others) = (*following.0, following.1);
         }
-        unreachable!("the last candidate is tried")
     }
 
     /// What there is to be said of the choice, of which `refusals` are known.

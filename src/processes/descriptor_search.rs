@@ -240,6 +240,17 @@ impl DescriptorSearch {
         self.young.retain(|young| young.pid != pid);
     }
 
+    /// Forgets every process, and closes what is open of them.
+    pub(crate) fn clear(&mut self) {
+        self.recent_holders.clear();
+        self.acceptors.clear();
+        self.accepting = 0;
+        self.young.clear();
+        self.unread.clear();
+        self.peeked.clear();
+        self.places.clear();
+    }
+
     fn keep_acceptors(&mut self, kept: impl Fn(u32) -> bool) {
         let accepting = self.acceptors.iter().take(self.accepting);
         self.accepting = accepting.filter(|known| kept(known.id.pid)).count();

@@ -66,6 +66,13 @@ impl Baseline {
         self.past.is_none() && self.thread.is_finished()
     }
 
+    /// Takes what was announced to it since the last time.
+    pub(super) fn drain(&mut self) {
+        if let Some(past) = &mut self.past {
+            past.drain();
+        }
+    }
+
     /// Whether no more sockets can be remembered that lose their slots.
     pub(super) fn is_full(&self) -> bool {
         self.gone.len() >= GONE

@@ -287,6 +287,9 @@ fn cookies(namespace: &Namespace) -> impl Iterator<Item = (u64, Option<Inode>)> 
 
 impl Source for Ebpf {
     fn drain(&mut self) -> bool {
+        if let Some(baseline) = &mut self.baseline {
+            baseline.drain();
+        }
         let is_read = self.baseline.as_ref().is_some_and(Baseline::has_arrived);
         is_read || self.reader.is_filling()
     }

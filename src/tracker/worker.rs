@@ -84,15 +84,20 @@ impl Worker {
             worker.wake_for(events, PROCESSES)?;
         }
         if worker.shared.reported {
-            // Who counts at sockets needs to hear of processes only now and then, but for new namespaces.
-            let wake = match (worker.shared.searches(), worker.shared.choice) {
-                (true, _) => Wake::All,
-                (false, NetnsChoice::Own) => Wake::Nothing,
-                (false, _) => netns::of(proc, "self").map_or(Wake::All, Wake::OthersThan),
-            };
+            let wake = worker.process_events();
             worker.shared.names.announce(wake, |fd| worker.wake_for(fd, PROCESSES)).transpose()?;
         }
         Ok(worker)
+    }
+
+    /// The processes of which it hears at once. Who counts at sockets hears of the others now and then, except for
+    /// those in new namespaces.
+    fn process_events(&self) -> Wake {
+        match (self.shared.searches(), self.shared.choice) {
+            (true, _) => Wake::All,
+            (false, NetnsChoice::Own) => Wake::Nothing,
+            (false, _) => netns::of(&self.shared.proc, "self").map_or(Wake::All, Wake::OthersThan),
+        }
     }
 
     fn wake_for(&self, source: impl AsFd, name: u64) -> io::Result<()> {
@@ -168,13 +173,23 @@ impl Worker {
                     self.search.label_by(labels);
                 }
                 Command::Follow(key, new_flows) => self.follow(key, *new_flows),
-                Command::StopFollowing => {
-                    self.netns_listeners.iter_mut().for_each(NetnsListener::stop_following);
-                }
+                Command::StopFollowing => self.stop_following(),
                 Command::Stop => return false,
             }
         }
         true
+    }
+
+    /// New flows are announced no more, and what was kept to resolve them is let go of.
+    fn stop_following(&mut self) {
+        self.netns_listeners.iter_mut().for_each(NetnsListener::stop_following);
+        self.retries = RetryQueue::default();
+        self.records.clear();
+        self.accepting.know(Map::default());
+        self.search.clear();
+        if self.shared.reported {
+            self.shared.names.announce(self.process_events(), |_| ());
+        }
     }
 
     /// New flows of a namespace are announced from now on.

@@ -83,6 +83,12 @@ fn who_has_ended_is_forgotten_and_an_exec_is_described_anew() {
     assert!(search.young[0].known.is_some());
     search.notice(Event::Exit { pid });
     assert!(search.young.is_empty() && search.recent_holders.is_empty());
+    search.notice(Event::Exec { pid });
+    search.read_up(|_, _| ());
+    search.expect(&[pid]);
+    assert_eq!((search.young.len(), search.acceptors.len()), (1, 1));
+    search.clear();
+    assert_eq!((search.young.len(), search.acceptors.len()), (0, 0));
 }
 
 /// However many there are, descriptors are kept open for a few.

@@ -17,6 +17,9 @@ use crate::sockets::Socket;
 use crate::sources::flow_reading::attribute;
 use crate::tracker::{FlowTable, Namespace, Opens, choose};
 
+/// How many new flows are remembered; those beyond are taken for the past's.
+const NEW_FLOWS: usize = 262_144;
+
 /// A network namespace, read apart from the environment's: another thread does that.
 #[derive(Debug)]
 pub(super) struct PastNamespace {
@@ -34,6 +37,8 @@ pub(super) struct Past {
     attribution: FlowAttribution,
     pub(super) ends: Vec<End>,
     looked: Looked,
+    /// See [`Past::take_new_flows`].
+    new: Vec<(NetnsKey, Tuple)>,
 }
 
 /// Whose bytes are, and whether they stayed on this host.
@@ -114,6 +119,7 @@ impl Past {
             attribution: FlowAttribution::new(true),
             ends: Vec::new(),
             looked: Looked::default(),
+            new: Vec::new(),
         };
         past.open(opens, NetnsKey::OWN, None, proc, "self");
         for ((id, pid), key) in others.iter().zip(1..) {
@@ -209,16 +215,26 @@ impl Past {
 
     /// The flows of datagrams that have begun in each namespace since it was opened, in the default zone.
     pub(super) fn take_new_flows(&mut self) -> Vec<(NetnsKey, Tuple)> {
-        let mut new = Vec::new();
-        for PastNamespace { namespace, new_flows, .. } in &mut self.namespaces {
+        self.drain();
+        std::mem::take(&mut self.new)
+    }
+
+    /// Takes what was announced since the last time, so that the kernel's buffers don't fill while the past waits for
+    /// the holders of sockets to be read.
+    pub(super) fn drain(&mut self) {
+        let Past { namespaces, new, .. } = self;
+        for PastNamespace { namespace, new_flows, .. } in namespaces {
             let Some(new_flows) = new_flows else { continue };
             let key = namespace.key;
             let is_meant = |flow: &Flow| flow.zone == 0 && flow.original.protocol.is_datagram();
-            let take = |flow: Flow| new.extend(is_meant(&flow).then_some((key, flow.original)));
+            let take = |flow: Flow| {
+                if new.len() < NEW_FLOWS && is_meant(&flow) {
+                    new.push((key, flow.original));
+                }
+            };
             // What was lost is taken for the past's.
             let _ = new_flows.drain(take, |_| {});
         }
-        new
     }
 
     /// The namespace of this number.
