@@ -27,6 +27,7 @@ struct Said {
     unread_kernel: bool,
     forwarded_error: bool,
     unread: bool,
+    read: bool,
     crowded: bool,
 }
 
@@ -98,6 +99,10 @@ impl Notices {
     fn tell_unread(&mut self, looked: &Looked, source: SourceKind) {
         self.reading.retain(|(of, _)| *of != source);
         if !looked.unread.is_anything() {
+            let is_done = self.said.unread && self.reading.is_empty();
+            if is_done && !std::mem::replace(&mut self.said.read, true) {
+                self.messages.pass(line(self.program, "everything is read"));
+            }
             return;
         }
         let message = format!(

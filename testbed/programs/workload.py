@@ -260,11 +260,12 @@ def tcp_server(name, options):
         else:
             if fork(name, children) == 0:
                 listening.close()
-                say("ACCEPTED", f"child{children}")
                 serve(sock)
                 stay()
-            children += 1
             sock.close()
+            # Only now nobody else holds it.
+            say("ACCEPTED", f"child{children}")
+            children += 1
 
 
 def connect(options):

@@ -84,6 +84,7 @@ impl Program {
         let args = [&["--source", source, "--interval", "0.2"], args].concat();
         let mut running = Running::start(self.inside(&net.watched, &args));
         running.refreshes(1);
+        running.is_read();
         running
     }
 }

@@ -65,6 +65,8 @@ impl Stream {
 
 /// Is said where the first refresh comes before everything is read.
 const STILL_READING: &str = ": still reading ";
+/// What it says once it has.
+const READ: &str = ": everything is read\n";
 
 /// The running program; killed when dropped.
 pub struct Running {
@@ -199,6 +201,18 @@ impl Running {
         String::from_utf8_lossy(&self.stderr.so_far()).into_owned()
     }
 
+    /// Waits until everything that was there at the start is read, which takes a while on a busy host: what a short
+    /// flow carries before that may stay without a process.
+    pub fn is_read(&mut self) {
+        let deadline = Instant::now() + DEADLINE;
+        while self.stderr().contains(STILL_READING) && !self.stderr().contains(READ) {
+            if Instant::now() > deadline {
+                self.report(&self.stdout.so_far()).fail("it does not read everything");
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Waits for the program's own end.
     pub fn finish(mut self) -> Finished {
         let deadline = Instant::now() + DEADLINE;
@@ -215,8 +229,9 @@ impl Running {
             reader.join().unwrap();
         }
         let stderr = self.stderr();
-        let (unread, others): (Vec<&str>, Vec<&str>) =
-            stderr.split_inclusive('\n').partition(|line| line.contains(STILL_READING));
+        let (unread, others): (Vec<&str>, Vec<&str>) = stderr
+            .split_inclusive('\n')
+            .partition(|line| line.contains(STILL_READING) || line.ends_with(READ));
         Finished {
             program: self.program,
             command: self.command.clone(),

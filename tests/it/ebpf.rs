@@ -114,6 +114,7 @@ fn a_socket_of_before_the_start_is_counted_to_its_end() {
     let args = ["--source", "ebpf", "--unattributed", "--interval", "2"];
     let mut running = Running::start(RUNMONITOR.inside(&net.watched, &args));
     running.refreshes(1);
+    running.is_read();
     // One is known when it ends, the other one isn't.
     clients[0].go();
     running.settled();
@@ -207,6 +208,7 @@ fn it_goes_on_when_cgroup2_is_mounted_elsewhere_meanwhile() {
     command.current_dir(&net.dir);
     let mut running = Running::start(command);
     running.refreshes(1);
+    running.is_read();
     std::fs::write(net.dir.join("watching"), "").unwrap();
     while !running.stderr().contains("remounted") {
         running.expect_running();

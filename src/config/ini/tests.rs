@@ -246,8 +246,8 @@ proptest! {
                 ini.with_section(Some(name.as_str())).add(key, value);
                 // The one thing in which they differ that these documents can have.
                 let value = if value == "\"\"" { "" } else { value };
-                let word = key.split(' ').next().unwrap_or_default();
-                if word != "rem" {
+                let line = format!("{key}={value}");
+                if line.split(' ').next() != Some("rem") {
                     expected.push((name.clone(), key.clone(), value.to_owned()));
                 }
             }

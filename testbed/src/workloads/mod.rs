@@ -181,6 +181,7 @@ impl Workload {
         let command = if self.elsewhere { Program::anywhere } else { Program::inside };
         let mut running = Running::start(command(runmonitor, &net.watched, &args));
         running.refreshes(1);
+        running.is_read();
         running
     }
 }

@@ -20,6 +20,7 @@ fn router() -> Option<(Net, Running)> {
     let args = ["--source", "ebpf", "--unattributed", "--interval", "5"];
     let mut running = Running::start(RUNMONITOR.inside(&net.watched, &args));
     running.refreshes(1);
+    running.is_read();
     Some((net, running))
 }
 
