@@ -47,6 +47,12 @@ enum Look {
     Hidden,
 }
 
+/// Whether a character by itself is drawn as nothing, does something to a terminal, or changes how its neighbours are
+/// drawn.
+pub(crate) fn is_hidden(c: char) -> bool {
+    look(c) == Look::Hidden
+}
+
 fn look(c: char) -> Look {
     if matches!(c, ' '..='~') {
         return Look::Plain;
@@ -82,11 +88,26 @@ fn look(c: char) -> Look {
 /// Command lines hold many backslashes and the result is for eyes only: regular expressions see
 /// the raw bytes, and nothing reads the text back.
 pub fn visible(bytes: &[u8]) -> String {
+    escaped(bytes, |_, _| false)
+}
+
+/// The same for programs, from which the bytes can be had again: a backslash is `\\`. A first character by which
+/// spreadsheets know a formula (`=`, `+`, `-`, `@`) is escaped as well.
+///
+/// `\xHH` is the byte of these two hexadecimal digits, `\u{H}` the character of that number in UTF-8, and `\n`, `\r`,
+/// `\t` are what they are in C.
+pub fn reversible(bytes: &[u8]) -> String {
+    escaped(bytes, |at, c| c == '\\' || at == 0 && matches!(c, '=' | '+' | '-' | '@'))
+}
+
+/// Escapes also each character that `other` says, of which it is told where in the text it stands.
+fn escaped(bytes: &[u8], other: impl Fn(usize, char) -> bool) -> String {
     let mut text = String::with_capacity(bytes.len());
     let mut combinable = false;
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
             let shown = match look(c) {
+                _ if other(text.len(), c) => false,
                 Look::Plain => true,
                 Look::Combining => combinable,
                 Look::Hidden => false,
@@ -111,6 +132,7 @@ fn push_escape(text: &mut String, c: char) {
         '\n' => text.push_str("\\n"),
         '\r' => text.push_str("\\r"),
         '\t' => text.push_str("\\t"),
+        '\\' => text.push_str("\\\\"),
         '\0'..='\x7f' => push_hex(text, c as u8),
         _ => text.push_str(&format!("\\u{{{:x}}}", u32::from(c))),
     }
@@ -273,7 +295,52 @@ mod tests {
         proptest::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
     }
 
+    /// What [`reversible`] was made of, as its documentation says.
+    fn reversed(text: &str) -> Vec<u8> {
+        let (mut bytes, mut chars) = (Vec::new(), text.chars());
+        let hex = |digits: String| u32::from_str_radix(&digits, 16).unwrap();
+        while let Some(c) = chars.next() {
+            if c != '\\' {
+                bytes.extend(c.to_string().bytes());
+                continue;
+            }
+            match chars.next().unwrap() {
+                'x' => bytes.push(hex(chars.by_ref().take(2).collect()) as u8),
+                'u' => {
+                    assert_eq!(chars.next(), Some('{'));
+                    let number = hex(chars.by_ref().take_while(|c| *c != '}').collect());
+                    bytes.extend(char::from_u32(number).unwrap().to_string().bytes());
+                }
+                'n' => bytes.push(b'\n'),
+                'r' => bytes.push(b'\r'),
+                't' => bytes.push(b'\t'),
+                other => bytes.extend(other.to_string().bytes()),
+            }
+        }
+        bytes
+    }
+
+    #[test]
+    fn for_programs_a_backslash_and_the_beginning_of_a_formula_are_escaped() {
+        for (bytes, expected) in [
+            (&b"sed 's/\\n/x/'"[..], r"sed 's/\\n/x/'"),
+            (b"=1+1", r"\x3d1+1"),
+            (b"-bash", r"\x2dbash"),
+            (b"a=b", "a=b"),
+            (b"\xff\n", r"\xff\n"),
+        ] {
+            assert_eq!(reversible(bytes), expected);
+        }
+    }
+
     proptest! {
+        #[test]
+        fn what_is_written_for_programs_is_read_back(bytes in bytes()) {
+            let text = reversible(&bytes);
+            prop_assert_eq!(reversed(&text), bytes);
+            prop_assert!(!text.starts_with(['=', '+', '-', '@']));
+        }
+
         #[test]
         fn nothing_dangerous_passes(bytes in bytes()) {
             let text = visible(&bytes);

@@ -298,7 +298,8 @@ impl Ledger {
             }
             let row = rows.add(&line.name, line.kind, account);
             let command_line = process.command_line.clone();
-            row.processes.push(Process { pid: id.pid, start: id.start_time, command_line });
+            let (pid, start) = (id.pid, id.start_time);
+            row.processes.push(Process { pid, start, command_line, facts: None });
         }
         for (name, Ended { kind, account, .. }) in &self.ended {
             rows.add(name, *kind, self.timed(*account));

@@ -23,7 +23,7 @@ _runaggregator() {
 
     case "${cmd}" in
         runaggregator)
-            opts="-h -V --app-config --monitor-config --notification-config --auto-group --group-by --all --source --netns --interval --count --unattributed --serve --check-config --drain-timeout --help --version"
+            opts="-h -V --app-config --monitor-config --notification-config --auto-group --group-by --all --source --netns --interval --count --format --units --unattributed --serve --check-config --drain-timeout --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -59,6 +59,14 @@ _runaggregator() {
                     ;;
                 --count)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "text json csv" -- "${cur}"))
+                    return 0
+                    ;;
+                --units)
+                    COMPREPLY=($(compgen -W "bin-bytes bin-bits si-bytes si-bits" -- "${cur}"))
                     return 0
                     ;;
                 --serve)

@@ -13,6 +13,13 @@ complete -c runaggregator -l netns -d 'Which network namespaces are watched' -r 
 own\t'Only the one in which the program runs'"
 complete -c runaggregator -l interval -d 'Seconds between two refreshes; fractions are allowed' -r
 complete -c runaggregator -l count -d 'End after N refreshes, as Ctrl-C does' -r
+complete -c runaggregator -l format -d 'What a refresh is written as' -r -f -a "text\t'Lines for people, as they always were'
+json\t'JSON Lines: a line with everything there is for each refresh'
+csv\t'CSV: a record for each row of each refresh, and a header'"
+complete -c runaggregator -l units -d 'In what units text shows bytes, instead of plain numbers' -r -f -a "bin-bytes\t'B, KiB, MiB: steps of 1024'
+bin-bits\t'bit, Kibit, Mibit: steps of 1024'
+si-bytes\t'B, kB, MB: steps of 1000'
+si-bits\t'bit, kbit, Mbit: steps of 1000'"
 complete -c runaggregator -l serve -d 'Serve a web page of the last minute on this port of 127.0.0.1, or on this address and port' -r
 complete -c runaggregator -l drain-timeout -d 'After Ctrl-C, wait at most so long for open connections and running commands' -r
 complete -c runaggregator -l auto-group -d 'Put processes that --app-config puts nowhere together by the names of their programs'

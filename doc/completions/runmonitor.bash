@@ -23,7 +23,7 @@ _runmonitor() {
 
     case "${cmd}" in
         runmonitor)
-            opts="-h -V --include --exclude --bandwidth --no-lookback --ignore-local --source --netns --interval --count --unattributed --enable-accounting --check --help --version"
+            opts="-h -V --include --exclude --bandwidth --no-lookback --ignore-local --source --netns --interval --count --format --units --unattributed --enable-accounting --check --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -51,6 +51,14 @@ _runmonitor() {
                     ;;
                 --count)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "text json csv" -- "${cur}"))
+                    return 0
+                    ;;
+                --units)
+                    COMPREPLY=($(compgen -W "bin-bytes bin-bits si-bytes si-bits" -- "${cur}"))
                     return 0
                     ;;
                 *)

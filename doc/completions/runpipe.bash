@@ -23,7 +23,7 @@ _runpipe() {
 
     case "${cmd}" in
         runpipe)
-            opts="-h -V --bind --connect-timeout --idle-timeout --max-connections --shape --send-proxy --workers --interval --count --log --drain-timeout --help --version"
+            opts="-h -V --bind --connect-timeout --idle-timeout --max-connections --shape --send-proxy --workers --interval --count --format --units --log --drain-timeout --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -59,6 +59,14 @@ _runpipe() {
                     ;;
                 --count)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "text json csv" -- "${cur}"))
+                    return 0
+                    ;;
+                --units)
+                    COMPREPLY=($(compgen -W "bin-bytes bin-bits si-bytes si-bits" -- "${cur}"))
                     return 0
                     ;;
                 --drain-timeout)

@@ -5,6 +5,7 @@ pub mod check;
 mod forwarding;
 mod messages;
 mod notices;
+pub mod output;
 mod pipe_words;
 mod run;
 pub mod runaggregator;

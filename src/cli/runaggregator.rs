@@ -26,7 +26,6 @@ use crate::model::Snapshot;
 use crate::monitor::Moment;
 use crate::render::Frame;
 use crate::render::applications::Applications;
-use crate::render::terminal::Terminal;
 use crate::serve::Server;
 
 use alarms::Alarms;
@@ -45,6 +44,10 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Ok(arguments) => arguments,
         Err(error) => return super::usage(PROGRAM, &error),
     };
+    if let Err(error) = arguments.output.check() {
+        say(PROGRAM, &error.to_string());
+        return Ok(ExitCode::from(USAGE));
+    }
     let configuration = match config::load(&arguments.files()) {
         Ok(configuration) => configuration,
         Err(errors) => {
@@ -58,10 +61,10 @@ pub fn run() -> anyhow::Result<ExitCode> {
             .context("standard output")?;
         return Ok(ExitCode::SUCCESS);
     }
-    let terminal = Terminal::of_stdout();
-    let is_screen = terminal.is_screen();
-    let Arguments { all, unattributed, .. } = arguments;
-    let format = Applications { all, unattributed, terminal };
+    let Arguments { all, unattributed, output, .. } = arguments;
+    let units = output.units;
+    let (format, is_screen) =
+        output.format(|terminal| Applications { all, unattributed, units, terminal });
     let mut run = Run::start(PROGRAM, false, is_screen, Unwritable::Told, format)?;
     let outcome = watch(&arguments, &configuration, &mut run);
     Ok(run.end(outcome))

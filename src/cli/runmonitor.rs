@@ -10,6 +10,7 @@ use clap::Parser;
 
 use super::forwarding::allow_descriptors;
 use super::notices::Notices;
+use super::output::Output;
 use super::run::{Program, Run, Unwritable};
 use super::schedule::Refreshes;
 use super::{USAGE, check, say};
@@ -23,7 +24,6 @@ use crate::monitor::{MEND_MODULE, Moment, Options};
 use crate::netns::NetnsChoice;
 use crate::render::Frame;
 use crate::render::classic::{Classic, Show};
-use crate::render::terminal::Terminal;
 
 const PROGRAM: &str = "runmonitor";
 
@@ -77,6 +77,10 @@ pub struct Arguments {
     #[allow(missing_docs)]
     pub refreshes: Refreshes,
 
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub output: Output,
+
     /// Show also the bytes for which no process can be named, a line for each reason
     #[arg(long)]
     pub unattributed: bool,
@@ -116,6 +120,10 @@ pub fn run() -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(USAGE));
         }
     };
+    if let Err(error) = arguments.output.check() {
+        say(PROGRAM, &error.to_string());
+        return Ok(ExitCode::from(USAGE));
+    }
     let proc = Path::new("/proc");
     if arguments.enable_accounting
         && let Err((path, error)) = state::enable_accounting(proc)
@@ -135,10 +143,11 @@ pub fn run() -> anyhow::Result<ExitCode> {
 fn show(arguments: &Arguments, filter: Filter, proc: &Path) -> anyhow::Result<ExitCode> {
     // Each network namespace takes some, and each process that is watched closely one.
     allow_descriptors();
-    let terminal = Terminal::of_stdout();
-    let is_screen = terminal.is_screen();
     let show = if arguments.bandwidth { Show::Bandwidth } else { Show::Traffic };
-    let format = Classic { show, unattributed: arguments.unattributed, terminal };
+    let Arguments { unattributed, output, .. } = *arguments;
+    let units = output.units;
+    let (format, is_screen) =
+        output.format(|terminal| Classic { show, unattributed, units, terminal });
     let mut run = Run::start(PROGRAM, false, is_screen, Unwritable::Fatal, format)?;
     let outcome = watch(arguments, filter, proc, &mut run);
     Ok(run.end(outcome))
@@ -160,6 +169,7 @@ fn watch(arguments: &Arguments, filter: Filter, proc: &Path, run: &mut Run) -> a
         patience: Some(if ready { interval } else { interval / 2 }),
         proc: proc.to_owned(),
         record: arguments.record.clone(),
+        facts: arguments.output.has_facts(),
         ..Options::default()
     };
     let at_once = run.signals().at_once();

@@ -9,17 +9,16 @@ use std::time::Instant;
 
 use clap::Parser;
 
-use super::USAGE;
 use super::forwarding::{PEEK, allow_descriptors, explain, say_cut};
 use super::messages::Messages;
 use super::run::{End, Program, Run, Unwritable};
+use super::{USAGE, say};
 use crate::aggregator::{Aggregator, ChangeError, Plan, PlanError};
 use crate::model::Snapshot;
 use crate::monitor::{Options, following};
 use crate::pipe::Config;
 use crate::render::Frame;
 use crate::render::classic::{Classic, Show};
-use crate::render::terminal::Terminal;
 
 pub use arguments::Arguments;
 use arguments::is_wrong_count;
@@ -43,9 +42,13 @@ pub fn run() -> anyhow::Result<ExitCode> {
         }
         Err(error) => return super::usage(PROGRAM, &error),
     };
-    let terminal = Terminal::of_stdout();
-    let is_screen = terminal.is_screen();
-    let format = Classic { show: Show::Traffic, unattributed: false, terminal };
+    if let Err(error) = arguments.output.check() {
+        say(PROGRAM, &error.to_string());
+        return Ok(ExitCode::from(USAGE));
+    }
+    let (show, units) = (Show::Traffic, arguments.output.units);
+    let (format, is_screen) =
+        arguments.output.format(|terminal| Classic { show, unattributed: false, units, terminal });
     let mut run = Run::start(PROGRAM, arguments.log, is_screen, Unwritable::Told, format)?;
     let outcome = forward(&arguments, &mut run);
     Ok(run.end(outcome))

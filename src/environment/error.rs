@@ -67,7 +67,7 @@ impl From<conntrack::ReadError> for WatchError {
     }
 }
 
-pub(super) fn no_proc(path: &Path, errno: Errno) -> WatchError {
+pub(crate) fn no_proc(path: &Path, errno: Errno) -> WatchError {
     WatchError::Proc { path: path.display().to_string(), errno }
 }
 

@@ -20,10 +20,10 @@ use crate::netns::{self, NetnsChoice, NetnsId, NetnsKey};
 use crate::processes::{LabelBy, Names, Owners, ProcessId};
 use crate::sockets::{Inode, TcpState};
 use crate::tracker::{Listeners, Namespace, NewFlowRecord, Opens, Tracker, open_flows};
-use error::no_proc;
 
 pub(crate) use crate::model::{Looked, Unread};
 pub use error::WatchError;
+pub(crate) use error::no_proc;
 pub(crate) use opening::Opening;
 pub(crate) use resolver::Side;
 pub(crate) use resolver::{FlowResolution, Lookups, NamespaceView, OtherNamespaces, resolve};

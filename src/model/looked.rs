@@ -7,6 +7,7 @@ use super::Unread;
 
 /// What a look found that its user should know.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Looked {
     /// Flows that were read.
     pub flows: u64,
@@ -20,6 +21,7 @@ pub struct Looked {
     pub denied: usize,
     /// Why descriptors could not be read for another reason.
     #[serde(serialize_with = "text_of")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub failed: Option<Errno>,
     /// How often announcements of ended flows or sockets were lost because they came too fast.
     pub lost_ends: u64,

@@ -2,6 +2,8 @@
 
 use serde::{Serialize, Serializer};
 
+use super::traffic::Name;
+
 /// Bytes that are mostly text, as data: a string, or where they are no UTF-8 the list of the bytes, so that
 /// nothing is lost and no two names are the same.
 ///
@@ -33,4 +35,38 @@ pub(super) fn serialize<S: Serializer>(
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     Text(name.as_ref()).serialize(serializer)
+}
+
+/// The same, for a field of several.
+pub(super) fn serialize_all<S: Serializer>(
+    names: &[Name],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(names.iter().map(|name| Text(name)))
+}
+
+/// The same, for a field that may have none.
+pub(super) fn serialize_optional<S: Serializer>(
+    name: &Option<Name>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    name.as_deref().map(Text).serialize(serializer)
+}
+
+#[cfg(test)]
+pub(super) fn schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let bytes = serde_json::json!({ "type": "integer", "minimum": 0, "maximum": 255 });
+    schemars::json_schema!({ "type": ["string", "array"], "items": bytes })
+}
+
+#[cfg(test)]
+pub(super) fn schema_of_all(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "array", "items": schema(generator) })
+}
+
+#[cfg(test)]
+pub(super) fn schema_of_optional(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let mut schema = schema(generator);
+    schema.insert("type".to_owned(), serde_json::json!(["string", "array", "null"]));
+    schema
 }

@@ -2,14 +2,15 @@
 
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
-use super::Text;
+use super::name;
 use super::traffic::Name;
 
 /// The way that bytes go, as the application sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Direction {
     /// Received bytes.
     In,
@@ -29,6 +30,7 @@ impl fmt::Display for Direction {
 /// What a notification says of its rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum State {
     /// The mean is above the threshold.
     Firing,
@@ -47,15 +49,18 @@ impl fmt::Display for State {
 
 /// Something that people want to be told.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Notification {
     /// The index of the rule in [`Alerts::rules`](crate::alert::Alerts::rules).
     #[serde(skip)]
     pub rule: usize,
     /// The name of the rule.
-    #[serde(rename = "rule", serialize_with = "text")]
+    #[serde(rename = "rule", serialize_with = "name::serialize")]
+    #[cfg_attr(test, schemars(schema_with = "name::schema"))]
     pub rule_name: Name,
     /// Whose traffic it is: of a name of more than 1,024 bytes the beginning.
-    #[serde(serialize_with = "text")]
+    #[serde(serialize_with = "name::serialize")]
+    #[cfg_attr(test, schemars(schema_with = "name::schema"))]
     pub application: Name,
     /// Which way it goes.
     pub direction: Direction,
@@ -67,8 +72,4 @@ pub struct Notification {
     pub state: State,
     /// A firing that was notified before and lasts.
     pub repeated: bool,
-}
-
-fn text<S: Serializer>(name: &Name, serializer: S) -> Result<S::Ok, S::Error> {
-    Text(name).serialize(serializer)
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
-use super::{Account, Kind, Row};
+use super::{Account, Kind, Process, Row};
 use crate::model::traffic::Name;
 
 /// Puts together what has one name, wherever it was counted.
@@ -25,6 +25,11 @@ impl Rows {
         let row = &mut self.rows[place];
         row.account += account;
         row
+    }
+
+    /// The processes on them.
+    pub(crate) fn processes_mut(&mut self) -> impl Iterator<Item = &mut Process> {
+        self.rows.iter_mut().flat_map(|row| &mut row.processes)
     }
 
     /// Those that have used anything.

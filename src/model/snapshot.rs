@@ -1,6 +1,7 @@
 //! What a refresh comes to: [`Snapshot`], the only thing that leaves the measuring side.
 
 use std::ops::{AddAssign, Sub};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -12,6 +13,7 @@ use super::{Looked, Notification, ProcessId, SourceKind, name};
 
 /// What was used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Account {
     /// All bytes so far, as far back as the source reaches.
     pub total: Traffic,
@@ -52,6 +54,7 @@ impl std::iter::Sum for Account {
 /// What stands on a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Kind {
     /// Processes of one command line.
     Process,
@@ -65,16 +68,71 @@ pub enum Kind {
     Folded,
 }
 
+impl Kind {
+    /// A stable name, for machines.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Process => "process",
+            Kind::Group => "group",
+            Kind::Application => "application",
+            Kind::Pipe => "pipe",
+            Kind::Folded => "folded",
+        }
+    }
+}
+
 /// A process that lives.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Process {
     /// Its number, in the PID namespace of the procfs that is read.
     pub pid: u32,
     /// When it started, in clock ticks since boot: a number alone is used again.
     pub start: u64,
-    /// Its command line, raw.
-    #[serde(serialize_with = "name::serialize")]
+    /// Its command line, raw: as [`ProcessFacts::cmdline`], with spaces between the words.
+    #[serde(skip)]
     pub command_line: Name,
+    /// What else is known of it, if that was asked for.
+    #[serde(flatten)]
+    pub facts: Option<Arc<ProcessFacts>>,
+}
+
+/// What is known of a process beside its number. What can't be read is `null`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct ProcessFacts {
+    /// The short name of its program, at most 15 bytes (proc_pid_comm(5)).
+    #[serde(serialize_with = "name::serialize")]
+    #[cfg_attr(test, schemars(schema_with = "name::schema"))]
+    pub comm: Name,
+    /// The words of its command line, at most 64 KiB of them; none for a kernel thread.
+    #[serde(serialize_with = "name::serialize_all")]
+    #[cfg_attr(test, schemars(schema_with = "name::schema_of_all"))]
+    pub cmdline: Vec<Name>,
+    /// The path of its executable file, as it was when the program began.
+    #[serde(serialize_with = "name::serialize_optional")]
+    #[cfg_attr(test, schemars(schema_with = "name::schema_of_optional"))]
+    pub exe: Option<Name>,
+    /// The number of its effective user.
+    pub uid: Option<u32>,
+    /// That user's name, or his number where he has none.
+    #[serde(serialize_with = "name::serialize_optional")]
+    #[cfg_attr(test, schemars(schema_with = "name::schema_of_optional"))]
+    pub user: Option<Name>,
+    /// The systemd unit that it runs in.
+    #[serde(serialize_with = "name::serialize_optional")]
+    #[cfg_attr(test, schemars(schema_with = "name::schema_of_optional"))]
+    pub unit: Option<Name>,
+    /// The container that it runs in: the first 12 digits of its id, or its name.
+    #[serde(serialize_with = "name::serialize_optional")]
+    #[cfg_attr(test, schemars(schema_with = "name::schema_of_optional"))]
+    pub container: Option<Name>,
+    /// The Kubernetes pod that it runs in: `NAMESPACE/NAME`, or its UID where nothing on this host has its name.
+    #[serde(serialize_with = "name::serialize_optional")]
+    #[cfg_attr(test, schemars(schema_with = "name::schema_of_optional"))]
+    pub pod: Option<Name>,
+    /// The inode number of its network namespace.
+    pub netns: Option<u32>,
 }
 
 impl Process {
@@ -86,9 +144,11 @@ impl Process {
 
 /// A name, and what it has used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Row {
     /// The command line, the application, or the pipe. Raw: nobody has escaped it.
     #[serde(serialize_with = "name::serialize")]
+    #[cfg_attr(test, schemars(schema_with = "name::schema"))]
     pub name: Name,
     /// What it is.
     pub kind: Kind,
@@ -101,9 +161,11 @@ pub struct Row {
 
 /// Bytes that have no process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Unattributed {
     /// Why.
     #[serde(serialize_with = "reason")]
+    #[cfg_attr(test, schemars(schema_with = "reason_schema"))]
     pub reason: Reason,
     /// All bytes so far, and those since the snapshot before.
     #[serde(flatten)]
@@ -111,13 +173,11 @@ pub struct Unattributed {
 }
 
 /// How well a source could be read since the snapshot before.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
     /// The source.
-    #[serde(serialize_with = "source")]
     pub source: SourceKind,
     /// What was found.
-    #[serde(flatten)]
     pub looked: Looked,
 }
 
@@ -129,17 +189,20 @@ pub struct Health {
 ///
 /// Order, cutting, escaping and units are the reader's.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Snapshot {
     /// Which one it is, from 1.
     pub seq: u64,
     /// When it was taken, for people and databases.
     #[serde(serialize_with = "rfc3339")]
+    #[cfg_attr(test, schemars(schema_with = "rfc3339_schema"))]
     pub at: Timestamp,
     /// The same by the clock that never jumps.
     #[serde(skip)]
     pub instant: Instant,
     /// How long after the snapshot before; none for the first.
     #[serde(rename = "elapsed_seconds", serialize_with = "seconds")]
+    #[cfg_attr(test, schemars(with = "f64"))]
     pub elapsed: Duration,
     /// What has used anything so far, in no order. No two have the same name.
     pub rows: Vec<Row>,
@@ -154,7 +217,9 @@ pub struct Snapshot {
     pub alerts: Vec<Notification>,
     /// Whether there are more applications than alerts can watch.
     pub alerts_are_crowded: bool,
-    /// The sources.
+    /// How well the sources could be read. As data, an object with a key for each source.
+    #[serde(serialize_with = "by_source")]
+    #[cfg_attr(test, schemars(with = "std::collections::BTreeMap<String, Looked>"))]
     pub health: Vec<Health>,
 }
 
@@ -195,8 +260,19 @@ fn reason<S: Serializer>(reason: &Reason, serializer: S) -> Result<S::Ok, S::Err
     serializer.serialize_str(reason.name())
 }
 
-fn source<S: Serializer>(source: &SourceKind, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(source.name())
+fn by_source<S: Serializer>(health: &[Health], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(health.iter().map(|of| (of.source.name(), &of.looked)))
+}
+
+#[cfg(test)]
+fn reason_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let names = Reason::ALL.map(Reason::name);
+    schemars::json_schema!({ "type": "string", "enum": names })
+}
+
+#[cfg(test)]
+fn rfc3339_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "string", "format": "date-time" })
 }
 
 fn rfc3339<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {

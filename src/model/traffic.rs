@@ -14,23 +14,27 @@ pub type Name = Arc<[u8]>;
 ///
 /// The order is by received bytes, then by sent bytes: the order of the lines on the screen.
 ///
-/// As data it has the names of its fields, and so has [`Rate`]:
+/// As data it is `rx_bytes` and `tx_bytes`, and [`Rate`] the same for each second:
 ///
 /// ```
 /// use bwmon::model::traffic::Traffic;
 ///
 /// let traffic = Traffic::new(3, u64::MAX);
 /// let json = serde_json::to_string(&traffic)?;
-/// assert_eq!(json, r#"{"received":3,"sent":18446744073709551615}"#);
+/// assert_eq!(json, r#"{"rx_bytes":3,"tx_bytes":18446744073709551615}"#);
 /// let rate = Traffic::new(3, 1).rate_over(std::time::Duration::from_secs(2));
-/// assert_eq!(serde_json::to_string(&rate)?, r#"{"received":1.5,"sent":0.5}"#);
+/// let json = serde_json::to_string(&rate)?;
+/// assert_eq!(json, r#"{"rx_bytes_per_second":1.5,"tx_bytes_per_second":0.5}"#);
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Traffic {
     /// Bytes that arrived ("in").
+    #[serde(rename = "rx_bytes")]
     pub received: u64,
     /// Bytes that left ("out").
+    #[serde(rename = "tx_bytes")]
     pub sent: u64,
 }
 
@@ -111,8 +115,10 @@ impl std::iter::Sum for Traffic {
 #[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd, Serialize)]
 pub struct Rate {
     /// Bytes per second that arrived.
+    #[serde(rename = "rx_bytes_per_second")]
     pub received: f64,
     /// Bytes per second that left.
+    #[serde(rename = "tx_bytes_per_second")]
     pub sent: f64,
 }
 

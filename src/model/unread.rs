@@ -6,6 +6,7 @@ use serde::Serialize;
 
 /// What of the first reading of everything is not done yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Unread {
     /// How many network namespaces are left whose sockets were not listed, of how many.
     pub namespaces: Option<(usize, usize)>,

@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::ledger::Ledger;
 use crate::model::owner::Reason;
 use crate::model::traffic::{Name, Traffic};
-use crate::model::{Account, Health, Kind, Rows, Snapshot, Unattributed};
+use crate::model::{Account, Health, Kind, Process, Rows, Snapshot, Unattributed};
+use crate::processes::FactsReader;
 
 use super::Moment;
 
@@ -38,6 +39,13 @@ impl Draft {
         }
         self.left_out += ledger.left_out();
         self.counted += ledger.counted();
+    }
+
+    /// Adds what is known of the processes of which nothing is known yet.
+    pub(crate) fn add_facts(&mut self, facts: &mut FactsReader) {
+        facts.begin();
+        let unknown = |process: &&mut Process| process.facts.is_none();
+        self.rows.processes_mut().filter(unknown).for_each(|process| facts.add_to(process));
     }
 
     /// Adds how well a source could be read.

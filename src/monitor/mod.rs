@@ -15,12 +15,13 @@ use rustix::io::Errno;
 use crate::ledger::{self, Ledger};
 use crate::model::{Health, Looked, Snapshot, SourceChoice, SourceKind};
 use crate::netns::NetnsChoice;
-use crate::processes::LabelBy;
+use crate::processes::{FactsReader, LabelBy};
 use crate::recording::Recorder;
 use crate::selection::Selection;
 use crate::watch::Watch;
 
 pub use crate::environment::WatchError;
+use crate::environment::no_proc;
 
 pub(crate) use choice::{MEND_ACCOUNTING, MEND_MODULE, impediment, known};
 pub use choice::{Notice, OpenError};
@@ -64,6 +65,8 @@ pub struct Options {
     pub labels: Vec<LabelBy>,
     /// What is counted of which process.
     pub selection: Selection,
+    /// Whether snapshots have [facts](crate::model::ProcessFacts) of processes.
+    pub facts: bool,
     /// The ports of this program's own pipes, which account what they forward themselves.
     pub own_ports: Vec<u16>,
     /// How long the first look may take; what it doesn't get done then is read in the background. `None`: as long
@@ -84,6 +87,7 @@ impl Default for Options {
             lookback: true,
             forwarded: false,
             labels: Vec::new(),
+            facts: false,
             selection: Selection::default(),
             own_ports: Vec::new(),
             patience: None,
@@ -105,6 +109,8 @@ pub struct Monitor {
     /// What was found since the last snapshot.
     looked: Looked,
     notices: Vec<Notice>,
+    /// `None` where snapshots have no facts of processes.
+    facts: Option<FactsReader>,
     opened: Instant,
     snapshots: u64,
 }
@@ -189,6 +195,10 @@ impl Monitor {
         let naming = Box::new(options.selection.clone());
         let ledger = Ledger::new(ledger::Options { naming, ..ledger::Options::default() });
         let mut monitor = Monitor::new(watch, ledger);
+        if options.facts {
+            let reader = FactsReader::open(proc);
+            monitor.facts = Some(reader.map_err(|errno| no_proc(proc, errno))?);
+        }
         monitor.look_until(
             options.patience.and_then(|patience| monitor.opened.checked_add(patience)),
         )?;
@@ -203,6 +213,7 @@ impl Monitor {
             ledger,
             looked: Looked::default(),
             notices: Vec::new(),
+            facts: None,
             opened: Instant::now(),
             snapshots: 0,
         }
@@ -307,6 +318,9 @@ impl Monitor {
     pub(crate) fn add_to(&mut self, draft: &mut Draft, moment: Moment) {
         self.end_refresh(moment);
         draft.add_ledger(&self.ledger);
+        if let Some(facts) = &mut self.facts {
+            draft.add_facts(facts);
+        }
         self.ledger.begin();
         if self.watch.is_some() {
             draft.add_health(self.health());

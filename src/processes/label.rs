@@ -122,7 +122,7 @@ pub(super) fn user(status: &[u8]) -> Option<u32> {
 
 /// The paths in `/proc/PID/cgroup` (cgroups(7)), the one of systemd's own or unified hierarchy
 /// first: in the others, systemd may have put a process nowhere.
-fn paths(cgroup: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn paths(cgroup: &[u8]) -> impl Iterator<Item = &[u8]> {
     let path = |line| {
         // HIERARCHY:CONTROLLERS:PATH
         let mut fields = <[u8]>::splitn(line, 3, |byte| *byte == b':').skip(1);
@@ -179,7 +179,7 @@ fn is_unit(part: &[u8]) -> bool {
 }
 
 /// The user whose cgroup this is, `user-1000.slice` or `user@1000.service`, as `user@1000`.
-fn user_of(part: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn user_of(part: &[u8]) -> Option<Vec<u8>> {
     let slice = part.strip_prefix(b"user-").and_then(|rest| rest.strip_suffix(b".slice"));
     let manager = || part.strip_prefix(b"user@").and_then(|rest| rest.strip_suffix(b".service"));
     let number = describe::number(slice.or_else(manager)?)?;
@@ -215,7 +215,7 @@ pub(super) fn container(cgroup: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
-fn container_part(part: &[u8], before: Option<&[u8]>) -> Option<Vec<u8>> {
+pub(super) fn container_part(part: &[u8], before: Option<&[u8]>) -> Option<Vec<u8>> {
     const DIGITS: usize = 64;
     let scope = part.strip_suffix(b".scope");
     let bare = scope.unwrap_or(part);

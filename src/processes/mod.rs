@@ -4,15 +4,18 @@ mod describe;
 mod descriptor_search;
 mod descriptors;
 pub mod events;
+mod facts;
 #[cfg(test)]
 mod few;
 mod label;
 mod names;
 mod naming;
 mod owners;
+mod pods;
 
 pub use describe::{COMMAND_LINE_MAX, command_line};
 pub use descriptor_search::{DescriptorSearch, Found};
+pub(crate) use facts::FactsReader;
 pub use label::LabelBy;
 pub use names::{Announced, Names};
 pub(crate) use naming::ProcessNames;

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use super::terminal::Terminal;
+use super::units::Units;
 use super::{Format, Frame, Layout, frame, short};
 use crate::model::Snapshot;
 use crate::model::traffic::{Name, Rate};
@@ -17,6 +18,8 @@ pub(crate) struct Applications {
     pub all: bool,
     /// Whether bytes without a process have lines, too.
     pub unattributed: bool,
+    /// In what units bytes per second are shown; in KiB without.
+    pub units: Option<Units>,
     /// Where it is shown.
     pub terminal: Terminal,
 }
@@ -24,7 +27,7 @@ pub(crate) struct Applications {
 impl Format for Applications {
     fn format(&mut self, frame: &Frame) -> Vec<u8> {
         let lines = self.lines(&frame.snapshot);
-        compose(frame.notes(lines.is_empty()), &lines, &self.terminal.layout())
+        compose(frame.notes(lines.is_empty()), &lines, self.units, &self.terminal.layout())
     }
 }
 
@@ -68,9 +71,12 @@ impl Line {
 /// `usage` as a line without its newline: KiB per second received and sent, and the name made safe
 /// to print and cut to 60 characters. Scripts read these lines: the format does not change. On a screen
 /// with so many `columns` it is cut to them instead.
-fn line(usage: &Line, columns: Option<usize>) -> String {
+fn line(usage: &Line, units: Option<Units>, columns: Option<usize>) -> String {
     let (received, sent) = (usage.rate.received, usage.rate.sent);
-    let full = format!("{:>10.2} KiB / {:>10.2} KiB -- ", received / KIB, sent / KIB);
+    let full = match units {
+        None => format!("{:>10.2} KiB / {:>10.2} KiB -- ", received / KIB, sent / KIB),
+        Some(units) => super::in_units(units, received, sent),
+    };
     let short = || format!("{:>4}/{:>4} ", short(received), short(sent));
     super::row(&usage.name, full, short, columns)
 }
@@ -80,10 +86,11 @@ fn line(usage: &Line, columns: Option<usize>) -> String {
 fn compose(
     notes: impl DoubleEndedIterator<Item = String>,
     usages: &[Line],
+    units: Option<Units>,
     layout: &Layout,
 ) -> Vec<u8> {
     let columns = layout.columns();
-    frame(notes.chain(usages.iter().map(|usage| line(usage, columns))), layout)
+    frame(notes.chain(usages.iter().map(|usage| line(usage, units, columns))), layout)
 }
 
 #[cfg(test)]
@@ -112,7 +119,7 @@ mod tests {
                 ),
             ),
         ] {
-            assert_eq!(line(&usage, None), expected);
+            assert_eq!(line(&usage, None, None), expected);
         }
     }
 
@@ -125,7 +132,7 @@ mod tests {
             (40, "121K/ 789 Web server of the whole house"),
             (20, "121K/ 789 Web ser..."),
         ] {
-            assert_eq!(line(&web, Some(columns)), expected);
+            assert_eq!(line(&web, None, Some(columns)), expected);
         }
     }
 
@@ -138,7 +145,7 @@ mod tests {
     #[test]
     fn golden_refreshes() {
         let usages = [usage(1536.0, 0.0, b"a"), usage(2048.0, 1.0, b"b")];
-        let text = compose(["note".to_owned()].into_iter(), &usages, &Layout::default());
+        let text = compose(["note".to_owned()].into_iter(), &usages, None, &Layout::default());
         assert_eq!(
             String::from_utf8(text).unwrap(),
             "note\n      1.50 KiB /       0.00 KiB -- a\n      2.00 KiB /       0.00 KiB -- b\n\n"

@@ -1,6 +1,7 @@
 //! The classic list: bytes in, bytes out, command line.
 
 use super::terminal::Terminal;
+use super::units::Units;
 use super::{Format, Frame, Layout, frame, short};
 use crate::model::traffic::{Name, Traffic};
 use crate::model::{Account, Snapshot};
@@ -21,6 +22,8 @@ pub(crate) struct Classic {
     pub show: Show,
     /// Whether bytes without a process have lines, too.
     pub unattributed: bool,
+    /// In what units bytes are shown; as plain numbers without.
+    pub units: Option<Units>,
     /// Where it is shown.
     pub terminal: Terminal,
 }
@@ -28,7 +31,7 @@ pub(crate) struct Classic {
 impl Format for Classic {
     fn format(&mut self, frame: &Frame) -> Vec<u8> {
         let lines = arrange(self.lines(&frame.snapshot));
-        compose(frame.notes(lines.is_empty()), &lines, &self.terminal.layout())
+        compose(frame.notes(lines.is_empty()), &lines, self.units, &self.terminal.layout())
     }
 }
 
@@ -70,9 +73,12 @@ fn arrange(mut lines: Vec<Line>) -> Vec<Line> {
 /// `row` as a line without its newline: received, sent, and the name made safe to print and cut to
 /// [`NAME_LIMIT`](super::NAME_LIMIT) characters. Scripts read these lines: the format does not change.
 /// On a screen with so many `columns` it is cut to them instead.
-fn line(row: &Line, columns: Option<usize>) -> String {
+fn line(row: &Line, units: Option<Units>, columns: Option<usize>) -> String {
     let (received, sent) = (row.traffic.received, row.traffic.sent);
-    let full = format!("{received:>10} / {sent:>10} -- ");
+    let full = match units {
+        None => format!("{received:>10} / {sent:>10} -- "),
+        Some(units) => super::in_units(units, received as f64, sent as f64),
+    };
     let short = || format!("{:>4}/{:>4} ", short(received as f64), short(sent as f64));
     super::row(&row.name, full, short, columns)
 }
@@ -82,10 +88,11 @@ fn line(row: &Line, columns: Option<usize>) -> String {
 fn compose(
     notes: impl DoubleEndedIterator<Item = String>,
     rows: &[Line],
+    units: Option<Units>,
     layout: &Layout,
 ) -> Vec<u8> {
     let columns = layout.columns();
-    frame(notes.chain(rows.iter().map(|row| line(row, columns))), layout)
+    frame(notes.chain(rows.iter().map(|row| line(row, units, columns))), layout)
 }
 
 #[cfg(test)]
@@ -181,14 +188,25 @@ mod tests {
             ),
         ];
         for (row, expected) in cases {
-            assert_eq!(line(&row, None), expected);
+            assert_eq!(line(&row, None, None), expected);
         }
+    }
+
+    #[test]
+    fn units_take_the_place_of_plain_numbers() {
+        let busy = row(1536, 5 << 20, "wget");
+        let show = |units, columns| line(&busy, Some(units), columns);
+        assert_eq!(show(Units::BinBytes, None), "   1.50 KiB /    5.00 MiB -- wget");
+        assert_eq!(show(Units::SiBits, None), " 12.29 kbit /  41.94 Mbit -- wget");
+        assert_eq!(show(Units::SiBytes, Some(80)), "  1.54 kB /   5.24 MB -- wget");
+        // Where there is no room for them the short ones have to do.
+        assert_eq!(show(Units::BinBits, Some(20)), "1.5K/5.0M wget");
     }
 
     #[test]
     fn a_name_cannot_forge_a_line() {
         let rows = [row(1, 1, "a\n         9 /          9 -- b")];
-        let bytes = compose([].into_iter(), &rows, &Layout::default());
+        let bytes = compose([].into_iter(), &rows, None, &Layout::default());
         assert_eq!(bytes.iter().filter(|byte| **byte == b'\n').count(), 2);
     }
 
@@ -196,18 +214,18 @@ mod tests {
     fn golden_refreshes() {
         let rows = arrange(vec![row(300, 5, "wget"), row(0, 0, "idle"), row(20, 7, "ssh host")]);
         assert_eq!(
-            String::from_utf8(compose([].into_iter(), &rows, &Layout::default())).unwrap(),
+            String::from_utf8(compose([].into_iter(), &rows, None, &Layout::default())).unwrap(),
             "        20 /          7 -- ssh host\n       300 /          5 -- wget\n\n"
         );
         let clear = Some(b"\x1b[H\x1b[2J".to_vec());
         let screen = Layout { clear: clear.clone(), size: Some(Size { cols: 80, rows: 24 }) };
         assert_eq!(
-            String::from_utf8(compose([].into_iter(), &rows, &screen)).unwrap(),
+            String::from_utf8(compose([].into_iter(), &rows, None, &screen)).unwrap(),
             "\x1b[H\x1b[2J        20 /          7 -- ssh host\n       300 /          5 -- wget\n"
         );
         let small = Layout { clear, size: Some(Size { cols: 20, rows: 3 }) };
         assert_eq!(
-            String::from_utf8(compose([].into_iter(), &rows, &small)).unwrap(),
+            String::from_utf8(compose([].into_iter(), &rows, None, &small)).unwrap(),
             "\x1b[H\x1b[2J  20/   7 ssh host\n 300/   5 wget\n"
         );
     }
@@ -230,11 +248,14 @@ mod tests {
             (1, ".".to_owned()),
         ];
         for (columns, expected) in cases {
-            assert_eq!(line(&busy, Some(columns)), expected);
+            assert_eq!(line(&busy, None, Some(columns)), expected);
         }
         // Figures that need more than their column take it from the name.
         let big = row(12_345_678_901, 1, name);
-        assert_eq!(line(&big, Some(40)), format!("12345678901 /          1 -- {}...", &name[..9]));
+        assert_eq!(
+            line(&big, None, Some(40)),
+            format!("12345678901 /          1 -- {}...", &name[..9])
+        );
     }
 
     #[test]
@@ -242,7 +263,7 @@ mod tests {
         // 27 cells before the name, then 2 for each character: 87 cells.
         let wide = row(2, 2, "\u{4e16}".repeat(30));
         let name = |columns| {
-            let line = line(&wide, Some(columns));
+            let line = line(&wide, None, Some(columns));
             line.split_once(" -- ").unwrap().1.replace('\u{4e16}', "w")
         };
         assert_eq!(name(87), "w".repeat(30));

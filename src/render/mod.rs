@@ -43,6 +43,12 @@ pub(crate) trait Format: Send + 'static {
     fn format(&mut self, frame: &Frame) -> Vec<u8>;
 }
 
+impl Format for Box<dyn Format> {
+    fn format(&mut self, frame: &Frame) -> Vec<u8> {
+        (**self).format(frame)
+    }
+}
+
 impl Frame {
     /// The lines of its own above a list, which is empty or not.
     fn notes(&self, is_empty: bool) -> impl DoubleEndedIterator<Item = String> {
@@ -53,8 +59,13 @@ impl Frame {
 
 pub(crate) mod applications;
 pub(crate) mod classic;
+pub(crate) mod csv;
+#[cfg(test)]
+mod examples;
+pub(crate) mod json;
 pub(crate) mod sink;
 pub(crate) mod terminal;
+pub(crate) mod units;
 
 /// A terminal's size in character cells. 0 means unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +112,12 @@ fn row(name: &[u8], full: String, short: impl Fn() -> String, columns: Option<us
     // A character may take no cell, but not many of them make sense on one.
     line += &cut_cells(visible_cut(name, room.saturating_mul(4)), room);
     cut_cells(line, columns)
+}
+
+/// The figures of a line in `units`, which may be bytes or bytes per second.
+fn in_units(units: units::Units, received: f64, sent: f64) -> String {
+    let width = units.width();
+    format!("{:>width$} / {:>width$} -- ", units.show(received), units.show(sent))
 }
 
 /// `text`, or where it takes more than so many cells, what fits of it before `...`.

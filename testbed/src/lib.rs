@@ -24,6 +24,7 @@ pub mod endpoint;
 pub mod finished;
 pub mod leftovers;
 pub mod lines;
+pub mod machine;
 pub mod netns;
 pub mod peers;
 pub mod ports;

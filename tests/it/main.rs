@@ -19,6 +19,7 @@ mod ebpf;
 mod filters;
 mod first_refresh;
 mod floors;
+mod formats;
 mod harness;
 mod hostile;
 mod lookback;

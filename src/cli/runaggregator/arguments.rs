@@ -8,6 +8,7 @@ use clap::{Parser, ValueEnum};
 
 use super::PROGRAM;
 use crate::cli::forwarding::drain_timeout;
+use crate::cli::output::Output;
 use crate::cli::schedule::Refreshes;
 use crate::config::Files;
 use crate::config::monitor::SOURCE;
@@ -64,6 +65,10 @@ pub struct Arguments {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub refreshes: Refreshes,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub output: Output,
 
     /// Show also the bytes for which no process can be named, a line for each reason
     #[arg(long)]

@@ -46,6 +46,7 @@ impl Setup {
             netns: arguments.netns,
             forwarded: arguments.unattributed,
             labels: arguments.labels(),
+            facts: arguments.output.has_facts(),
             patience: Some(patience),
             proc: proc.to_owned(),
             ..Options::default()

@@ -9,6 +9,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::PROGRAM;
 use crate::cli::forwarding::drain_timeout;
+use crate::cli::output::Output;
 use crate::cli::schedule::Refreshes;
 use crate::config::pipe::{
     BIND, CONNECT_TIMEOUT, IDLE_TIMEOUT, MAX_CONNECTIONS, NEWHOST, NEWPORT, PORT, SEND_PROXY,
@@ -108,6 +109,10 @@ pub struct Arguments {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub refreshes: Refreshes,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub output: Output,
 
     /// Write a line to standard error for each connection that ends
     #[arg(long)]

@@ -1,0 +1,221 @@
+//! What there is to know of processes beside their command lines.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use foldhash::fast::RandomState;
+use rustix::io::Errno;
+
+use super::ProcessId;
+use super::descriptors::Proc;
+use super::label::{Users, container, unit};
+use super::pods::{self, Pods};
+use crate::model::traffic::Name;
+use crate::model::{Process, ProcessFacts};
+
+/// Of how many processes a refresh reads again what is known already. A user or a cgroup can change without
+/// exec.
+const AGAIN: usize = 16;
+
+/// Reads facts of processes, each of them seldom.
+#[derive(Debug)]
+pub(crate) struct FactsReader {
+    proc: Proc,
+    users: Users,
+    pods: Pods,
+    known: HashMap<ProcessId, Known, RandomState>,
+    refresh: u64,
+    /// How many may still be read again at this refresh.
+    left: usize,
+}
+
+#[derive(Debug)]
+struct Known {
+    /// As it was when this was read.
+    command_line: Name,
+    facts: Arc<ProcessFacts>,
+    /// The refresh at which it was read.
+    read: u64,
+    /// The refresh at which it was asked for.
+    asked: u64,
+}
+
+impl FactsReader {
+    /// Reads the procfs that is mounted at `proc`.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(crate) fn open(proc: &Path) -> Result<FactsReader, Errno> {
+        Ok(FactsReader {
+            proc: Proc::open(proc)?,
+            users: Users::default(),
+            pods: Pods::default(),
+            known: HashMap::default(),
+            refresh: 0,
+            left: 0,
+        })
+    }
+
+    /// Begins a refresh: those that were not asked for at the one before are forgotten.
+    pub(crate) fn begin(&mut self) {
+        let before = self.refresh;
+        self.known.retain(|_, known| known.asked == before);
+        self.refresh += 1;
+        self.left = AGAIN;
+    }
+
+    /// Adds what is known of a process. It stays as it is where it has ended meanwhile and nothing was read before.
+    pub(crate) fn add_to(&mut self, process: &mut Process) {
+        let (id, refresh) = (process.id(), self.refresh);
+        let is_same = |known: &Known| known.command_line == process.command_line;
+        // At its second refresh a process has become what it is: who forks and then drops its rights is young.
+        let is_due = match self.known.get(&id) {
+            None => true,
+            Some(known) if !is_same(known) => true,
+            Some(known) => {
+                let (age, turns) = (refresh - known.read, (self.known.len() / AGAIN) as u64);
+                self.left > 0 && age > turns
+            }
+        };
+        if is_due && let Some(facts) = self.read(id) {
+            self.left = self.left.saturating_sub(1);
+            let command_line = process.command_line.clone();
+            let facts = Arc::new(facts);
+            self.known.insert(id, Known { command_line, facts, read: refresh, asked: refresh });
+        }
+        if let Some(known) = self.known.get_mut(&id) {
+            known.asked = refresh;
+            process.facts = Some(known.facts.clone());
+        }
+    }
+
+    /// Reads what there is of a process; `None` if it has ended.
+    fn read(&mut self, id: ProcessId) -> Option<ProcessFacts> {
+        let (pid, proc) = (id.pid, &self.proc);
+        let cmdline = proc.cmdline(pid).ok().unwrap_or_default();
+        let uid = proc.user(pid);
+        let cgroup = proc.cgroup(pid).ok().unwrap_or_default();
+        let facts = ProcessFacts {
+            comm: Name::default(),
+            cmdline: words(&cmdline),
+            exe: proc.exe(pid).map(Name::from),
+            uid,
+            user: uid.map(|uid| self.users.name(uid).into()),
+            unit: unit(&cgroup).map(Name::from),
+            container: container(&cgroup).map(Name::from),
+            pod: pods::uid(&cgroup).map(|uid| self.pods.name(uid, Instant::now())),
+            netns: proc.netns(pid).map(|netns| netns.0),
+        };
+        // Last: a number may be another process's by now, and then this was, too.
+        let (start, comm) = proc.stat(pid).ok()?;
+        (start == id.start_time).then(|| ProcessFacts { comm: comm.into(), ..facts })
+    }
+}
+
+/// The words of a raw command line. Each is ended by a NUL byte, but for a title that was written over them.
+fn words(cmdline: &[u8]) -> Vec<Name> {
+    if cmdline.is_empty() {
+        return Vec::new();
+    }
+    let words = cmdline.strip_suffix(b"\0").unwrap_or(cmdline);
+    words.split(|byte| *byte == 0).map(Name::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+    use crate::until::until;
+
+    fn process(pid: u32) -> Process {
+        let (start, _) = Proc::open(Path::new("/proc")).unwrap().stat(pid).unwrap();
+        let command_line = Name::from(*b"called");
+        Process { pid, start, command_line, facts: None }
+    }
+
+    #[test]
+    fn words_are_what_was_given_to_exec() {
+        let words = |cmdline: &[u8]| -> Vec<String> {
+            words(cmdline).iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+        };
+        assert_eq!(words(b"ssh\0-o\0a b\0"), ["ssh", "-o", "a b"]);
+        assert_eq!(words(b"sh\0\0x\0"), ["sh", "", "x"]);
+        assert_eq!(words(b"nginx: worker process"), ["nginx: worker process"]);
+        assert!(words(b"").is_empty());
+    }
+
+    #[test]
+    fn facts_are_those_of_the_process() {
+        let mut child = Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().unwrap();
+        let mut reader = FactsReader::open(Path::new("/proc")).unwrap();
+        let mut of = process(child.id());
+        let facts = until("it has called exec", || {
+            reader.known.clear();
+            reader.begin();
+            reader.add_to(&mut of);
+            of.facts.clone().filter(|facts| &*facts.comm == b"sleep")
+        });
+        let uid = rustix::process::geteuid().as_raw();
+        assert_eq!(facts.cmdline, [Name::from(*b"sleep"), Name::from(*b"60")]);
+        assert!(facts.exe.as_ref().unwrap().starts_with(b"/"));
+        assert_eq!((facts.uid, facts.pod.clone()), (Some(uid), None));
+        assert_eq!(&**facts.user.as_ref().unwrap(), &*Users::default().name(uid));
+        let own = crate::netns::of(Path::new("/proc"), "self").unwrap();
+        assert_eq!(facts.netns, Some(own.0));
+        // Another one that had the number is somebody else.
+        let mut other = Process { start: of.start - 1, facts: None, ..of.clone() };
+        reader.add_to(&mut other);
+        assert_eq!(other.facts, None);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // What was known of it stays for as long as it has a row.
+        of.facts = None;
+        of.command_line = Name::from(*b"another");
+        reader.add_to(&mut of);
+        assert_eq!(of.facts, Some(facts));
+        reader.begin();
+        reader.begin();
+        assert!(reader.known.is_empty());
+    }
+
+    #[test]
+    fn few_are_read_again_at_a_refresh() {
+        let mut reader = FactsReader::open(Path::new("/proc")).unwrap();
+        let own = process(std::process::id());
+        let read = |reader: &mut FactsReader| {
+            reader.begin();
+            reader.add_to(&mut own.clone());
+            reader.known[&own.id()].read
+        };
+        assert_eq!(
+            [1, 2, 3].map(|_| read(&mut reader)),
+            [1, 2, 3],
+            "alone it has a turn each time"
+        );
+        // Among many others it is asked in its turn.
+        let known = |reader: &FactsReader| {
+            let of = &reader.known[&own.id()];
+            let (command_line, facts) = (of.command_line.clone(), of.facts.clone());
+            Known { command_line, facts, read: 3, asked: u64::MAX }
+        };
+        for pid in 0..10 * AGAIN as u32 {
+            let id = ProcessId { start_time: 0, pid: 5_000_000 + pid };
+            let known = known(&reader);
+            reader.known.insert(id, known);
+        }
+        let keep = |reader: &mut FactsReader| {
+            let refresh = reader.refresh;
+            reader.known.values_mut().for_each(|known| known.asked = refresh);
+        };
+        let mut times = Vec::new();
+        for _ in 0..12 {
+            keep(&mut reader);
+            times.push(read(&mut reader));
+        }
+        times.dedup();
+        assert_eq!(times, [3, 14], "it was read at other refreshes");
+    }
+}

@@ -1,0 +1,109 @@
+//! Bytes in units that people read.
+
+use clap::ValueEnum;
+
+/// A family of units, named as bandwhich's `--unit-family` names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Units {
+    /// B, KiB, MiB: steps of 1024
+    BinBytes,
+    /// bit, Kibit, Mibit: steps of 1024
+    BinBits,
+    /// B, kB, MB: steps of 1000
+    SiBytes,
+    /// bit, kbit, Mbit: steps of 1000
+    SiBits,
+}
+
+impl Units {
+    /// What the flag calls it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Units::BinBytes => "bin-bytes",
+            Units::BinBits => "bin-bits",
+            Units::SiBytes => "si-bytes",
+            Units::SiBits => "si-bits",
+        }
+    }
+
+    /// The most characters that [`Units::show`] makes of anything below 1024 EiB.
+    pub(crate) const fn width(self) -> usize {
+        match self {
+            Units::BinBytes => "1023.99 KiB".len(),
+            Units::BinBits => "1023.99 Kibit".len(),
+            Units::SiBytes => "999.99 kB".len(),
+            Units::SiBits => "999.99 kbit".len(),
+        }
+    }
+
+    /// So many bytes, with two decimals above the smallest unit: `512 B`, `1.50 KiB`.
+    pub(crate) fn show(self, bytes: f64) -> String {
+        let (step, prefixes, unit, is_bits) = match self {
+            Units::BinBytes => (1024.0, ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"], "B", false),
+            Units::BinBits => (1024.0, ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"], "bit", true),
+            Units::SiBytes => (1000.0, ["k", "M", "G", "T", "P", "E"], "B", false),
+            Units::SiBits => (1000.0, ["k", "M", "G", "T", "P", "E"], "bit", true),
+        };
+        let mut value = if is_bits { bytes * 8.0 } else { bytes };
+        if value.round() < step {
+            return format!("{value:.0} {unit}");
+        }
+        let (last, others) = (prefixes[5], &prefixes[..5]);
+        for prefix in others {
+            value /= step;
+            // What would be rounded up to the next unit is shown in it.
+            if (value * 100.0).round() < step * 100.0 {
+                return format!("{value:.2} {prefix}{unit}");
+            }
+        }
+        format!("{:.2} {last}{unit}", value / step)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn each_family_has_its_steps_and_names() {
+        let cases = [
+            (Units::BinBytes, 0.0, "0 B"),
+            (Units::BinBytes, 0.4, "0 B"),
+            (Units::BinBytes, 1023.4, "1023 B"),
+            (Units::BinBytes, 1023.6, "1.00 KiB"),
+            (Units::BinBytes, 1536.0, "1.50 KiB"),
+            (Units::BinBytes, 1024.0 * 1024.0 - 1.0, "1.00 MiB"),
+            (Units::BinBytes, 5.0 * 1024.0 * 1024.0, "5.00 MiB"),
+            (Units::BinBits, 128.0, "1.00 Kibit"),
+            (Units::BinBits, 127.0, "1016 bit"),
+            (Units::SiBytes, 999.0, "999 B"),
+            (Units::SiBytes, 1500.0, "1.50 kB"),
+            (Units::SiBytes, 999_999.0, "1.00 MB"),
+            (Units::SiBits, 125_000.0, "1.00 Mbit"),
+            (Units::SiBits, 1.0, "8 bit"),
+            (Units::BinBytes, u64::MAX as f64, "16.00 EiB"),
+            (Units::SiBits, u64::MAX as f64, "147.57 Ebit"),
+        ];
+        for (units, bytes, expected) in cases {
+            assert_eq!(units.show(bytes), expected, "{units:?} {bytes}");
+        }
+    }
+
+    #[test]
+    fn names_are_those_of_the_flag() {
+        for units in Units::value_variants() {
+            assert_eq!(units.to_possible_value().unwrap().get_name(), units.name());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_wider_than_its_column(bytes in any::<u64>()) {
+            for units in Units::value_variants() {
+                prop_assert!(units.show(bytes as f64).len() <= units.width());
+            }
+        }
+    }
+}
