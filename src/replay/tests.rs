@@ -87,6 +87,7 @@ replayed! {
     a_client_in_a_container_that_tracks: "conntrack-container_tracks",
     a_server_in_a_container: "conntrack-container_server_short",
     short_connections_counted_by_sockets: "sockets-churn",
+    a_connection_that_is_accepted_late_counted_in_the_kernel: "ebpf-accepted_late",
     short_connections_counted_in_the_kernel: "ebpf-churn",
     a_forking_server_counted_in_the_kernel: "ebpf-forking",
     a_forking_server_of_short_connections_counted_in_the_kernel: "ebpf-forking_short",

@@ -132,6 +132,7 @@ recordings! { sockets:
 }
 
 recordings! { ebpf:
+    accepted_late: 99.9,
     churn: 99.9,
     forking: 99.9,
     forking_short: 99.0,
