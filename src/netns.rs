@@ -1,7 +1,7 @@
-//! Network namespaces: which there are, and what is opened in them.
+//! Network namespaces: their identity, and how a thread enters one.
 //!
 //! A netlink socket belongs to the namespace in which it was opened, whatever its program does
-//! afterwards. So a thread goes into a namespace for as long as it takes to open sockets there.
+//! afterwards. So a thread stays in a namespace only as long as it takes to open sockets there.
 
 use std::fmt;
 use std::fs::File;
@@ -13,10 +13,11 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use std::os::fd::AsFd;
 
-/// A network namespace: the number that `/proc/PID/ns/net` shows. The kernel uses it again once
-/// nothing refers to the namespace any more, so it names one only while somebody keeps it open.
+/// The inode number of a network namespace, as `/proc/PID/ns/net` shows it. The kernel reuses the
+/// number once nothing refers to the namespace any more, so it is unique only while something keeps
+/// the namespace open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct NetnsId(pub u32);
+pub(crate) struct NetnsId(pub u32);
 
 impl fmt::Display for NetnsId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -24,36 +25,36 @@ impl fmt::Display for NetnsId {
     }
 }
 
-/// The number under which a network namespace is watched. It is never given to another one.
+/// The number under which bwmon watches a network namespace. It is never reused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct NetnsKey(pub u32);
+pub(crate) struct NetnsKey(pub u32);
 
 impl NetnsKey {
     /// The namespace in which the program runs.
-    pub const OWN: NetnsKey = NetnsKey(0);
+    pub(crate) const OWN: NetnsKey = NetnsKey(0);
 }
 
-/// Which network namespaces are watched.
+/// The network namespaces to watch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NetnsChoice {
-    /// Those of every process that can be seen.
+    /// Those of all visible processes.
     #[default]
     All,
     /// The one in which the program runs.
     Own,
 }
 
-/// The number in the target of `/proc/PID/ns/net`.
-pub fn parse(target: &[u8]) -> Option<NetnsId> {
+/// Parses the target of `/proc/PID/ns/net`, such as `net:[4026531833]`.
+pub(crate) fn parse(target: &[u8]) -> Option<NetnsId> {
     let digits = target.strip_prefix(b"net:[")?.strip_suffix(b"]")?;
     std::str::from_utf8(digits).ok()?.parse().ok().map(NetnsId)
 }
 
-/// The namespace of a process, or of the one that asks where `process` is `self`.
+/// The namespace of a process; `process` is a pid, or `self` for the calling process.
 ///
 /// # Errors
-/// What the system says: it has ended, or may not be looked at.
-pub fn of(proc: &Path, process: &str) -> io::Result<NetnsId> {
+/// Those of readlink(2): the process has ended, or the user may not look at it.
+pub(crate) fn of(proc: &Path, process: &str) -> io::Result<NetnsId> {
     let target = std::fs::read_link(path(proc, process))?;
     parse(target.as_os_str().as_encoded_bytes()).ok_or(io::ErrorKind::InvalidData.into())
 }
@@ -62,20 +63,20 @@ fn path(proc: &Path, process: &str) -> PathBuf {
     proc.join(process).join("ns/net")
 }
 
-/// Takes this thread, and no other, into the network namespace of a process, for good.
+/// Moves this thread alone into the network namespace of a process, for good.
 ///
 /// # Errors
 /// As those of [`inside`].
-pub fn enter(proc: &Path, process: &str) -> io::Result<()> {
+pub(crate) fn enter(proc: &Path, process: &str) -> io::Result<()> {
     let namespace = File::open(path(proc, process))?;
     Ok(move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?)
 }
 
-/// Does something in the network namespace of a process, on a thread of its own.
+/// Runs a function in the network namespace of a process, on a thread of its own.
 ///
 /// # Errors
 /// `EPERM` without `CAP_SYS_ADMIN`; `ENOENT` if the process has ended.
-pub fn inside<T: Send>(
+pub(crate) fn inside<T: Send>(
     proc: &Path,
     process: &str,
     act: impl FnOnce() -> T + Send,

@@ -76,7 +76,7 @@ impl Watch {
 
     /// Also accounts what passes through this host on the way from one to another, where it takes more
     /// than the source to see it: connection tracking, if that counts.
-    pub(crate) fn count_passing(&mut self) {
+    pub(crate) fn count_forwarded(&mut self) {
         if self.source == SourceKind::Ebpf
             && self.sources.len() == 1
             && let Some(forwarded) = Forwarded::open(&mut self.environment)

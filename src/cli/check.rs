@@ -11,7 +11,7 @@ use super::FAILURE;
 use super::source::{MEND_UNREAD_KERNEL, UNREAD_KERNEL};
 use crate::conntrack;
 use crate::conntrack::ctnetlink::NewFlows;
-use crate::conntrack::state::State;
+use crate::conntrack::sysctls::Sysctls;
 use crate::ebpf;
 use crate::model::SourceKind;
 use crate::monitor::{MEND_ACCOUNTING, MEND_MODULE, impediment};
@@ -47,9 +47,9 @@ impl Finding {
 /// # Errors
 /// Those of writing.
 pub fn run(proc: &Path, out: &mut impl Write) -> anyhow::Result<ExitCode> {
-    let state = conntrack::state::read(proc);
+    let sysctls = conntrack::sysctls::read(proc);
     let mut table = SocketTable::default();
-    let conntrack = check_conntrack(proc, state);
+    let conntrack = check_conntrack(proc, sysctls);
     let sockets = check_sockets(proc, &mut table);
     let processes = check_processes(proc, &table);
     let ebpf = check_ebpf(proc);
@@ -60,7 +60,7 @@ pub fn run(proc: &Path, out: &mut impl Write) -> anyhow::Result<ExitCode> {
         (false, false) => SourceKind::Sockets,
     };
     for finding in
-        [ebpf, conntrack, check_beginnings(state), sockets, processes, check_namespaces(proc)]
+        [ebpf, conntrack, check_beginnings(sysctls), sockets, processes, check_namespaces(proc)]
     {
         write(&finding, out)?;
     }
@@ -97,9 +97,9 @@ fn ebpf_works(room: usize, reads_kernel: bool) -> Finding {
     }
 }
 
-fn check_conntrack(proc: &Path, state: State) -> Finding {
+fn check_conntrack(proc: &Path, sysctls: Sysctls) -> Finding {
     let finding = |works, what, mend| Finding::new("conntrack", works, what, mend);
-    if let Some((why, mend)) = impediment(state) {
+    if let Some((why, mend)) = impediment(sysctls) {
         return finding(false, why.to_owned(), Some(mend));
     }
     let mut reader = conntrack::Reader::open(proc);
@@ -130,10 +130,10 @@ fn check_conntrack(proc: &Path, state: State) -> Finding {
 }
 
 /// Whether flows are seen when they begin: without that, whose a short one was remains unknown.
-fn check_beginnings(state: State) -> Finding {
+fn check_beginnings(sysctls: Sysctls) -> Finding {
     let finding =
         |works, what: &str, mend| Finding::new("beginnings", works, what.to_owned(), mend);
-    if state.announced == Some(false) {
+    if sysctls.announced == Some(false) {
         let mend = "sudo sysctl -w net.netfilter.nf_conntrack_events=2";
         return finding(false, "new flows are not announced (nf_conntrack_events=0)", Some(mend));
     }

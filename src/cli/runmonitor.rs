@@ -16,7 +16,7 @@ use super::schedule::Refreshes;
 use super::{USAGE, check, say};
 use crate::aggregator::{Aggregator, Plan, PlanError, Selected};
 use crate::config::monitor::{EXCLUDE, IGNORELOCAL, INCLUDE, SOURCE};
-use crate::conntrack::state;
+use crate::conntrack::sysctls;
 use crate::filter::Filter;
 use crate::model::Snapshot;
 use crate::model::SourceChoice;
@@ -126,7 +126,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
     }
     let proc = Path::new("/proc");
     if arguments.enable_accounting
-        && let Err((path, error)) = state::enable_accounting(proc)
+        && let Err((path, error)) = sysctls::enable_accounting(proc)
     {
         let mend = match error.kind() {
             io::ErrorKind::NotFound => MEND_MODULE,

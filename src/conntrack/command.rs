@@ -16,7 +16,7 @@ const STDERR_MAX: u64 = 4096;
 
 /// Why the table could not be had from the program `conntrack`.
 #[derive(Debug, Error)]
-pub enum CommandError {
+pub(super) enum CommandError {
     /// The program is not there.
     #[error("{program}: program not found (on Debian: apt-get install conntrack)")]
     NotFound {
@@ -54,7 +54,7 @@ pub enum CommandError {
 ///
 /// When the program is not there, ends with a failure, or cannot be read. Flows that were listed
 /// before have been handed to `each` by then, and are not the whole table.
-pub fn read(each: impl FnMut(&Flow)) -> Result<Table, CommandError> {
+pub(super) fn read(each: impl FnMut(&Flow)) -> Result<Table, CommandError> {
     read_with(|family| listing("conntrack".as_ref(), family), each)
 }
 

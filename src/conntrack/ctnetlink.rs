@@ -11,8 +11,9 @@ mod reader;
 
 use thiserror::Error;
 
-pub use new_flows::NewFlows;
-pub use reader::{Dumped, Reader};
+pub(crate) use new_flows::NewFlows;
+pub(crate) use reader::Dumped;
+pub use reader::Reader;
 
 use crate::model::flow::{Address, CountedAt, Counters, Endpoint, Flow, Protocol, Status, Tuple};
 use crate::netlink::wire::{Attribute, Attributes, NESTED, put};
@@ -82,7 +83,7 @@ const CTA_STATS_GLOBAL_ENTRIES: u16 = 1;
 
 /// A conntrack message that is no flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum DecodeError {
+pub(crate) enum DecodeError {
     /// The message is shorter than its `nfgenmsg`.
     #[error("the message is shorter than its header")]
     Short,
@@ -96,7 +97,7 @@ pub enum DecodeError {
 ///
 /// # Errors
 /// If the message lacks what makes a flow: both tuples, each with a protocol and two addresses.
-pub fn decode(body: &[u8]) -> Result<Flow, DecodeError> {
+pub(crate) fn decode(body: &[u8]) -> Result<Flow, DecodeError> {
     let attributes = body.get(NFGENMSG.len()..).ok_or(DecodeError::Short)?;
     let (mut original, mut reply) = (None, None);
     let (mut sent, mut answered) = (None, None);
@@ -137,7 +138,7 @@ pub fn decode(body: &[u8]) -> Result<Flow, DecodeError> {
 }
 
 /// The question for the entry that has this tuple in its original direction, in the default zone.
-pub fn question(original: &Tuple) -> Vec<u8> {
+pub(crate) fn question(original: &Tuple) -> Vec<u8> {
     let Tuple { protocol, source, destination } = *original;
     let v4 = source.address.is_v4();
     let mut body = NFGENMSG.to_vec();

@@ -1,9 +1,12 @@
-//! Connection tracking: the kernel's table of flows, read from its several sources.
+//! Connection tracking: the kernel's table of flows, read through netlink or from text.
+//!
+//! [`Reader`] reads the whole table by whichever way works. [`text`] parses lines of the table.
 
-pub mod command;
+mod command;
+#[doc(hidden)]
 pub mod ctnetlink;
 mod reader;
-pub mod state;
+pub(crate) mod sysctls;
 pub mod text;
 
 pub use reader::{ReadError, Reader, Table, Via};

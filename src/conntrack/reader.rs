@@ -13,14 +13,14 @@ use super::{ctnetlink, text};
 use crate::model::flow::{Flow, Tuple};
 use crate::netlink::{Dump, NetlinkError, until_complete};
 
-/// How the table is read.
+/// The way in which the table is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Via {
-    /// By a dump through netlink.
+    /// A dump through netlink.
     Ctnetlink,
-    /// From the text that the kernel shows in `/proc/net`.
+    /// The kernel's text at this path, `/proc/net/nf_conntrack`.
     Text(PathBuf),
-    /// From the output of `conntrack -L`.
+    /// The output of `conntrack -L`.
     Command,
 }
 
@@ -34,23 +34,24 @@ impl fmt::Display for Via {
     }
 }
 
-/// What one reading of the table came to.
+/// The result of one reading of the table, beside its flows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
-    /// How many flows there were.
+    /// Number of flows.
     pub flows: u64,
-    /// How many messages or lines were no flow.
+    /// Number of messages or lines that were no valid flow.
     pub malformed: u64,
-    /// What was wrong with the first of them, safe to print.
+    /// The error of the first of them, safe to print.
     pub first_error: Option<String>,
-    /// Whether every flow was there: false where the table changed under each of the attempts.
+    /// Whether the reading has every flow: false if the table changed during each attempt.
     pub complete: bool,
-    /// How often announcements of ends were lost because they were not read in time.
+    /// Number of times that the kernel dropped announcements of ended flows, because they were not
+    /// read in time.
     pub lost: u64,
 }
 
-/// Why the table can't be read: what each of the readers was told, or only the first one if it was a
-/// matter of privileges.
+/// Why the table can't be read: the error of each reader, or only the first one that is a missing
+/// privilege.
 #[derive(Debug, Error)]
 #[error("conntrack's table can't be read: {}", self.told())]
 pub struct ReadError {
@@ -74,7 +75,7 @@ impl ReadError {
     }
 }
 
-/// Reads conntrack's table of the network namespace in which it was opened: by netlink, else from
+/// Reads conntrack's table of the network namespace in which it was opened: through netlink, else
 /// the kernel's text, else from the program `conntrack`.
 #[derive(Debug)]
 pub struct Reader {
@@ -83,9 +84,9 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Opens what there is. What of it works shows at the first [`Reader::read`].
+    /// Opens the readers that exist here. The first [`Reader::read`] shows which of them works.
     ///
-    /// `proc` is where procfs is mounted.
+    /// `proc` is the path where procfs is mounted.
     pub fn open(proc: &Path) -> Reader {
         let texts = ["net/nf_conntrack", "net/ip_conntrack"].map(|name| Via::Text(proc.join(name)));
         let mut candidates = vec![Via::Ctnetlink];
@@ -94,41 +95,41 @@ impl Reader {
         Reader { netlink: ctnetlink::Reader::open().ok(), candidates }
     }
 
-    /// Opens what reads the table of this thread's network namespace, which may be another one than
-    /// the process's: there procfs and programs show something else.
-    pub fn by_netlink() -> Reader {
+    /// Opens a reader for this thread's network namespace, by netlink only: procfs and programs may
+    /// show another namespace, that of the process.
+    pub(crate) fn by_netlink() -> Reader {
         let netlink = ctnetlink::Reader::open().ok();
         Reader { netlink, candidates: vec![Via::Ctnetlink] }
     }
 
-    /// How the table is read, or will be tried first.
+    /// The way in which the table is read, or will be tried first.
     pub fn via(&self) -> &Via {
         self.candidates.first().unwrap_or(&Via::Command)
     }
 
-    /// Becomes readable when there is something for [`Reader::drain`]. Only ctnetlink announces the
-    /// ends of flows.
-    pub fn events(&self) -> Option<BorrowedFd<'_>> {
+    /// Becomes readable when [`Reader::drain`] has something to take. Only ctnetlink announces
+    /// ends.
+    pub(crate) fn events(&self) -> Option<BorrowedFd<'_>> {
         match self.via() {
             Via::Ctnetlink => self.netlink.as_ref().map(ctnetlink::Reader::events),
             Via::Text(_) | Via::Command => None,
         }
     }
 
-    /// Takes the ends that were announced, for the next [`Reader::read`]. What goes wrong goes
-    /// wrong there again, and is told then.
-    pub fn drain(&mut self) {
+    /// Takes the announced ends, for the next [`Reader::read`], which also reports any error.
+    pub(crate) fn drain(&mut self) {
         if let (Via::Ctnetlink, Some(netlink)) = (self.via().clone(), &mut self.netlink) {
             let _ = netlink.drain();
         }
     }
 
-    /// Reads the whole table and hands every flow to `each`; one may come twice. With ctnetlink the
-    /// flows that have ended since the last time come first. Once a reader has
-    /// worked it is kept, so that the readings stay comparable.
+    /// Reads the whole table and hands every flow to `each`; a flow may come twice. With ctnetlink
+    /// the flows that have ended since the last reading come first. The first reader that works is
+    /// used from then on, so that the readings stay comparable.
     ///
     /// # Errors
-    /// If no reader works (any more). Flows that were handed on before are then part of a table.
+    /// If no reader works, or the one in use fails. Flows that were handed on before are then only
+    /// a part of the table.
     pub fn read(&mut self, mut each: impl FnMut(&Flow)) -> Result<Table, ReadError> {
         let mut refusals = Vec::new();
         for via in self.candidates.clone() {
@@ -150,20 +151,20 @@ impl Reader {
         Err(ReadError { refusals })
     }
 
-    /// How many entries the table has, as far as ctnetlink is what reads it and tells.
-    pub fn entries(&mut self) -> Option<u64> {
+    /// Number of entries in the table, if ctnetlink reads it and reports the number.
+    pub(crate) fn entries(&mut self) -> Option<u64> {
         match (self.via().clone(), &mut self.netlink) {
             (Via::Ctnetlink, Some(netlink)) => netlink.entries().ok().flatten(),
             _ => None,
         }
     }
 
-    /// Hands on the flows that have ended since the last time, then those that have these tuples;
-    /// see [`ctnetlink::Reader::read_chosen`]. Only with ctnetlink.
+    /// Hands on the flows that have ended since the last time, then those with these tuples; see
+    /// [`ctnetlink::Reader::read_chosen`].
     ///
     /// # Errors
-    /// If it doesn't work.
-    pub fn read_chosen(
+    /// If it fails, or the reader is not ctnetlink.
+    pub(crate) fn read_chosen(
         &mut self,
         chosen: &[Tuple],
         each: impl FnMut(&Flow),
@@ -227,7 +228,7 @@ impl From<text::Table> for Table {
     }
 }
 
-/// What one reader was told.
+/// The error of one reader.
 #[derive(Debug)]
 struct Refusal {
     message: String,

@@ -1,6 +1,6 @@
 //! Conntrack's table as text: one entry a line.
 //!
-//! Two writers, nearly one format:
+//! Two writers use nearly the same format:
 //!
 //! - the kernel, in `/proc/net/nf_conntrack` (`ct_seq_show` in
 //!   `net/netfilter/nf_conntrack_standalone.c`) and in the `/proc/net/ip_conntrack` of old kernels,
@@ -14,9 +14,9 @@
 //!   [ASSURED] mark=0 zone=0 use=2
 //! ```
 //!
-//! (on one line). Kernels, their options and modules add and leave out words, so a line is taken
-//! word by word: each `src=` opens a tuple, the words that belong to a direction go to the tuple
-//! that is open, and a word that is not used here is not judged either.
+//! (on one line). Kernels, their options and modules add and omit words. So a line is read word by
+//! word: each `src=` opens a tuple, words of a direction belong to the open tuple, and unknown
+//! words are skipped.
 
 use std::io::{self, BufRead, Read};
 use std::iter::Peekable;
@@ -26,15 +26,15 @@ use thiserror::Error;
 
 use crate::model::flow::{Address, CountedAt, Counters, Endpoint, Flow, Protocol, Status, Tuple};
 
-/// The longest line that is read, in bytes and without its newline. Real ones have 150 to 500;
+/// The longest line that is read, in bytes and without its newline. Usual ones have 150 to 500;
 /// labels and security contexts can make them longer.
 const LINE_MAX: usize = 64 * 1024;
 
 /// How many bytes of an offending word an error repeats.
 const FOUND_MAX: usize = 40;
 
-/// Why a line is not an entry of conntrack's table: which item of it was wrong, what was expected
-/// there and what was found instead, the latter escaped and cut so that it can be shown.
+/// Why a line is not an entry of conntrack's table: the wrong item, what was expected, and what was
+/// found, escaped and cut so that it can be printed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{item}: expected {expected}, found {found}")]
 pub struct LineError {
@@ -56,20 +56,20 @@ impl LineError {
         LineError { item, expected, found: "the end of the line".to_owned() }
     }
 
-    /// The item that was wrong, as the line names it (`src=`), or what it is.
+    /// The wrong item, as the line names it (`src=`), or a description of it.
     pub fn item(&self) -> &'static str {
         self.item
     }
 }
 
-/// What reading a table came to.
+/// The result of reading a table, beside its flows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {
-    /// How many lines were flows.
+    /// Number of lines that were flows.
     pub flows: u64,
-    /// How many lines were not, blank ones aside.
+    /// Number of other lines that were not blank.
     pub malformed: u64,
-    /// The first line that was not a flow: its number, from 1, and what was wrong with it.
+    /// The first line that was not a flow: its number, from 1, and its error.
     pub first_error: Option<(u64, LineError)>,
 }
 
@@ -82,13 +82,12 @@ impl Table {
 
 /// Reads a table from `input` and hands every flow to `each`, in the order of the lines.
 ///
-/// One line is in memory at a time. A line that is no flow is counted and never ends the table;
-/// one of more than 64 KiB is counted so without being kept. A last line without its newline is
-/// a flow if it reads as one.
+/// Only one line is in memory at a time. A line that is no flow, or has more than 64 KiB, is
+/// counted as malformed and does not end the table. A last line without a newline is read as well.
 ///
 /// # Errors
 ///
-/// What reading `input` fails with. The flows before it have been handed over by then.
+/// Those of reading `input`. Flows before the error have been handed on.
 pub fn read_table(mut input: impl BufRead, mut each: impl FnMut(&Flow)) -> io::Result<Table> {
     let mut table = Table::default();
     let mut line = Vec::new();
@@ -128,10 +127,9 @@ pub fn read_table(mut input: impl BufRead, mut each: impl FnMut(&Flow)) -> io::R
 ///
 /// # Errors
 ///
-/// When the protocol is unknown; when there are not exactly two tuples; when one has no `dst=`, or
-/// lacks the ports (TCP, UDP) or type, code and identifier (ICMP) that its protocol always has;
-/// when a word that is used appears twice where it may once, has no valid value, or an address is
-/// not of the line's family.
+/// The protocol is unknown. There are not exactly two tuples. A tuple has no `dst=`, or lacks the
+/// ports (TCP, UDP) or the type, code and identifier (ICMP) that its protocol always has. A known
+/// word appears too often or has an invalid value. An address is not of the line's family.
 pub fn parse_line(line: &[u8]) -> Result<Flow, LineError> {
     let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).peekable();
     let mut entry = Entry::begin(&mut words)?;
@@ -142,7 +140,7 @@ pub fn parse_line(line: &[u8]) -> Result<Flow, LineError> {
         }
         let mut parts = word.splitn(2, |byte| *byte == b'=');
         // A word without a value is the timeout or the state of the connection. Neither is used,
-        // and there are states this program has not heard of.
+        // and there are states that this program does not know.
         if let (Some(key), Some(value)) = (parts.next(), parts.next()) {
             entry.assigned(key, value)?;
         }
@@ -174,9 +172,9 @@ struct Entry {
     family: Option<Family>,
     /// The tuple before the open one.
     closed: Option<Direction>,
-    /// The tuple to which the words that now come belong.
+    /// The tuple to which the next words belong.
     open: Option<Direction>,
-    /// Every bit but `IPS_SEEN_REPLY`, of which text shows the absence.
+    /// Every bit but `IPS_SEEN_REPLY`, whose absence the text shows as `[UNREPLIED]`.
     status: u32,
     unreplied: bool,
     zone: Option<u16>,
@@ -293,7 +291,7 @@ impl Entry {
                 let number = narrow(value, "code=", "a number up to 255")?;
                 set(&mut self.tuple("code=", value)?.icmp_code, number, "code=", value)
             }
-            // The same word names the ICMP identifier and the entry: each ICMP tuple has its own
+            // `id=` names both the ICMP identifier and the entry: each ICMP tuple has its own
             // first.
             b"id" => match &mut self.open {
                 Some(tuple) if icmp && tuple.source_port.is_none() => {
@@ -319,7 +317,7 @@ impl Entry {
         self.open.as_mut().ok_or_else(|| LineError::new(item, "src= before it", found))
     }
 
-    /// An address of the line's family, which is the first address's if the line did not say one.
+    /// An address of the line's family. A line without a family has that of its first address.
     fn address(&mut self, value: &[u8], item: &'static str) -> Result<IpAddr, LineError> {
         let address: IpAddr = std::str::from_utf8(value)
             .ok()
@@ -368,8 +366,8 @@ impl Direction {
             (Some(kind), Some(code)) => Some(u16::from_be_bytes([kind, code])),
             _ => self.destination_port,
         };
-        // A protocol without a tracker of its own in the kernel has no ports here, whatever it
-        // has on the wire; but a tuple of these four without them was cut short.
+        // A protocol without a tracker of its own in the kernel has no ports here, whatever it has
+        // on the wire. A tuple of one of these four protocols without ports was cut short.
         let needs = matches!(protocol, Protocol::TCP | Protocol::UDP) || protocol.is_icmp();
         let (items, expected) = match protocol.is_icmp() {
             true => (["id=", "type= and code="], "that of the ICMP message"),
@@ -405,7 +403,7 @@ fn protocol_named(name: &[u8]) -> Option<Protocol> {
     })
 }
 
-/// Fills `slot`; a word that comes twice means that two lines ran into one.
+/// Fills `slot`. A word that comes twice means that two lines were joined.
 fn set<T>(
     slot: &mut Option<T>,
     value: T,

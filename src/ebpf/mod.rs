@@ -45,7 +45,7 @@ use mapping::Mapping;
 use outside::Namespaces;
 pub use outside::Outside;
 pub(crate) use processes::INITIAL_PID_NAMESPACE;
-pub use processes::{ProcessEvent, ProcessReader, Started, Wake, What};
+pub(crate) use processes::{ProcessEvent, ProcessReader, Started, Wake, What};
 pub(crate) use slots::TICK;
 use slots::{Bucket, FREE, LEAVING, Slot, Totals, WAYS};
 pub use slots::{Bytes, Origin, Task};

@@ -39,7 +39,7 @@ const EXIT: u32 = 2;
 
 /// A process as the kernel identifies it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Started {
+pub(crate) struct Started {
     /// Its number in the initial PID namespace.
     pub pid: u32,
     /// When it started, in clock ticks since boot, as in `/proc/PID/stat`.
@@ -48,7 +48,7 @@ pub struct Started {
 
 /// What happened to a process. Threads are left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProcessEvent<'a> {
+pub(crate) struct ProcessEvent<'a> {
     /// The process.
     pub process: Started,
     /// What happened to it.
@@ -61,7 +61,7 @@ pub struct ProcessEvent<'a> {
 
 /// What happened to a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What<'a> {
+pub(crate) enum What<'a> {
     /// It began as a copy of this one.
     Fork(Started),
     /// It became another program, with this command line as `/proc/PID/cmdline` has it; `None` if that
@@ -74,7 +74,7 @@ pub enum What<'a> {
 
 /// The events for which a reader is woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wake {
+pub(crate) enum Wake {
     /// None.
     Nothing,
     /// Those of other network namespaces than this one.
@@ -106,7 +106,7 @@ fn decode(record: &[u8]) -> Option<ProcessEvent<'_>> {
 }
 
 /// Receives what happens to processes.
-pub struct ProcessReader {
+pub(crate) struct ProcessReader {
     ring: RingBuf<MapData>,
     settings: Array<MapData, [u32; 2]>,
     lost: Array<MapData, u64>,
@@ -122,7 +122,7 @@ impl ProcessReader {
     ///
     /// # Errors
     /// If this kernel or this user doesn't allow it, or the numbers of processes are others here.
-    pub fn open(proc: &Path) -> Result<ProcessReader, OpenError> {
+    pub(crate) fn open(proc: &Path) -> Result<ProcessReader, OpenError> {
         super::undisturbed(|| ProcessReader::open_here(proc))
     }
 
@@ -199,7 +199,7 @@ impl ProcessReader {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn wake_for(&mut self, wake: Wake) -> Result<(), OpenError> {
+    pub(crate) fn wake_for(&mut self, wake: Wake) -> Result<(), OpenError> {
         let settings = match wake {
             Wake::Nothing => [0, 0],
             Wake::OthersThan(NetnsId(netns)) => [1, netns],
@@ -209,7 +209,7 @@ impl ProcessReader {
     }
 
     /// Hands on every event since the last time.
-    pub fn drain(&mut self, mut each: impl FnMut(ProcessEvent<'_>)) {
+    pub(crate) fn drain(&mut self, mut each: impl FnMut(ProcessEvent<'_>)) {
         while let Some(record) = self.ring.next() {
             if let Some(event) = decode(&record) {
                 each(event);
@@ -218,7 +218,7 @@ impl ProcessReader {
     }
 
     /// How many events were lost since this was asked last, because there was no room for them.
-    pub fn take_lost(&mut self) -> u64 {
+    pub(crate) fn take_lost(&mut self) -> u64 {
         let lost = self.lost.get(&0, 0).unwrap_or(self.lost_before);
         lost - std::mem::replace(&mut self.lost_before, lost)
     }

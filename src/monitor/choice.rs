@@ -1,46 +1,46 @@
-//! Which source is taken: what was asked for, and what this kernel and user allow.
+//! Choosing the source: the one asked for, or the best that this kernel and user allow.
 
 use std::fmt;
 use std::path::Path;
 
-use crate::conntrack::state::{self, State};
+use crate::conntrack::sysctls::{self, Sysctls};
 use crate::environment::WatchError;
 use crate::model::{SourceChoice, SourceKind};
 
-/// Switches counting on.
+/// Switches accounting on.
 pub(crate) const MEND_ACCOUNTING: &str = "sudo sysctl -w net.netfilter.nf_conntrack_acct=1";
-/// Makes the kernel have connection tracking.
+/// Loads connection tracking.
 pub(crate) const MEND_MODULE: &str = "sudo modprobe nf_conntrack";
-/// Makes the kernel track: any rule that asks for a connection's state does.
+/// Makes the kernel track: any rule that uses a connection's state does.
 pub(crate) const MEND_HOOKS: &str = "sudo nft 'add table inet bwmon { chain track { \
     type filter hook input priority 0; ct state new; }; }'";
-/// Lets it ask the kernel.
+/// Gives the privilege to use netlink and eBPF.
 const MEND_PERMISSION: &str = "run it as root (CAP_NET_ADMIN)";
 
-/// What there is to be said of the choice of a source.
+/// A message about the choice of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// This is what was taken, and the best there is.
+    /// This source is in use, and is the best one.
     Taken(SourceKind),
-    /// There is no eBPF, for this reason.
+    /// eBPF can't be used, for this reason.
     NoEbpf(String),
-    /// Sockets are watched, for want of anything better.
+    /// The sockets' counters are in use because nothing better works.
     Instead {
-        /// Why connection tracking was not taken.
+        /// Why connection tracking is not in use.
         why: String,
-        /// What would mend it, if that is known.
+        /// The fix, if one is known.
         mend: Option<&'static str>,
     },
     /// Connection tracking was asked for, and doesn't count everything.
     Impeded {
-        /// Why.
+        /// The reason.
         why: &'static str,
-        /// What would mend it.
+        /// The fix.
         mend: &'static str,
     },
-    /// A user without privileges sees the TCP payload of his own processes.
+    /// Without privileges, a user sees only the TCP payload of their own processes.
     Unprivileged {
-        /// Processes whose descriptors he may not read.
+        /// Number of processes whose descriptors the user may not read.
         denied: usize,
     },
 }
@@ -72,13 +72,13 @@ impl fmt::Display for Notice {
     }
 }
 
-/// Why no source could be had.
+/// Why no source could be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
 pub struct OpenError {
-    /// Why those before were not taken.
+    /// Why each earlier candidate was not used.
     pub refused: Vec<Notice>,
-    /// Why the last one that was tried can't be.
+    /// The error of the last candidate.
     pub error: WatchError,
 }
 
@@ -88,17 +88,17 @@ impl From<OpenError> for WatchError {
     }
 }
 
-/// Why connection tracking doesn't count here, with what mends it; `None` if it does.
-pub(crate) fn impediment(state: State) -> Option<(&'static str, &'static str)> {
-    match state {
-        State { accounting: None, .. } => {
+/// Why connection tracking doesn't count here, and the fix; `None` if it counts.
+pub(crate) fn impediment(sysctls: Sysctls) -> Option<(&'static str, &'static str)> {
+    match sysctls {
+        Sysctls { accounting: None, .. } => {
             Some(("this kernel has no connection tracking loaded", MEND_MODULE))
         }
-        State { accounting: Some(false), .. } => Some((
+        Sysctls { accounting: Some(false), .. } => Some((
             "conntrack's accounting is off (net.netfilter.nf_conntrack_acct=0)",
             MEND_ACCOUNTING,
         )),
-        State { entries: Some(0), .. } => Some((
+        Sysctls { entries: Some(0), .. } => Some((
             "conntrack's table is empty: no rule makes the kernel track in this network \
              namespace, or nothing was sent yet",
             MEND_HOOKS,
@@ -107,7 +107,7 @@ pub(crate) fn impediment(state: State) -> Option<(&'static str, &'static str)> {
     }
 }
 
-/// The source to try first, and the others in their order, of which the last has to do.
+/// The sources to try, in order. The error of the last one is final.
 pub(super) fn candidates(choice: SourceChoice) -> (SourceKind, &'static [SourceKind]) {
     match choice {
         SourceChoice::Ebpf => (SourceKind::Ebpf, &[]),
@@ -117,7 +117,7 @@ pub(super) fn candidates(choice: SourceChoice) -> (SourceKind, &'static [SourceK
     }
 }
 
-/// What `auto` says of a source that it doesn't take because this happened.
+/// The notice of `auto` about a source that failed with this error.
 pub(super) fn refused(source: SourceKind, error: &WatchError) -> Notice {
     match (source, error) {
         (SourceKind::Ebpf, WatchError::Ebpf(error)) => Notice::NoEbpf(error.to_string()),
@@ -130,17 +130,17 @@ pub(super) fn refused(source: SourceKind, error: &WatchError) -> Notice {
     }
 }
 
-/// Why connection tracking is of no use through the procfs at `proc`.
+/// Why connection tracking doesn't count through the procfs at `proc`, and the fix.
 pub(super) fn impeded(proc: &Path) -> Option<(&'static str, &'static str)> {
-    impediment(state::read(proc))
+    impediment(sysctls::read(proc))
 }
 
-/// What a choice comes to, if that is among those that are `open` already.
+/// The source of a choice, if it is among those that are `open` already.
 pub(crate) fn known(
     choice: SourceChoice,
     mut open: impl Iterator<Item = SourceKind>,
 ) -> Option<SourceKind> {
-    // Of several only trying tells which is allowed; the first one that is open was.
+    // Of several candidates only opening shows which one is allowed; the one that is open was.
     let (first, _) = candidates(choice);
     open.find(|open| *open == first)
 }
@@ -151,13 +151,13 @@ mod tests {
 
     #[test]
     fn conntrack_counts_where_it_is_on_and_has_flows() {
-        let alive = State { accounting: Some(true), entries: Some(1), ..State::default() };
+        let alive = Sysctls { accounting: Some(true), entries: Some(1), ..Sysctls::default() };
         assert_eq!(impediment(alive), None);
-        assert_eq!(impediment(State { entries: None, ..alive }), None);
-        let mend = |state| impediment(state).map(|(_, mend)| mend);
-        assert_eq!(mend(State::default()), Some(MEND_MODULE));
-        assert_eq!(mend(State { accounting: Some(false), ..alive }), Some(MEND_ACCOUNTING));
-        assert_eq!(mend(State { entries: Some(0), ..alive }), Some(MEND_HOOKS));
+        assert_eq!(impediment(Sysctls { entries: None, ..alive }), None);
+        let mend = |sysctls| impediment(sysctls).map(|(_, mend)| mend);
+        assert_eq!(mend(Sysctls::default()), Some(MEND_MODULE));
+        assert_eq!(mend(Sysctls { accounting: Some(false), ..alive }), Some(MEND_ACCOUNTING));
+        assert_eq!(mend(Sysctls { entries: Some(0), ..alive }), Some(MEND_HOOKS));
     }
 
     #[test]

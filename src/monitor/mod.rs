@@ -29,17 +29,17 @@ use choice::{candidates, impeded, refused};
 pub(crate) use draft::Draft;
 pub(crate) use schedule::{Schedule, Step, following};
 
-/// When a snapshot is taken.
+/// The moment of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
-    /// For people and databases.
+    /// Wall-clock time.
     pub at: Timestamp,
-    /// By the clock that never jumps.
+    /// The same moment on the monotonic clock.
     pub instant: Instant,
 }
 
 impl Moment {
-    /// This moment.
+    /// The current moment.
     pub fn now() -> Moment {
         Moment { at: Timestamp::now(), instant: Instant::now() }
     }
@@ -49,32 +49,31 @@ impl Moment {
 const SHORTEST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// What to watch, and how.
+/// Options of a [`Monitor`].
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Where bytes are counted.
     pub source: SourceChoice,
-    /// Which network namespaces are watched.
+    /// The network namespaces to watch.
     pub netns: NetnsChoice,
-    /// Whether what was counted before the start is accounted, too.
+    /// Whether bytes counted before the start are accounted too.
     pub lookback: bool,
-    /// Whether what this host only passes on is counted where that takes more than the source: connection
-    /// tracking, if that counts.
+    /// Whether traffic that this host forwards is counted too. With eBPF this takes connection tracking
+    /// in addition, and happens only if that counts.
     pub forwarded: bool,
-    /// By what processes are labelled: by the first of these that they have.
+    /// The attributes that label a process: the first one that it has applies.
     pub labels: Vec<LabelBy>,
-    /// What is counted of which process.
+    /// The processes and bytes that are selected.
     pub selection: Selection,
     /// Whether snapshots have [facts](crate::model::ProcessFacts) of processes.
     pub facts: bool,
-    /// The ports of this program's own pipes, which account what they forward themselves.
+    /// The ports of this program's own pipes, which account the bytes that they forward themselves.
     pub own_ports: Vec<u16>,
-    /// How long the first look may take; what it doesn't get done then is read in the background. `None`: as long
-    /// as it takes.
+    /// Maximum time of the first look; the rest of it is read in the background. `None` for no limit.
     pub patience: Option<Duration>,
-    /// Where procfs is mounted.
+    /// The path where procfs is mounted.
     pub proc: PathBuf,
-    /// Where to record what the core is given, for tests.
+    /// A file in which to record the input of attribution and ledger, for tests.
     #[doc(hidden)]
     pub record: Option<PathBuf>,
 }
@@ -97,16 +96,17 @@ impl Default for Options {
     }
 }
 
-/// A host whose traffic is read from one source and accounted to its processes.
+/// Reads the traffic of a host from one source and accounts it to processes.
 ///
-/// It has to be looked at often, as `snapshots` does by itself: what the kernel announces is lost otherwise.
+/// Look often enough, as [`Monitor::snapshots`] does by itself: the kernel drops announcements that are not
+/// read.
 #[derive(Debug)]
 pub struct Monitor {
     source: SourceKind,
     /// `None` once it is [closed](Monitor::close).
     watch: Option<Watch>,
     ledger: Ledger,
-    /// What was found since the last snapshot.
+    /// Findings since the last snapshot.
     looked: Looked,
     notices: Vec<Notice>,
     /// `None` where snapshots have no facts of processes.
@@ -116,8 +116,8 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// Opens the source, and looks at it for the first time. [`SourceChoice::Auto`] takes the first of eBPF,
-    /// connection tracking and sockets that can be read here; [`Monitor::notices`] says why.
+    /// Opens the source and takes the first look. [`SourceChoice::Auto`] chooses the first of eBPF,
+    /// connection tracking and sockets that can be read here; [`Monitor::notices`] has the reasons.
     ///
     /// # Errors
     /// The source can't be opened or read; with [`SourceChoice::Auto`], none can.
@@ -125,7 +125,7 @@ impl Monitor {
         Monitor::first_of(options, |source| Monitor::open_source(source, options))
     }
 
-    /// The first of the sources that can be opened and looked at.
+    /// The first of the sources that can be opened and read.
     fn first_of(
         options: &Options,
         mut open: impl FnMut(SourceKind) -> Result<Monitor, WatchError>,
@@ -168,14 +168,14 @@ impl Monitor {
         }
     }
 
-    /// What there is to be said of the choice, of which `refusals` are known.
+    /// Collects the messages about the choice, of which `refusals` are known.
     fn take_notices(&mut self, refusals: Vec<Notice>, may_read: bool) {
         let denied = self.looked.denied;
         self.notices = refusals;
         if self.source != SourceKind::Sockets {
             self.notices.push(Notice::Taken(self.source));
         } else if !may_read && denied > 0 {
-            // What each source lacks is the same, and can be said at once.
+            // The needs of each source are the same, and can be reported at once.
             self.notices = vec![Notice::Unprivileged { denied }];
         }
     }
@@ -190,7 +190,7 @@ impl Monitor {
             let wrong = |error| WatchError::Record { path: path.clone(), error };
             watch.record(recorder.map_err(wrong)?);
         } else if options.forwarded {
-            watch.count_passing();
+            watch.count_forwarded();
         }
         let naming = Box::new(options.selection.clone());
         let ledger = Ledger::new(ledger::Options { naming, ..ledger::Options::default() });
@@ -205,7 +205,7 @@ impl Monitor {
         Ok(monitor)
     }
 
-    /// Goes on accounting what `watch` sees to `ledger`.
+    /// A monitor that accounts what `watch` reads to `ledger`.
     pub(crate) fn new(watch: Watch, ledger: Ledger) -> Monitor {
         Monitor {
             source: watch.source(),
@@ -219,56 +219,56 @@ impl Monitor {
         }
     }
 
-    /// What is read.
+    /// The source in use.
     pub fn source(&self) -> SourceKind {
         self.source
     }
 
-    /// What there is to be said of the choice of the source.
+    /// Messages about the choice of the source.
     pub fn notices(&self) -> &[Notice] {
         &self.notices
     }
 
-    /// When it was opened, just before it looked for the first time.
+    /// The time of opening, just before the first look.
     pub fn opened(&self) -> Instant {
         self.opened
     }
 
-    /// Descriptors that become readable when there is something for [`Monitor::drain`].
+    /// Descriptors that become readable when [`Monitor::drain`] has something to take.
     pub fn events(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.watch.iter().flat_map(Watch::events)
     }
 
-    /// Takes what the kernel has announced, so that its buffers never fill. The next look accounts it. Returns
-    /// whether that should not wait.
+    /// Takes the kernel's announcements, so that its buffers never fill. The next look accounts them. Returns
+    /// whether that look should not wait.
     pub fn drain(&mut self) -> bool {
         self.watch.as_mut().is_some_and(Watch::drain)
     }
 
-    /// Whether that is to be done several times a second although nothing is announced.
+    /// Whether to call [`Monitor::drain`] several times a second even if no descriptor is readable.
     pub fn needs_peeks(&self) -> bool {
         self.watch.as_ref().is_some_and(Watch::needs_peeks)
     }
 
-    /// Whether not everything was read for the first time.
+    /// Whether the first reading is not complete yet.
     pub fn is_reading(&self) -> bool {
         self.watch.as_ref().is_some_and(Watch::is_reading)
     }
 
-    /// Reads the kernel once, and accounts what is new.
+    /// Reads the kernel once, and accounts new bytes.
     ///
     /// # Errors
-    /// If the source can't be read (any more). What was accounted before stays right.
+    /// If the source can't be read (any more). Bytes accounted before remain valid.
     pub fn look(&mut self) -> Result<(), WatchError> {
         // Whoever had no patience at the start has none now.
         self.look_until(self.is_reading().then(Instant::now))
     }
 
-    /// The same; what takes long when everything is read for the first time is not waited for after `until`. It goes
-    /// on in the background, and another look takes what has come of it.
+    /// As [`Monitor::look`], but waits for the first reading until `until` at most. The rest of it is read in the
+    /// background, and a later look accounts it.
     ///
     /// # Errors
-    /// As above.
+    /// As for [`Monitor::look`].
     pub fn look_until(&mut self, until: Option<Instant>) -> Result<(), WatchError> {
         if let Some(watch) = &mut self.watch {
             let looked = watch.look_until(&mut self.ledger, until)?;
@@ -277,12 +277,12 @@ impl Monitor {
         Ok(())
     }
 
-    /// What the looks since the last snapshot have found.
+    /// Findings of the looks since the last snapshot.
     pub fn looked(&self) -> &Looked {
         &self.looked
     }
 
-    /// The same, with its source.
+    /// The same findings, with the source.
     pub fn health(&self) -> Health {
         Health { source: self.source, looked: self.looked.clone() }
     }
@@ -300,13 +300,13 @@ impl Monitor {
         Ok(draft.finish(self.snapshots, moment))
     }
 
-    /// A snapshot every `interval` (a hundredth of a second at the least, a year at the most), for as long as it is
-    /// asked for the next; the first one an interval from now. Meanwhile the kernel is read as often as it takes.
+    /// An endless iterator of snapshots, one every `interval` (10 ms to a year), the first one an interval from
+    /// now. Between them the kernel is read as often as needed.
     pub fn snapshots(&mut self, interval: Duration) -> Snapshots<'_> {
         let moment = Moment::now();
         let now = moment.instant;
         if self.snapshots == 0 {
-            // Here time begins.
+            // Rates start here.
             self.end_refresh(moment);
             self.ledger.begin();
         }
@@ -314,7 +314,7 @@ impl Monitor {
         Snapshots { monitor: self, interval, due: now, schedule: Schedule::new(now) }
     }
 
-    /// Ends a refresh at this moment, and adds what it came to.
+    /// Ends a refresh at this moment, and adds its result to `draft`.
     pub(crate) fn add_to(&mut self, draft: &mut Draft, moment: Moment) {
         self.end_refresh(moment);
         draft.add_ledger(&self.ledger);
@@ -328,7 +328,8 @@ impl Monitor {
         self.looked = Looked { unread: self.looked.unread.clone(), ..Looked::default() };
     }
 
-    /// Ends a refresh that was taken at this moment, and records what it came to if anything is recorded.
+    /// Ends a refresh that was taken at this moment, and records its result if there is a
+    /// recording.
     fn end_refresh(&mut self, moment: Moment) {
         match self.watch.as_ref().and_then(Watch::recorder) {
             Some(recorder) => {
@@ -339,7 +340,7 @@ impl Monitor {
         }
     }
 
-    /// From now on processes stand where `naming` puts them, and these are the ports of this program's own pipes.
+    /// Changes the naming of lines, and the ports of this program's own pipes.
     pub(crate) fn configure(
         &mut self,
         naming: Box<dyn ledger::Naming>,
@@ -351,18 +352,18 @@ impl Monitor {
         }
     }
 
-    /// Whether it reads nothing any more, and only keeps what was accounted.
+    /// Whether it is closed: it reads nothing any more, and keeps what was accounted.
     pub fn is_closed(&self) -> bool {
         self.watch.is_none()
     }
 
-    /// Reads nothing any more. What was accounted stays.
+    /// Stops reading. What was accounted stays.
     pub(crate) fn close(&mut self) {
         self.watch = None;
         self.ledger.retire();
     }
 
-    /// Takes over what was accounted by another one of the same source, which is closed.
+    /// Takes over the accounts of a closed monitor of the same source.
     pub(crate) fn inherit(&mut self, closed: Monitor) {
         self.ledger.inherit(closed.ledger);
     }
@@ -373,7 +374,7 @@ impl Monitor {
     }
 }
 
-/// See [`Monitor::snapshots`].
+/// The iterator of [`Monitor::snapshots`].
 #[derive(Debug)]
 pub struct Snapshots<'a> {
     monitor: &'a mut Monitor,
@@ -412,7 +413,7 @@ impl Iterator for Snapshots<'_> {
     }
 }
 
-/// Waits until then, or until the kernel has announced something. Whether it has.
+/// Waits until then, or until the kernel announces something; returns whether it has.
 fn wait_for(monitor: &Monitor, until: Instant, or_events: bool) -> bool {
     loop {
         let left = until.saturating_duration_since(Instant::now());

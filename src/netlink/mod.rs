@@ -79,7 +79,7 @@ impl Subsystem {
 
 /// How a dump ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dump {
+pub(crate) enum Dump {
     /// Every entry was there once.
     Complete,
     /// The table changed while it was read (`NLM_F_DUMP_INTR`): entries may be missing or doubled.

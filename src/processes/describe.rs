@@ -4,7 +4,7 @@ use super::CommandLine;
 
 /// How much of a command line is read, in bytes: what is kept for a process must be bounded, and a
 /// command line can have megabytes.
-pub const COMMAND_LINE_MAX: usize = 64 * 1024;
+pub(super) const COMMAND_LINE_MAX: usize = 64 * 1024;
 
 /// The part of `/proc/PID/stat` (proc_pid_stat(5)) that is used here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub(super) fn stat(line: &[u8]) -> Option<Stat<'_>> {
 
 /// The command line as it is shown: `cmdline` with spaces for NUL bytes, or `comm` in brackets for
 /// a process that has none (a kernel thread, a zombie).
-pub fn command_line(cmdline: &[u8], comm: &[u8]) -> CommandLine {
+pub(crate) fn command_line(cmdline: &[u8], comm: &[u8]) -> CommandLine {
     if cmdline.is_empty() {
         return [b"[", comm, b"]"].concat().into();
     }

@@ -8,17 +8,16 @@ mod order;
 
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 use rustix::io::Errno;
 
+use super::ProcessId;
 use super::descriptors::{Descriptors, Proc};
 use super::events::Event;
 use super::label::{LabelBy, Labels};
 use super::names::{Missing, Names};
-use super::{Described, ProcessId};
 use crate::netns::NetnsId;
 use crate::sockets::Inode;
 
@@ -71,13 +70,6 @@ impl KnownProcess {
         }
         has
     }
-
-    fn found(&self, names: &Names) -> Found {
-        // It was read when it was met.
-        let described = names.described(self.id);
-        let unknown = || Described { command_line: Arc::from(&b"[?]"[..]), label: None };
-        Found { process: self.id, described: described.unwrap_or_else(unknown) }
-    }
 }
 
 #[derive(Debug)]
@@ -89,18 +81,9 @@ struct Young {
     peeks: u32,
 }
 
-/// Who holds a socket.
-#[derive(Clone, Debug)]
-pub struct Found {
-    /// The process.
-    pub process: ProcessId,
-    /// What it is named.
-    pub described: Described,
-}
-
 /// Finds the process of a socket at once.
 #[derive(Debug)]
-pub struct DescriptorSearch {
+pub(crate) struct DescriptorSearch {
     proc: Proc,
     labels: Labels,
     names: Names,
@@ -129,19 +112,18 @@ pub struct DescriptorSearch {
 }
 
 impl DescriptorSearch {
-    /// Opens the procfs that is mounted at `path`.
-    ///
-    /// # Errors
-    /// If there is none.
-    pub fn open(path: &Path) -> Result<DescriptorSearch, Errno> {
+    /// As [`DescriptorSearch::with_names`], with names of its own.
+    #[cfg(test)]
+    pub(crate) fn open(path: &Path) -> Result<DescriptorSearch, Errno> {
         DescriptorSearch::with_names(path, Names::default())
     }
 
-    /// The same with the names of processes in this table, which others may use and fill, too.
+    /// Opens the procfs that is mounted at `path`. `names` is the table of process names, which it
+    /// shares with others.
     ///
     /// # Errors
-    /// As above.
-    pub fn with_names(path: &Path, names: Names) -> Result<DescriptorSearch, Errno> {
+    /// If no procfs is mounted there.
+    pub(crate) fn with_names(path: &Path, names: Names) -> Result<DescriptorSearch, Errno> {
         Ok(DescriptorSearch {
             proc: Proc::open(path)?,
             labels: Labels::default(),
@@ -163,19 +145,19 @@ impl DescriptorSearch {
 
     /// Leaves new processes of other network namespaces than this one alone: their sockets are not looked
     /// for.
-    pub fn keep_to(&mut self, netns: Option<NetnsId>) {
+    pub(crate) fn keep_to(&mut self, netns: Option<NetnsId>) {
         self.only = netns;
     }
 
     /// From now on processes are labelled by the first of these that they have.
-    pub fn label_by(&mut self, labels: Vec<LabelBy>) {
+    pub(crate) fn label_by(&mut self, labels: Vec<LabelBy>) {
         self.names.label_by(&labels);
         self.labels = Labels::new(labels);
     }
 
     /// These processes accept connections at sockets that several of them hold: which of them has one
     /// will be asked soon.
-    pub fn expect(&mut self, acceptors: &[u32]) {
+    pub(crate) fn expect(&mut self, acceptors: &[u32]) {
         self.keep_acceptors(|pid| acceptors.contains(&pid));
         for &pid in acceptors.iter().take(ACCEPTORS) {
             if !self.acceptors.iter().any(|known| known.id.pid == pid)
@@ -187,7 +169,7 @@ impl DescriptorSearch {
     }
 
     /// Takes notice of what has happened to a process.
-    pub fn notice(&mut self, event: Event) {
+    pub(crate) fn notice(&mut self, event: Event) {
         if !self.names.are_reported() {
             self.names.notice(event);
         }
@@ -208,7 +190,7 @@ impl DescriptorSearch {
     /// Reads what there is to know of the processes that have become another program since this was
     /// called last, while they certainly live: soon, but not before somebody is looked for. Hands on
     /// each one's number and its network namespace.
-    pub fn read_up(&mut self, mut each: impl FnMut(u32, Option<NetnsId>)) {
+    pub(crate) fn read_up(&mut self, mut each: impl FnMut(u32, Option<NetnsId>)) {
         for pid in std::mem::take(&mut self.unread) {
             let elsewhere = |only| self.proc.netns(pid).is_some_and(|netns| netns != only);
             if self.only.is_some_and(elsewhere) {
@@ -258,17 +240,17 @@ impl DescriptorSearch {
     }
 
     /// Whether a process may have run since it had run for so long, in nanoseconds.
-    pub fn may_have_run(&self, pid: u32, run_time: u64) -> bool {
+    pub(crate) fn may_have_run(&self, pid: u32, run_time: u64) -> bool {
         self.proc.may_have_run(pid, run_time)
     }
 
     /// Whether processes that were [expected](DescriptorSearch::expect) have accepted connections.
-    pub fn accepts_together(&self) -> bool {
+    pub(crate) fn accepts_together(&self) -> bool {
         self.accepting > 0
     }
 
     /// Which of the processes that were [expected](DescriptorSearch::expect) holds the socket `inode`.
-    pub fn find_acceptor(&mut self, inode: Inode) -> Option<Found> {
+    pub(crate) fn find_acceptor(&mut self, inode: Inode) -> Option<ProcessId> {
         // Where its last one was with all of them, before behind that: it may be closed in a moment.
         let acceptors = &mut self.acceptors;
         let at = [0, 1].into_iter().find_map(|distance| {
@@ -276,14 +258,14 @@ impl DescriptorSearch {
         })?;
         let known = self.acceptors.remove(at);
         self.accepting += usize::from(at >= self.accepting);
-        let found = known.found(&self.names);
+        let found = known.id;
         self.acceptors.insert(self.accepting - 1, known);
         Some(found)
     }
 
     /// Looks where the two likeliest processes have their next sockets, before it is known which socket
     /// is looked for: in the meantime it may be closed.
-    pub fn peek(&mut self) {
+    pub(crate) fn peek(&mut self) {
         self.peeked.clear();
         let last = self.recent_holders.front();
         // The youngest, but not for ever: it may never have one.
@@ -300,7 +282,7 @@ impl DescriptorSearch {
     }
 
     /// Who was seen to hold the socket `inode`, at the last peek or before.
-    pub fn find_at_once(&mut self, inode: Inode) -> Option<Found> {
+    pub(crate) fn find_at_once(&mut self, inode: Inode) -> Option<ProcessId> {
         let peeked = self.peeked.iter().find(|(seen, ..)| *seen == inode);
         if let Some(&(_, id, last)) = peeked {
             let of = |known: &KnownProcess| known.id == id;
@@ -320,32 +302,32 @@ impl DescriptorSearch {
         self.found_near(at, inode)
     }
 
-    fn found_at(&mut self, at: usize, inode: Inode, last: u32) -> Option<Found> {
+    fn found_at(&mut self, at: usize, inode: Inode, last: u32) -> Option<ProcessId> {
         let known = KnownProcess { last, ..self.recent_holders.remove(at)? };
         if self.places.len() >= PLACES {
             self.places.clear();
         }
         self.places.insert(inode, (known.id.pid, last));
-        let found = known.found(&self.names);
+        let found = known.id;
         self.recent_holders.push_front(known);
         Some(found)
     }
 
     /// Who of the likeliest holds the socket `inode`. It costs some microseconds at the most.
-    pub fn find_near(&mut self, inode: Inode) -> Option<Found> {
+    pub(crate) fn find_near(&mut self, inode: Inode) -> Option<ProcessId> {
         let at = self.at_hand(inode, NEAREST)?;
         self.found_near(at, inode)
     }
 
     /// Who of all others holds the socket `inode` of the network namespace `netns`, which `user` has
     /// made. `now` says how much may be looked for.
-    pub fn find_far(
+    pub(crate) fn find_far(
         &mut self,
         inode: Inode,
         user: u32,
         netns: Option<NetnsId>,
         now: Instant,
-    ) -> Option<Found> {
+    ) -> Option<ProcessId> {
         if let Some(refilled) = self.refilled {
             let passed = now.saturating_duration_since(refilled).min(Duration::from_secs(1));
             self.links += passed.as_secs_f64() * LINKS_PER_SECOND;
@@ -365,7 +347,7 @@ impl DescriptorSearch {
         self.found_near(at, inode)
     }
 
-    fn found_near(&mut self, at: usize, inode: Inode) -> Option<Found> {
+    fn found_near(&mut self, at: usize, inode: Inode) -> Option<ProcessId> {
         let last = self.recent_holders.get(at)?.last;
         self.found_at(at, inode, last)
     }
@@ -412,7 +394,7 @@ impl DescriptorSearch {
     }
 
     /// Reads the label of a process that has just become another program, if there is any to read.
-    pub fn label(&mut self, id: ProcessId) {
+    pub(crate) fn label(&mut self, id: ProcessId) {
         if self.labels.is_empty() || !self.names.missing(id).label {
             return;
         }

@@ -30,7 +30,7 @@ const PROC_EVENT_EXIT: u32 = 0x8000_0000;
 
 /// What happened to a process. Threads are left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub(crate) enum Event {
     /// It began as a copy of its parent.
     Fork {
         /// The parent's number.
@@ -51,7 +51,7 @@ pub enum Event {
 }
 
 /// Reads one message; `None` for one that tells of something else.
-pub fn decode(body: &[u8]) -> Option<Event> {
+pub(crate) fn decode(body: &[u8]) -> Option<Event> {
     let word = |at: usize| body.get(at..)?.first_chunk().map(|word| u32::from_ne_bytes(*word));
     if (word(0)?, word(4)?) != (PROC, PROC) {
         return None;
@@ -73,7 +73,7 @@ pub fn decode(body: &[u8]) -> Option<Event> {
 
 /// Receives what happens to processes.
 #[derive(Debug)]
-pub struct Events {
+pub(crate) struct Events {
     netlink: Netlink,
 }
 
@@ -82,7 +82,7 @@ impl Events {
     ///
     /// # Errors
     /// `ECONNREFUSED` in another network namespace, `EPERM` where the user may not.
-    pub fn listen() -> io::Result<Events> {
+    pub(crate) fn listen() -> io::Result<Events> {
         let events = Events { netlink: Netlink::listen(Subsystem::Connector, PROC)? };
         events.subscribe(LISTEN)?;
         Ok(events)
@@ -90,7 +90,7 @@ impl Events {
 
     /// The kernel announces processes in its first network namespace alone. Which that is it doesn't tell:
     /// it is the one of its first process and of its threads, and else one of those that there are.
-    pub fn listen_elsewhere(proc: &Path) -> Option<Events> {
+    pub(crate) fn listen_elsewhere(proc: &Path) -> Option<Events> {
         let mut tried = HashSet::new();
         let processes = std::fs::read_dir(proc).ok()?.flatten();
         let processes = processes.filter_map(|entry| entry.file_name().into_string().ok());
@@ -118,7 +118,7 @@ impl Events {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn drain(&mut self, mut each: impl FnMut(Event)) -> Result<(), NetlinkError> {
+    pub(crate) fn drain(&mut self, mut each: impl FnMut(Event)) -> Result<(), NetlinkError> {
         self.netlink.drain(|message| {
             if let Some(event) = decode(message.body) {
                 each(event);
@@ -127,7 +127,7 @@ impl Events {
     }
 
     /// How often events were lost since this was asked last, because they were not read in time.
-    pub fn take_lost(&mut self) -> u64 {
+    pub(crate) fn take_lost(&mut self) -> u64 {
         self.netlink.take_lost()
     }
 }

@@ -1,6 +1,7 @@
-//! By what processes can be grouped beside their command lines: program, user, unit, container.
+//! Attributes by which processes can be grouped beside their command lines: program, user, unit,
+//! container, executable.
 //!
-//! The decoders take what the files of `/proc/PID` say; [`LabelBy`] names them.
+//! The decoders take the content of files of `/proc/PID`. [`LabelBy`] selects the attribute.
 
 use std::collections::HashMap;
 
@@ -9,27 +10,27 @@ use nix::unistd::{Uid, User};
 use super::descriptors::Proc;
 use super::{Label, describe};
 
-/// What a process is labelled by.
+/// The attribute that labels a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LabelBy {
     /// The name of its program: the basename of the first word of its command line.
     Program,
-    /// The user whose rights it has.
+    /// Its effective user.
     User,
-    /// The systemd unit that it runs in.
+    /// Its systemd unit.
     Unit,
-    /// The container that it runs in, by the beginning of its id, or its name.
+    /// Its container: the first digits of the id, or the name.
     Container,
     /// The path of its executable file.
     Exe,
 }
 
 impl LabelBy {
-    /// Whether a command line or, where `is_program`, the name of a program could be a label of this kind
-    /// that another process has: nothing shows then whose it is.
+    /// Whether this text could be mistaken for another process's label of this kind. The text is a command line
+    /// or, with `is_program`, the name of a program.
     ///
-    /// A command line that is a single word has no blank at its end only where the process has written it
-    /// there. Of programs' names most are such words; only what has the form of units and ids is taken for one.
+    /// A command line of a single word ends in a blank, unless the process has overwritten it. Names of
+    /// programs are mostly single words, so only those in the form of a unit or an id are taken for one.
     pub(crate) fn could_be(self, text: &[u8], is_program: bool) -> bool {
         let id = || text.len() == SHOWN && text.iter().all(u8::is_ascii_hexdigit);
         // `[kworker/0:1]`
@@ -45,10 +46,10 @@ impl LabelBy {
     }
 }
 
-/// How many digits of a container's id are shown.
+/// Digits of a container's id that are shown.
 const SHOWN: usize = 12;
 
-/// What processes are labelled by, and what that takes.
+/// The attributes that label processes, and the users' names for them.
 #[derive(Debug, Default)]
 pub(super) struct Labels {
     by: Vec<LabelBy>,
@@ -56,7 +57,7 @@ pub(super) struct Labels {
 }
 
 impl Labels {
-    /// By the first of these that a process has.
+    /// Labels each process by the first of these that it has.
     pub(super) fn new(by: Vec<LabelBy>) -> Labels {
         Labels { by, users: Users::default() }
     }
@@ -88,12 +89,12 @@ impl Labels {
     }
 }
 
-/// The name of the program in a command line as the process set it: the words of `cmdline` are
-/// ended by NUL bytes, and `comm` is the process's name.
+/// The name of the program in a command line. In `cmdline` each word ends in a NUL byte; `comm` is
+/// the process's name.
 ///
-/// The first word is taken whole, spaces and all, and its basename; the hyphen of a login shell is
-/// taken off. A process that has written a title over it (`nginx: worker process`, or its whole
-/// command line with spaces for the NUL bytes) is named by what comes before the title's rest.
+/// The result is the basename of the first word, which may hold spaces, without the hyphen of a
+/// login shell. A process can write a title over its command line (`nginx: worker process`), or its
+/// words joined by spaces. Then the name ends before `: ` or before the first option (` -o`).
 pub(super) fn program(cmdline: &[u8], comm: &[u8]) -> Vec<u8> {
     let first = cmdline.split(|byte| *byte == 0).next().unwrap_or_default();
     let first = first.trim_ascii();
@@ -120,8 +121,8 @@ pub(super) fn user(status: &[u8]) -> Option<u32> {
     describe::number(numbers.nth(1)?)
 }
 
-/// The paths in `/proc/PID/cgroup` (cgroups(7)), the one of systemd's own or unified hierarchy
-/// first: in the others, systemd may have put a process nowhere.
+/// The paths in `/proc/PID/cgroup` (cgroups(7)). Systemd's own hierarchy or the unified one comes
+/// first: in the others systemd may have assigned the process no cgroup.
 pub(super) fn paths(cgroup: &[u8]) -> impl Iterator<Item = &[u8]> {
     let path = |line| {
         // HIERARCHY:CONTROLLERS:PATH
@@ -135,11 +136,11 @@ pub(super) fn paths(cgroup: &[u8]) -> impl Iterator<Item = &[u8]> {
     paths.into_iter().map(|(_, path)| path)
 }
 
-/// The systemd unit of a process: the outermost service or scope of its cgroup's path.
+/// The systemd unit of a process: the outermost service or scope in its cgroup's path.
 ///
-/// See systemd.unit(5) and "systemd's cgroup delegation": a unit's cgroup has its name. What is below a unit, a
-/// container or a user's slice may be given to somebody else, who makes cgroups of any name there. So a unit
-/// within has in front whose it is: `user@1000/ssh.service`.
+/// The cgroup of a unit has the unit's name (systemd.unit(5)). The cgroups below a unit, a container or a
+/// user's slice may be delegated to another user, who can give them any name. So the name of a unit inside has
+/// the user as its prefix: `user@1000/ssh.service`.
 pub(super) fn unit(cgroup: &[u8]) -> Option<Vec<u8>> {
     paths(cgroup).find_map(|path| {
         let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
@@ -171,14 +172,14 @@ pub(super) fn unit(cgroup: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
-/// Whether a cgroup has the name of a unit that processes can be in, other than a slice.
+/// Whether a cgroup has the name of a unit that holds processes: a service or a scope.
 fn is_unit(part: &[u8]) -> bool {
     const KINDS: [&[u8]; 6] =
         [b".service", b".scope", b".socket", b".mount", b".swap", b".automount"];
     KINDS.iter().any(|kind| part.ends_with(kind))
 }
 
-/// The user whose cgroup this is, `user-1000.slice` or `user@1000.service`, as `user@1000`.
+/// The user of a cgroup `user-1000.slice` or `user@1000.service`, as `user@1000`.
 pub(super) fn user_of(part: &[u8]) -> Option<Vec<u8>> {
     let slice = part.strip_prefix(b"user-").and_then(|rest| rest.strip_suffix(b".slice"));
     let manager = || part.strip_prefix(b"user@").and_then(|rest| rest.strip_suffix(b".service"));
@@ -186,15 +187,15 @@ pub(super) fn user_of(part: &[u8]) -> Option<Vec<u8>> {
     Some(format!("user@{number}").into_bytes())
 }
 
-/// The container of a process: the first 12 digits of its id, as its runtime shows it, or its name
-/// where it has that instead.
+/// The container of a process: the first 12 digits of its id, as its runtime shows it, or its name if it
+/// has no id.
 ///
-/// Known are the cgroups of Docker, containerd, CRI-O, Podman and Kubernetes (an id of 64 hexadecimal
-/// digits, bare or as `RUNTIME-ID.scope`), of LXC (`lxc.payload.NAME`, `lxc/NAME`) and of
-/// systemd-nspawn and other machines (`machine-NAME.scope`).
+/// Recognised are the cgroups of Docker, containerd, CRI-O, Podman and Kubernetes (an id of 64 hexadecimal
+/// digits, bare or as `RUNTIME-ID.scope`), of LXC (`lxc.payload.NAME`, `lxc/NAME`) and of systemd-nspawn
+/// and other machines (`machine-NAME.scope`).
 ///
-/// A user and a container can make cgroups of any name below their own. So a container within has in front
-/// whose it is: `user@1000/0123456789ab`.
+/// A user or a container can make cgroups of any name below their own. So the name of a container inside
+/// has the user or the outer container as its prefix: `user@1000/0123456789ab`.
 pub(super) fn container(cgroup: &[u8]) -> Option<Vec<u8>> {
     paths(cgroup).find_map(|path| {
         let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
@@ -233,23 +234,23 @@ pub(super) fn container_part(part: &[u8], before: Option<&[u8]>) -> Option<Vec<u
     scope?.strip_prefix(b"machine-").and_then(name)
 }
 
-/// The path that `/proc/PID/exe` leads to. The file may have been deleted or replaced meanwhile,
-/// which says nothing of the program that runs.
+/// The target of `/proc/PID/exe`, without the mark of a deleted file: deleting or replacing the
+/// file does not change the program that runs.
 pub(super) fn exe(target: &[u8]) -> Vec<u8> {
     target.strip_suffix(b" (deleted)").unwrap_or(target).to_vec()
 }
 
-/// The names of users, which may be somebody else's to tell, over the network.
+/// The names of users, cached: a name service on the network may be slow to answer.
 #[derive(Debug, Default)]
 pub(super) struct Users {
     names: HashMap<u32, Vec<u8>>,
 }
 
 impl Users {
-    /// How many are remembered: more only come of user namespaces that come and go.
+    /// Users whose names are cached. Only user namespaces that come and go bring more.
     const MOST: usize = 10_000;
 
-    /// A user's name, or his number where he has none.
+    /// The user's name, or the number if it has none.
     pub(super) fn name(&mut self, user: u32) -> Vec<u8> {
         if let Some(name) = self.names.get(&user) {
             return name.clone();

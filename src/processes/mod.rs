@@ -1,9 +1,9 @@
-//! Processes: who they are, what they are named, and which of them holds a socket.
+//! Processes: their identity and name, and the processes that hold a socket.
 
 mod describe;
 mod descriptor_search;
 mod descriptors;
-pub mod events;
+pub(crate) mod events;
 mod facts;
 #[cfg(test)]
 mod few;
@@ -13,36 +13,37 @@ mod naming;
 mod owners;
 mod pods;
 
-pub use describe::{COMMAND_LINE_MAX, command_line};
-pub use descriptor_search::{DescriptorSearch, Found};
+pub(crate) use describe::command_line;
+pub(crate) use descriptor_search::DescriptorSearch;
 pub(crate) use facts::FactsReader;
 pub use label::LabelBy;
-pub use names::{Announced, Names};
+pub(crate) use names::{Announced, Names};
 pub(crate) use naming::ProcessNames;
-pub use owners::{Acceptors, Owners, Ownership, SocketOwners};
+pub(crate) use owners::{Acceptors, SocketOwners};
+pub use owners::{Look, Owners, Ownership};
 
 pub use crate::model::ProcessId;
 use crate::model::traffic::Name;
 
-/// How a process is shown and matched: `/proc/PID/cmdline` with spaces for NUL bytes, or its name
-/// in brackets where that is empty. Bytes, not text, and nothing in it can be trusted.
+/// How a process is shown and matched: `/proc/PID/cmdline` with spaces for NUL bytes, or its `comm`
+/// in brackets if that file is empty. Untrusted bytes, which need not be UTF-8.
 pub type CommandLine = Name;
 
-/// What is known of a process beside its identity.
+/// The command line and the label of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Described {
-    /// How it is shown and matched.
+    /// The text by which the process is shown and matched.
     pub command_line: CommandLine,
-    /// By what it may be grouped, as asked for (see [`Owners::label_by`]); `None` where that was not
-    /// asked, or the process has no such thing.
+    /// The label that [`Owners::label_by`] asks for; `None` if no label is asked for, or the process
+    /// has none.
     pub label: Option<Label>,
 }
 
-/// By what a process may be grouped.
+/// An attribute by which processes can be grouped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Label {
-    /// What it is named.
+    /// The attribute's value, such as the name of a user or of a unit.
     pub name: Name,
-    /// Whether the process has chosen it, as it has its command line.
+    /// Whether the process can choose the value itself, as it can choose its command line.
     pub chosen: bool,
 }

@@ -45,7 +45,7 @@ const GENERATIONS: usize = 16;
 
 /// An event as it is reported to the thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Announced {
+pub(crate) struct Announced {
     /// What happened.
     pub event: Event,
     /// The process.
@@ -63,7 +63,7 @@ pub(super) struct Missing {
 
 /// The table of names. A clone is the same table.
 #[derive(Clone, Debug, Default)]
-pub struct Names {
+pub(crate) struct Names {
     table: Arc<Mutex<Table>>,
 }
 
@@ -75,7 +75,7 @@ impl Names {
 
     /// Lets the kernel report processes from now on, where it and this user's rights allow that. Returns
     /// whether they do.
-    pub fn listen(&self, proc: &Path) -> bool {
+    pub(crate) fn listen(&self, proc: &Path) -> bool {
         let reader = ProcessReader::open(proc).ok();
         let mut table = self.table();
         table.reported = reader.is_some();
@@ -84,13 +84,17 @@ impl Names {
     }
 
     /// Whether the kernel reports processes with their names.
-    pub fn are_reported(&self) -> bool {
+    pub(crate) fn are_reported(&self) -> bool {
         self.table().reported
     }
 
     /// Keeps events for a thread, and hands on what becomes readable with those for which it wants to be
     /// woken. `None` where the kernel reports none.
-    pub fn announce<T>(&self, wake: Wake, wait: impl FnOnce(BorrowedFd<'_>) -> T) -> Option<T> {
+    pub(crate) fn announce<T>(
+        &self,
+        wake: Wake,
+        wait: impl FnOnce(BorrowedFd<'_>) -> T,
+    ) -> Option<T> {
         let mut table = self.table();
         table.announced.get_or_insert_default();
         let reader = table.reader.as_mut()?;
@@ -99,7 +103,7 @@ impl Names {
     }
 
     /// What happened since this was asked last, in its order, and whether some of it was lost.
-    pub fn announced(&self) -> (Vec<Announced>, bool) {
+    pub(crate) fn announced(&self) -> (Vec<Announced>, bool) {
         let mut table = self.table();
         table.drain();
         let lost = std::mem::take(&mut table.announced_lost);
@@ -107,12 +111,12 @@ impl Names {
     }
 
     /// Takes everything that the kernel has reported.
-    pub fn drain(&self) {
+    pub(crate) fn drain(&self) {
         self.table().drain();
     }
 
     /// Begins a look: what ended long ago is forgotten.
-    pub fn begin_look(&self) {
+    pub(crate) fn begin_look(&self) {
         let mut table = self.table();
         table.drain();
         table.look = table.look.wrapping_add(1);
@@ -124,7 +128,7 @@ impl Names {
     }
 
     /// What a process is or was named; `None` if nothing is known of it.
-    pub fn described(&self, id: ProcessId) -> Option<Described> {
+    pub(crate) fn described(&self, id: ProcessId) -> Option<Described> {
         self.table().named(id).map(|named| named.described.clone())
     }
 
@@ -134,7 +138,7 @@ impl Names {
     }
 
     /// The process that had this number at a time, in clock ticks since boot.
-    pub fn by_number(&self, pid: u32, at: u64) -> Option<ProcessId> {
+    pub(crate) fn by_number(&self, pid: u32, at: u64) -> Option<ProcessId> {
         let table = self.table();
         let mut id = table.numbers.get(&pid).copied();
         while let Some(found) = id.filter(|id| id.start_time > at) {
@@ -144,7 +148,7 @@ impl Names {
     }
 
     /// The kernel has seen a process with this short name.
-    pub fn seen(&self, id: ProcessId, comm: &[u8]) {
+    pub(crate) fn seen(&self, id: ProcessId, comm: &[u8]) {
         let mut table = self.table();
         // Its start may be reported by now.
         table.drain();
@@ -197,7 +201,7 @@ impl Names {
 
     /// Living processes whose names were cut since this was asked last, because all names together took too
     /// many bytes. Whoever keeps the whole name keeps its memory.
-    pub fn take_cut(&self) -> Vec<ProcessId> {
+    pub(crate) fn take_cut(&self) -> Vec<ProcessId> {
         self.table().cut.drain().collect()
     }
 
@@ -207,7 +211,7 @@ impl Names {
     }
 
     /// How many events were lost since this was asked last, because they were not taken in time.
-    pub fn take_lost(&self) -> u64 {
+    pub(crate) fn take_lost(&self) -> u64 {
         std::mem::take(&mut self.table().lost)
     }
 
@@ -225,7 +229,7 @@ impl Names {
     }
 
     /// An event that doesn't say when the process started.
-    pub fn notice(&self, event: Event) {
+    pub(crate) fn notice(&self, event: Event) {
         let mut table = self.table();
         match event {
             Event::Fork { parent, pid } => {

@@ -1,8 +1,8 @@
-//! Whose a socket is.
+//! Finds the process that holds a socket.
 //!
-//! A look at every descriptor of a host costs tens of milliseconds, so most of it is remembered:
-//! what a process held is looked up again only where it can have changed, and what is about to be
-//! believed is checked by one readlink.
+//! One call of [`Owners::look`] is a *look*. Reading every descriptor of a host costs tens of
+//! milliseconds. So a look reads the descriptors only of processes whose descriptor table can have
+//! changed since the look before, and one readlink confirms a holder before it is reported.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -27,41 +27,42 @@ mod scan;
 
 use first::FirstReading;
 
-pub use acceptors::Acceptors;
+pub(crate) use acceptors::Acceptors;
 
 type Map<K, V> = HashMap<K, V, RandomState>;
 type Set<K> = HashSet<K, RandomState>;
 
-/// How many links a look reads beyond what can have changed, in search of sockets that turned up
-/// where nothing seemed to change (about 10 ms): on a busy host there is always one that is closed
-/// again meanwhile. What is still there at the next look is worth reading everything.
+/// Links that one look reads beyond those that can have changed (about 10 ms), in search of sockets
+/// that appeared although no descriptor table seems to have changed. On a busy host there is always
+/// such a socket, and most of them are closed at once. A socket that still has no holder at the
+/// next look makes that look read everything.
 const LINKS_BEYOND: usize = 4096;
 
-/// Kernels before 6.2 don't tell the size of a descriptor table: there each process is read again
-/// at every eighth look.
+/// Looks between two readings of a process whose descriptor table has no known size: kernels before
+/// 6.2 don't report it.
 const UNTOLD_ROUND: u32 = 8;
 
-/// At which looks a process is asked for its network namespace again.
+/// Looks between two readings of a process's network namespace.
 const NAMESPACE_ROUND: u32 = 8;
 
-/// Who holds a socket, or why nobody can be named.
+/// The process that holds a socket, or the reason why none is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ownership {
-    /// This process.
+    /// This process holds the socket.
     Process(ProcessId),
-    /// Perhaps one whose descriptors this user may not read.
+    /// No readable process holds it. A process whose descriptors this user may not read may.
     Denied,
-    /// Perhaps one outside the PID namespace whose processes can be seen here.
+    /// No visible process holds it. A process outside this procfs's PID namespace may.
     Hidden,
-    /// No process: every one was looked at.
+    /// No process holds it: all were read.
     Nobody,
-    /// Perhaps one whose descriptors were not read yet.
+    /// Not known yet: some processes have not been read.
     Unread,
 }
 
-/// Answers for sockets: who holds them, and who accepts at them.
-pub trait SocketOwners {
-    /// Who holds this socket now.
+/// Answers which process holds a socket, and which one accepts at a listening socket.
+pub(crate) trait SocketOwners {
+    /// The process that holds this socket now.
     fn owner(&mut self, inode: Inode) -> Ownership;
 
     /// The only process that can have accepted a connection at one of these listening sockets.
@@ -78,25 +79,25 @@ impl SocketOwners for Owners {
     }
 }
 
-/// One process, as it was seen last.
+/// One process, as the last look found it.
 #[derive(Debug)]
 struct Known {
     id: ProcessId,
     /// See [`Listed::directory`](super::descriptors::Listed::directory).
     directory: u64,
-    /// The size of its descriptor table when it was read.
+    /// The size of its descriptor table when its descriptors were last read.
     size: TableSize,
-    /// The look at which its descriptors were read last; 0 before that.
+    /// The look that last read its descriptors; 0 before that.
     scanned: u32,
-    /// The look at which they were read last without taking any for what it was.
+    /// The look that last read its descriptors without assuming that some are unchanged.
     exact: u32,
-    /// Its descriptors that are network sockets, in their order.
+    /// Its descriptors that are sockets, in ascending order of the descriptor.
     sockets: Vec<(u32, Inode)>,
     denied: bool,
-    /// The look at which identity, command line and label were confirmed last; 0 before that.
+    /// The look that last confirmed identity, command line and label; 0 before that.
     read: u32,
     netns: Option<NetnsId>,
-    /// How long it had run when that was noted at the look before and at this one, in nanoseconds.
+    /// Its run time in nanoseconds, as noted at the look before and at this one.
     run_times: [Option<u64>; 2],
 }
 
@@ -105,26 +106,27 @@ struct Known {
 struct Holder {
     pid: u32,
     descriptor: u32,
-    /// The look at which that was seen first.
+    /// The first look that saw the descriptor refer to the socket.
     since: u32,
-    /// The look at which it was seen last.
+    /// The last look that saw it.
     seen: u32,
 }
 
-/// What one look at the processes brought.
+/// The result of one look at the processes.
 #[derive(Debug, Default)]
 pub struct Look {
     /// Processes that have ended since the look before.
     pub ended: Vec<ProcessId>,
-    /// Processes there are.
+    /// Number of processes.
     pub processes: usize,
-    /// How many of them were not read yet, and how many are read in all; `None` once each was.
+    /// Number of processes that were not read yet, and of all that the first reading covers; `None`
+    /// once all were read.
     pub unread: Option<(usize, usize)>,
-    /// Those among them whose descriptors this user may not read.
+    /// Number of processes whose descriptors this user may not read.
     pub denied: usize,
-    /// Whether every process of the host can be seen: false inside a PID namespace.
+    /// Whether this procfs shows every process of the host: false inside a PID namespace.
     pub whole: bool,
-    /// Why descriptors could not be read although the user may: no descriptor free, say.
+    /// Why descriptors could not be read although the user may, such as `EMFILE`.
     pub failed: Option<Errno>,
 }
 
@@ -132,26 +134,27 @@ pub struct Look {
 #[derive(Debug)]
 pub struct Owners {
     proc: Proc,
-    /// Whether every process of the host can be seen in this procfs.
+    /// Whether this procfs shows every process of the host.
     whole: bool,
-    /// Counts the looks, from 1.
+    /// Number of this look, from 1.
     look: u32,
     processes: Map<u32, Known>,
-    /// Those that have ended since the look before.
+    /// Processes that have ended since the look before.
     ended: Vec<ProcessId>,
-    /// The sockets of this look that a descriptor can refer to.
+    /// The sockets of this look to which a descriptor can refer.
     alive: Set<Inode>,
-    /// Who holds each of them. Nearly always one.
+    /// The holders of each socket, nearly always one.
     holders: Map<Inode, Vec<Holder>>,
-    /// Those whose holder is not known yet, with the look at which they appeared.
+    /// Sockets without a known holder, with the look at which they appeared.
     unknown: Map<Inode, u32>,
-    /// Those that nobody held although everybody was read since they appeared.
+    /// Sockets that no process held although all were read since they appeared.
     unheld: Set<Inode>,
-    /// Whether the search for a socket that was let go has been made at this look.
+    /// Whether this look has searched for a socket whose holder closed it.
     searched: bool,
-    /// Those that have run since their run times were noted, as far as they were asked at this look.
+    /// Processes that have run since their run times were noted, as far as this look has checked.
     ran: Set<ProcessId>,
-    /// While everybody is read for the first time, and sockets may still come that were there by then.
+    /// The first reading of all processes, until it is complete and no socket of that moment can
+    /// come later.
     first: Option<FirstReading>,
     denied: usize,
     failed: Option<Errno>,
@@ -163,20 +166,20 @@ impl Owners {
     /// Opens the procfs that is mounted at `path`.
     ///
     /// # Errors
-    /// If there is none.
+    /// The error of opening it, such as `ENOENT`.
     pub fn open(path: &Path) -> Result<Owners, Errno> {
         Owners::with_names(path, Names::default())
     }
 
-    /// The same with the names of processes in this table, which others may use and fill, too.
+    /// As [`Owners::open`], with a table of process names that is shared with others.
     ///
     /// # Errors
-    /// As above.
-    pub fn with_names(path: &Path, names: Names) -> Result<Owners, Errno> {
+    /// As [`Owners::open`].
+    pub(crate) fn with_names(path: &Path, names: Names) -> Result<Owners, Errno> {
         let namespace = std::fs::read_link(path.join("self/ns/pid"));
         Ok(Owners {
             proc: Proc::open(path)?,
-            // A procfs without namespaces is an old kernel's, which has but one.
+            // A procfs without namespaces is that of an old kernel, which has only one.
             whole: namespace.map_or(true, |n| n.as_os_str() == INITIAL_PID_NAMESPACE),
             look: 0,
             processes: Map::default(),
@@ -195,14 +198,14 @@ impl Owners {
         })
     }
 
-    /// The names of processes.
-    pub fn names(&self) -> &Names {
+    /// The table of process names.
+    pub(crate) fn names(&self) -> &Names {
         &self.names
     }
 
-    /// Looks at what has changed since the last time, and for the holders of those of the `sockets`
-    /// there are now that are new. To be called as soon as they have been listed: a process that is
-    /// about to end is still there.
+    /// Lists the processes, reads the descriptor tables that can have changed, and finds the
+    /// holders of those `sockets` that are new. `sockets` are all that exist now. Call it right
+    /// after they were listed, while a process that is about to end still exists.
     ///
     /// # Errors
     /// If `/proc` itself can't be listed.
@@ -210,13 +213,13 @@ impl Owners {
         self.look_until(sockets, None, false)
     }
 
-    /// The same, but everybody's descriptors, which the first look reads, are not waited for after `until`:
-    /// then the holders of some sockets are [`Ownership::Unread`] until another look. `more` says that
-    /// sockets of this moment will be told of later.
+    /// As [`Owners::look`], but the first look, which reads all descriptors, waits for that until `until`
+    /// at most. Until a later look the holders of some sockets are then [`Ownership::Unread`]. `more` says
+    /// that sockets which exist now will be listed only at a later look.
     ///
     /// # Errors
-    /// As above.
-    pub fn look_until(
+    /// As [`Owners::look`].
+    pub(crate) fn look_until(
         &mut self,
         sockets: impl IntoIterator<Item = Inode>,
         until: Option<Instant>,
@@ -251,15 +254,15 @@ impl Owners {
             ended,
             processes: self.processes.len(),
             unread,
-            // Some of them is no figure.
+            // A part of the processes gives no meaningful number.
             denied: if unread.is_some() { 0 } else { self.denied },
             whole: self.whole,
             failed: self.failed,
         })
     }
 
-    /// Also looks for the holders of those of these sockets that were not listed at this look.
-    pub fn look_also(&mut self, sockets: impl IntoIterator<Item = Inode>) {
+    /// Also finds the holders of these sockets, as far as this look did not list them yet.
+    pub(crate) fn look_also(&mut self, sockets: impl IntoIterator<Item = Inode>) {
         for inode in sockets {
             let is_new = self.alive.insert(inode);
             if is_new && !self.holders.contains_key(&inode) && !self.unheld.contains(&inode) {
@@ -272,7 +275,7 @@ impl Owners {
         }
     }
 
-    /// Whoever was read after a socket appeared, and didn't have it, doesn't hold it.
+    /// Marks sockets as unheld: every process was read after the socket appeared, and none had it.
     fn note_unheld(&mut self) {
         let oldest = self.processes.values().map(|p| p.exact).min().unwrap_or(self.look);
         let unheld = &mut self.unheld;
@@ -285,7 +288,7 @@ impl Owners {
         });
     }
 
-    /// Takes what a thread has read of everybody's descriptors by then, which it begins at the first look.
+    /// Takes what the thread that the first look starts has read of all descriptors so far.
     fn read_first(&mut self, until: Option<Instant>, more: bool) {
         if let (1, Some(_)) = (self.look, until) {
             let mut processes: Vec<ProcessId> = self.processes.values().map(|p| p.id).collect();
@@ -304,10 +307,12 @@ impl Owners {
                 Some(Err(Unreadable::Vanished)) | None => {}
             }
             known.scanned = self.look;
-            // It was read after the sockets of the first look were listed, and maybe before others were.
+            // The process was read after the sockets of the first look were listed, and maybe
+            // before others were.
             known.exact = 1;
         }
-        // Each time: a socket that is listed only now may have been there.
+        // At each look: a socket that is listed only now may have existed when its process was
+        // read.
         for (id, read) in &first.read {
             let Some(known) = self.processes.get_mut(&id.pid).filter(|known| known.id == *id)
             else {
@@ -320,7 +325,8 @@ impl Owners {
                 }
                 if let Err(place) = known.sockets.binary_search(held) {
                     known.sockets.insert(place, *held);
-                    // The link is read again before that is believed: it may be long ago.
+                    // The link is read again before the holder is reported: the first reading may
+                    // be old.
                     let holder = Holder { pid: id.pid, descriptor, since: 1, seen: 0 };
                     self.holders.entry(inode).or_default().push(holder);
                     self.unknown.remove(&inode);
@@ -336,11 +342,12 @@ impl Owners {
         }
     }
 
-    /// Who holds `inode` now: the process that holds it alone, else the youngest that has held it
-    /// since an earlier look, else the youngest.
+    /// The process that holds `inode` now. Of several holders it is the youngest of those seen at
+    /// an earlier look too, or the youngest of all if there are none.
     ///
-    /// A server that forks for each connection and its child hold it both for a moment; the child
-    /// is the one to talk. A socket that was passed on and kept is the receiver's if it is younger.
+    /// A server that forks for each connection holds the socket together with its child for a
+    /// moment, and the child serves the connection. A socket that was passed to another process and
+    /// kept is the receiver's if the receiver is younger.
     pub fn owner(&mut self, inode: Inode) -> Ownership {
         if let Some(id) = self.confirmed(inode) {
             return Ownership::Process(id);
@@ -349,7 +356,8 @@ impl Owners {
             return Ownership::Unread;
         }
         if !self.searched && self.alive.contains(&inode) && !self.unheld.contains(&inode) {
-            // Its holder has let it go since it was seen. Once a look, as it may be closed by now.
+            // The holder has closed it since it was seen. One search a look, as the socket may be
+            // closed by now.
             self.searched = true;
             self.unknown.insert(inode, self.look);
             self.read_changed(LINKS_BEYOND);
@@ -366,35 +374,36 @@ impl Owners {
         }
     }
 
-    /// The process that has this number since `started_by` at the latest (clock ticks since boot), as
-    /// it was listed last.
-    pub fn by_number(&self, pid: u32, started_by: u64) -> Option<ProcessId> {
+    /// The process with this pid, as the last look listed it, if it started at `started_by` (clock
+    /// ticks since boot) or earlier.
+    pub(crate) fn by_number(&self, pid: u32, started_by: u64) -> Option<ProcessId> {
         self.processes.get(&pid).map(|known| known.id).filter(|id| id.start_time <= started_by)
     }
 
-    /// Whether a process was there at this look.
-    pub fn is_there(&self, id: ProcessId) -> bool {
+    /// Whether this look listed the process.
+    pub(crate) fn is_there(&self, id: ProcessId) -> bool {
         self.processes.get(&id.pid).is_some_and(|known| known.id == id)
     }
 
-    /// The process that asks, as this procfs knows it.
-    pub fn own(&self) -> Option<ProcessId> {
+    /// The calling process, as this procfs shows it.
+    pub(crate) fn own(&self) -> Option<ProcessId> {
         let pid = self.proc.own()?;
         Some(ProcessId { start_time: self.proc.stat(pid).ok()?.0, pid })
     }
 
-    /// From now on processes are labelled by the first of these that they have.
+    /// Labels processes from now on, each by the first of these attributes that it has.
     pub fn label_by(&mut self, labels: Vec<LabelBy>) {
         self.names.label_by(&labels);
         self.labels = Labels::new(labels);
     }
 
-    /// What is known of a process, also of one that has ended lately; `None` if nothing is.
+    /// Command line and label of a process, also of one that ended recently; `None` if they are
+    /// unknown.
     pub fn described(&self, id: ProcessId) -> Option<Described> {
         self.names.described(id)
     }
 
-    /// The holder of `inode`, of those that still hold it. Others are forgotten.
+    /// Confirms the holders of `inode`, forgets those that no longer hold it, and picks one.
     fn confirmed(&mut self, inode: Inode) -> Option<ProcessId> {
         let mut holders = self.holders.remove(&inode)?;
         let shared = holders.len() > 1;
@@ -405,8 +414,8 @@ impl Owners {
             holder.seen = self.look;
             holds
         });
-        // Between fork and exec every child holds all that its parent does, and nobody is to lose
-        // bytes to it: who shares a socket counts from the second look that sees it.
+        // Between fork and exec a child holds all sockets of its parent, and must not take bytes
+        // from it. So a holder of a shared socket applies from the second look that sees it.
         let look = self.look;
         let lasting = holders.iter().any(|holder| holder.since < look);
         let youngest = holders
@@ -421,7 +430,7 @@ impl Owners {
     }
 }
 
-/// A process has these descriptors no longer.
+/// Removes descriptors that a process has closed.
 fn let_go(holders: &mut Map<Inode, Vec<Holder>>, pid: u32, closed: &[(u32, Inode)]) {
     for (descriptor, inode) in closed {
         if let Some(of_socket) = holders.get_mut(inode) {

@@ -11,12 +11,12 @@ use crate::model::flow::{Address, Counters, Endpoint, Protocol, Tuple};
 use crate::netlink::wire::{Attributes, put};
 
 /// `SOCK_DIAG_BY_FAMILY`
-pub const SOCK_DIAG_BY_FAMILY: u16 = 20;
+pub(crate) const SOCK_DIAG_BY_FAMILY: u16 = 20;
 /// `TCPDIAG_GETSOCK`: the older request, of all address families at once.
-pub const TCPDIAG_GETSOCK: u16 = 18;
+pub(crate) const TCPDIAG_GETSOCK: u16 = 18;
 /// `SKNLGRP_INET_TCP_DESTROY` (1) and `SKNLGRP_INET6_TCP_DESTROY` (3), as the bit mask of a bind:
 /// the groups that announce the end of every TCP socket (`include/uapi/linux/sock_diag.h`).
-pub const TCP_DESTROY_GROUPS: u32 = 0b0101;
+pub(crate) const TCP_DESTROY_GROUPS: u32 = 0b0101;
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
@@ -40,7 +40,7 @@ const LISTED_STATES: u32 = !(1 << TcpState::TIME_WAIT.0);
 
 /// The address family of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
+pub(crate) enum Family {
     /// `AF_INET`
     V4,
     /// `AF_INET6`, the IPv4-mapped sockets among them.
@@ -49,7 +49,7 @@ pub enum Family {
 
 /// The body of a dump request for every socket of `protocol` in `family` that is not in TIME_WAIT
 /// (those have no owner any more), with `tcp_info` where `counters` asks for it.
-pub fn request(family: Family, protocol: Protocol, counters: bool) -> [u8; 56] {
+pub(crate) fn request(family: Family, protocol: Protocol, counters: bool) -> [u8; 56] {
     let mut body = [0; 56];
     body[0] = match family {
         Family::V4 => AF_INET,
@@ -64,7 +64,7 @@ pub fn request(family: Family, protocol: Protocol, counters: bool) -> [u8; 56] {
 /// The same for TCP in both families (`struct inet_diag_req`, with [`TCPDIAG_GETSOCK`]): the kernel walks
 /// once through its table, where most of what a dump costs is the connections in TIME_WAIT that it
 /// leaves out.
-pub fn tcp_request(counters: bool) -> [u8; 60] {
+pub(crate) fn tcp_request(counters: bool) -> [u8; 60] {
     let mut body = [0; 60];
     body[3] = extensions(counters);
     body[52..56].copy_from_slice(&LISTED_STATES.to_ne_bytes());
@@ -76,7 +76,7 @@ pub fn tcp_request(counters: bool) -> [u8; 60] {
 ///
 /// `sdiag_protocol` is 0 (`IPPROTO_IP`), for which nobody answers: a kernel that does not know the
 /// attribute refuses the request instead of listing the TCP sockets (6 is 262 cut to eight bits).
-pub fn mptcp_request(family: Family) -> Vec<u8> {
+pub(crate) fn mptcp_request(family: Family) -> Vec<u8> {
     let mut body = request(family, Protocol(0), false).to_vec();
     put(&mut body, INET_DIAG_REQ_PROTOCOL, &MPTCP.to_ne_bytes());
     body
@@ -90,7 +90,7 @@ const fn extensions(counters: bool) -> u8 {
 /// that the kernel would give a packet to that has come through `interface`. For TCP that is the
 /// listening socket where no other is. Where the interface is 0 no socket is found that is bound to one.
 /// With `counters` its `tcp_info` comes, too.
-pub fn question(tuple: &Tuple, interface: u32, counters: bool) -> [u8; 56] {
+pub(crate) fn question(tuple: &Tuple, interface: u32, counters: bool) -> [u8; 56] {
     let family = if tuple.source.address.is_v4() { Family::V4 } else { Family::V6 };
     let mut body = request(family, tuple.protocol, counters);
     let Tuple { mut source, mut destination, .. } = *tuple;
@@ -112,7 +112,7 @@ pub fn question(tuple: &Tuple, interface: u32, counters: bool) -> [u8; 56] {
 
 /// A sock_diag message that is no socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum DecodeError {
+pub(crate) enum DecodeError {
     /// Shorter than `struct inet_diag_msg`.
     #[error("a message of {0} bytes, where a socket has at least 72")]
     Short(usize),
@@ -127,7 +127,7 @@ pub enum DecodeError {
 ///
 /// # Errors
 /// If the message is too short or of another address family.
-pub fn decode(protocol: Protocol, body: &[u8]) -> Result<Socket, DecodeError> {
+pub(crate) fn decode(protocol: Protocol, body: &[u8]) -> Result<Socket, DecodeError> {
     let short = DecodeError::Short(body.len());
     let (fixed, attributes) = body.split_first_chunk::<MESSAGE>().ok_or(short)?;
     let be16 = |at: usize| u16::from_be_bytes([fixed[at], fixed[at + 1]]);

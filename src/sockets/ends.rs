@@ -9,7 +9,7 @@ use crate::netlink::{Netlink, Subsystem};
 /// Receives the end of every TCP socket of the network namespace in which it was opened, with its
 /// last counters.
 #[derive(Debug)]
-pub struct Ends {
+pub(crate) struct Ends {
     netlink: Netlink,
     flows: Vec<Flow>,
     failures: u64,
@@ -18,18 +18,18 @@ pub struct Ends {
 impl Ends {
     /// Begins to listen. `None` where the kernel announces nothing (before Linux 4.11, or without
     /// `CONFIG_INET_DIAG`): there the last bytes before an end are missed.
-    pub fn listen() -> Option<Ends> {
+    pub(crate) fn listen() -> Option<Ends> {
         let netlink = Netlink::listen(Subsystem::SockDiag, diag::TCP_DESTROY_GROUPS).ok()?;
         Some(Ends { netlink, flows: Vec::new(), failures: 0 })
     }
 
     /// Becomes readable when there is something for [`Ends::drain`].
-    pub fn events(&self) -> BorrowedFd<'_> {
+    pub(crate) fn events(&self) -> BorrowedFd<'_> {
         self.netlink.as_fd()
     }
 
     /// Takes what was announced, so that the kernel's buffer never fills.
-    pub fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         let flows = &mut self.flows;
         let drained = self.netlink.drain(|message| {
             if message.kind == diag::SOCK_DIAG_BY_FAMILY
@@ -43,12 +43,12 @@ impl Ends {
     }
 
     /// The flows that were drained since the last time, each as its socket counted it to the end.
-    pub fn take(&mut self) -> Vec<Flow> {
+    pub(crate) fn take(&mut self) -> Vec<Flow> {
         std::mem::take(&mut self.flows)
     }
 
     /// How often announcements were lost since this was asked last.
-    pub fn take_lost(&mut self) -> u64 {
+    pub(crate) fn take_lost(&mut self) -> u64 {
         self.netlink.take_lost() + std::mem::take(&mut self.failures)
     }
 }

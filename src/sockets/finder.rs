@@ -7,7 +7,7 @@ use crate::netlink::{Netlink, NetlinkError, Subsystem};
 
 /// Asks the kernel for single sockets of the network namespace in which it was opened.
 #[derive(Debug)]
-pub struct Finder {
+pub(crate) struct Finder {
     netlink: Netlink,
 }
 
@@ -16,12 +16,12 @@ impl Finder {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn open() -> std::io::Result<Finder> {
+    pub(crate) fn open() -> std::io::Result<Finder> {
         Ok(Finder { netlink: Netlink::open(Subsystem::SockDiag)? })
     }
 
     /// Whether sockets of this protocol can be asked for.
-    pub fn knows(protocol: Protocol) -> bool {
+    pub(crate) fn knows(protocol: Protocol) -> bool {
         [Protocol::TCP, Protocol::UDP, Protocol::UDPLITE, Protocol::SCTP].contains(&protocol)
     }
 
@@ -31,7 +31,7 @@ impl Finder {
     ///
     /// # Errors
     /// What the kernel says to the whole.
-    pub fn find(
+    pub(crate) fn find(
         &mut self,
         tuples: &[Tuple],
         interface: impl Fn(&Address) -> u32,
@@ -44,7 +44,7 @@ impl Finder {
     ///
     /// # Errors
     /// What the kernel says to the whole.
-    pub fn find_counted(
+    pub(crate) fn find_counted(
         &mut self,
         tuples: &[Tuple],
         interface: impl Fn(&Address) -> u32,

@@ -1,46 +1,50 @@
-//! Sockets as the kernel lists them, and the table in which a flow finds its own.
+//! Sockets: how the kernel lists them, and the table that finds the socket of a flow.
+//!
+//! Public is [`Inode`], the number that [`processes::Owners`](crate::processes::Owners) maps to a
+//! process.
 
-pub mod diag;
+pub(crate) mod diag;
 mod ends;
 mod finder;
 mod mptcp;
-pub mod proc_net;
+pub(crate) mod proc_net;
 mod raw;
 mod reader;
 mod table;
 
-pub use ends::Ends;
-pub use finder::Finder;
-pub use raw::RawSockets;
-pub use reader::{Listing, ReadError, Reader};
-pub use table::{Match, SocketTable};
+pub(crate) use ends::Ends;
+pub(crate) use finder::Finder;
+pub(crate) use raw::RawSockets;
+pub(crate) use reader::{Listing, ReadError, Reader};
+pub(crate) use table::{Match, SocketTable};
 
 use crate::model::flow::{CountedAt, Counters, Flow, Protocol, Tuple};
 
-/// A socket's inode number, as in `socket:[12345]` of `/proc/PID/fd`. The kernel numbers
-/// sockets in 32 bits and starts anew when they run out.
+/// A socket's inode number, as in `socket:[12345]` of `/proc/PID/fd`. It has 32 bits, and the
+/// kernel reuses numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Inode(pub u32);
 
 /// One socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Socket {
-    /// Local endpoint as the source, remote one as the destination. A socket that isn't connected
-    /// has the wildcard address and port 0 as its remote endpoint; a raw socket has no ports.
+pub(crate) struct Socket {
+    /// The local endpoint as the source, the remote one as the destination. The remote endpoint of
+    /// an unconnected socket is the wildcard address with port 0; a raw socket has no ports.
     pub tuple: Tuple,
-    /// `None` for a socket that no descriptor refers to: not accepted yet, or closed while the
-    /// kernel still sends what is left.
+    /// `None` for a socket without a descriptor: not accepted yet, or closed while the kernel still
+    /// sends its remaining data.
     pub inode: Option<Inode>,
     /// The user who made the socket.
     pub uid: u32,
-    /// The kernel's number for this very socket, never used again; 0 where it isn't told.
+    /// The socket's cookie, which the kernel never reuses; 0 if the kernel doesn't report it.
     pub cookie: u64,
-    /// The TCP state number (`include/net/tcp_states.h`), which other protocols borrow.
+    /// The state; other protocols use TCP's numbers too.
     pub state: TcpState,
-    /// Whether an IPv6 socket refuses IPv4.
+    /// Whether an IPv6 socket accepts no IPv4 (`IPV6_V6ONLY`).
     pub v6_only: bool,
-    /// Whether a TCP socket carries a part of an MPTCP connection, or listens for some. The kernel
-    /// tells it with `CAP_NET_ADMIN`, together with the inode of the MPTCP socket.
+    /// Whether a TCP socket is a subflow of an MPTCP connection, or listens for subflows. The
+    /// kernel reports it to holders of `CAP_NET_ADMIN`, together with the inode of the MPTCP
+    /// socket.
     pub is_subflow: bool,
     /// Payload bytes since the socket was made: `original` were sent, `reply` received. TCP only.
     pub counters: Option<Counters>,
@@ -48,13 +52,13 @@ pub struct Socket {
 
 impl Socket {
     /// Whether the socket has a remote endpoint.
-    pub fn is_connected(&self) -> bool {
+    pub(crate) fn is_connected(&self) -> bool {
         let remote = self.tuple.destination;
         remote.port != 0 || !remote.address.is_unspecified()
     }
 
-    /// A connected socket with counters as the flow that it counted.
-    pub fn flow(&self) -> Option<Flow> {
+    /// The flow of a connected socket with counters.
+    pub(crate) fn flow(&self) -> Option<Flow> {
         let counters = self.counters.filter(|_| self.is_connected())?;
         Some(Flow {
             generation: Some(self.cookie),
@@ -66,30 +70,31 @@ impl Socket {
 
 /// A TCP state number (`include/net/tcp_states.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct TcpState(pub u8);
+pub(crate) struct TcpState(pub u8);
 
 impl TcpState {
     /// Connected.
-    pub const ESTABLISHED: TcpState = TcpState(1);
-    /// A connection request: this is how the kernel lists one that is no socket yet, too.
-    pub const SYN_RECV: TcpState = TcpState(3);
-    /// Ended, waiting for stray segments.
-    pub const TIME_WAIT: TcpState = TcpState(6);
-    /// Not connected: how UDP and raw sockets are listed, and TCP sockets at their end.
-    pub const CLOSE: TcpState = TcpState(7);
-    /// The peer has ended its direction.
-    pub const CLOSE_WAIT: TcpState = TcpState(8);
-    /// Both have ended, the peer first.
-    pub const LAST_ACK: TcpState = TcpState(9);
-    /// Waiting for connections.
-    pub const LISTEN: TcpState = TcpState(10);
-    /// Both have ended at the same time.
-    pub const CLOSING: TcpState = TcpState(11);
+    pub(crate) const ESTABLISHED: TcpState = TcpState(1);
+    /// A connection request; a request that is no socket yet is listed in this state too.
+    pub(crate) const SYN_RECV: TcpState = TcpState(3);
+    /// Closed, waiting for stray segments.
+    pub(crate) const TIME_WAIT: TcpState = TcpState(6);
+    /// Unconnected: the state of UDP and raw sockets, and of TCP sockets that have ended.
+    #[cfg(test)]
+    pub(crate) const CLOSE: TcpState = TcpState(7);
+    /// The peer has closed its direction.
+    pub(crate) const CLOSE_WAIT: TcpState = TcpState(8);
+    /// Both sides have closed, the peer first.
+    pub(crate) const LAST_ACK: TcpState = TcpState(9);
+    /// Listening for connections.
+    pub(crate) const LISTEN: TcpState = TcpState(10);
+    /// Both sides have closed at the same time.
+    pub(crate) const CLOSING: TcpState = TcpState(11);
     /// A connection request that is no socket yet.
-    pub const NEW_SYN_RECV: TcpState = TcpState(12);
+    pub(crate) const NEW_SYN_RECV: TcpState = TcpState(12);
 
-    /// Whether a socket that no descriptor refers to is one that may still be accepted.
-    pub const fn is_before_accept(self) -> bool {
+    /// Whether a socket without a descriptor may still be accepted.
+    pub(crate) const fn is_before_accept(self) -> bool {
         matches!(
             self,
             TcpState::SYN_RECV
@@ -99,14 +104,14 @@ impl TcpState {
         )
     }
 
-    /// Whether the peer's FIN has been received, which TCP counts like a byte.
-    pub const fn fin_received(self) -> bool {
+    /// Whether the peer's FIN was received, which TCP's counter includes as one byte.
+    pub(crate) const fn fin_received(self) -> bool {
         matches!(self, TcpState::CLOSE_WAIT | TcpState::LAST_ACK | TcpState::CLOSING)
     }
 }
 
-/// The protocols whose sockets can own a flow, in the order in which they are listed.
-pub const LISTED: [Protocol; 6] = [
+/// The protocols whose sockets can own a flow, in the order of listing.
+pub(crate) const LISTED: [Protocol; 6] = [
     Protocol::TCP,
     Protocol::UDP,
     Protocol::UDPLITE,

@@ -13,7 +13,7 @@ use crate::model::flow::{Endpoint, Protocol, Tuple};
 
 /// How a table says what its "port" is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Transport protocols: a port is a port. ICMP: it is the echo identifier of a ping socket.
     Ports,
     /// Raw sockets: the local "port" is the protocol number.
@@ -22,7 +22,7 @@ pub enum Kind {
 
 /// Lines that were no socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Oddities {
+pub(crate) struct Oddities {
     /// How many there were.
     pub malformed: u64,
     /// The number of the first, from 1 (the header line counts).
@@ -34,7 +34,7 @@ pub struct Oddities {
 ///
 /// # Errors
 /// Only those of reading `input`.
-pub fn read(
+pub(crate) fn read(
     mut input: impl BufRead,
     protocol: Protocol,
     kind: Kind,

@@ -13,7 +13,7 @@ use crate::model::flow::{Protocol, Tuple};
 /// sock_diag knows no ping sockets, and on many kernels no raw ones. The files of `/proc/net` do, and
 /// show the namespace of the thread that has opened them for as long as they are open.
 #[derive(Debug)]
-pub struct RawSockets {
+pub(crate) struct RawSockets {
     /// Of IPv4 and of IPv6: ping sockets and raw sockets.
     files: [[Option<File>; 2]; 2],
     table: SocketTable,
@@ -22,7 +22,7 @@ pub struct RawSockets {
 impl RawSockets {
     /// Opens the tables in `net`, the directory `net` of a process or thread in procfs. A table that the
     /// kernel doesn't have is empty.
-    pub fn open(net: &Path) -> RawSockets {
+    pub(crate) fn open(net: &Path) -> RawSockets {
         let open = |name: &str| File::open(net.join(name)).ok();
         RawSockets {
             files: [["icmp", "raw"].map(open), ["icmp6", "raw6"].map(open)],
@@ -34,7 +34,7 @@ impl RawSockets {
     ///
     /// # Errors
     /// Of reading a table.
-    pub fn read(&mut self, v4: bool, v6: bool) -> io::Result<()> {
+    pub(crate) fn read(&mut self, v4: bool, v6: bool) -> io::Result<()> {
         self.table.clear();
         let ping = [Protocol::ICMP, Protocol::ICMPV6];
         let families = self.files.iter_mut().zip(ping).zip([v4, v6]);
@@ -49,7 +49,7 @@ impl RawSockets {
     }
 
     /// The sockets to which a flow that sends along `tuple` may belong, as they were read last.
-    pub fn find(&self, tuple: &Tuple) -> Option<Match<'_>> {
+    pub(crate) fn find(&self, tuple: &Tuple) -> Option<Match<'_>> {
         self.table.find(tuple)
     }
 }

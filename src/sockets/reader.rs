@@ -24,7 +24,7 @@ pub struct ReadError {
 
 /// What one look found odd.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Listing {
+pub(crate) struct Listing {
     /// Messages and lines that were no socket.
     pub malformed: u64,
     /// Protocols whose table changed under each of the attempts to read it.
@@ -35,7 +35,7 @@ pub struct Listing {
 
 /// Lists the sockets of the network namespace in which it was opened.
 #[derive(Debug)]
-pub struct Reader {
+pub(crate) struct Reader {
     netlink: Option<Netlink>,
     mptcp: Mptcp,
     proc_net: PathBuf,
@@ -45,7 +45,7 @@ impl Reader {
     /// Opens a sock_diag socket; where that is refused, only `/proc/net` is read.
     ///
     /// `proc` is where procfs is mounted.
-    pub fn open(proc: &Path) -> Reader {
+    pub(crate) fn open(proc: &Path) -> Reader {
         Reader {
             netlink: Netlink::open(Subsystem::SockDiag).ok(),
             mptcp: Mptcp::default(),
@@ -54,7 +54,7 @@ impl Reader {
     }
 
     /// From now on the directory of `process` in procfs shows what netlink doesn't know.
-    pub fn through(&mut self, process: &Path) {
+    pub(crate) fn through(&mut self, process: &Path) {
         self.proc_net = process.join("net");
     }
 
@@ -64,7 +64,11 @@ impl Reader {
     /// # Errors
     /// If TCP sockets can be listed neither way. Other protocols may be missing: a kernel without
     /// SCTP has no SCTP sockets.
-    pub fn read(&mut self, counters: bool, table: &mut SocketTable) -> Result<Listing, ReadError> {
+    pub(crate) fn read(
+        &mut self,
+        counters: bool,
+        table: &mut SocketTable,
+    ) -> Result<Listing, ReadError> {
         table.clear();
         let mut listing = Listing::default();
         for protocol in LISTED {

@@ -16,7 +16,7 @@ const END: u32 = u32::MAX;
 /// A flow's end finds its socket as the kernel finds one for a packet: the connected socket, else
 /// the one bound to the very address, else the one bound to the wildcard address.
 #[derive(Debug, Default)]
-pub struct SocketTable {
+pub(crate) struct SocketTable {
     sockets: Vec<Socket>,
     /// For each socket the next one with the same key: sockets that share a key are rare, so a
     /// list costs four bytes a socket instead of an allocation.
@@ -28,7 +28,7 @@ pub struct SocketTable {
 /// The sockets that a flow's end may belong to. More than one where several share an address
 /// (`SO_REUSEPORT`, or bound to different devices).
 #[derive(Clone, Copy, Debug)]
-pub struct Match<'a> {
+pub(crate) struct Match<'a> {
     table: &'a SocketTable,
     first: u32,
     /// Whether IPv6 sockets that refuse IPv4 are left out.
@@ -37,7 +37,7 @@ pub struct Match<'a> {
 
 impl<'a> Match<'a> {
     /// Every candidate, at least one.
-    pub fn sockets(self) -> impl Iterator<Item = &'a Socket> {
+    pub(crate) fn sockets(self) -> impl Iterator<Item = &'a Socket> {
         let mut at = self.first;
         std::iter::from_fn(move || {
             let socket = self.table.sockets.get(at as usize)?;
@@ -50,7 +50,7 @@ impl<'a> Match<'a> {
 
 impl SocketTable {
     /// Forgets every socket and keeps the memory for the next look.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.sockets.clear();
         self.next.clear();
         self.connected.clear();
@@ -58,7 +58,7 @@ impl SocketTable {
     }
 
     /// Adds one socket. Sockets in TIME_WAIT are left out: no process owns them.
-    pub fn insert(&mut self, socket: Socket) {
+    pub(crate) fn insert(&mut self, socket: Socket) {
         if socket.state == TcpState::TIME_WAIT || self.sockets.len() >= END as usize {
             return;
         }
@@ -74,33 +74,23 @@ impl SocketTable {
 
     /// Adds a socket that no flow is to find: an MPTCP socket, whose packets its subflows send and
     /// receive.
-    pub fn insert_unmatched(&mut self, socket: Socket) {
+    pub(crate) fn insert_unmatched(&mut self, socket: Socket) {
         self.sockets.push(socket);
         self.next.push(END);
     }
 
     /// Every socket, in the order in which they were added.
-    pub fn iter(&self) -> impl Iterator<Item = &Socket> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Socket> {
         self.sockets.iter()
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.sockets.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.sockets.is_empty()
-    }
-
     /// Every inode number that a descriptor can refer to.
-    pub fn inodes(&self) -> impl Iterator<Item = Inode> {
+    pub(crate) fn inodes(&self) -> impl Iterator<Item = Inode> {
         self.sockets.iter().filter_map(|socket| socket.inode)
     }
 
     /// The sockets at the end of a flow that sends along `tuple`.
-    pub fn find(&self, tuple: &Tuple) -> Option<Match<'_>> {
+    pub(crate) fn find(&self, tuple: &Tuple) -> Option<Match<'_>> {
         let Tuple { protocol, source, .. } = *tuple;
         if let Some(&first) = self.connected.get(tuple) {
             return Some(Match { table: self, first, takes_v4: false });
@@ -138,7 +128,7 @@ impl SocketTable {
 
     /// The sockets that listen for TCP connections to `local`: one of them accepts, or has accepted,
     /// what comes there.
-    pub fn listeners(&self, local: Endpoint) -> impl Iterator<Item = &Socket> {
+    pub(crate) fn listeners(&self, local: Endpoint) -> impl Iterator<Item = &Socket> {
         let found = self.find_bound(Protocol::TCP, local);
         found.into_iter().flat_map(Match::sockets).filter(|s| s.state == TcpState::LISTEN)
     }
@@ -294,9 +284,9 @@ mod tests {
     #[test]
     fn a_cleared_table_is_empty() {
         let mut table = table([socket(1, tuple(Protocol::UDP, "0.0.0.0:53", "0.0.0.0:0"))]);
-        assert_eq!((table.len(), table.inodes().count()), (1, 1));
+        assert_eq!((table.iter().count(), table.inodes().count()), (1, 1));
         table.clear();
-        assert!(table.is_empty());
+        assert_eq!(table.iter().count(), 0);
         assert_eq!(found(&table, tuple(Protocol::UDP, "10.0.0.1:53", "10.0.0.9:1")), [0_u32; 0]);
     }
 }

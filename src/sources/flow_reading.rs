@@ -259,22 +259,22 @@ fn read_table(
     attribution: &mut FlowAttribution,
     account: &mut impl FnMut(&Flow, &mut FlowAttribution),
 ) -> Result<(crate::conntrack::Table, Coverage), ReadError> {
-    let FlowTable { reader, state, ahead } = table;
+    let FlowTable { reader, sysctls, ahead } = table;
     let ahead = ahead.take();
     let entries = match &ahead {
         Some(Ok((_, flows))) => Some(flows.len() as u64),
         Some(Err(_)) => None,
         None => reader.entries(),
     };
-    attribution.expect(entries.or(state.entries).unwrap_or(0) as usize);
+    attribution.expect(entries.or(sysctls.entries).unwrap_or(0) as usize);
     if attribution.missed_beginnings(key) {
         policy.doubt();
     }
-    let buckets = state.buckets.unwrap_or(0);
+    let buckets = sysctls.buckets.unwrap_or(0);
     let chosen = match entries {
         _ if ahead.is_some() => None,
         Some(0) => Some(Vec::new()),
-        Some(entries) if announced && state.announced != Some(false) => attribution
+        Some(entries) if announced && sysctls.announced != Some(false) => attribution
             .open_flows(key)
             .filter(|open| !policy.reads_all(buckets, entries, open.len())),
         _ => None,

@@ -65,7 +65,7 @@ impl Forwarded {
     /// Begins to count from the next look on; `None` where connection tracking doesn't count.
     pub(crate) fn open(environment: &mut Environment) -> Option<Forwarded> {
         // Where its table is still empty, there may be something to count later.
-        let counts = conntrack::state::read(environment.proc()).accounting == Some(true);
+        let counts = conntrack::sysctls::read(environment.proc()).accounting == Some(true);
         counts.then(|| {
             environment.open_flows();
             Forwarded {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::addresses::{self, LocalAddresses};
 use crate::conntrack::ctnetlink::NewFlows;
-use crate::conntrack::{self, state::State};
+use crate::conntrack::{self, sysctls::Sysctls};
 use crate::model::flow::{Address, Flow, Tuple};
 use crate::netlink::NetlinkError;
 use crate::netns::{NetnsId, NetnsKey};
@@ -26,7 +26,7 @@ pub(crate) struct Opens {
 pub(crate) struct FlowTable {
     pub(crate) reader: conntrack::Reader,
     /// What connection tracking was set to when it was opened.
-    pub(crate) state: State,
+    pub(crate) sysctls: Sysctls,
     /// The whole table, as it was read before the look for which it is; see [`Namespace::read_ahead`].
     pub(crate) ahead: Option<Result<(conntrack::Table, Vec<Flow>), conntrack::ReadError>>,
 }
@@ -40,7 +40,7 @@ impl FlowTable {
                 // The other ways to read a table lead to the program's own.
                 false => conntrack::Reader::by_netlink(),
             },
-            state: conntrack::state::read(proc),
+            sysctls: conntrack::sysctls::read(proc),
             ahead: None,
         }
     }

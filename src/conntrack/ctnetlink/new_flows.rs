@@ -10,7 +10,7 @@ use crate::netlink::{Netlink, NetlinkError, Subsystem};
 /// Receives every flow that begins in the network namespace in which it was opened, with its tuples
 /// and without counters.
 #[derive(Debug)]
-pub struct NewFlows {
+pub(crate) struct NewFlows {
     netlink: Netlink,
     /// Where changes of flows are announced, if anybody wants to know.
     updates: Option<Netlink>,
@@ -21,7 +21,7 @@ impl NewFlows {
     ///
     /// # Errors
     /// `EPERM` without `CAP_NET_ADMIN`; `EPROTONOSUPPORT` where the kernel has no nfnetlink.
-    pub fn listen() -> std::io::Result<NewFlows> {
+    pub(crate) fn listen() -> std::io::Result<NewFlows> {
         Ok(NewFlows { netlink: Netlink::listen(Subsystem::Netfilter, NEW_GROUP)?, updates: None })
     }
 
@@ -30,7 +30,7 @@ impl NewFlows {
     ///
     /// # Errors
     /// As [`NewFlows::listen`].
-    pub fn listen_to_handshakes(&mut self) -> std::io::Result<()> {
+    pub(crate) fn listen_to_handshakes(&mut self) -> std::io::Result<()> {
         let updates = Netlink::listen(Subsystem::Netfilter, UPDATE_GROUP)?;
         // Without the filter there is only more to read.
         let _ = keep_to_handshakes(&updates);
@@ -39,7 +39,7 @@ impl NewFlows {
     }
 
     /// What becomes readable when there is something for [`NewFlows::drain`].
-    pub fn events(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+    pub(crate) fn events(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         std::iter::once(&self.netlink).chain(&self.updates).map(AsFd::as_fd)
     }
 
@@ -47,7 +47,7 @@ impl NewFlows {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn drain(
+    pub(crate) fn drain(
         &mut self,
         mut born: impl FnMut(Flow),
         mut established: impl FnMut(Flow),
@@ -71,7 +71,7 @@ impl NewFlows {
     }
 
     /// How often new flows were lost since this was asked last, because they were not read in time.
-    pub fn take_lost(&mut self) -> u64 {
+    pub(crate) fn take_lost(&mut self) -> u64 {
         // A handshake that was missed costs nothing but a moment.
         self.netlink.take_lost()
     }

@@ -9,26 +9,27 @@ use crate::model::flow::{Flow, Tuple};
 use crate::netlink::wire::Message;
 use crate::netlink::{Dump, Netlink, NetlinkError, Subsystem};
 
-/// What one dump held beside its flows.
+/// The result of one dump, beside its flows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dumped {
-    /// Whether the table changed under the dump.
+pub(crate) struct Dumped {
+    /// Whether the table changed during the dump.
     pub dump: Dump,
-    /// Flows that were handed on.
+    /// Number of flows that were handed on.
     pub flows: u64,
-    /// Messages that were no flow, with the reason of the first.
+    /// Number of messages that were no valid flow.
     pub malformed: u64,
-    /// Why the first malformed message was none.
+    /// Why the first malformed message was no flow.
     pub first_error: Option<DecodeError>,
-    /// How often announcements of ends were lost.
+    /// Number of times that the kernel dropped announcements of ended flows.
     pub lost: u64,
 }
 
-/// The reader: one netlink socket in the network namespace in which it was opened.
+/// Reads flows through one netlink socket, in the network namespace in which it was opened.
 ///
-/// It is told the end of every flow, with its last counters, over the same socket through which it
-/// dumps. So everything comes in the order in which the kernel made it: an end before whatever part
-/// of a dump may show the next flow of the same tuple, which may even have the same id.
+/// The kernel announces the end of every flow, with its last counters, on the same socket that
+/// receives the dumps. So everything comes in the order in which the kernel made it: an end comes
+/// before the part of a dump that may show the next flow of the same tuple, even if that one has
+/// the same id.
 #[derive(Debug)]
 pub struct Reader {
     netlink: Netlink,
@@ -36,28 +37,29 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Opens the socket. Whether the user may dump shows at the first [`Reader::read`].
+    /// Opens the socket. The first read shows whether the user may dump.
     ///
     /// # Errors
-    /// What the kernel says; `EPROTONOSUPPORT` where it has no nfnetlink.
+    /// Those of socket(2) and bind(2); `EPROTONOSUPPORT` if the kernel has no nfnetlink.
     pub fn open() -> std::io::Result<Reader> {
-        // Who may not be told of ends may not dump either, and that is said in its place.
+        // A user who may not receive ends may not dump either, and the dump's error is the one that
+        // is reported.
         let netlink = Netlink::listen(Subsystem::Netfilter, DESTROY_GROUP)
             .or_else(|_| Netlink::open(Subsystem::Netfilter))?;
         Ok(Reader { netlink, ended: Vec::new() })
     }
 
-    /// Becomes readable when there is something for [`Reader::drain`].
-    pub fn events(&self) -> BorrowedFd<'_> {
+    /// Becomes readable when [`Reader::drain`] has something to take.
+    pub(crate) fn events(&self) -> BorrowedFd<'_> {
         self.netlink.as_fd()
     }
 
-    /// Takes the ends that were announced, so that the kernel's buffer never fills. The next
-    /// [`Reader::read`] hands them on.
+    /// Takes the announced ends, so that the kernel's buffer never fills. The next [`Reader::read`]
+    /// hands them on.
     ///
     /// # Errors
-    /// What the kernel says.
-    pub fn drain(&mut self) -> Result<(), NetlinkError> {
+    /// Those of recvfrom(2).
+    pub(crate) fn drain(&mut self) -> Result<(), NetlinkError> {
         let ended = &mut self.ended;
         self.netlink.drain(|message| {
             if message.kind == DELETE
@@ -68,12 +70,12 @@ impl Reader {
         })
     }
 
-    /// Hands on the flows that have ended since the last time, then dumps the whole table, IPv4
-    /// and IPv6, and hands on every flow in it.
+    /// Hands on the flows that have ended since the last time, then dumps the whole table, IPv4 and
+    /// IPv6, and hands on every flow in it.
     ///
     /// # Errors
-    /// `EPERM` without `CAP_NET_ADMIN`; `EINVAL` where the kernel has no ctnetlink.
-    pub fn read(&mut self, mut each: impl FnMut(&Flow)) -> Result<Dumped, NetlinkError> {
+    /// `EPERM` without `CAP_NET_ADMIN`; `EINVAL` if the kernel has no ctnetlink.
+    pub(crate) fn read(&mut self, mut each: impl FnMut(&Flow)) -> Result<Dumped, NetlinkError> {
         self.drain()?;
         let mut count = Count::default();
         self.ended.drain(..).for_each(|flow| count.hand_on(flow, &mut each));
@@ -81,13 +83,13 @@ impl Reader {
         Ok(count.dumped(dump, self.netlink.take_lost()))
     }
 
-    /// Hands on the flows that have ended since the last time, then those of the entries with these
-    /// tuples (in the default zone) that are there. Where few of many can have changed this costs
-    /// less than a dump.
+    /// Hands on the flows that have ended since the last time, then those entries with these tuples
+    /// (in the default zone) that exist. This costs less than a dump if few of many flows can have
+    /// changed.
     ///
     /// # Errors
     /// As [`Reader::read`].
-    pub fn read_chosen(
+    pub(crate) fn read_chosen(
         &mut self,
         chosen: &[Tuple],
         mut each: impl FnMut(&Flow),
@@ -97,7 +99,7 @@ impl Reader {
         self.ended.drain(..).for_each(|flow| count.hand_on(flow, &mut each));
         let questions = chosen.iter().map(question);
         self.netlink.ask(GET, questions, |_, answer| {
-            // An entry that has left meanwhile is announced, too.
+            // An entry that has left the table meanwhile is announced as well.
             if let Ok(message) = answer {
                 count.take(message, &mut each);
             }
@@ -105,11 +107,11 @@ impl Reader {
         Ok(count.dumped(Dump::Complete, self.netlink.take_lost()))
     }
 
-    /// How many entries the table has; `None` where the kernel doesn't tell (before Linux 5.9).
+    /// Number of entries in the table; `None` if the kernel doesn't report it (before Linux 5.9).
     ///
     /// # Errors
     /// As [`Reader::read`].
-    pub fn entries(&mut self) -> Result<Option<u64>, NetlinkError> {
+    pub(crate) fn entries(&mut self) -> Result<Option<u64>, NetlinkError> {
         let mut count = None;
         let ended = &mut self.ended;
         self.netlink.ask(GET_STATS, [NFGENMSG], |place, answer| match (place, answer) {
@@ -122,8 +124,8 @@ impl Reader {
         Ok(count)
     }
 
-    /// Reads the whole table and decodes nothing: what the kernel alone costs. Returns the number
-    /// of entries. For benchmarks.
+    /// Reads the whole table without decoding it, which costs what the kernel alone does, and
+    /// returns the number of entries. For benchmarks.
     ///
     /// # Errors
     /// As [`Reader::read`].
@@ -134,7 +136,7 @@ impl Reader {
     }
 }
 
-/// What has been handed on.
+/// Numbers of what was handed on.
 #[derive(Default)]
 struct Count {
     flows: u64,

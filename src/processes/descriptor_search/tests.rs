@@ -32,8 +32,8 @@ fn a_socket_of_a_process_that_nobody_knew_is_found_by_its_user() {
     let few = Few::new();
     let mut search = DescriptorSearch::open(few.path()).unwrap();
     let found = search.find_far(inode, user, None, Instant::now()).unwrap();
-    assert_eq!(found.process.pid, std::process::id());
-    assert!(!found.described.command_line.is_empty());
+    assert_eq!(found.pid, std::process::id());
+    assert!(search.names.has_command_line(found));
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn without_links_to_spare_only_the_likely_are_asked() {
     assert!(poor.find_far(inode, user, None, now).is_none());
     // One that is young is asked all the same.
     poor.notice(Event::Fork { parent: 1, pid: std::process::id() });
-    assert_eq!(poor.find_near(inode).unwrap().process.pid, std::process::id());
+    assert_eq!(poor.find_near(inode).unwrap().pid, std::process::id());
     assert_eq!(poor.recent_holders[0].last, listener.as_raw_fd() as u32);
     // As is one that had a socket there a moment ago.
     drop(listener);
@@ -144,7 +144,7 @@ fn of_those_that_accept_together_who_has_waited_longest_is_asked_first() {
         (of_first, first, [second, first]),
         (of_second, second, [first, second]),
     ] {
-        assert_eq!(search.find_acceptor(inode).unwrap().process.pid, pid);
+        assert_eq!(search.find_acceptor(inode).unwrap().pid, pid);
         assert_eq!(order(&search), then);
     }
     assert!(search.find_acceptor(Inode(0)).is_none());

@@ -6,19 +6,19 @@ use crate::sockets::Inode;
 
 /// Who accepts at a listening socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Acceptors {
+pub(crate) struct Acceptors {
     /// The process to name, as in [`Owners::acceptor`].
-    pub process: ProcessId,
+    pub(crate) process: ProcessId,
     /// All that have its name.
-    pub alike: Vec<u32>,
+    pub(crate) alike: Vec<u32>,
     /// Those that are not, and for how long each has run when it was noted last (in nanoseconds): as
     /// long as that is so, it has accepted nothing.
-    pub resting: Vec<(u32, u64)>,
+    pub(crate) resting: Vec<(u32, u64)>,
 }
 
 impl Acceptors {
     /// How many processes hold the socket.
-    pub fn holders(&self) -> usize {
+    pub(crate) fn holders(&self) -> usize {
         self.alike.len() + self.resting.len()
     }
 }
@@ -26,7 +26,7 @@ impl Acceptors {
 impl Owners {
     /// The only process that holds `inode`, if there is but one and nobody's descriptors are hidden.
     /// As it was at the beginning of this look: nobody is asked again.
-    pub fn sole(&self, inode: Inode) -> Option<ProcessId> {
+    pub(crate) fn sole(&self, inode: Inode) -> Option<ProcessId> {
         if self.denied > 0 || !self.whole {
             return None;
         }
@@ -42,7 +42,7 @@ impl Owners {
     ///
     /// Whoever holds a listening socket and has not run since can't have accepted: a parent that has
     /// forked its workers only holds it.
-    pub fn acceptor(&mut self, listeners: impl Iterator<Item = Inode>) -> Option<ProcessId> {
+    pub(crate) fn acceptor(&mut self, listeners: impl Iterator<Item = Inode>) -> Option<ProcessId> {
         if self.denied > 0 || !self.whole {
             return None;
         }
@@ -91,7 +91,7 @@ impl Owners {
 
     /// Who accepts at this listening socket: whoever is alone to hold it, or those that hold it and have
     /// run since the look before, if they all have one name.
-    pub fn acceptors(&mut self, inode: Inode) -> Option<Acceptors> {
+    pub(crate) fn acceptors(&mut self, inode: Inode) -> Option<Acceptors> {
         if let Some(process) = self.sole(inode) {
             return Some(Acceptors { process, alike: vec![process.pid], resting: Vec::new() });
         }
@@ -110,7 +110,7 @@ impl Owners {
 
     /// Takes note of which of these processes have run. To be called at the beginning of a look: a
     /// connection that is new at the look after it began later.
-    pub fn note_run_times(&mut self, pids: &[u32]) {
+    pub(crate) fn note_run_times(&mut self, pids: &[u32]) {
         for pid in pids {
             let run_time = self.proc.run_time(*pid);
             if let Some(known) = self.processes.get_mut(pid) {
@@ -133,7 +133,7 @@ impl Owners {
     }
 
     /// The numbers of all processes that hold `inode`, as [`Owners::sole`].
-    pub fn holders(&self, inode: Inode) -> impl Iterator<Item = u32> {
+    pub(crate) fn holders(&self, inode: Inode) -> impl Iterator<Item = u32> {
         self.holders.get(&inode).into_iter().flatten().map(|holder| holder.pid)
     }
 }

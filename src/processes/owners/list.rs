@@ -13,7 +13,7 @@ impl Owners {
     ///
     /// # Errors
     /// If `/proc` itself can't be listed.
-    pub fn list(&mut self) -> Result<(), Errno> {
+    pub(crate) fn list(&mut self) -> Result<(), Errno> {
         let mut listed = Vec::with_capacity(self.processes.len() + 16);
         self.proc.list(|process| listed.push(process))?;
         // What has begun by now is known by what it was announced with.
@@ -124,7 +124,7 @@ impl Owners {
     }
 
     /// Reads again what a process is named, unless that was done at this look.
-    pub fn refresh(&mut self, id: ProcessId) {
+    pub(crate) fn refresh(&mut self, id: ProcessId) {
         if self.is_there(id) {
             self.describe(id.pid);
         }
@@ -132,7 +132,7 @@ impl Owners {
 
     /// The network namespace of every process that is there and may be asked, in no order. Each is
     /// asked when it is new and at every eighth look: hardly any ever changes it.
-    pub fn namespaces(&mut self) -> impl Iterator<Item = (NetnsId, u32)> {
+    pub(crate) fn namespaces(&mut self) -> impl Iterator<Item = (NetnsId, u32)> {
         for (pid, known) in &mut self.processes {
             let due = (self.look.wrapping_add(*pid)).is_multiple_of(NAMESPACE_ROUND);
             if known.netns.is_none() || due {
@@ -143,7 +143,7 @@ impl Owners {
     }
 
     /// Asks every process for its network namespace again, the next time that it matters.
-    pub fn doubt_namespaces(&mut self) {
+    pub(crate) fn doubt_namespaces(&mut self) {
         self.processes.values_mut().for_each(|known| known.netns = None);
     }
 }

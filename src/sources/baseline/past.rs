@@ -104,8 +104,8 @@ pub(super) fn place(traffic: Traffic, local: bool) -> Bytes {
 
 /// Where it is known what was sent and received before counting began: whether connection tracking does.
 fn has_tables(proc: &Path) -> bool {
-    let state = conntrack::state::read(proc);
-    state.accounting == Some(true) && state.entries != Some(0)
+    let sysctls = conntrack::sysctls::read(proc);
+    sysctls.accounting == Some(true) && sysctls.entries != Some(0)
 }
 
 impl Past {

@@ -224,7 +224,7 @@ impl Worker {
         }
         match found {
             Some(found) => {
-                let seen = Seen { process: found.process, netns: lookup.at };
+                let seen = Seen { process: found, netns: lookup.at };
                 Answer::Held(seen)
             }
             // Its process may be so new that it has not been announced yet.

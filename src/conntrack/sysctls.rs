@@ -1,4 +1,4 @@
-//! Whether connection tracking can count here at all.
+//! The sysctls of connection tracking, which show whether it can count here.
 
 use std::fs;
 use std::io;
@@ -9,28 +9,28 @@ const ENTRIES: &str = "sys/net/netfilter/nf_conntrack_count";
 const EVENTS: &str = "sys/net/netfilter/nf_conntrack_events";
 const BUCKETS: &str = "sys/net/netfilter/nf_conntrack_buckets";
 
-/// What `/proc/sys/net/netfilter` says of the network namespace of the thread that reads it.
+/// Values in `/proc/sys/net/netfilter`, for the network namespace of the thread that reads them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct State {
-    /// Whether new flows get counters (`nf_conntrack_acct`); `None` where the kernel has no
-    /// connection tracking.
+pub(crate) struct Sysctls {
+    /// Whether new flows get counters (`nf_conntrack_acct`); `None` if the kernel has no connection
+    /// tracking.
     pub accounting: Option<bool>,
-    /// How many entries the table has (`nf_conntrack_count`). Without a rule that asks for the
-    /// state of connections the kernel doesn't track, and the table stays empty.
+    /// Number of entries in the table (`nf_conntrack_count`). It stays 0 until a rule needs the
+    /// state of connections: the kernel doesn't track before.
     pub entries: Option<u64>,
-    /// Whether the beginnings and ends of flows are announced (`nf_conntrack_events`); `None` where
-    /// the kernel doesn't tell.
+    /// Whether the starts and ends of flows are announced (`nf_conntrack_events`); `None` if the
+    /// kernel doesn't report it.
     pub announced: Option<bool>,
-    /// How many buckets the hash table has, which all network namespaces share
+    /// Number of buckets of the hash table, which all network namespaces share
     /// (`nf_conntrack_buckets`).
     pub buckets: Option<u64>,
 }
 
-/// Reads the state through the procfs that is mounted at `proc`.
-pub fn read(proc: &Path) -> State {
+/// Reads the values through the procfs that is mounted at `proc`. Unreadable ones are `None`.
+pub(crate) fn read(proc: &Path) -> Sysctls {
     let number = |name| fs::read_to_string(proc.join(name)).ok()?.trim().parse::<u64>().ok();
     let switch = |name| number(name).map(|on| on != 0);
-    State {
+    Sysctls {
         accounting: switch(ACCOUNTING),
         entries: number(ENTRIES),
         announced: switch(EVENTS),
@@ -38,13 +38,15 @@ pub fn read(proc: &Path) -> State {
     }
 }
 
-/// Switches accounting on in this network namespace, for the flows that begin from now on.
+/// Switches accounting on in this network namespace, for flows that start later.
 ///
 /// # Errors
-/// If there is no connection tracking, or the user may not; with the path.
-pub fn enable_accounting(proc: &Path) -> Result<(), (PathBuf, io::Error)> {
+/// The path, and the error of opening or writing it: the kernel has no connection tracking, or the
+/// user may not write.
+pub(crate) fn enable_accounting(proc: &Path) -> Result<(), (PathBuf, io::Error)> {
     let path = proc.join(ACCOUNTING);
-    // Not created where it is missing, and opened for writing only: procfs has no truncation.
+    // Opened for writing only: the file must not be created where it is missing, and procfs has no
+    // truncation.
     fs::OpenOptions::new()
         .write(true)
         .open(&path)
@@ -59,7 +61,7 @@ mod tests {
     #[test]
     fn a_kernel_without_connection_tracking_has_no_state() {
         let nowhere = Path::new("/nonexistent");
-        assert_eq!(read(nowhere), State::default());
+        assert_eq!(read(nowhere), Sysctls::default());
         let (path, error) = enable_accounting(nowhere).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
         assert!(path.ends_with("nf_conntrack_acct"));
@@ -76,8 +78,8 @@ mod tests {
         let after = read(&proc);
         fs::remove_dir_all(&proc).unwrap();
         let expected =
-            State { accounting: Some(false), entries: Some(217), announced: None, buckets: None };
+            Sysctls { accounting: Some(false), entries: Some(217), announced: None, buckets: None };
         assert_eq!(before, expected);
-        assert_eq!(after, State { accounting: Some(true), ..before });
+        assert_eq!(after, Sysctls { accounting: Some(true), ..before });
     }
 }
