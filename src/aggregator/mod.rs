@@ -1,9 +1,8 @@
-//! Monitors and pipes in one loop: what every application used since the refresh before, and which
-//! alerts that sets off.
+//! Monitors and pipes in one loop: the bytes of every application since the refresh before, and the
+//! alerts that they cause.
 //!
-//! The kernel is read once a refresh for each source, whatever the number of monitors. What the
-//! monitors select together, on which line it stands, and the bytes of the program's own pipes are
-//! the ledgers' matter; here they are put together.
+//! Each source is read once a refresh, whatever the number of monitors. The ledgers select, name
+//! the lines and recognise the bytes of the program's own pipes. This module adds up their results.
 
 mod pipes;
 mod plan;
@@ -21,52 +20,52 @@ use crate::selection::Selection;
 pub use pipes::{ChangeError, Pipes};
 pub use plan::{Plan, PlanError, Selected};
 
-/// Monitors and pipes together. At first there are none: see [`Aggregator::apply`].
+/// Monitors and pipes. A new one has none: see [`Aggregator::apply`].
 #[derive(Debug, Default)]
 pub struct Aggregator {
-    /// Those that are closed keep what they have accounted.
+    /// Monitors. The closed ones keep the bytes that they accounted.
     monitors: Vec<Monitor>,
     alerts: Alerts,
     pipes: Pipes,
     groups: Groups,
-    /// What each choice of a source has come to.
+    /// The source that each choice has resolved to.
     resolved: Vec<(SourceChoice, SourceKind)>,
     snapshots: u64,
 }
 
 impl Aggregator {
-    /// With these monitors, of which each has a source of its own, and no pipes. Who stands on which line is as the monitors were told until the
-    /// aggregator is configured.
+    /// An aggregator of these monitors, each with a source of its own, and without pipes. Until it is configured, each
+    /// monitor names its lines by its own options.
     pub fn new(monitors: Vec<Monitor>) -> Aggregator {
         let mut aggregator = Aggregator::default();
         aggregator.exchange(monitors, |_| true);
         aggregator
     }
 
-    /// The monitors that are open.
+    /// The open monitors.
     pub fn monitors(&self) -> impl Iterator<Item = &Monitor> {
         self.monitors.iter().filter(|monitor| !monitor.is_closed())
     }
 
-    /// The same, to read them.
+    /// The open monitors, to read them.
     #[cfg(test)]
     fn monitors_mut(&mut self) -> impl Iterator<Item = &mut Monitor> {
         self.monitors.iter_mut().filter(|monitor| !monitor.is_closed())
     }
 
-    /// Sources that were read once and are not any more.
+    /// Sources of closed monitors.
     #[cfg(test)]
     fn closed(&self) -> impl Iterator<Item = SourceKind> {
         self.monitors.iter().filter(|monitor| monitor.is_closed()).map(Monitor::source)
     }
 
-    /// Closes the monitors of sources that are not to be `kept`, and takes those that were `opened`.
-    /// [`Aggregator::configure`] has to follow.
+    /// Closes the monitors of sources that are not to be `kept`, and adds those that were `opened`.
+    /// Call [`Aggregator::configure`] next.
     fn exchange(&mut self, opened: Vec<Monitor>, kept: impl Fn(SourceKind) -> bool) {
         for mut monitor in opened {
             let same = |known: &Monitor| known.source() == monitor.source();
             match self.monitors.iter().position(same) {
-                // Two choices may have come to the same.
+                // Two choices may have resolved to the same source.
                 Some(place) if !self.monitors[place].is_closed() => {}
                 Some(place) => {
                     monitor.inherit(self.monitors.remove(place));
@@ -82,14 +81,14 @@ impl Aggregator {
         }
     }
 
-    /// Descriptors that become readable when there is something for [`Aggregator::drain`].
+    /// Descriptors that become readable when [`Aggregator::drain`] has something to take.
     pub fn events(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.monitors.iter().flat_map(Monitor::events)
     }
 
     /// See [`Monitor::drain`].
     pub fn drain(&mut self) -> bool {
-        // All of them, whatever the first one says.
+        // All monitors are drained, whatever the first one returns.
         self.monitors.iter_mut().fold(false, |called, monitor| monitor.drain() | called)
     }
 
@@ -116,8 +115,8 @@ impl Aggregator {
         &self.pipes
     }
 
-    /// From now on what `selection` says of its source is selected of each, grouped and watched over as told.
-    /// Totals, windows and states of alerts go on.
+    /// Sets what is selected of each source, how lines are grouped, and the rules of the alerts. Totals,
+    /// windows and states of alerts continue.
     pub fn configure(
         &mut self,
         selection: impl Fn(SourceKind) -> Selection,
@@ -135,7 +134,7 @@ impl Aggregator {
         self.alerts.replace(rules);
     }
 
-    /// By what the lines are grouped.
+    /// The groups of the lines.
     pub fn groups(&self) -> &Groups {
         &self.groups
     }
@@ -145,14 +144,14 @@ impl Aggregator {
         self.alerts.rules()
     }
 
-    /// Here time begins: what was used before has no rate.
+    /// Starts the time of rates: bytes used before have none.
     pub fn begin(&mut self, moment: Moment) {
         self.snapshot(moment, moment.instant);
         self.snapshots = 0;
     }
 
-    /// Ends a refresh that was taken at this moment: what was used since the one before. `due` is when it should
-    /// have been, by which alerts go: a program that comes a moment late doesn't put them off to the next refresh.
+    /// Ends a refresh that was taken at this moment. `due` is the time at which it should have been taken; alerts
+    /// use it, so that a refresh a moment too late does not delay them by a whole interval.
     pub fn snapshot(&mut self, moment: Moment, due: Instant) -> Snapshot {
         let mut draft = Draft::default();
         for monitor in &mut self.monitors {

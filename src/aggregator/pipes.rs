@@ -12,18 +12,18 @@ use crate::model::{Account, Kind};
 use crate::monitor::Draft;
 use crate::pipe::{Config, Pipe};
 
-/// A pipe, and those whose place it took that still forward.
+/// A pipe, and those that it replaced and that still forward.
 #[derive(Debug)]
 struct Running {
     name: Name,
-    /// On which line it stands: its application's, or its own.
+    /// Name of its line: its application's, or its own.
     line: Name,
     pipe: Pipe,
-    /// Listen no more, but still have connections.
+    /// Replaced pipes, which don't listen any more but still have connections.
     draining: Vec<Pipe>,
-    /// What those that are gone have forwarded.
+    /// Bytes that replaced pipes have forwarded, after their end.
     gone: Traffic,
-    /// What had been forwarded at the refresh before.
+    /// Bytes forwarded at the refresh before.
     before: Traffic,
 }
 
@@ -34,18 +34,18 @@ impl Running {
         Running { name, line, pipe, draining: Vec::new(), gone: none, before: none }
     }
 
-    /// What its line is.
+    /// The kind of its line.
     fn kind(&self) -> Kind {
         if self.line == self.name { Kind::Pipe } else { Kind::Application }
     }
 
-    /// What was forwarded under this name.
+    /// Bytes forwarded under this name.
     fn traffic(&self) -> Traffic {
         let draining: Traffic = self.draining.iter().map(Pipe::traffic).sum();
         self.gone + draining + self.pipe.traffic()
     }
 
-    /// Lets those go that have forwarded everything.
+    /// Drops replaced pipes that have no connections left.
     fn settle(&mut self) {
         for done in self.draining.extract_if(.., |pipe| pipe.has_ended()) {
             self.gone += done.traffic();
@@ -57,31 +57,31 @@ impl Running {
     }
 }
 
-/// Why other pipes can't be had. Those that ran go on as they were.
+/// Why a new set of pipes can't be started. The running ones continue unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
     /// A pipe can't be started.
     #[error("{name}: {error}")]
     Start {
-        /// What its line is called.
+        /// Name of its line.
         name: String,
-        /// Which one it is, in the order of the configurations.
+        /// Its index in the new configurations.
         index: usize,
-        /// Why.
+        /// The error.
         error: ListenError,
     },
-    /// Its port is another pipe's that listens on another address, and would be closed only after
-    /// this one has begun.
+    /// Another pipe listens on this port on another address, and would be closed only after this
+    /// one has started.
     #[error("{name}: its port is listened on at another address until now")]
     Occupied {
-        /// What its line is called.
+        /// Name of its line.
         name: String,
-        /// Which one it is, in the order of the configurations.
+        /// Its index in the new configurations.
         index: usize,
     },
 }
 
-/// Other pipes that have begun to listen, and wait for those before to make room.
+/// New pipes that listen already, and wait for [`Pipes::commit`] to close the old ones.
 #[derive(Debug)]
 pub(super) struct Change {
     next: Vec<Next>,
@@ -97,9 +97,9 @@ enum Step {
 
 #[derive(Debug)]
 enum Next {
-    /// The pipe at this place goes on, perhaps with another limit.
+    /// The running pipe with this index continues, perhaps with another limit.
     Stays(usize, Config),
-    /// The pipe at this place is followed by this one.
+    /// This pipe replaces the running one with this index.
     Succeeds(usize, Pipe),
     New(Pipe),
 }
@@ -108,28 +108,27 @@ enum Next {
 #[derive(Debug, Default)]
 pub struct Pipes {
     running: Vec<Running>,
-    /// Those that the last configurations don't have any more, and still forward.
+    /// Pipes that the configurations no longer have, and that still forward.
     leaving: Vec<Running>,
-    /// What those that are over have forwarded, by the lines on which they stood.
+    /// Bytes of ended pipes, by the name of their line.
     gone: HashMap<Name, (Kind, Traffic)>,
-    /// When the refresh before was taken.
+    /// Time of the refresh before.
     at: Option<Instant>,
 }
 
-/// How many lines on which only pipes stood that are over are remembered by name. Each was in a configuration that
-/// somebody wrote.
+/// Lines of ended pipes that are kept by name. Each name comes from a configuration file.
 const GONE: usize = 1000;
 
 impl Pipes {
-    /// Starts what it takes to have pipes of these configurations, beside those that run. One that
-    /// is like a running one stays that; one that listens where a running one does takes its socket
-    /// over. Nothing changes for those that run before [`Pipes::commit`].
+    /// Starts the pipes that these configurations need beside the running ones. A pipe with an
+    /// unchanged configuration continues. A pipe that listens where a running one does takes over
+    /// its socket. The running pipes stay unchanged until [`Pipes::commit`].
     ///
     /// # Errors
-    /// The first that can't be had.
+    /// That of the first pipe that can't be started.
     pub(super) fn prepare(&self, configs: Vec<Config>) -> Result<Change, ChangeError> {
-        // Those that may find their port taken first: if that ends it all, no client has been let
-        // in by a successor that is not to be.
+        // The pipes that may find their port in use come first: if one fails, no successor has
+        // accepted a client yet.
         let mut steps: Vec<(usize, Step)> = Vec::with_capacity(configs.len());
         for (index, config) in configs.into_iter().enumerate() {
             steps.push((index, self.step(index, config)?));
@@ -155,7 +154,7 @@ impl Pipes {
         Ok(Change { next: next.into_iter().map(|(_, next)| next).collect() })
     }
 
-    /// What it takes to have a pipe of this configuration.
+    /// How this configuration gets its pipe.
     fn step(&self, index: usize, config: Config) -> Result<Step, ChangeError> {
         let place = |same: &dyn Fn(&Config) -> bool| {
             self.running.iter().position(|running| same(running.pipe.config()))
@@ -173,8 +172,8 @@ impl Pipes {
         }
     }
 
-    /// From now on these are the pipes. Others listen no more, and forward what they have open to
-    /// its end.
+    /// Replaces the pipes. The old ones stop listening, and forward their open connections to the
+    /// end.
     pub(super) fn commit(&mut self, change: Change) {
         let mut before: Vec<Option<Running>> =
             std::mem::take(&mut self.running).into_iter().map(Some).collect();
@@ -207,21 +206,21 @@ impl Pipes {
         }
     }
 
-    /// The local and the remote ports of all.
+    /// The local and the remote ports of all pipes.
     pub fn ports(&self) -> impl Iterator<Item = u16> {
         let pipes = self.all().map(Pipe::config);
         pipes.flat_map(|config| [config.port, config.remote_port])
     }
 
-    /// From now on each stands on the line of its application, if it belongs to one by its name.
+    /// Puts each pipe on the line of the application that has its name, or on a line of its own.
     pub(super) fn group(&mut self, groups: &Groups) {
         for running in self.running.iter_mut().chain(&mut self.leaving) {
-            // With the processes of that application.
+            // Together with the processes of that application.
             running.line = groups.find(&running.name).map_or(running.name.clone(), distinct);
         }
     }
 
-    /// Adds what each has forwarded.
+    /// Adds what each pipe has forwarded.
     pub(super) fn add_to(&mut self, draft: &mut Draft, at: Instant) {
         let before = self.at.replace(at);
         let time = before.map_or(Duration::ZERO, |before| at.saturating_duration_since(before));
@@ -229,7 +228,7 @@ impl Pipes {
             let account = Account { total: *total, recent: Traffic::ZERO };
             draft.add_pipe(line, *kind, account, time);
         }
-        // Before the counters are read: what is gone by now is counted to its end this once.
+        // Before the counters are read: bytes of pipes that have ended by now are added completely.
         let is_gone = |left: &mut Running| left.all().all(Pipe::has_ended);
         let mut gone: Vec<Running> = self.leaving.extract_if(.., is_gone).collect();
         let all = self.running.iter_mut().chain(&mut self.leaving).chain(&mut gone);
@@ -244,7 +243,7 @@ impl Pipes {
         }
     }
 
-    /// Keeps what one has forwarded that is over.
+    /// Keeps the bytes of an ended pipe.
     fn remember(&mut self, running: &Running) {
         if self.gone.len() >= GONE && !self.gone.contains_key(&running.line) {
             let all = self.gone.drain().map(|(_, (_, traffic))| traffic).sum();
@@ -254,23 +253,23 @@ impl Pipes {
         self.gone.entry(running.line.clone()).or_insert(new).1 += running.before;
     }
 
-    /// Listens no more; see [`Pipe::close`].
+    /// Stops listening; see [`Pipe::close`].
     pub fn close(&self) {
         self.all().for_each(Pipe::close);
     }
 
-    /// Waits until the last connection has ended; false if `deadline` came before that. See
+    /// Waits until the last connection has ended; returns false if `deadline` comes first. See
     /// [`Pipe::wait`].
     pub fn wait(&self, deadline: Instant) -> bool {
         self.all().all(|pipe| pipe.wait(Some(deadline)))
     }
 
-    /// How many there are, with those that only forward what they have open.
+    /// Number of pipes, including those that only forward open connections.
     pub fn count(&self) -> usize {
         self.all().count()
     }
 
-    /// How many connections are open.
+    /// Number of open connections.
     pub fn open(&self) -> usize {
         self.all().map(Pipe::open).sum()
     }

@@ -1,4 +1,4 @@
-//! What an aggregator is to do: [`Plan`], taken as a whole or not at all.
+//! The configuration of an aggregator: [`Plan`], which is applied as a whole or not at all.
 
 use super::{Aggregator, ChangeError};
 use crate::alert::Rule;
@@ -9,7 +9,7 @@ use crate::monitor::{Monitor, OpenError, Options, known};
 use crate::pipe;
 use crate::selection::{Selection, Selector};
 
-/// What one monitor of a plan selects, and where it is counted.
+/// What one monitor of a plan selects, and its source.
 #[derive(Clone, Debug)]
 pub struct Selected {
     /// The source.
@@ -23,18 +23,18 @@ pub struct Selected {
 /// Monitors, pipes, groups and rules.
 #[derive(Clone, Default)]
 pub struct Plan {
-    /// Bytes that several monitors select are counted once, by the first of them.
+    /// The monitors. Bytes that several of them select are counted once, by the first.
     pub monitors: Vec<Selected>,
     /// The pipes.
     pub pipes: Vec<pipe::Config>,
-    /// By what lines are grouped.
+    /// The groups of the lines.
     pub groups: Groups,
     /// The rules of the alerts.
     pub rules: Vec<Rule>,
 }
 
 impl Plan {
-    /// What is counted at a source, for which these choices stand.
+    /// The selection at a source, which these choices mean.
     fn selection(&self, is_here: impl Fn(SourceChoice) -> bool) -> Selection {
         let selectors = self.monitors.iter().map(|monitor| Selector {
             filter: monitor.filter.clone(),
@@ -45,29 +45,29 @@ impl Plan {
     }
 }
 
-/// Why a plan can't be carried out.
+/// Why a plan can't be applied.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
     /// A source can't be read.
     #[error("{error}")]
     Source {
-        /// What was asked for.
+        /// The choice of the source.
         choice: SourceChoice,
-        /// Why.
+        /// The error.
         error: OpenError,
     },
-    /// A pipe can't be had.
+    /// A pipe can't be started.
     #[error(transparent)]
     Pipe(ChangeError),
 }
 
 impl Aggregator {
-    /// From now on does what the plan says. What both this one and the one before have goes on, and so do totals,
-    /// windows and states of alerts. Sources that are new are opened with these `options`, but for the source, the
-    /// ports and the selection, and without a lookback where that would count twice; `opened` is told of each.
+    /// Applies the plan. Pipes and sources that the plan before has too continue, and so do totals, windows and
+    /// states of alerts. New sources are opened with these `options`, except for the source, the ports and the
+    /// selection, and without lookback if that would count bytes twice. `opened` is called with each of them.
     ///
     /// # Errors
-    /// A source that can't be read, a pipe that can't listen: then nothing has changed.
+    /// A source can't be read, or a pipe can't listen. Then nothing has changed.
     pub fn apply(
         &mut self,
         plan: &Plan,
@@ -126,8 +126,8 @@ impl Aggregator {
         })
     }
 
-    /// Whether what was counted before a plan is accounted nowhere yet: not where a source was read until now that
-    /// is not any more.
+    /// Whether no source has accounted the bytes counted before this plan: false if a source was read until now
+    /// and is closed.
     pub(super) fn is_first_for(&self, plan: &Plan) -> bool {
         let stays = |source: SourceKind| {
             plan.monitors.iter().any(|monitor| {

@@ -1,4 +1,4 @@
-//! A flow as the kernel's connection tracking knows it: one entry, two tuples, two counters.
+//! A flow, as the kernel's connection tracking defines it: one entry, two tuples, two counters.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -27,8 +27,8 @@ impl Protocol {
     /// UDP with partial checksums.
     pub const UDPLITE: Protocol = Protocol(136);
 
-    /// Whether a socket of this protocol can take datagrams from anyone (so that a flow may
-    /// belong to a socket that is only bound, not connected).
+    /// Whether a socket of this protocol can receive datagrams from any peer: then a flow may
+    /// belong to a socket that is bound but not connected.
     pub const fn is_datagram(self) -> bool {
         matches!(self, Protocol::UDP | Protocol::UDPLITE)
     }
@@ -61,8 +61,8 @@ impl fmt::Debug for Protocol {
     }
 }
 
-/// An IP address. IPv4 is kept in its IPv4-mapped form (RFC 4291, 2.5.5.2), so that an IPv6
-/// socket that speaks to an IPv4 peer has the same address as the IPv4 flow.
+/// An IP address. IPv4 is stored in its IPv4-mapped form (RFC 4291, 2.5.5.2), so that an IPv6
+/// socket with an IPv4 peer has the same address as the IPv4 flow.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Address([u8; 16]);
 
@@ -110,7 +110,7 @@ impl Address {
         }
     }
 
-    /// The same address as the standard library has it, mapped ones as IPv4.
+    /// The address as a type of the standard library; a mapped one becomes IPv4.
     pub fn to_ip(&self) -> IpAddr {
         Ipv6Addr::from(self.0).to_canonical()
     }
@@ -150,10 +150,10 @@ impl fmt::Debug for Address {
     }
 }
 
-/// An address and a port; the port is 0 where the protocol has none.
+/// An address and a port; the port is 0 if the protocol has none.
 ///
-/// ICMP has no ports: conntrack identifies a flow by the echo identifier, which stands in for the
-/// source's port, and by type and code, which stand in for the destination's (`type << 8 | code`).
+/// ICMP has no ports. As in conntrack, the echo identifier takes the place of the source's port,
+/// and type and code that of the destination's (`type << 8 | code`).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Endpoint {
     /// The IP address.
@@ -184,28 +184,27 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-/// One direction of a flow: who sends to whom.
+/// One direction of a flow.
 ///
-/// It is also how a socket names itself: the source is the local endpoint, the destination the
-/// remote one. A flow's two tuples are therefore the keys under which the sockets at its two ends
-/// are found.
+/// A socket has a tuple too: the source is its local endpoint, the destination its remote one. So
+/// the two tuples of a flow are the keys of the sockets at its two ends.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tuple {
     /// The protocol.
     pub protocol: Protocol,
-    /// Who sends.
+    /// The sender.
     pub source: Endpoint,
-    /// Who receives.
+    /// The receiver.
     pub destination: Endpoint,
 }
 
 impl Tuple {
-    /// The other direction, as it would be without address translation.
+    /// The other direction, without address translation.
     pub const fn reversed(self) -> Tuple {
         Tuple { protocol: self.protocol, source: self.destination, destination: self.source }
     }
 
-    /// The same source, and no destination yet: how a listening socket has it.
+    /// The same source with a wildcard destination, as a listening socket has it.
     pub fn from_anyone(self) -> Tuple {
         let any = if self.source.address.is_v4() { Address::ANY_V4 } else { Address::ANY_V6 };
         Tuple { destination: Endpoint::new(any, 0), ..self }
@@ -236,7 +235,7 @@ impl fmt::Debug for Tuple {
     }
 }
 
-/// What a flow has carried since its beginning, in bytes.
+/// Bytes of a flow since it started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Bytes in the original direction, from the originator to the responder.
@@ -259,7 +258,7 @@ impl Add for Counters {
 impl Sub for Counters {
     type Output = Counters;
 
-    /// What was carried since `earlier`; nothing where a counter went back.
+    /// The bytes since `earlier`; 0 for a counter that went back.
     fn sub(self, earlier: Counters) -> Counters {
         Counters {
             original: self.original.saturating_sub(earlier.original),
@@ -268,45 +267,47 @@ impl Sub for Counters {
     }
 }
 
-/// Where a flow's bytes were counted, which says how many of its ends may have a socket here.
+/// Where a flow's bytes were counted, which limits how many of its ends can be sockets of this
+/// host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CountedAt {
-    /// On the way, by connection tracking: either end, both (loopback) or none (forwarded) may be
-    /// a socket of this host. Bytes are IP bytes, headers included.
+    /// Between the ends, by connection tracking. Either end, both (loopback) or none (forwarded)
+    /// may be a socket of this host. Bytes are IP bytes, headers included.
     Path,
-    /// At one socket, whose view it is: the other end, if it is here, is a flow of its own.
-    /// Bytes are payload bytes.
+    /// At one socket. If the other end is on this host too, it is a flow of its own. Bytes are
+    /// payload bytes.
     Socket,
 }
 
-/// One flow with its cumulative counters, as some source of this host reported it.
+/// One flow with its cumulative counters, as a source reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {
     /// The conntrack zone of the original direction; 0 is the default zone.
     pub zone: u16,
-    /// Tells generations of one tuple apart where the source can: conntrack's entry id
-    /// (`CTA_ID`), or the socket cookie.
+    /// Distinguishes successive flows of one tuple, if the source can: conntrack's entry id
+    /// (`CTA_ID`), or the socket's cookie.
     pub generation: Option<u64>,
-    /// The tuple out of the originator (the client).
+    /// The tuple that the originator (the client) sends with.
     pub original: Tuple,
-    /// The tuple out of the responder (the server), after address translation.
+    /// The tuple that the responder (the server) sends with, after address translation.
     pub reply: Tuple,
-    /// `None` where the kernel kept no counters for this flow: it began before accounting was on.
+    /// `None` if the kernel keeps no counters for this flow: it started before accounting was
+    /// switched on.
     pub counters: Option<Counters>,
-    /// Conntrack's status bits; zero for a flow that was counted at a socket.
+    /// Conntrack's status bits; zero for a flow counted at a socket.
     pub status: Status,
     /// Where the bytes were counted.
     pub counted_at: CountedAt,
-    /// Whether both sides have closed it, so that hardly anything comes any more: a TCP connection in
-    /// TIME_WAIT or CLOSE. Its entry stays for a while.
+    /// Whether both sides have closed it, so that hardly any more bytes come: a TCP connection in
+    /// TIME_WAIT or CLOSE. Its entry stays in the table for a while.
     pub closed: bool,
-    /// Whether this is the announcement of its end, with its last counters. The next flow of the
-    /// same tuple is another one.
+    /// Whether this is the announcement of its end, with its last counters. A later flow of the
+    /// same tuple is another flow.
     pub ended: bool,
 }
 
 impl Flow {
-    /// An open flow of which nothing else is known.
+    /// An open flow with these tuples, and nothing else set.
     pub fn new(original: Tuple, reply: Tuple, counted_at: CountedAt) -> Flow {
         Flow {
             zone: 0,
@@ -331,14 +332,14 @@ impl Status {
     /// `IPS_SEEN_REPLY`: packets were seen in both directions. Text shows its absence as
     /// `[UNREPLIED]`.
     pub const SEEN_REPLY: u32 = 1 << 1;
-    /// `IPS_ASSURED`: never dropped early. Text shows `[ASSURED]`.
+    /// `IPS_ASSURED`: not dropped early when the table is full. Text shows `[ASSURED]`.
     pub const ASSURED: u32 = 1 << 2;
-    /// `IPS_DYING`: on its way out of the table.
+    /// `IPS_DYING`: being removed from the table.
     pub const DYING: u32 = 1 << 9;
-    /// `IPS_OFFLOAD`: handed to a flow table; its counters are brought up to date late.
-    /// Text shows `[OFFLOAD]`.
+    /// `IPS_OFFLOAD`: handled by a flow table, which updates the counters late. Text shows
+    /// `[OFFLOAD]`.
     pub const OFFLOAD: u32 = 1 << 14;
-    /// `IPS_HW_OFFLOAD`: handed to the network card. Text shows `[HW_OFFLOAD]`.
+    /// `IPS_HW_OFFLOAD`: handled by the network card. Text shows `[HW_OFFLOAD]`.
     pub const HW_OFFLOAD: u32 = 1 << 15;
 
     /// Whether every bit of `bits` is set.

@@ -1,56 +1,57 @@
-//! What a look found beside bytes.
+//! The findings of a look beside bytes.
 
 use rustix::io::Errno;
 use serde::{Serialize, Serializer};
 
 use super::Unread;
 
-/// What a look found that its user should know.
+/// What a look found that the user should know.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Looked {
-    /// Flows that were read.
+    /// Number of flows that were read.
     pub flows: u64,
-    /// Flows for which the kernel keeps no counters.
+    /// Number of flows for which the kernel keeps no counters.
     pub uncounted: u64,
-    /// Messages and lines that could not be read.
+    /// Number of messages and lines that could not be decoded.
     pub malformed: u64,
-    /// What was wrong with the first of them.
+    /// The error of the first of them.
     pub first_error: Option<String>,
-    /// Processes whose descriptors this user may not read.
+    /// Number of processes whose descriptors this user may not read.
     pub denied: usize,
     /// Why descriptors could not be read for another reason.
     #[serde(serialize_with = "text_of")]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub failed: Option<Errno>,
-    /// How often announcements of ended flows or sockets were lost because they came too fast.
+    /// Number of times that the kernel dropped announcements of ended flows or sockets.
     pub lost_ends: u64,
-    /// How often announcements of new flows were.
+    /// Number of times that the kernel dropped announcements of new flows.
     pub lost_new_flows: u64,
-    /// How many reports of processes that began or ended were lost.
+    /// Number of process events that were lost.
     pub lost_processes: u64,
-    /// Other network namespaces into which this user may not go.
+    /// Number of other network namespaces that this user may not enter.
     pub refused: usize,
     /// Whether a table changed so fast that it could not be read as a whole.
     pub incomplete: bool,
-    /// How many sockets there is room for, where some found none.
+    /// Capacity of the table of sockets, if some sockets found no slot in it.
     pub overflow: Option<usize>,
-    /// Whether the kernel counts sockets but keeps its structures to itself
-    /// (see [`Reader::reads_kernel`](crate::ebpf::Reader::reads_kernel)).
+    /// Whether the kernel counts sockets but lets no program read its structures (see
+    /// [`Reader::reads_kernel`](crate::ebpf::Reader::reads_kernel)).
     pub unread_kernel: bool,
-    /// Why what passes through can't be read any more.
+    /// Why forwarded traffic can't be read any more.
     pub forwarded_error: Option<String>,
-    /// What of the first reading was not done yet; nothing from then on.
+    /// The part of the first reading that is not done yet.
     pub unread: Unread,
 }
 
-/// An error as data.
+/// Serializes an error as its text.
 fn text_of<S: Serializer>(errno: &Option<Errno>, serializer: S) -> Result<S::Ok, S::Error> {
     errno.map(|errno| errno.to_string()).serialize(serializer)
 }
 
 impl Looked {
-    /// What both this look and the next have found: what is lost is lost, what is there is what the next one says.
+    /// Joins the findings of this look and of the next: losses add up, states are those of the
+    /// next.
     pub(crate) fn follow(&mut self, next: Looked) {
         let before = std::mem::replace(self, next);
         self.malformed += before.malformed;

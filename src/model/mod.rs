@@ -1,4 +1,4 @@
-//! The values that every stage works with. Nothing here reads the kernel or a clock.
+//! The values that every stage works with. This module reads neither the kernel nor a clock.
 
 pub mod flow;
 mod looked;

@@ -1,11 +1,11 @@
-//! Names as data.
+//! Serialization of names.
 
 use serde::{Serialize, Serializer};
 
 use super::traffic::Name;
 
-/// Bytes that are mostly text, as data: a string, or where they are no UTF-8 the list of the bytes, so that
-/// nothing is lost and no two names are the same.
+/// Serializes bytes that are mostly text: as a string, or as a list of bytes if they are not UTF-8. So
+/// nothing is lost, and no two names become equal.
 ///
 /// ```
 /// use bwmon::model::Text;
@@ -29,7 +29,7 @@ impl Serialize for Text<'_> {
     }
 }
 
-/// The same, for a field.
+/// Serializes a field of bytes as [`Text`].
 pub(super) fn serialize<S: Serializer>(
     name: impl AsRef<[u8]>,
     serializer: S,

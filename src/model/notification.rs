@@ -1,4 +1,4 @@
-//! What people are told of alerts.
+//! Notifications of alerts.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::name;
 use super::traffic::Name;
 
-/// The way that bytes go, as the application sees it.
+/// The direction of bytes, as the application sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -27,14 +27,14 @@ impl fmt::Display for Direction {
     }
 }
 
-/// What a notification says of its rule.
+/// State of an alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum State {
     /// The mean is above the threshold.
     Firing,
-    /// It is so no longer.
+    /// The mean has fallen below the threshold.
     Resolved,
 }
 
@@ -47,7 +47,7 @@ impl fmt::Display for State {
     }
 }
 
-/// Something that people want to be told.
+/// An alert that fires or resolves.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Notification {
@@ -58,18 +58,18 @@ pub struct Notification {
     #[serde(rename = "rule", serialize_with = "name::serialize")]
     #[cfg_attr(test, schemars(schema_with = "name::schema"))]
     pub rule_name: Name,
-    /// Whose traffic it is: of a name of more than 1,024 bytes the beginning.
+    /// The application with the traffic: the first 1,024 bytes of its name.
     #[serde(serialize_with = "name::serialize")]
     #[cfg_attr(test, schemars(schema_with = "name::schema"))]
     pub application: Name,
-    /// Which way it goes.
+    /// The direction of the traffic.
     pub direction: Direction,
     /// The rule's threshold, in KiB/s.
     pub threshold: f64,
-    /// The mean, in KiB/s.
+    /// The mean traffic, in KiB/s.
     pub value: f64,
-    /// Whether it fires.
+    /// Whether the alert fires or resolves.
     pub state: State,
-    /// A firing that was notified before and lasts.
+    /// Whether the alert keeps firing and was notified before.
     pub repeated: bool,
 }

@@ -1,4 +1,4 @@
-//! Whose bytes are.
+//! The owner of bytes.
 
 mod reason;
 
@@ -8,20 +8,20 @@ use super::ProcessId;
 
 pub use reason::Reason;
 
-/// Whose bytes are, or why they are nobody's.
+/// The owner of bytes, or the reason why they have none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Owner {
     /// This process.
     Process(ProcessId),
-    /// A process of which only the kernel's programs have seen a number and a short name: it ended before
-    /// anything else saw it, and nobody knows when it started. The number may be another process's by now.
+    /// A process of which only the kernel's programs have seen the pid and the short name: it ended before
+    /// anything else saw it. Its start time is unknown, and the pid may be another process's by now.
     Unseen {
-        /// Its number in the initial PID namespace.
+        /// Its pid in the initial PID namespace.
         pid: u32,
         /// Its short name.
         comm: Comm,
     },
-    /// No process can be named.
+    /// No process is known.
     Nobody(Reason),
 }
 
@@ -34,7 +34,7 @@ impl Owner {
         }
     }
 
-    /// The reason why no process can be named.
+    /// The reason why no process is known.
     pub const fn reason(self) -> Option<Reason> {
         match self {
             Owner::Nobody(reason) => Some(reason),
@@ -55,7 +55,7 @@ impl From<Reason> for Owner {
     }
 }
 
-/// The short name of a program (`TASK_COMM_LEN`), padded with NUL bytes. Nothing in it can be trusted.
+/// The short name of a program (`TASK_COMM_LEN`), padded with NUL bytes. Untrusted.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Comm(pub [u8; 16]);
 

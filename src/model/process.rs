@@ -1,10 +1,10 @@
-//! Which process.
+//! The identity of a process.
 
-/// A process. The kernel uses process numbers again, so that the number alone is nobody.
+/// A process. The kernel reuses pids, so a pid alone identifies no process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProcessId {
-    /// When it started, in clock ticks since boot. First, so that the order is by age.
+    /// Start time, in clock ticks since boot. It comes first, so that processes are ordered by age.
     pub start_time: u64,
-    /// Its number in the PID namespace of the procfs that was read.
+    /// The pid, in the PID namespace of the procfs that was read.
     pub pid: u32,
 }

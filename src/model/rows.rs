@@ -1,4 +1,4 @@
-//! The rows of a snapshot while they are put together.
+//! The rows of a snapshot while they are added up.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use foldhash::fast::RandomState;
 use super::{Account, Kind, Process, Row};
 use crate::model::traffic::Name;
 
-/// Puts together what has one name, wherever it was counted.
+/// Adds up the accounts of one name, whichever source counted them.
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
     places: HashMap<Name, usize, RandomState>,
@@ -15,7 +15,7 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    /// Adds to the row of that name. Of what kind a row is, who comes first says.
+    /// Adds to the row of that name. The first caller decides the kind of the row.
     pub(crate) fn add(&mut self, name: &Name, kind: Kind, account: Account) -> &mut Row {
         let place = *self.places.entry(name.clone()).or_insert(self.rows.len());
         if place == self.rows.len() {
@@ -27,12 +27,12 @@ impl Rows {
         row
     }
 
-    /// The processes on them.
+    /// The processes on the rows.
     pub(crate) fn processes_mut(&mut self) -> impl Iterator<Item = &mut Process> {
         self.rows.iter_mut().flat_map(|row| &mut row.processes)
     }
 
-    /// Those that have used anything.
+    /// The rows that have any bytes.
     pub(crate) fn finish(self) -> Vec<Row> {
         let mut rows = self.rows;
         rows.retain(|row| !row.account.is_zero());

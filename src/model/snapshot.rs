@@ -1,4 +1,4 @@
-//! What a refresh comes to: [`Snapshot`], the only thing that leaves the measuring side.
+//! The result of a refresh: [`Snapshot`], the only value that the outputs get.
 
 use std::ops::{AddAssign, Sub};
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use super::owner::Reason;
 use super::traffic::{Name, Rate, Traffic};
 use super::{Looked, Notification, ProcessId, SourceKind, name};
 
-/// What was used.
+/// Bytes used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Account {
     /// All bytes so far, as far back as the source reaches.
     pub total: Traffic,
-    /// Those since the snapshot before.
+    /// Bytes since the snapshot before.
     pub recent: Traffic,
 }
 
@@ -51,20 +51,20 @@ impl std::iter::Sum for Account {
     }
 }
 
-/// What stands on a row.
+/// What a row shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Kind {
-    /// Processes of one command line.
+    /// Processes with the same command line.
     Process,
-    /// Processes that have a unit, container, user or program in common.
+    /// Processes with the same unit, container, user or program.
     Group,
-    /// An application of the configuration: processes, and pipes.
+    /// A configured application: its processes and pipes.
     Application,
     /// A pipe of this program.
     Pipe,
-    /// What is over and was too small to keep a row of its own.
+    /// Small rows of ended processes, folded into one.
     Folded,
 }
 
@@ -81,15 +81,16 @@ impl Kind {
     }
 }
 
-/// A process that lives.
+/// A running process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Process {
-    /// Its number, in the PID namespace of the procfs that is read.
+    /// The pid, in the PID namespace of the procfs that is read.
     pub pid: u32,
-    /// When it started, in clock ticks since boot: a number alone is used again.
+    /// Start time, in clock ticks since boot. The kernel reuses pids, so a pid alone identifies no
+    /// process.
     pub start: u64,
-    /// Its command line, raw: as [`ProcessFacts::cmdline`], with spaces between the words.
+    /// The command line, unescaped.
     #[serde(skip)]
     pub command_line: Name,
     /// What else is known of it, if that was asked for.
@@ -136,38 +137,38 @@ pub struct ProcessFacts {
 }
 
 impl Process {
-    /// Who it is.
+    /// The process's identity.
     pub fn id(&self) -> ProcessId {
         ProcessId { start_time: self.start, pid: self.pid }
     }
 }
 
-/// A name, and what it has used.
+/// A name, and the bytes it has used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Row {
-    /// The command line, the application, or the pipe. Raw: nobody has escaped it.
+    /// The command line, the application or the pipe, unescaped.
     #[serde(serialize_with = "name::serialize")]
     #[cfg_attr(test, schemars(schema_with = "name::schema"))]
     pub name: Name,
-    /// What it is.
+    /// What the row shows.
     pub kind: Kind,
-    /// All bytes so far, and those since the snapshot before.
+    /// Its bytes.
     #[serde(flatten)]
     pub account: Account,
-    /// The processes that stand here and live, in no order.
+    /// The running processes of this row, in no order.
     pub processes: Vec<Process>,
 }
 
-/// Bytes that have no process.
+/// Bytes without a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Unattributed {
-    /// Why.
+    /// Why they have none.
     #[serde(serialize_with = "reason")]
     #[cfg_attr(test, schemars(schema_with = "reason_schema"))]
     pub reason: Reason,
-    /// All bytes so far, and those since the snapshot before.
+    /// The bytes.
     #[serde(flatten)]
     pub account: Account,
 }
@@ -177,59 +178,60 @@ pub struct Unattributed {
 pub struct Health {
     /// The source.
     pub source: SourceKind,
-    /// What was found.
+    /// What the looks at it found.
     pub looked: Looked,
 }
 
-/// A refresh: who used the network, and how much.
+/// The result of a refresh: the bytes that each process, application or pipe has used.
 ///
-/// Every byte that was counted stands somewhere once: the rows, `unattributed` and `left_out` together are
-/// `counted`, in `total` and in `recent`. `counted.total` never falls: not when processes end, when rows are
-/// folded, nor when another configuration is taken.
+/// Every counted byte is in it exactly once: the rows, `unattributed` and `left_out` add up to `counted`, in
+/// `total` and in `recent`. `counted.total` never falls: not when processes end, rows are folded, or the
+/// configuration changes.
 ///
-/// Order, cutting, escaping and units are the reader's.
+/// The reader sorts, cuts, escapes and chooses units.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Snapshot {
-    /// Which one it is, from 1.
+    /// Number of the snapshot, from 1.
     pub seq: u64,
-    /// When it was taken, for people and databases.
+    /// Wall-clock time at which it was taken.
     #[serde(serialize_with = "rfc3339")]
     #[cfg_attr(test, schemars(schema_with = "rfc3339_schema"))]
     pub at: Timestamp,
-    /// The same by the clock that never jumps.
+    /// The same moment on the monotonic clock.
     #[serde(skip)]
     pub instant: Instant,
-    /// How long after the snapshot before; none for the first.
+    /// Time since the snapshot before; zero for the first.
     #[serde(rename = "elapsed_seconds", serialize_with = "seconds")]
     #[cfg_attr(test, schemars(with = "f64"))]
     pub elapsed: Duration,
-    /// What has used anything so far, in no order. No two have the same name.
+    /// Everything that has used any bytes so far, in no order. No two rows have the same name.
     pub rows: Vec<Row>,
-    /// What has no process, for each reason that there is.
+    /// Bytes without a process, for each reason that occurs.
     pub unattributed: Vec<Unattributed>,
-    /// What stands on no row, because nothing selects it, or because it is a pipe's, which stands on the pipe's row
-    /// by what the pipe has forwarded.
+    /// Bytes on no row: no monitor selects them, or they belong to a socket of a pipe, whose row shows the bytes
+    /// that the pipe has forwarded.
     pub left_out: Account,
-    /// What the sources and the pipes have counted.
+    /// All bytes that the sources and the pipes have counted.
     pub counted: Account,
-    /// What there is to be told of alerts.
+    /// Alerts that fire or resolve with this snapshot.
     pub alerts: Vec<Notification>,
     /// Whether there are more applications than alerts can watch.
     pub alerts_are_crowded: bool,
-    /// How well the sources could be read. As data, an object with a key for each source.
+    /// How well each source could be read. Serialized, an object with a key for each source.
     #[serde(serialize_with = "by_source")]
     #[cfg_attr(test, schemars(with = "std::collections::BTreeMap<String, Looked>"))]
     pub health: Vec<Health>,
 }
 
 impl Snapshot {
-    /// Bytes per second since the snapshot before. Whoever shows a rate has it from here.
+    /// Bytes per second since the snapshot before. Outputs take rates from here only.
     pub fn rate(&self, account: &Account) -> Rate {
         account.recent.rate_over(self.elapsed)
     }
 
-    /// What the rows, the unattributed and what is left out come to: what was [counted](Snapshot::counted).
+    /// The sum of the rows, of the unattributed and of what is left out, which equals
+    /// [`counted`](Snapshot::counted).
     pub fn sum(&self) -> Account {
         let rows = self.rows.iter().map(|row| row.account);
         let unattributed = self.unattributed.iter().map(|unattributed| unattributed.account);
@@ -237,7 +239,7 @@ impl Snapshot {
     }
 }
 
-/// Nothing, before anything was read.
+/// An empty snapshot.
 impl Default for Snapshot {
     fn default() -> Snapshot {
         Snapshot {

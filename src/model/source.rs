@@ -1,20 +1,20 @@
-//! Where bytes are counted.
+//! Sources: where bytes are counted.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Where bytes are counted.
+/// A source of counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceKind {
-    /// By connection tracking: IP bytes of every flow.
+    /// Connection tracking: IP bytes of every flow.
     Conntrack,
-    /// By the TCP sockets themselves: payload bytes.
+    /// The TCP sockets themselves: payload bytes.
     Sockets,
-    /// By programs in the kernel: IP bytes of every socket.
+    /// eBPF programs: IP bytes of every socket.
     Ebpf,
 }
 
-/// Which source is asked for.
+/// The source that the user chooses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SourceChoice {
     /// [`SourceKind::Conntrack`].
@@ -23,13 +23,13 @@ pub enum SourceChoice {
     Sockets,
     /// [`SourceKind::Ebpf`].
     Ebpf,
-    /// eBPF where it is allowed, else conntrack where it counts, else sockets.
+    /// The first of eBPF, conntrack and sockets that works here.
     #[default]
     Auto,
 }
 
 impl SourceChoice {
-    /// All of them, in the order in which they are offered.
+    /// All choices, in the order of `--help`.
     pub const ALL: [SourceChoice; 4] =
         [SourceChoice::Ebpf, SourceChoice::Conntrack, SourceChoice::Sockets, SourceChoice::Auto];
 
@@ -39,7 +39,7 @@ impl SourceChoice {
         [a.name(), b.name(), c.name(), d.name()]
     };
 
-    /// What flags, files and messages call it.
+    /// The name in flags, files and messages.
     pub const fn name(self) -> &'static str {
         match self {
             SourceChoice::Conntrack => SourceKind::Conntrack.name(),
@@ -51,7 +51,7 @@ impl SourceChoice {
 }
 
 impl SourceKind {
-    /// What flags, files and messages call it.
+    /// The name in flags, files and messages.
     pub const fn name(self) -> &'static str {
         match self {
             SourceKind::Conntrack => "conntrack",
@@ -64,7 +64,7 @@ impl SourceKind {
 impl FromStr for SourceChoice {
     type Err = ();
 
-    /// The choice of that [name](SourceChoice::name).
+    /// The choice with that [name](SourceChoice::name).
     fn from_str(name: &str) -> Result<SourceChoice, ()> {
         SourceChoice::ALL.into_iter().find(|choice| choice.name() == name).ok_or(())
     }

@@ -1,4 +1,4 @@
-//! The values that every stage counts in: bytes received and sent, their rates, and whose they are.
+//! Bytes received and sent, their rates, and the names that they belong to.
 
 use std::ops::{Add, AddAssign, Sub, SubAssign};
 use std::sync::Arc;
@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-/// What a line is called: a command line, an application, a pipe. Bytes, not text: nobody has
-/// escaped them, and nothing in them can be trusted. A clone is the same memory.
+/// The name of a row: a command line, an application or a pipe. Untrusted bytes, unescaped, which
+/// need not be UTF-8. Clones share their memory.
 pub type Name = Arc<[u8]>;
 
-/// Accumulated bytes, as the program at this end of the flow sees them.
+/// Received and sent bytes, as the program at this end of the flow sees them.
 ///
 /// The order is by received bytes, then by sent bytes: the order of the lines on the screen.
 ///
-/// As data it is `rx_bytes` and `tx_bytes`, and [`Rate`] the same for each second:
+/// Serialized, it is `rx_bytes` and `tx_bytes`, and [`Rate`] the same per second:
 ///
 /// ```
 /// use bwmon::model::traffic::Traffic;
@@ -30,10 +30,10 @@ pub type Name = Arc<[u8]>;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Traffic {
-    /// Bytes that arrived ("in").
+    /// Received bytes ("in").
     #[serde(rename = "rx_bytes")]
     pub received: u64,
-    /// Bytes that left ("out").
+    /// Sent bytes ("out").
     #[serde(rename = "tx_bytes")]
     pub sent: u64,
 }
@@ -57,12 +57,12 @@ impl Traffic {
         self.received.saturating_add(self.sent)
     }
 
-    /// The same bytes as the other end of the flow sees them.
+    /// The same bytes as seen by the other end of the flow.
     pub const fn swapped(self) -> Traffic {
         Traffic { received: self.sent, sent: self.received }
     }
 
-    /// Bytes per second, had these bytes taken `elapsed`. No time at all gives no rate.
+    /// Bytes per second if these bytes took `elapsed`; zero if `elapsed` is zero.
     pub fn rate_over(self, elapsed: Duration) -> Rate {
         let seconds = elapsed.as_secs_f64();
         if seconds <= 0.0 {
@@ -111,19 +111,19 @@ impl std::iter::Sum for Traffic {
     }
 }
 
-/// Bytes per second, both ways.
+/// Bytes per second, in both directions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd, Serialize)]
 pub struct Rate {
-    /// Bytes per second that arrived.
+    /// Received bytes per second.
     #[serde(rename = "rx_bytes_per_second")]
     pub received: f64,
-    /// Bytes per second that left.
+    /// Sent bytes per second.
     #[serde(rename = "tx_bytes_per_second")]
     pub sent: f64,
 }
 
 impl Rate {
-    /// Whole bytes per second, rounded down: what the screen shows and orders by.
+    /// Whole bytes per second, rounded down: the values that the screen shows and sorts by.
     pub fn floor(self) -> Traffic {
         // `as` saturates: a rate is never negative and never beyond u64 in practice.
         Traffic { received: self.received as u64, sent: self.sent as u64 }

@@ -1,18 +1,18 @@
-//! What was not read yet when the program begins.
+//! The part of the first reading that is not done yet.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// What of the first reading of everything is not done yet.
+/// The part of the first reading that is not done yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Unread {
-    /// How many network namespaces are left whose sockets were not listed, of how many.
+    /// Network namespaces whose sockets were not listed yet, of how many.
     pub namespaces: Option<(usize, usize)>,
-    /// How many processes are left whose descriptors were not read, of how many.
+    /// Processes whose descriptors were not read yet, of how many.
     pub processes: Option<(usize, usize)>,
-    /// Whether what was counted before the start is still being read.
+    /// Whether the bytes counted before the start are still being read.
     pub past: bool,
 }
 
@@ -22,7 +22,7 @@ impl Unread {
         *self != Unread::default()
     }
 
-    /// What is left of either: more of it where both have some of a kind.
+    /// The sum of both.
     pub fn and(self, other: Unread) -> Unread {
         Unread {
             namespaces: self.namespaces.max(other.namespaces),

@@ -1,4 +1,4 @@
-//! A snapshot while it is put together.
+//! A snapshot while it is composed.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::processes::FactsReader;
 
 use super::Moment;
 
-/// What of a snapshot there is so far.
+/// The parts of a snapshot so far.
 #[derive(Debug, Default)]
 pub(crate) struct Draft {
     pub(crate) elapsed: Duration,
@@ -22,7 +22,7 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    /// What a refresh of the ledger came to that ends at this moment.
+    /// The result of a refresh of the ledger that ends at this moment.
     pub(crate) fn of_ledger(ledger: &mut Ledger, moment: Moment) -> Draft {
         ledger.end(moment.instant);
         let mut draft = Draft::default();
@@ -30,7 +30,7 @@ impl Draft {
         draft
     }
 
-    /// Adds what a refresh of the ledger that has ended came to.
+    /// Adds the result of the ledger's last refresh.
     pub(crate) fn add_ledger(&mut self, ledger: &Ledger) {
         self.elapsed = self.elapsed.max(ledger.elapsed());
         ledger.add_rows(&mut self.rows);
@@ -53,7 +53,7 @@ impl Draft {
         self.health.push(health);
     }
 
-    /// Adds what a pipe has forwarded in the time that it took; nobody knows how long that was where this is zero.
+    /// Adds the bytes that a pipe forwarded in `time`; zero means that the time is unknown.
     pub(crate) fn add_pipe(&mut self, name: &Name, kind: Kind, account: Account, time: Duration) {
         let recent = if time.is_zero() { Traffic::ZERO } else { account.recent };
         let account = Account { recent, ..account };
@@ -62,7 +62,8 @@ impl Draft {
         self.counted += account;
     }
 
-    /// The snapshot, without alerts. What the own pipes' sockets carried stands on the rows of the pipes.
+    /// Finishes the snapshot, without alerts. Bytes of the pipes' own sockets are left out: the
+    /// rows of the pipes have what they forwarded.
     pub(crate) fn finish(mut self, seq: u64, moment: Moment) -> Snapshot {
         self.left_out += std::mem::take(&mut self.unattributed[Reason::OwnPipe.index()]);
         let unattributed = Reason::ALL.into_iter().zip(self.unattributed);
@@ -82,7 +83,7 @@ impl Draft {
             alerts_are_crowded: false,
             health: self.health,
         };
-        // What is counted in its own way, and what stands somewhere.
+        // What the ledgers and pipes counted, and what the rows have.
         debug_assert_eq!(snapshot.sum(), snapshot.counted, "bytes are lost or stand twice");
         snapshot
     }

@@ -1,72 +1,72 @@
-//! When the kernel is read between two refreshes: often enough that nothing is lost, and no more often.
+//! When the kernel is read between two refreshes: often enough to lose nothing, and no more often.
 
 use std::time::{Duration, Instant};
 
-/// Where ends are not announced, the kernel keeps an ended connection's counters for ten seconds at
-/// the least (TCP after a reset): who looks more often than that sees them, however seldom the
-/// screen is refreshed.
+/// Longest time between two looks. If ends are not announced, the kernel keeps the counters of an
+/// ended connection for at least ten seconds (TCP after a reset), so no end is missed, however long
+/// the interval.
 const LOOK_AT_LEAST: Duration = Duration::from_secs(5);
 
-/// How soon after a look another one is taken because something happened.
+/// Shortest time between two looks that events cause.
 const LOOK_AT_MOST: Duration = Duration::from_millis(200);
 
-/// How long announcements may wait to be taken together: the kernel's buffer has room for what
-/// comes meanwhile.
+/// Time for which announcements collect before they are read together: the kernel's buffer has room
+/// for them.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How often to see whether it is time to look where nothing announces it: a busy host makes some thousand
-/// sockets meanwhile.
+/// Interval of peeks if nothing announces that a look is needed: a busy host makes some thousand sockets
+/// meanwhile.
 const PEEK: Duration = Duration::from_millis(250);
 
-/// The next moment at which a refresh is due. One that has been missed is left out, not made up for.
+/// The time of the next refresh. Missed refreshes are skipped.
 pub(crate) fn following(last: Instant, interval: Duration, now: Instant) -> Instant {
     let next = last + interval;
     if next > now { next } else { now + interval }
 }
 
-/// For what to wait.
+/// A wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Wait {
-    /// Until when, at the latest.
+    /// Its latest end.
     pub(crate) until: Instant,
-    /// Whether only until the kernel announces something.
+    /// Whether an announcement of the kernel ends it earlier.
     pub(crate) or_events: bool,
     look: Instant,
 }
 
-/// What is to be done when the time has come.
+/// The step after a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// What was announced is to be taken: [`Schedule::drained`] follows.
+    /// Take the announcements, then call [`Schedule::drained`].
     Drain,
-    /// The kernel is to be read.
+    /// Read the kernel.
     Look,
-    /// A refresh is due, which reads the kernel, too.
+    /// Take a snapshot, which reads the kernel too.
     Refresh,
 }
 
-/// Keeps what is announced from being lost, and has the kernel read often enough.
+/// Decides when to take announcements and when to read the kernel.
 #[derive(Debug)]
 pub(crate) struct Schedule {
     looked: Instant,
-    /// Whether it is time to look, once the last look is long enough ago.
+    /// Whether a look is needed as soon as the last one is long enough ago.
     called: bool,
-    /// Until when announcements wait.
+    /// The end of the pause in which announcements collect.
     paused: Instant,
 }
 
 impl Schedule {
-    /// The kernel was read just `now`.
+    /// Starts with a reading of the kernel at `now`.
     pub(crate) fn new(now: Instant) -> Schedule {
         Schedule { looked: now, called: false, paused: now }
     }
 
-    /// For what to wait before a `refresh` that is due then. `needs_peeks`: something may be to be taken that
-    /// nothing announces.
+    /// The next wait before the `refresh` due then. `needs_peeks` says that something may need taking without
+    /// an announcement.
     pub(crate) fn wait(&self, now: Instant, refresh: Instant, needs_peeks: bool) -> Wait {
         let patience = if self.called { LOOK_AT_MOST } else { LOOK_AT_LEAST };
         let look = refresh.min(self.looked + patience);
-        // Between two pauses whatever was announced is taken at once.
+        // Between two pauses announcements are taken at once.
         let pausing = now < self.paused;
         let mut until = if pausing { look.min(self.paused) } else { look };
         if needs_peeks && !self.called {
@@ -75,7 +75,7 @@ impl Schedule {
         Wait { until, or_events: !pausing, look }
     }
 
-    /// The time of a wait has come: what is to be done.
+    /// The step to take after a wait.
     pub(crate) fn timed(&mut self, now: Instant, wait: Wait, refresh: Instant) -> Step {
         if wait.until < wait.look {
             return Step::Drain;
@@ -85,7 +85,7 @@ impl Schedule {
         if wait.look == refresh { Step::Refresh } else { Step::Look }
     }
 
-    /// What was announced (or may be there without that) was taken; `called`: it should not wait to be accounted.
+    /// Notes that announcements were taken; `called` says that accounting them should not wait.
     pub(crate) fn drained(&mut self, now: Instant, announced: bool, called: bool) {
         self.called |= called;
         if announced {

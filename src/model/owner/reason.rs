@@ -2,26 +2,27 @@
 
 use std::fmt;
 
-/// Why no process can be named for some bytes. The order is that of the reasons' lines.
+/// The reason why bytes have no process. The order is that of the lines of `--unattributed`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {
-    /// Neither end is a socket of this host: it only passed the bytes on.
+    /// Forwarded: neither end is a socket of this host.
     Forwarded,
-    /// No socket is left (or never was) at the end that is here.
+    /// The end on this host has no socket (any more).
     Exited,
-    /// The user may not see who holds the socket.
+    /// The user may not see the holder of the socket.
     NoPermission,
-    /// The socket is held by a process outside the PID namespace that can be seen.
+    /// The holder of the socket is outside the visible PID namespace.
     OtherNamespace,
-    /// The kernel's own: its sockets, answers to pings, tunnels, connections not yet accepted.
+    /// The kernel itself: its sockets, answers to pings, tunnels, connections not yet accepted.
     Kernel,
-    /// Several processes share the address, and the kernel doesn't tell which one it was.
+    /// Several processes share the address, and the kernel doesn't report which one it was.
     Ambiguous,
-    /// This program's own pipes carry them, which account what they forward themselves.
+    /// A pipe of this program carries them, and accounts what it forwards itself.
     OwnPipe,
-    /// More sockets had traffic at once than there was room to count apart.
+    /// More sockets had traffic at once than the kernel's table has slots.
     Overflow,
-    /// Who has the socket is still being read: the bytes move to the process, or to another reason.
+    /// The holder of the socket is not read yet. The bytes move to the process, or to another
+    /// reason.
     Unread,
 }
 
@@ -39,7 +40,7 @@ impl Reason {
         Reason::Unread,
     ];
 
-    /// A stable name, for machines and for the line of `--unattributed`.
+    /// A stable name, for machines and for the lines of `--unattributed`.
     pub const fn name(self) -> &'static str {
         match self {
             Reason::Forwarded => "forwarded",
@@ -54,12 +55,12 @@ impl Reason {
         }
     }
 
-    /// Whether it says that somebody had the socket: that stays true when the socket is closed.
+    /// Whether the socket had a holder, which stays true when the socket is closed.
     pub(crate) const fn is_lasting(self) -> bool {
         matches!(self, Reason::NoPermission | Reason::OtherNamespace | Reason::Ambiguous)
     }
 
-    /// Its place in [`Reason::ALL`].
+    /// Its index in [`Reason::ALL`].
     pub const fn index(self) -> usize {
         self as usize
     }
