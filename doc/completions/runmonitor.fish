@@ -1,25 +1,18 @@
-complete -c runmonitor -l include -d 'Show only processes in whose command line this regular expression is found. May be given several times' -r
-complete -c runmonitor -l exclude -d 'Leave out processes in whose command line this regular expression is found, even if they are included. May be given several times' -r
-complete -c runmonitor -l source -d 'Where bytes are counted' -r -f -a "ebpf\t'IP bytes of every socket, counted in the kernel from now on'
+complete -c runmonitor -l include -d 'Show only processes whose command line this regular expression matches, anywhere in it. May be given several times' -r
+complete -c runmonitor -l exclude -d 'Leave out processes whose command line this regular expression matches, anywhere in it, even if they are included. May be given several times' -r
+complete -c runmonitor -l source -d 'Where bytes are counted' -r -f -a "ebpf\t'IP bytes of every socket, counted by programs in the kernel'
 conntrack\t'IP bytes of every tracked flow, from connection tracking'
 sockets\t'Payload bytes of TCP, from the sockets themselves'
-auto\t'eBPF where it is allowed, else conntrack, else sockets'"
-complete -c runmonitor -l netns -d 'Which network namespaces are watched' -r -f -a "all\t'Those of all processes, containers among them'
-own\t'Only the one in which the program runs'"
+auto\t'eBPF if it is allowed, else conntrack, else sockets'"
+complete -c runmonitor -l netns -d 'Network namespaces to watch' -r -f -a "all\t'Those of all processes, including containers'
+own\t'Only that of the program itself'"
 complete -c runmonitor -l interval -d 'Seconds between two refreshes; fractions are allowed' -r
-complete -c runmonitor -l count -d 'End after N refreshes, as Ctrl-C does' -r
-complete -c runmonitor -l format -d 'What a refresh is written as' -r -f -a "text\t'Lines for people, as they always were'
-json\t'JSON Lines: a line with everything there is for each refresh'
-csv\t'CSV: a record for each row of each refresh, and a header'"
-complete -c runmonitor -l units -d 'In what units text shows bytes, instead of plain numbers' -r -f -a "bin-bytes\t'B, KiB, MiB: steps of 1024'
-bin-bits\t'bit, Kibit, Mibit: steps of 1024'
-si-bytes\t'B, kB, MB: steps of 1000'
-si-bits\t'bit, kbit, Mbit: steps of 1000'"
+complete -c runmonitor -l count -d 'Exit after N refreshes, as after Ctrl-C' -r
 complete -c runmonitor -l bandwidth -d 'Show bytes per second instead of accumulated bytes'
-complete -c runmonitor -l no-lookback -d 'Don\'t count what was sent and received before the start'
+complete -c runmonitor -l no-lookback -d 'Don\'t count bytes that were received and sent before the start'
 complete -c runmonitor -l ignore-local -d 'Leave out traffic that never leaves this host: both ends are loopback addresses, or addresses of this host'
-complete -c runmonitor -l unattributed -d 'Show also the bytes for which no process can be named, a line for each reason'
-complete -c runmonitor -l enable-accounting -d 'Switch conntrack\'s accounting on in this network namespace, for flows that begin from now on'
-complete -c runmonitor -l check -d 'Tell what each source can see here and what would mend what it can\'t, and end'
+complete -c runmonitor -l unattributed -d 'Also show bytes without a known process, a line for each reason'
+complete -c runmonitor -l enable-accounting -d 'Switch conntrack\'s accounting on in this network namespace, for flows that start later'
+complete -c runmonitor -l check -d 'Report what each source can count here and how to fix what it can\'t, and exit'
 complete -c runmonitor -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c runmonitor -s V -l version -d 'Print version'

@@ -1,4 +1,4 @@
-//! `--check`: what each source can see here, and what mends what it can't.
+//! `--check`: what each source can count here, and how to fix what it can't.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -19,14 +19,14 @@ use crate::netns::{self, NetnsId};
 use crate::processes::Owners;
 use crate::sockets::{self, SocketTable};
 
-/// What would let it see everything without being root.
+/// Gives a user other than root everything that the sources need.
 const MEND_PRIVILEGES: &str = "run it as root, or allow it once: sudo setcap \
     cap_bpf,cap_perfmon,cap_net_admin,cap_sys_ptrace,cap_dac_read_search+ep \"$(command -v runmonitor)\"";
 
-/// What would let it see every namespace.
+/// Gives access to every namespace.
 const MEND_NAMESPACES: &str = "run it as root (CAP_SYS_ADMIN)";
 
-/// What was found of one subject.
+/// The finding about one subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Finding {
     subject: &'static str,
@@ -41,7 +41,7 @@ impl Finding {
     }
 }
 
-/// Looks once at everything and writes what was found to `out`. The status is a success if any
+/// Takes one look at everything and writes the findings to `out`. The status is success if any
 /// source works.
 ///
 /// # Errors
@@ -85,7 +85,7 @@ fn check_ebpf(proc: &Path) -> Finding {
     }
 }
 
-/// What eBPF counts, with room for so many sockets.
+/// What eBPF counts, with `room` for so many sockets.
 fn ebpf_works(room: usize, reads_kernel: bool) -> Finding {
     let all = format!("every socket's bytes are counted, of {room} at once");
     match reads_kernel {
@@ -129,7 +129,7 @@ fn check_conntrack(proc: &Path, sysctls: Sysctls) -> Finding {
     }
 }
 
-/// Whether flows are seen when they begin: without that, whose a short one was remains unknown.
+/// Whether the start of flows is announced: otherwise the process of a short flow may stay unknown.
 fn check_beginnings(sysctls: Sysctls) -> Finding {
     let finding =
         |works, what: &str, mend| Finding::new("beginnings", works, what.to_owned(), mend);

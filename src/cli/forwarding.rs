@@ -1,4 +1,4 @@
-//! What programs that forward have in common.
+//! Shared by the programs that forward.
 
 use std::io;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use super::messages::Messages;
 use super::schedule::seconds;
 use crate::listen::ListenError;
 
-/// How often it is looked whether the last connection has ended.
+/// Interval at which the end of the last connection is checked.
 pub(super) const PEEK: Duration = Duration::from_millis(20);
 
 /// The value of `--drain-timeout`.
@@ -17,21 +17,21 @@ pub(super) fn drain_timeout(value: &str) -> Result<Duration, String> {
     seconds(value, 0.0)
 }
 
-/// Says how many connections are `open` after it.
+/// Reports how many connections are still `open`.
 pub(super) fn say_cut(messages: &Messages, open: usize) {
     let were = if open == 1 { "connection was" } else { "connections were" };
     messages.say(&format!("{open} {were} cut after the drain timeout"));
 }
 
-/// As many descriptors as the administrator allows: a connection takes two, a network namespace ten,
-/// and programs start with a limit made for those that ask select(2).
+/// Raises the limit of descriptors to the hard limit: a connection takes two, a network namespace
+/// ten. The soft limit is usually made for programs that use select(2).
 pub(super) fn allow_descriptors() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    // Where that is refused, the limit is as it was.
+    // If that is refused, the limit stays.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
-/// What can't be listened on, and what would mend it.
+/// The message for a port that can't be listened on, with its fix.
 pub(super) fn explain(program: &str, error: ListenError) -> anyhow::Error {
     let ListenError::Listen { address, error } = &error else { return error.into() };
     let (port, ip) = (address.port(), address.ip());

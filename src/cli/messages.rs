@@ -1,5 +1,5 @@
-//! What a program says on standard error: one service, in the order of time. A thread of its own writes it, so that a
-//! standard error that nobody reads delays nobody.
+//! Messages on standard error, in order of time. A thread of its own writes them, so that a standard error without a
+//! reader delays nothing.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -12,56 +12,57 @@ use super::{is_wiped, line};
 use crate::pipe::{Event, OnEvent};
 use crate::render::sink::wait_while;
 
-/// What may wait to be written. Nobody waits for a slow standard error: what doesn't fit is counted, and said.
+/// Messages that may wait to be written. Further ones are dropped, counted, and reported as lost.
 const WAITING: usize = 65_536;
 
 /// Messages that stay on a screen that is cleared.
 const KEPT: usize = 20;
 
-/// Says lines on standard error; clones say on the same one. Nothing here ever waits, but for [`Messages::finish`].
+/// Queues lines for standard error; clones share the queue. Nothing here waits, except
+/// [`Messages::finish`].
 #[derive(Clone, Debug)]
 pub(super) struct Messages {
     program: &'static str,
     shared: Arc<Shared>,
 }
 
-/// What waits to be written.
+/// An item that waits to be written.
 #[derive(Debug)]
 enum Item {
     Line(String),
-    /// What happened to a connection of this pipe, if it is called anything.
+    /// An event of a connection, with the name of its pipe if there are several.
     Event(Option<Arc<str>>, Event),
 }
 
 #[derive(Debug)]
 struct Shared {
     state: Mutex<Queue>,
-    /// Something waits, or is written.
+    /// Signals that something was queued or written.
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// Whether messages would be wiped away by the next refresh.
+    /// Whether the next refresh wipes messages off the screen.
     wiped: bool,
     waiting: VecDeque<Item>,
-    /// Something is being written.
+    /// Whether something is being written.
     writing: bool,
-    /// Lines so far.
+    /// Number of lines so far.
     written: u64,
-    /// What did not fit.
+    /// Number of items dropped.
     lost: u64,
-    /// What is held back is to be said at once: there is no later.
+    /// Whether failures that were held back are written at once, because the program ends.
     ended: bool,
     kept: VecDeque<String>,
 }
 
 impl Messages {
-    /// Starts the thread. `every`: a line for each connection of a pipe. `is_screen`: standard output is cleared with
-    /// each refresh.
+    /// Starts the thread. `every` gives each connection of a pipe a line. `is_screen` says that each refresh clears
+    /// standard output.
     ///
     /// # Errors
-    /// There is no thread to be had.
+    /// The thread can't be started.
     pub(super) fn start(
         program: &'static str,
         every: bool,
@@ -70,7 +71,7 @@ impl Messages {
         Messages::start_on(io::stderr(), program, every, is_wiped(is_screen))
     }
 
-    /// The same on any writer.
+    /// As [`Messages::start`], on any writer.
     pub(super) fn start_on(
         out: impl Write + Send + 'static,
         program: &'static str,
@@ -87,42 +88,44 @@ impl Messages {
         Ok(Messages { program, shared })
     }
 
-    /// Says a message as a line: the program's name, a colon, what is safe to print.
+    /// Queues a message as a line: the program's name, a colon, and the message, made safe to
+    /// print.
     pub(super) fn say(&self, message: &str) {
         self.say_line(line(self.program, message));
     }
 
-    /// Says a line as it is: safe to print, and without its end.
+    /// Queues a line, which is safe to print and has no newline.
     pub(super) fn say_line(&self, line: String) {
-        // It stays at once, and not when it is written: the next refresh has it.
+        // It stays on the screen from now on, not from when it is written: the next refresh shows
+        // it.
         let line = self.shared.state().keep(line);
         self.pass(line);
     }
 
-    /// Says a line as it is, which has its own place on a screen.
+    /// Queues a line, safe to print, that the screen shows elsewhere.
     pub(super) fn pass(&self, line: String) {
         self.shared.push(Item::Line(line));
     }
 
-    /// What a pipe is given to report to. `pipe` is what it is called in messages, where there may be several.
+    /// The callback for events of a pipe. `pipe` is its name in messages if there are several.
     pub(super) fn report(&self, pipe: Option<&str>) -> OnEvent {
         let pipe: Option<Arc<str>> = pipe.map(Arc::from);
         let shared = self.shared.clone();
         Arc::new(move |event| shared.push(Item::Event(pipe.clone(), event)))
     }
 
-    /// Whether messages are wiped away by the next refresh, and have to stand on the screen, too.
+    /// Whether the next refresh wipes messages off, so that the screen has to show them too.
     pub(super) fn are_wiped(&self) -> bool {
         self.shared.state().wiped
     }
 
-    /// The messages that stay on the screen, oldest first.
+    /// The messages that stay on the screen, the oldest first.
     pub(super) fn on_screen(&self) -> Vec<String> {
         self.shared.state().kept.iter().cloned().collect()
     }
 
-    /// Has all written that was said until now; not any longer once nothing was read for so long.
-    /// Whether it is.
+    /// Waits until everything queued is written, or until nothing was written for `patience`.
+    /// Returns whether everything is written.
     pub(super) fn finish(&self, patience: Duration) -> bool {
         let mut state = self.shared.state();
         state.ended = true;
@@ -150,7 +153,7 @@ impl Shared {
 }
 
 impl Queue {
-    /// A line that is written stays on the screen.
+    /// Keeps a line on the screen.
     fn keep(&mut self, line: String) -> String {
         if self.wiped {
             self.kept.push_back(line.clone());
@@ -182,7 +185,7 @@ fn write_all(mut out: impl Write, mut words: Words, shared: &Shared) {
         };
         state.writing = true;
         drop(state);
-        // A standard error that is closed is nobody's problem.
+        // A standard error that is closed is no error.
         let _ = out.write_all(format!("{line}\n").as_bytes());
         state = shared.state();
         state.writing = false;
@@ -190,7 +193,7 @@ fn write_all(mut out: impl Write, mut words: Words, shared: &Shared) {
     }
 }
 
-/// The next line that is to be written now.
+/// The next line to write now.
 fn next(state: &mut Queue, words: &mut Words) -> Option<String> {
     let now = Instant::now();
     while let Some(item) = state.waiting.pop_front() {
@@ -206,12 +209,12 @@ fn next(state: &mut Queue, words: &mut Words) -> Option<String> {
         let line = words.line(&format!("{lost} lines could not be written fast enough"));
         return Some(state.keep(line));
     }
-    // At the end without waiting: there is no later.
+    // At the end, without waiting for the rate limit.
     let due = words.due(if state.ended { now + INTERVAL } else { now })?;
     Some(state.keep(due))
 }
 
-/// Now, as RFC 3339 has it: local time, with milliseconds and the offset from UTC.
+/// The current time in RFC 3339: local time with milliseconds and the offset from UTC.
 fn time() -> String {
     jiff::Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string()
 }

@@ -1,5 +1,5 @@
-//! The edge: flags, messages, signals and exit statuses. Each program's `main` only calls its
-//! `run` here and maps the result to an exit status.
+//! The command line: flags, messages, signals and exit statuses. Each program's `main` only calls
+//! its `run` and maps the result to an exit status.
 
 pub mod check;
 mod forwarding;
@@ -22,29 +22,30 @@ use std::process::ExitCode;
 
 use crate::escape::visible;
 
-/// The exit status of bad usage or configuration.
+/// Exit status for wrong usage or configuration.
 pub const USAGE: u8 = 2;
-/// The exit status of a failure at run time.
+/// Exit status for a failure at run time.
 pub const FAILURE: u8 = 1;
 
-/// Writes one line to standard error: the program's name, a colon, the message. The message is
-/// made safe to print; a standard error that is closed is nobody's problem.
+/// Writes one line to standard error: the program's name, a colon, the message. The message is made
+/// safe to print. A standard error that is closed is no error.
 pub fn say(program: &str, message: &str) {
     let _ = writeln!(io::stderr(), "{}", line(program, message));
 }
 
-/// A message as a line without its newline: the program's name, a colon, what is safe to print.
+/// A message as a line without its newline: the program's name, a colon, and the message, made safe
+/// to print.
 fn line(program: &str, message: &str) -> String {
     format!("{program}: {}", visible(message.as_bytes()))
 }
 
-/// Whether messages would be wiped away by the next refresh of standard output, which is cleared
-/// if it `is_screen`.
+/// Whether the next refresh of standard output wipes messages off the screen. Each refresh clears
+/// it if it `is_screen`.
 fn is_wiped(is_screen: bool) -> bool {
     is_screen && io::stderr().is_terminal()
 }
 
-/// Ends a program whose arguments clap did not take: help and version go to standard output, an
+/// Ends a program whose arguments clap has not accepted. Help and version go to standard output; an
 /// error is one line.
 ///
 /// # Errors
@@ -58,7 +59,7 @@ fn usage(program: &str, error: &clap::Error) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(USAGE))
 }
 
-/// clap's message in one line: what is wrong and its tips, without the usage that follows.
+/// clap's message in one line: the error and its tips, without the usage.
 fn one_line(message: &str) -> String {
     let lines: Vec<&str> = message
         .lines()
@@ -70,7 +71,7 @@ fn one_line(message: &str) -> String {
     format!("{} (try --help)", line.strip_prefix("error: ").unwrap_or(&line))
 }
 
-/// Ends a program as its result says: a broken pipe is a normal end, an error one line.
+/// The exit status of a result: a broken pipe is a normal end, an error prints one line.
 pub fn finish(program: &str, result: anyhow::Result<ExitCode>) -> ExitCode {
     match result {
         Ok(code) => code,

@@ -1,4 +1,4 @@
-//! What is to be said of what a look at the kernel found, each kind once.
+//! Messages about the findings of looks at the kernel, each kind once.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::model::{Looked, Snapshot, SourceKind};
 use crate::monitor::{Monitor, Notice, OpenError, WatchError};
 use crate::render::Frame;
 
-/// What has been said already.
+/// The kinds that were reported already.
 #[derive(Debug, Default)]
 struct Said {
     denied: bool,
@@ -31,7 +31,7 @@ struct Said {
     crowded: bool,
 }
 
-/// Says each kind once.
+/// Reports each kind of finding once.
 #[derive(Debug)]
 pub(super) struct Notices {
     program: &'static str,
@@ -48,12 +48,13 @@ impl Notices {
         Notices { program, messages: messages.clone(), reading, said }
     }
 
-    /// Says one line.
+    /// Writes one line.
     pub(super) fn say(&self, message: &str) {
         self.messages.say(message);
     }
 
-    /// What is shown of a refresh: with what stays above the list on a screen, and why the list is empty, if it is.
+    /// The frame of a refresh: the lines above the list, and the reason why the list is empty, if
+    /// it is.
     pub(super) fn frame(&self, snapshot: &Arc<Snapshot>, empty: &str) -> Frame {
         let wiped = self.messages.are_wiped();
         let if_empty = wiped.then(|| match self.said.denied {
@@ -65,7 +66,7 @@ impl Notices {
         Frame { snapshot: snapshot.clone(), above, if_empty, alerts: Vec::new() }
     }
 
-    /// Says what there is to be said of a monitor that was just opened.
+    /// Reports the notices of a monitor that was just opened.
     pub(super) fn tell_opened(&mut self, monitor: &Monitor) {
         for notice in monitor.notices() {
             match notice {
@@ -80,13 +81,13 @@ impl Notices {
         self.tell(monitor.looked(), monitor.source());
     }
 
-    /// Says why no source could be had, but for the last reason, which it hands back.
+    /// Reports why each source can't be opened, except the last error, which it returns.
     pub(super) fn tell_refused(&mut self, error: OpenError) -> WatchError {
         error.refused.iter().for_each(|notice| self.say(&notice.to_string()));
         error.error
     }
 
-    /// Says what the last looks of the monitors have found.
+    /// Reports the findings of the monitors' last looks.
     pub(super) fn tell_all(&mut self, aggregator: &Aggregator) {
         let open = |source: &SourceKind| aggregator.monitors().any(|of| of.source() == *source);
         self.reading.retain(|(source, _)| open(source));
@@ -95,7 +96,7 @@ impl Notices {
         }
     }
 
-    /// Says what is not read yet, once: it goes on from look to look.
+    /// Reports once what is not read yet: the rest is read from look to look.
     fn tell_unread(&mut self, looked: &Looked, source: SourceKind) {
         self.reading.retain(|(of, _)| *of != source);
         if !looked.unread.is_anything() {
@@ -113,12 +114,12 @@ impl Notices {
         let message = line(self.program, &message);
         self.reading.push((source, message.clone()));
         if !std::mem::replace(&mut self.said.unread, true) {
-            // It has its own place on the screen.
+            // The screen shows it in a line of its own.
             self.messages.pass(message);
         }
     }
 
-    /// Says once that there are more applications than notifications can watch.
+    /// Reports once that there are more applications than notifications can watch.
     pub(super) fn tell_crowded(&mut self) {
         if std::mem::replace(&mut self.said.crowded, true) {
             return;
@@ -130,10 +131,10 @@ impl Notices {
         ));
     }
 
-    /// Says what a look found that its user should know, each kind of trouble once.
+    /// Reports the findings of a look that the user should know, each kind once.
     pub(super) fn tell(&mut self, looked: &Looked, source: SourceKind) {
         self.tell_unread(looked, source);
-        // With ebpf, conntrack reports what is forwarded.
+        // With ebpf, findings of conntrack are about forwarded traffic.
         let flows = if source == SourceKind::Ebpf { SourceKind::Conntrack } else { source };
         let mut said = std::mem::take(&mut self.said);
         let once = |said: &mut bool, wanted: bool, message: &dyn Fn() -> String| {

@@ -1,5 +1,4 @@
-//! In which words a program tells what happens to its pipes' connections: a line for each end, or failures at a
-//! bounded rate.
+//! Messages about the connections of pipes: a line for each end, or failures at a limited rate.
 
 use std::time::{Duration, Instant};
 
@@ -8,19 +7,19 @@ use crate::escape::visible;
 use crate::model::traffic::Traffic;
 use crate::pipe::{ConnectError, Event};
 
-/// The least time between two lines about failures.
+/// Minimum time between two lines about failures.
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The least time between two lines about missing descriptors.
+/// Minimum time between two lines about missing descriptors.
 const STARVED_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Decides what is said, and in which words. It has no clock and writes nothing.
+/// Decides which events get a line, and words it. It has no clock and writes nothing.
 #[derive(Debug)]
 pub(super) struct Words {
     program: &'static str,
-    /// Whether every connection has its line.
+    /// Whether every connection gets a line.
     every: bool,
-    /// The last failure that was not said yet, and how many of them there are.
+    /// The last failure without a line, and the number of such failures.
     held: Option<(String, u64)>,
     said: Option<Instant>,
     starved: Option<Instant>,
@@ -31,9 +30,9 @@ impl Words {
         Words { program, every, held: None, said: None, starved: None }
     }
 
-    /// The line for an event, if it has one; `time` is the wall clock's.
+    /// The line for an event, if it gets one; `time` is the wall-clock time.
     ///
-    /// `pipe` is what the pipe is called, where there may be several.
+    /// `pipe` is the name of the pipe if there are several.
     pub(super) fn event(
         &mut self,
         pipe: Option<&str>,
@@ -65,7 +64,7 @@ impl Words {
                     failed.client
                 ))
             }
-            // Nobody is left who was not served.
+            // The client has left, so this is no failure to serve it.
             Event::Failed(failed) if matches!(failed.error, ConnectError::Abandoned) => None,
             Event::Failed(failed) => {
                 let message = format!("{} was closed: {}", failed.client, failed.error);
@@ -90,7 +89,7 @@ impl Words {
         }
     }
 
-    /// The failures that were held back, if it is time to say them.
+    /// The line for the failures that were held back, if its time has come.
     pub(super) fn due(&mut self, now: Instant) -> Option<String> {
         if self.said.is_some_and(|at| now.saturating_duration_since(at) < INTERVAL) {
             return None;
@@ -100,7 +99,7 @@ impl Words {
         Some(if count == 1 { line } else { format!("{line} (and {} more)", count - 1) })
     }
 
-    /// Whether there are failures that were not said yet.
+    /// Whether failures are held back.
     pub(super) fn hold_back(&self) -> bool {
         self.held.is_some()
     }

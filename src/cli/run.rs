@@ -17,29 +17,29 @@ use crate::monitor::{Moment, Schedule, following};
 use crate::render::sink::Sink;
 use crate::render::{Format, Frame};
 
-/// How long nothing may be read of what is still to be written when the program is asked to end.
+/// Maximum time without progress in writing the remaining output when the program has to end.
 const PATIENCE: Duration = Duration::from_millis(250);
 
-/// What the three programs do at the loop's steps.
+/// The steps of the loop that differ between the three programs.
 pub(super) trait Program {
-    /// What is measured.
+    /// The aggregator that measures.
     fn aggregator(&self) -> &Aggregator;
 
-    /// The same, to read it.
+    /// The aggregator, to read it.
     fn aggregator_mut(&mut self) -> &mut Aggregator;
 
-    /// Whether the first signal ends the program at once while it reads everything for the first time.
+    /// Whether the first signal ends the program at once during the first reading.
     fn ends_at_once(&self) -> bool {
         false
     }
 
-    /// The kernel was read.
+    /// Called after each look at the kernel.
     fn looked(&mut self) {}
 
-    /// A refresh was taken.
+    /// Called with each snapshot.
     fn took(&mut self, snapshot: &Arc<Snapshot>);
 
-    /// What is shown of the last refresh.
+    /// The frame of the last snapshot.
     fn frame(&self) -> Frame;
 
     /// Reads the configuration again.
@@ -49,24 +49,25 @@ pub(super) trait Program {
 /// Why the loop ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// A signal asked for it.
+    /// A signal was received.
     Asked,
-    /// There were as many refreshes as were asked for.
+    /// `--count` refreshes were taken.
     Counted,
-    /// Who read it has read enough.
+    /// The reader of standard output has left.
     Unread,
 }
 
-/// What a program does where standard output can't be written, apart from a reader who left, which is a normal end.
+/// What a program does if standard output can't be written. A reader who has left is a normal end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unwritable {
-    /// It ends: it is for its output.
+    /// It ends.
     Fatal,
-    /// It goes on, since it does more than that, and says so once; it will have failed.
+    /// It reports the error once and continues, since output is not its only purpose; its exit
+    /// status is that of a failure.
     Told,
 }
 
-/// Where the loop gets its signals, and where it shows.
+/// The signals, messages and output of the loop.
 #[derive(Debug)]
 pub(super) struct Run {
     signals: Signals,
@@ -80,11 +81,11 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Signals are handled, and what is said and shown is written by threads of its own, from now on. `every`: a line
-    /// for each connection of a pipe. `format`: what a refresh looks like.
+    /// Handles signals from now on, and starts the threads that write messages and refreshes. `every` gives each
+    /// connection of a pipe a line. `format` gives the bytes of a refresh.
     ///
     /// # Errors
-    /// Signals can't be handled, or there is no thread to be had.
+    /// Signals can't be handled, or a thread can't be started.
     pub(super) fn start(
         program: &'static str,
         every: bool,
@@ -111,7 +112,7 @@ impl Run {
         })
     }
 
-    /// What says things.
+    /// The messages.
     pub(super) fn messages(&self) -> &Messages {
         &self.messages
     }
@@ -121,10 +122,11 @@ impl Run {
         &mut self.signals
     }
 
-    /// Shows refresh after refresh until the end. The first one is due an interval after `start`, or is there already
-    /// (`ready`). The last one waits until everything was read.
+    /// Shows refreshes until the end. The first one is due an interval after `start`, or at once (`ready`). The last
+    /// one waits until everything was read.
     ///
     /// # Errors
+    /// Those of a refresh; standard output can't be written, if that is fatal.
     /// What a refresh meets; standard output can't be written, where that is fatal.
     pub(super) fn refresh(
         &mut self,
@@ -169,14 +171,13 @@ impl Run {
         }
     }
 
-    /// Takes the refresh that was due at this time. Flows are read last: a look that was held up before has seen what
-    /// came meanwhile.
+    /// Takes the refresh that was due at `due`.
     pub(super) fn take(&mut self, program: &mut impl Program, due: Instant) {
         let snapshot = program.aggregator_mut().snapshot(Moment::now(), due);
         program.took(&Arc::new(snapshot));
     }
 
-    /// Shows one refresh; doesn't wait until it is read.
+    /// Queues one refresh; doesn't wait until it is written.
     pub(super) fn show(&mut self, frame: Frame) {
         self.output.show(frame);
         // A screen shows the newest: nothing is missing there.
@@ -191,7 +192,7 @@ impl Run {
     /// Whether the reader has left, if a refresh could not be written.
     ///
     /// # Errors
-    /// It can't be written for another reason, where that is fatal.
+    /// It can't be written for another reason, if that is fatal.
     fn is_unread(&mut self) -> anyhow::Result<bool> {
         let Some(error) = self.output.take_error() else { return Ok(false) };
         match (error.kind(), self.unwritable) {
@@ -209,10 +210,10 @@ impl Run {
         Ok(false)
     }
 
-    /// Waits until what was shown is written. Where the end was asked for, not for a reader who doesn't read.
+    /// Waits until all refreshes are written; after a signal only as long as writing progresses.
     ///
     /// # Errors
-    /// It can't be written, where that is fatal.
+    /// A refresh can't be written, if that is fatal.
     pub(super) fn finish(&mut self) -> anyhow::Result<()> {
         loop {
             let asked = self.signals.stopped();
@@ -222,14 +223,14 @@ impl Run {
         }
     }
 
-    /// Says what the program fails of; what is left to do may take long.
+    /// Reports the error that ends the program; the rest of its end may take long.
     pub(super) fn fail(&mut self, error: &anyhow::Error) {
         self.failed = true;
         self.messages.say(&format!("{error:#}"));
     }
 
-    /// Ends the program: says what it failed of, if it did, and waits until all that was said is written. Where the
-    /// end was asked for, not for a standard error that nobody reads.
+    /// Ends the program: reports its error, if any, and waits until all messages are written; after a signal only
+    /// as long as writing progresses.
     pub(super) fn end(mut self, outcome: anyhow::Result<()>) -> ExitCode {
         if let Err(error) = outcome {
             self.fail(&error);

@@ -37,8 +37,8 @@ const PROGRAM: &str = "runaggregator";
 /// Runs the program with the arguments of the process.
 ///
 /// # Errors
-/// What ends it at run time, to be shown as one line. Usage errors and what is wrong with the
-/// configuration are shown here.
+/// Those that end it at run time, to be shown as one line. Errors of usage and configuration are
+/// shown here.
 pub fn run() -> anyhow::Result<ExitCode> {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
@@ -70,7 +70,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
     Ok(run.end(outcome))
 }
 
-/// Does what the configuration says until the end.
+/// Runs the configuration until the end.
 fn watch(
     arguments: &Arguments,
     configuration: &Configuration,
@@ -109,7 +109,7 @@ fn watch(
     Ok(())
 }
 
-/// Who can read a page at this address, where that is not this host alone.
+/// The readers to whom this address exposes the page, if others than this host's users can read it.
 fn exposure(address: SocketAddr) -> Option<String> {
     let ip = address.ip().to_canonical();
     if ip.is_loopback() {
@@ -126,7 +126,7 @@ fn exposure(address: SocketAddr) -> Option<String> {
     ))
 }
 
-/// All that runs.
+/// Everything that runs.
 struct Host<'a> {
     arguments: &'a Arguments,
     aggregator: Aggregator,
@@ -149,7 +149,7 @@ impl Host<'_> {
         Ok(())
     }
 
-    /// Listens no more, and waits for what is open.
+    /// Stops listening, and waits for open connections.
     fn end(self, run: &mut Run, outcome: anyhow::Result<()>) {
         // Now, and not after what may take long.
         if let Err(error) = outcome.and_then(|()| run.finish()) {
@@ -217,7 +217,7 @@ impl Program for Host<'_> {
         Frame { alerts, ..self.notices.frame(&self.snapshot, empty) }
     }
 
-    /// Reads the files again. What is wrong with them is said, and the configuration stays.
+    /// Reads the files again. If they have errors, these are reported and the configuration stays.
     fn reload(&mut self) {
         let errors: Vec<String> = match config::reload(&self.arguments.files()) {
             Err(errors) => errors.iter().map(ConfigError::to_string).collect(),

@@ -1,4 +1,4 @@
-//! `runmonitor`: what each process sends and receives.
+//! `runmonitor`: the bytes that each process sends and receives.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,8 +30,8 @@ const PROGRAM: &str = "runmonitor";
 /// Shows what each process on this host receives and sends.
 ///
 /// Every refresh prints a line for each command line, the busiest last: bytes received / bytes
-/// sent -- command line. Counting begins where the kernel's own counters do, before the program
-/// was started; --bandwidth shows bytes per second instead.
+/// sent -- command line. They include bytes that the kernel counted before the program started;
+/// --bandwidth shows bytes per second instead.
 #[derive(Clone, Debug, Parser)]
 #[command(name = PROGRAM, version, infer_long_args = true, args_override_self = true)]
 pub struct Arguments {
@@ -57,7 +57,7 @@ pub struct Arguments {
     #[arg(long)]
     pub bandwidth: bool,
 
-    /// Don't count what was sent and received before the start
+    /// Don't count bytes that were received and sent before the start
     #[arg(long)]
     pub no_lookback: bool,
 
@@ -69,7 +69,7 @@ pub struct Arguments {
     #[arg(long, value_enum, default_value_t, help = SOURCE.help)]
     pub source: SourceChoice,
 
-    /// Which network namespaces are watched
+    /// Network namespaces to watch
     #[arg(long, value_enum, value_name = "WHICH", default_value_t)]
     pub netns: NetnsChoice,
 
@@ -81,16 +81,15 @@ pub struct Arguments {
     #[allow(missing_docs)]
     pub output: Output,
 
-    /// Show also the bytes for which no process can be named, a line for each reason
+    /// Also show bytes without a known process, a line for each reason
     #[arg(long)]
     pub unattributed: bool,
 
-    /// Switch conntrack's accounting on in this network namespace, for flows that begin from now
-    /// on
+    /// Switch conntrack's accounting on in this network namespace, for flows that start later
     #[arg(long)]
     pub enable_accounting: bool,
 
-    /// Record what the figures are made of to a file, for tests
+    /// Record the input of attribution and ledger in a file, for tests
     #[arg(
         long,
         hide = true,
@@ -99,7 +98,7 @@ pub struct Arguments {
     )]
     pub record: Option<PathBuf>,
 
-    /// Tell what each source can see here and what would mend what it can't, and end
+    /// Report what each source can count here and how to fix what it can't, and exit
     #[arg(long)]
     pub check: bool,
 }
@@ -107,7 +106,7 @@ pub struct Arguments {
 /// Runs the program with the arguments of the process.
 ///
 /// # Errors
-/// What ends it at run time, to be shown as one line. Usage errors are shown here.
+/// Those that end it at run time, to be shown as one line. Errors of usage are shown here.
 pub fn run() -> anyhow::Result<ExitCode> {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
@@ -141,7 +140,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
 }
 
 fn show(arguments: &Arguments, filter: Filter, proc: &Path) -> anyhow::Result<ExitCode> {
-    // Each network namespace takes some, and each process that is watched closely one.
+    // Each network namespace needs some descriptors, and each process that is watched closely one.
     allow_descriptors();
     let show = if arguments.bandwidth { Show::Bandwidth } else { Show::Traffic };
     let Arguments { unattributed, output, .. } = *arguments;
@@ -155,7 +154,7 @@ fn show(arguments: &Arguments, filter: Filter, proc: &Path) -> anyhow::Result<Ex
 
 /// Shows refresh after refresh.
 fn watch(arguments: &Arguments, filter: Filter, proc: &Path, run: &mut Run) -> anyhow::Result<()> {
-    // Without a past there is nothing to show yet: neither a rate, nor bytes since the start.
+    // Without lookback there is nothing to show yet: neither a rate, nor bytes since the start.
     let ready = !arguments.no_lookback && !arguments.bandwidth;
     let interval = arguments.refreshes.interval;
     let selected =
@@ -165,7 +164,7 @@ fn watch(arguments: &Arguments, filter: Filter, proc: &Path, run: &mut Run) -> a
         netns: arguments.netns,
         lookback: !arguments.no_lookback,
         forwarded: arguments.unattributed,
-        // The first look is over when the first refresh is due: at once if there is a past to show.
+        // The first look ends when the first refresh is due: at once if there is a past to show.
         patience: Some(if ready { interval } else { interval / 2 }),
         proc: proc.to_owned(),
         record: arguments.record.clone(),
@@ -198,7 +197,7 @@ fn watch(arguments: &Arguments, filter: Filter, proc: &Path, run: &mut Run) -> a
     run.finish()
 }
 
-/// What each process sends and receives.
+/// The list of processes.
 struct List {
     aggregator: Aggregator,
     notices: Notices,

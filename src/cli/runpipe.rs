@@ -1,4 +1,4 @@
-//! `runpipe`: a local port forwarded to a remote host, and what goes through it.
+//! `runpipe`: forwards a local port to a remote host, and shows the forwarded bytes.
 
 mod arguments;
 
@@ -25,14 +25,14 @@ use arguments::is_wrong_count;
 
 const PROGRAM: &str = "runpipe";
 
-/// As the original's manual has it.
+/// The forms of usage, as in the original's manual.
 const FORMS: &str = "usage: runpipe [OPTIONS] PORT HOST\n       \
                      runpipe [OPTIONS] LOCALPORT HOST REMOTEPORT\n";
 
 /// Runs the program with the arguments of the process.
 ///
 /// # Errors
-/// What ends it at run time, to be shown as one line. Usage errors are shown here.
+/// Those that end it at run time, to be shown as one line. Errors of usage are shown here.
 pub fn run() -> anyhow::Result<ExitCode> {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
@@ -87,7 +87,7 @@ fn forward(arguments: &Arguments, run: &mut Run) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A pipe, and what it has forwarded.
+/// A pipe, and the bytes that it has forwarded.
 struct Forwarded {
     aggregator: Aggregator,
     /// The last refresh.
@@ -115,8 +115,8 @@ impl Program for Forwarded {
 }
 
 impl Forwarded {
-    /// Lets the open connections run to their end, unless that takes too long. If what they do is
-    /// still `shown`, the last refresh is what was forwarded in all.
+    /// Forwards open connections to their end, or until the timeout. If traffic is still `shown`,
+    /// the last refresh has all forwarded bytes.
     fn drain(&mut self, arguments: &Arguments, run: &mut Run, shown: bool) {
         run.signals().stop();
         self.aggregator.pipes().close();
@@ -140,7 +140,7 @@ impl Forwarded {
         }
         if shown {
             self.show(run);
-            // A reader who left meanwhile has read enough.
+            // A reader who has left meanwhile is a normal end.
             let _ = run.finish();
         }
     }

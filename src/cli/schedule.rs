@@ -1,4 +1,4 @@
-//! When what is due: refreshes at their interval, and signals.
+//! Waits for the next refresh or signal.
 
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -12,10 +12,10 @@ use crate::monitor::{Schedule, Step};
 use super::run::Program;
 use super::signals::{Signals, Woken};
 
-/// How soon it is seen whether a refresh that waits is complete.
+/// Interval at which a delayed refresh is checked for completeness.
 const AGAIN: Duration = Duration::from_secs(1);
 
-// A comment for documentation would take the place of the program's description in its help.
+// A doc comment would replace the program's description in its help.
 #[allow(missing_docs)]
 #[derive(Clone, Debug, Args)]
 pub struct Refreshes {
@@ -29,7 +29,7 @@ pub struct Refreshes {
     )]
     pub interval: Duration,
 
-    /// End after N refreshes, as Ctrl-C does
+    /// Exit after N refreshes, as after Ctrl-C
     #[arg(
         long,
         value_name = "N",
@@ -40,18 +40,18 @@ pub struct Refreshes {
 }
 
 impl Refreshes {
-    /// Whether so many are all that were asked for.
+    /// Whether this is the number of refreshes that `--count` asks for.
     pub(super) fn are_done(&self, refreshes: u64) -> bool {
         self.count.is_some_and(|count| refreshes >= count)
     }
 
-    /// Whether the refresh after so many is to wait until everything that was there at the start is read: the
-    /// last one has to be complete, and the others on time.
+    /// Whether the next refresh waits until the first reading is complete: the last refresh has to be
+    /// complete, the others on time.
     pub(super) fn waits(&self, refreshes: u64, is_reading: bool) -> bool {
         is_reading && self.are_done(refreshes + 1)
     }
 
-    /// How long to wait for the next refresh, which may be due and [wait](Refreshes::waits).
+    /// Time until the next refresh, or until the next check of one that [waits](Refreshes::waits).
     pub(super) fn pause(&self, waits: bool) -> Duration {
         if waits { self.interval.min(AGAIN) } else { self.interval }
     }
@@ -62,25 +62,26 @@ pub(super) fn interval(value: &str) -> Result<Duration, String> {
     seconds(value, 0.01)
 }
 
-/// What is to be done.
+/// The next thing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Due {
-    /// The next refresh.
+    /// Take the next refresh.
     Refresh,
-    /// The same refresh again: the terminal has another size.
+    /// Show the same refresh again: the terminal was resized.
     Redraw,
-    /// The configuration is to be read again.
+    /// Read the configuration again.
     Reload,
-    /// The end.
+    /// End.
     Stop,
-    /// A refresh could not be written.
+    /// Handle a refresh that could not be written.
     Unwritten,
 }
 
-/// Waits until `refresh`, for which it doesn't read the kernel itself, or until something else is due.
+/// Waits until `refresh`, or until something else is due, and reads the kernel meanwhile as often as
+/// needed.
 ///
 /// # Errors
-/// What reading the kernel meets; the kernel can't wait.
+/// Those of reading the kernel.
 pub(super) fn wait(
     schedule: &mut Schedule,
     signals: &mut Signals,
@@ -112,14 +113,14 @@ pub(super) fn wait(
     }
 }
 
-/// Reads the kernel. What is not read by now is for the next look.
+/// Takes a look at the kernel. What is not read by now is left to the next look.
 pub(super) fn look(program: &mut impl Program, signals: &Signals) -> anyhow::Result<()> {
     let at_once = signals.at_once();
-    // Nothing is begun yet that would have to be ended.
+    // Nothing has started yet that would have to be ended.
     at_once.set(program.ends_at_once() && program.aggregator().is_reading());
     let looked = program.aggregator_mut().look_until(Instant::now());
     at_once.set(false);
-    // What the others have found, where one fails.
+    // The findings of the other monitors, if one fails.
     program.looked();
     Ok(looked?)
 }

@@ -1,4 +1,4 @@
-//! Waiting for time, signals and the kernel's announcements at once.
+//! Waits for time, signals and the kernel's announcements at once.
 
 use std::io::{self, Read, Write};
 use std::os::fd::BorrowedFd;
@@ -15,22 +15,21 @@ use signal_hook::{flag, low_level};
 /// Why a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Woken {
-    /// It is time.
+    /// The deadline has passed.
     Time,
-    /// The user wants the program to end.
+    /// A signal asks the program to end.
     Stop,
-    /// The terminal has another size.
+    /// The terminal was resized.
     Resized,
-    /// The user wants the configuration to be read again.
+    /// A signal asks for a reload of the configuration.
     Reload,
     /// A refresh could not be written.
     Unwritten,
-    /// A descriptor that was given is readable.
+    /// One of the given descriptors is readable.
     Events,
 }
 
-/// Whether the first signal ends the program at once: while it does something that may take long, and has nothing
-/// to end yet.
+/// Whether the first signal ends the program at once: true during steps that may take long and need no clean-up.
 #[derive(Clone, Debug)]
 pub(super) struct AtOnce(Arc<AtomicBool>);
 
@@ -40,7 +39,7 @@ impl AtOnce {
     }
 }
 
-/// The signals that a program which shows something takes notice of.
+/// The signals that the programs handle.
 #[derive(Debug)]
 pub(super) struct Signals {
     stop: Arc<AtomicBool>,
@@ -53,7 +52,8 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// From now on Ctrl-C and SIGTERM are asked for, not fatal. A second one is: the end may take long.
+    /// Catches SIGINT and SIGTERM from now on. A second one ends the program at once, since the end
+    /// may take long.
     pub(super) fn new() -> io::Result<Signals> {
         let stop = Arc::new(AtomicBool::new(false));
         let at_once = Arc::new(AtomicBool::new(false));
@@ -74,37 +74,37 @@ impl Signals {
         Ok(Signals { stop, at_once, resized, reload, unwritten, wake, waker })
     }
 
-    /// Says when the first signal ends the program at once.
+    /// The switch that decides whether the first signal ends the program at once.
     pub(super) fn at_once(&self) -> AtOnce {
         AtOnce(self.at_once.clone())
     }
 
-    /// From now on SIGHUP asks for a reload. Without this it ends the program, as usual.
+    /// Lets SIGHUP ask for a reload. Before, it ends the program, as usual.
     pub(super) fn reload_on_hangup(&mut self) -> io::Result<()> {
         flag::register(SIGHUP, self.reload.clone())?;
         low_level::pipe::register(SIGHUP, self.waker.try_clone()?)?;
         Ok(())
     }
 
-    /// What another thread calls when a refresh can't be written.
+    /// The callback for another thread whose refresh can't be written.
     ///
     /// # Errors
-    /// There is no descriptor to be had.
+    /// No descriptor is available.
     pub(super) fn on_unwritten(&self) -> io::Result<impl FnMut() + Send + 'static> {
         let (unwritten, mut waker) = (self.unwritten.clone(), self.waker.try_clone()?);
         Ok(move || {
             unwritten.store(true, Ordering::Relaxed);
-            // Where it is full it wakes anyway.
+            // If the pipe is full, the loop wakes anyway.
             let _ = waker.write(&[0]);
         })
     }
 
-    /// Whether the user has asked for the end.
+    /// Whether a signal has asked for the end.
     pub(super) fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// The end has begun, without a signal maybe: the next one ends the program at once.
+    /// Notes that the program ends, maybe without a signal: the next signal ends it at once.
     pub(super) fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! `--source` and `--netns`: what can be asked for.
+//! The values of `--source` and `--netns`.
 
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
@@ -13,10 +13,10 @@ impl ValueEnum for SourceChoice {
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
         let help = match self {
-            SourceChoice::Ebpf => "IP bytes of every socket, counted in the kernel from now on",
+            SourceChoice::Ebpf => "IP bytes of every socket, counted by programs in the kernel",
             SourceChoice::Conntrack => "IP bytes of every tracked flow, from connection tracking",
             SourceChoice::Sockets => "Payload bytes of TCP, from the sockets themselves",
-            SourceChoice::Auto => "eBPF where it is allowed, else conntrack, else sockets",
+            SourceChoice::Auto => "eBPF if it is allowed, else conntrack, else sockets",
         };
         Some(PossibleValue::new(self.name()).help(help))
     }
@@ -30,19 +30,17 @@ impl ValueEnum for NetnsChoice {
     fn to_possible_value(&self) -> Option<PossibleValue> {
         Some(match self {
             NetnsChoice::All => {
-                PossibleValue::new("all").help("Those of all processes, containers among them")
+                PossibleValue::new("all").help("Those of all processes, including containers")
             }
-            NetnsChoice::Own => {
-                PossibleValue::new("own").help("Only the one in which the program runs")
-            }
+            NetnsChoice::Own => PossibleValue::new("own").help("Only that of the program itself"),
         })
     }
 }
 
-/// What eBPF doesn't count where its programs can't read the kernel's structures, and why.
+/// What eBPF doesn't count if its programs can't read the kernel's structures, and why they can't.
 pub(super) const UNREAD_KERNEL: &str = "what packet sockets send and packets without a socket are not counted, and \
     short Multipath TCP connections have no process, because eBPF can't read this kernel's structures (no BTF, or \
     lockdown)";
-/// Lets eBPF read them.
+/// The fix.
 pub(super) const MEND_UNREAD_KERNEL: &str = "use a kernel that has /sys/kernel/btf/vmlinux \
     (CONFIG_DEBUG_INFO_BTF) and is not booted with lockdown=confidentiality";

@@ -1,4 +1,4 @@
-//! The application file: which processes are shown as one application.
+//! The application file: the processes that are shown as one application.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,15 +9,15 @@ use super::keys::APPLICATIONS;
 use super::section::Reading;
 use crate::group::Application;
 
-/// Reads the bytes of an application file: a section is an application, and each value in it a
-/// regular expression by which its processes are known. Keys are only labels. `file` is only for
+/// Reads the bytes of an application file. A section is an application, and each value in it a
+/// regular expression that matches its processes; the keys are only labels. `file` is the path for
 /// messages.
 ///
-/// An empty value is an expression too, one that is found everywhere. Values of `[DEFAULT]` count
-/// for every application.
+/// An empty value is an expression that matches every process. Values of `[DEFAULT]` apply to every
+/// application.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// All errors in the file.
 pub fn parse_applications(file: &Path, bytes: &[u8]) -> Result<Vec<Application>, Vec<ConfigError>> {
     let (document, errors) = ini::parse(file, bytes);
     let mut reading = Reading::new(&document, errors, &APPLICATIONS);

@@ -1,4 +1,4 @@
-//! What can be wrong with a configuration file.
+//! Errors in configuration files.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -7,89 +7,89 @@ use std::time::Duration;
 use crate::escape::{visible, visible_cut};
 use crate::filter::PatternError;
 
-/// How many characters of a line or a value are shown in a message.
+/// Characters of a line or a value that a message shows.
 const SHOWN: usize = 60;
 
-/// Something wrong with a configuration file, and where. One line, safe to print:
-/// `FILE:LINE: [SECTION] KEY: what is wrong; what was expected`.
+/// An error in a configuration file, and its position. One line, safe to print: `FILE:LINE:
+/// [SECTION] KEY: what is wrong; what was expected`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place}{problem}", place = self.place())]
 pub struct ConfigError {
     /// The file, as the user named it.
     pub file: PathBuf,
-    /// The line of the key, or where one is missing, that of its section; the first is 1.
+    /// The line of the key, or of the section if a key is missing; the first is 1.
     pub line: Option<usize>,
     /// The section's name. Raw bytes.
     pub section: Option<Vec<u8>>,
     /// The key.
     pub key: Option<String>,
-    /// What is wrong.
+    /// The error.
     pub problem: Problem,
 }
 
 /// What is wrong, and what was expected. Its texts are safe to print.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
-    /// There is no such file, it is a directory, or it may not be read.
+    /// The file does not exist, is a directory, or may not be read.
     #[error("can't be read: {0}")]
     Unreadable(String),
-    /// No configuration is as big as that.
+    /// The file is too big for a configuration.
     #[error("is too big; expected a configuration file of at most {0} MiB")]
     TooBig(u64),
-    /// A pipe that nobody closes, or writes to, in time.
+    /// A pipe whose writer does not close it in time.
     #[error(
         "is a pipe that did not end within {seconds} s; expected a file, or a pipe that is written and \
          closed",
         seconds = .0.as_secs_f64()
     )]
     Endless(Duration),
-    /// A pipe that has delivered what there was.
+    /// A pipe that has been read already.
     #[error("is a pipe that holds nothing more; expected a file, or a pipe that is written again")]
     Spent,
-    /// Root reads it, and it belongs to somebody else.
+    /// Root reads the file, and it belongs to another user.
     #[error(
         "belongs to the user with number {0}, who could have root run commands; to fix it: sudo chown \
          root FILE"
     )]
     ForeignOwner(u32),
-    /// Root reads it, and a symbolic link on the way to it belongs to somebody else.
+    /// Root reads the file through a symbolic link of another user.
     #[error(
         "is reached through a symbolic link of the user with number {0}, who could have root run commands; \
          to fix it: name the file itself, or sudo chown -h root LINK"
     )]
     ForeignLink(u32),
-    /// Root reads it, and procfs shows there what any user may have written.
+    /// Root reads the file, and it is in procfs, where any user may have chosen the content.
     #[error(
         "is a file of procfs, whose lines any user can choose; expected a file on a disk, or a pipe"
     )]
     OfProc,
-    /// Root reads it, and somebody else has mounted the file system of it, or of a symbolic link on the way to
-    /// it: the user with this number, if it is known.
+    /// Root reads the file, and another user has mounted the file system of it, or of a symbolic link in its
+    /// path: the user with this uid, if it is known.
     #[error(
         "is reached through a FUSE file system of {user}, who could have root run commands; expected a file \
          on a file system that root has mounted",
         user = .0.map_or("another user".to_owned(), |user| format!("the user with number {user}"))
     )]
     OfFuse(Option<u32>),
-    /// Root reads it, and it holds nothing: somebody types or sends there what it seems to hold.
+    /// Root reads the file, and it is a device, whose content another user may type or send.
     #[error("is a device; expected a file, a pipe, or /dev/null")]
     Device,
-    /// Root reads it, and its group or others may write it.
+    /// Root reads the file, and its group or others may write it.
     #[error(
         "can be written by others than its owner (mode {0:04o}), who could have root run commands; to \
          fix it: sudo chmod go-w FILE"
     )]
     Writable(u32),
-    /// A line with something in it before the first section.
+    /// A line before the first section that is no comment.
     #[error("'{0}' stands before the first section; expected a line such as [Name] above it")]
     BeforeSection(String),
-    /// A line that begins a section's name and doesn't end it.
+    /// A line that starts the name of a section without a `]`.
     #[error("'{0}' is not the name of a section; expected [Name]")]
     NoHeader(String),
     /// A line without `=` or `:`, or with nothing before it.
     #[error("'{0}' is neither a section nor a key with a value; expected [Name] or key=value")]
     Malformed(String),
-    /// An indented line that has nothing to continue.
+    /// An indented line without a value to continue.
     #[error(
         "'{0}' is indented, which continues the value before it, and there is none; expected a \
          line that begins in the first column"
@@ -98,30 +98,30 @@ pub enum Problem {
     /// Bytes that are not UTF-8 in a key.
     #[error("the key '{0}' is not UTF-8; expected plain text")]
     KeyNotText(String),
-    /// Bytes that are not UTF-8 in a value that is no regular expression.
+    /// Bytes that are not UTF-8 in a value other than a regular expression.
     #[error("the value '{0}' is not UTF-8; expected plain text")]
     ValueNotText(String),
-    /// `%(...)s` that can't be replaced.
+    /// A `%(...)s` that can't be replaced.
     #[error(transparent)]
     Interpolation(#[from] InterpolationError),
-    /// A key that nobody knows.
+    /// An unknown key.
     #[error("unknown key; {0}")]
     UnknownKey(String),
-    /// A key that has to be there and isn't.
+    /// A required key that is missing.
     #[error("is missing; expected {0}")]
     MissingKey(String),
-    /// A value that makes no sense.
+    /// An invalid value.
     #[error("bad value '{value}'; {expected}")]
     BadValue {
         /// The value.
         value: String,
-        /// What was expected instead.
+        /// What was expected.
         expected: String,
     },
-    /// A regular expression that can't be used.
+    /// An invalid regular expression.
     #[error(transparent)]
     Pattern(#[from] PatternError),
-    /// A pipe that would listen where another does.
+    /// A pipe that would listen where another pipe does.
     #[error(
         "port {port} is that of [{other}] in line {line} too; expected another port, or a bind \
          address of its own for each"
@@ -136,7 +136,7 @@ pub enum Problem {
     },
 }
 
-/// What is wrong with a `%(key)s` in a value.
+/// An error of a `%(key)s` in a value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InterpolationError {
     /// There is no such key.
@@ -148,16 +148,16 @@ pub enum InterpolationError {
     /// `%(` without its `)s`.
     #[error("'{0}' begins no reference; expected %(key)s, or %% for a percent sign")]
     Malformed(String),
-    /// Values that refer to values that refer to values.
+    /// References that are nested too deeply.
     #[error("%({0})s refers to further keys too deep, or in a circle; expected at most 10 steps")]
     TooDeep(String),
-    /// More than anybody needs.
+    /// A value that grows too long.
     #[error("grows too long where its %(key)s are replaced; expected at most 1 MiB")]
     TooLong,
 }
 
 impl ConfigError {
-    /// `FILE:LINE: [SECTION] KEY: `, of which there is what is known.
+    /// `FILE:LINE: [SECTION] KEY: `, as far as they are known.
     fn place(&self) -> String {
         let mut place = visible(self.file.as_os_str().as_bytes());
         if let Some(line) = self.line {
@@ -175,7 +175,7 @@ impl ConfigError {
     }
 }
 
-/// A part of a file as messages show it.
+/// A part of a file, as messages show it.
 pub(super) fn shown(bytes: &[u8]) -> String {
     visible_cut(bytes, SHOWN)
 }

@@ -1,4 +1,4 @@
-//! The bytes of a configuration file, if it is one that may be trusted.
+//! Reads the bytes of a configuration file, if the file can be trusted.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{ErrorKind, Read};
@@ -14,26 +14,26 @@ use rustix::process::geteuid;
 use super::error::Problem;
 use super::open;
 
-/// In MiB: a file that is bigger is none of ours, or never ends.
+/// Maximum size in MiB: a bigger file is no configuration, or never ends.
 const BIGGEST: u64 = 16;
 
-/// The numbers of the device /dev/null (null(4)).
+/// The device number of /dev/null (null(4)).
 const NULL: (u32, u32) = (1, 3);
 
-/// The permission bits of those that are not the owner: group and others may write.
+/// The permission bits with which group and others may write.
 const WRITABLE: u32 = 0o022;
 
-/// When files are read: it decides how long a pipe is waited for.
+/// When files are read, which decides how long to wait for a pipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Occasion {
-    /// Before anything runs.
+    /// At the start, before anything runs.
     Start,
-    /// While everything runs, and waits for it.
+    /// At a reload, while everything else waits.
     Reload,
 }
 
 impl Occasion {
-    /// How long a pipe may take to deliver everything.
+    /// How long a pipe may take to deliver all bytes.
     fn patience(self) -> Duration {
         match self {
             Occasion::Start => Duration::from_secs(10),
@@ -43,8 +43,8 @@ impl Occasion {
     }
 }
 
-/// The bytes of a file that isn't too big, and that nobody but its owner can have written if root
-/// reads it. Of a pipe they are waited for, but not for ever.
+/// The bytes of a file of limited size. If root reads it, only its owner can have written it. The
+/// wait for a pipe is limited.
 pub(super) fn contents(path: &Path, occasion: Occasion) -> Result<Vec<u8>, Problem> {
     let unreadable = |error: std::io::Error| Problem::Unreadable(error.to_string());
     // Opening a FIFO would wait for a writer.
@@ -64,22 +64,21 @@ pub(super) fn contents(path: &Path, occasion: Occasion) -> Result<Vec<u8>, Probl
         (file, metadata)
     };
     let bytes = read(&file, metadata.is_file(), occasion.patience())?;
-    // What `<(...)` had to say was read at the start. Nobody has emptied the configuration.
+    // A `<(...)` was read at the start. An empty reading is no empty configuration.
     if bytes.is_empty() && metadata.file_type().is_fifo() && occasion == Occasion::Reload {
         return Err(Problem::Spent);
     }
     Ok(bytes)
 }
 
-/// Reads to the end, a pipe or a device for so long at most.
+/// Reads to the end; a pipe or a device for `patience` at most.
 fn read(mut file: &File, is_regular: bool, patience: Duration) -> Result<Vec<u8>, Problem> {
     let limit = usize::try_from(BIGGEST << 20).unwrap_or(usize::MAX);
     let deadline = Instant::now() + patience;
     let mut bytes = Vec::new();
     let mut buffer = [0; 1 << 16];
     loop {
-        // Before the first read, too: a FIFO that nobody has opened yet for writing looks as if it
-        // had ended.
+        // Before the first read too: a FIFO that no writer has opened yet looks as if it had ended.
         if !is_regular && !is_ready(file, deadline) {
             return Err(Problem::Endless(patience));
         }
@@ -106,25 +105,25 @@ fn is_ready(file: &File, deadline: Instant) -> bool {
         let timeout = Timespec::try_from(left).ok();
         match poll(&mut [PollFd::new(file, PollFlags::IN)], timeout.as_ref()) {
             Ok(0) | Err(Errno::INTR) => {}
-            // What is wrong, reading says.
+            // Reading reports the error.
             Ok(_) | Err(_) => return true,
         }
     }
 }
 
-/// Whether root may do what the file says: it belongs to root, or to the user who has called sudo,
-/// and nobody else can write it. (Access control lists show in the bits of the group.)
+/// Whether root may follow the file: it belongs to root or to the user who called sudo, and nobody else can
+/// write it. (Access control lists show in the bits of the group.)
 ///
-/// The permissions of its folders are not checked. A user who can write there can put another file in its place,
-/// but a file of that user's is refused here, and a link to a file of root's in [`open::open`].
+/// The permissions of its folders are not checked. A user who can write there can replace the file, but a file
+/// of that user is refused here, and a link to a file of root in [`open::open`].
 fn trusted(metadata: &Metadata, caller: Option<u32>) -> Result<(), Problem> {
     let kind = metadata.file_type();
-    // A terminal says what its owner types, a disk what its group writes.
+    // A terminal delivers what its owner types, a disk what its group writes.
     let is_device = kind.is_char_device() || kind.is_block_device();
     if is_device && (major(metadata.rdev()), minor(metadata.rdev())) != NULL {
         return Err(Problem::Device);
     }
-    // Anybody may write to /dev/null, and nobody reads that. A folder can't be read.
+    // Any user may write to /dev/null, but it delivers nothing. A folder can't be read.
     if !kind.is_file() && !kind.is_fifo() {
         return Ok(());
     }

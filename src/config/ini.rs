@@ -1,19 +1,19 @@
-//! Reads INI files as the `ConfigParser` of Python 2.7 did: files of 2010 are still in use.
+//! Reads INI files as the `ConfigParser` of Python 2.7 does: files of 2010 are still in use.
 //!
-//! Lines are told apart in this order:
+//! Each line is the first of these that fits:
 //!
-//! - Blank ones, ones whose first character is `#` or `;`, and ones whose first word is `rem`, say
-//!   nothing.
-//! - An indented line continues the value before it, as a line of its own. What looks like a
-//!   comment in it is part of the value.
-//! - `[name]` begins a section, or continues the one of that name. What follows the `]` says
-//!   nothing. `[DEFAULT]` holds values for all sections.
-//! - `key=value` or `key: value`. Keys are in small letters, whatever was written; of one that is
-//!   given twice the last counts. A `;` after a blank begins a comment, if it is the first `;` of
-//!   the line; a `#` doesn't. A value of two quotation marks is empty. All other quotation marks,
-//!   and backslashes, are plain characters.
+//! - A blank line, a line whose first character is `#` or `;`, or a line whose first word is `rem`:
+//!   skipped.
+//! - An indented line: continues the value before it, as a line of its own. A comment sign in it is
+//!   part of the value.
+//! - `[name]`: starts a section, or continues the one of that name. What follows the `]` is skipped.
+//!   `[DEFAULT]` holds values for all sections.
+//! - `key=value` or `key: value`. Keys are converted to lower case. If a key is given twice, the last
+//!   value applies. A `;` after a blank starts a comment, if it is the first `;` of the line; a `#`
+//!   doesn't. A value of two quotation marks is empty. All other quotation marks, and backslashes,
+//!   are plain characters.
 //!
-//! Beyond that, and not as in Python, a byte order mark at the very beginning is skipped.
+//! Unlike in Python, a byte order mark at the very start is skipped.
 
 use std::path::{Path, PathBuf};
 
@@ -25,7 +25,7 @@ use super::interpolate;
 #[cfg(test)]
 mod tests;
 
-/// The key by which a value refers to the name of its section: `%(__name__)s`.
+/// The key that refers to the name of the section: `%(__name__)s`.
 const NAME: &str = "__name__";
 
 /// An INI file as it was read.
@@ -41,7 +41,7 @@ pub struct Document {
 pub struct Section {
     /// Its name. Raw bytes.
     pub name: Vec<u8>,
-    /// The line where it begins first; the first line is 1.
+    /// The line where it starts first; the first line is 1.
     pub line: usize,
     entries: IndexMap<String, Entry>,
 }
@@ -49,12 +49,12 @@ pub struct Section {
 /// A key and its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// In small letters.
+    /// The key in lower case.
     pub key: String,
-    /// Where the key stands; the first line is 1.
+    /// The line of the key; the first line is 1.
     pub line: usize,
-    /// As it is written, but for comments and the blanks around it: references are not replaced.
-    /// Raw bytes. The lines of a continued value have newlines between them.
+    /// The value without comments and surrounding blanks; references are not replaced. Raw bytes.
+    /// Lines of a continued value are separated by newlines.
     pub value: Vec<u8>,
 }
 
@@ -65,7 +65,7 @@ impl Section {
 
     /// The entries of the section itself, in the order of the file.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
-        // Python too hides it from the list of keys.
+        // Python hides it from the list of keys too.
         self.entries.values().filter(|entry| entry.key != NAME)
     }
 }
@@ -76,7 +76,7 @@ impl Document {
         &self.file
     }
 
-    /// The section `[DEFAULT]`, which is empty where there is none.
+    /// The section `[DEFAULT]`, which may be empty.
     pub fn defaults(&self) -> &Section {
         &self.defaults
     }
@@ -86,28 +86,28 @@ impl Document {
         self.sections.values()
     }
 
-    /// Everything that counts in a section: its own entries, then those of `[DEFAULT]` that it
-    /// doesn't have itself.
+    /// All entries that apply to a section: its own, then those of `[DEFAULT]` that it does not
+    /// override.
     pub fn entries<'a>(&'a self, section: &'a Section) -> impl Iterator<Item = &'a Entry> {
         let more = self.defaults.entries();
         section.entries().chain(more.filter(|entry| !section.entries.contains_key(&entry.key)))
     }
 
-    /// The entry that counts in a section for a key. Give the key in small letters.
+    /// The entry that applies to a section for a key in lower case.
     pub fn entry<'a>(&'a self, section: &'a Section, key: &str) -> Option<&'a Entry> {
         section.entries.get(key).or_else(|| self.defaults.entries.get(key))
     }
 
-    /// Whether a section has a key only because `[DEFAULT]` does. Give the key in small letters.
+    /// Whether a section has a key, given in lower case, only from `[DEFAULT]`.
     pub fn is_default(&self, section: &Section, key: &str) -> bool {
         !section.entries.contains_key(key) && self.defaults.entries.contains_key(key)
     }
 
-    /// The value of an entry, with each `%(key)s` in it replaced by the value which that key has
-    /// in `section`. Raw bytes.
+    /// The value of an entry. Each `%(key)s` in it is replaced by the value of that key in
+    /// `section`. Raw bytes.
     ///
     /// # Errors
-    /// When a reference is malformed or names nothing, or they go too deep.
+    /// A reference is malformed, names no key, or is nested too deeply.
     pub fn value(&self, section: &Section, entry: &Entry) -> Result<Vec<u8>, InterpolationError> {
         interpolate::interpolate(&entry.value, &|key| {
             let key = std::str::from_utf8(key).ok()?;
@@ -119,7 +119,7 @@ impl Document {
         })
     }
 
-    /// Every key to which some value of the file refers.
+    /// Every key that a value of the file refers to.
     pub fn references(&self) -> impl Iterator<Item = Vec<u8>> {
         let sections = std::iter::once(&self.defaults).chain(self.sections());
         sections
@@ -128,8 +128,8 @@ impl Document {
     }
 }
 
-/// Reads a file's bytes. `file` is only for messages. What is wrong with some lines doesn't keep
-/// the others from being read.
+/// Parses the bytes of a file. `file` is the path for messages. An error in one line doesn't
+/// prevent reading the others.
 pub fn parse(file: &Path, bytes: &[u8]) -> (Document, Vec<ConfigError>) {
     let mut reader = Reader {
         document: Document {
@@ -149,7 +149,7 @@ pub fn parse(file: &Path, bytes: &[u8]) -> (Document, Vec<ConfigError>) {
     (reader.document, reader.errors)
 }
 
-/// In which section a line stands.
+/// The section of a line.
 #[derive(Clone, Copy)]
 enum Place {
     BeforeSections,
@@ -158,13 +158,13 @@ enum Place {
     Section(usize),
 }
 
-/// The value that an indented line would continue.
+/// The value that an indented line continues.
 #[derive(Clone, Copy)]
 enum Opened {
     None,
     /// The index of the entry in its section.
     Entry(usize),
-    /// That of a key which could not be taken.
+    /// The value of a key that was refused.
     Lost,
 }
 
@@ -172,7 +172,7 @@ struct Reader {
     document: Document,
     place: Place,
     option: Opened,
-    /// Whether it was said that something stands before the first section.
+    /// Whether a line before the first section was reported.
     complained: bool,
     errors: Vec<ConfigError>,
 }
@@ -225,7 +225,7 @@ impl Reader {
         self.option = Opened::Entry(index);
     }
 
-    /// The section in which a line stands.
+    /// The section that the next line belongs to.
     fn section(&mut self) -> Option<&mut Section> {
         match self.place {
             Place::BeforeSections => None,
@@ -282,13 +282,13 @@ impl Reader {
 fn says_nothing(line: &[u8]) -> bool {
     let text = trim(line);
     let Some(first) = text.first() else { return true };
-    // Only in the first column; `rem` as a word of its own.
+    // Only in the first column; `rem` only as a whole word.
     let word = line.split(|byte| is_space(*byte)).next().unwrap_or_default();
     line.first() == Some(first)
         && (matches!(first, b'#' | b';') || word.eq_ignore_ascii_case(b"rem"))
 }
 
-/// The name in a line that begins a section.
+/// The name in a line that starts a section.
 fn header(line: &[u8]) -> Option<&[u8]> {
     let rest = line.strip_prefix(b"[")?;
     let end = rest.iter().position(|byte| *byte == b']')?;
@@ -309,8 +309,8 @@ fn option(line: &[u8]) -> Option<(&[u8], &[u8])> {
 /// A value without the comment after it.
 fn uncommented(value: &[u8]) -> &[u8] {
     let Some(at) = value.iter().position(|byte| *byte == b';') else { return value };
-    // Python looks at the character before the `;`, and before the first that is the last one:
-    // so a value can begin with a `;`, but not if there are blanks at its end.
+    // Python checks the character before the first `;` only. So a value can start with a `;`, but
+    // not if blanks precede it.
     let before = if at > 0 { value.get(at - 1) } else { value.last() };
     match before {
         Some(byte) if is_space(*byte) => &value[..at],
@@ -318,7 +318,7 @@ fn uncommented(value: &[u8]) -> &[u8] {
     }
 }
 
-/// What Python's `isspace` and `strip` take for a blank.
+/// Whether Python's `isspace` and `strip` treat the byte as a blank.
 pub(super) fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
 }

@@ -1,25 +1,24 @@
-//! `%(key)s` in values: replaced by the value of that key.
+//! Replaces `%(key)s` in values by the value of that key.
 //!
-//! Python 2 had two classes for that. Its `SafeConfigParser` makes one `%` of `%%` and refuses a
-//! `%` that is followed by anything but `%` or `(`. Its `ConfigParser`, which the original used,
-//! leaves a lone `%` alone as long as the value has no `%(`, and `%%` too. Here `%%` always is
-//! one `%`, so that every text can be written, and a lone `%` always stays, so that
-//! `date +%H:%M` can be.
+//! Python 2 has two classes for that. Its `SafeConfigParser` replaces `%%` by `%` and refuses a `%`
+//! before any other character than `%` or `(`. Its `ConfigParser`, which the original used, keeps a
+//! lone `%` and `%%` if the value has no `%(`. Here `%%` always becomes `%`, so that every text can
+//! be written, and a lone `%` always stays, so that `date +%H:%M` works.
 
 use super::error::{InterpolationError, shown};
 
-/// How many values deep references go. Python's `MAX_INTERPOLATION_DEPTH`.
+/// Maximum depth of references, Python's `MAX_INTERPOLATION_DEPTH`.
 const DEPTH: usize = 10;
-/// How many bytes a value may grow to: ten steps of ten references each would make it huge.
+/// Maximum length of a value in bytes: ten levels of ten references each would make it huge.
 const LONGEST: usize = 1 << 20;
-/// How many references are followed for one value, however little they bring.
+/// Maximum number of references that are followed for one value.
 const MOST: usize = 10_000;
 
 /// A piece of a value as it is written.
 enum Piece<'a> {
     Text(&'a [u8]),
     Reference(&'a [u8]),
-    /// `%(` that no `)s` follows, to the end of the value.
+    /// A `%(` without `)s`, to the end of the value.
     Malformed(&'a [u8]),
 }
 
@@ -46,7 +45,7 @@ fn pieces(mut rest: &[u8]) -> impl Iterator<Item = Piece<'_>> {
     })
 }
 
-/// The keys to which a value refers, in small letters.
+/// The keys that a value refers to, in lower case.
 pub(super) fn references(value: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     pieces(value).filter_map(|piece| match piece {
         Piece::Reference(name) => Some(name.to_ascii_lowercase()),
@@ -54,10 +53,10 @@ pub(super) fn references(value: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     })
 }
 
-/// `value` with every reference replaced, by what `look_up` finds for a key in small letters.
+/// `value` with every reference replaced by the result of `look_up` for its key in lower case.
 ///
 /// # Errors
-/// When a key isn't found, or a reference is malformed, too deep, or too long.
+/// A key isn't found, or a reference is malformed, nested too deeply, or too long.
 pub(super) fn interpolate<'a>(
     value: &'a [u8],
     look_up: &dyn Fn(&[u8]) -> Option<&'a [u8]>,

@@ -1,8 +1,8 @@
-//! What a key of a configuration file is, and which keys each kind of section has.
+//! The keys of configuration files, for each kind of section.
 //!
-//! Each key is one `Key`: its name, what it does, what applies without it, how its value is written, and
-//! which setting it is. The reader, the messages, `--check-config`, flags that mean the same, the comments
-//! of the sample files and the tables of the user manual all come from it.
+//! Each key is one `Key`: its name, its help, its default, the syntax of its value, and its setting. The
+//! reader, the messages, `--check-config`, flags of the same meaning, the comments of the sample files and
+//! the tables of the user manual all use it.
 
 use super::error::{Problem, shown};
 use super::ini::Section;
@@ -12,35 +12,35 @@ use super::pipe::PIPE;
 use super::section::Reading;
 use super::values::{Syntax, Wrong};
 
-/// A key in sections that are read as an `S`, with values that are read as a `T`.
+/// A key in sections that are read into an `S`, with values of type `T`.
 pub(crate) struct Key<S: 'static, T: 'static> {
-    /// As it is written, in small letters.
+    /// The name, in lower case.
     pub(crate) name: &'static str,
-    /// What it does: sentences with their units, without the last full stop.
+    /// The help: sentences with their units, without the last full stop.
     pub(crate) help: &'static str,
-    /// What applies without it.
+    /// What applies without the key.
     pub(crate) default: Fallback,
-    /// How its value is written.
+    /// The syntax of its value.
     pub(crate) value: &'static Syntax<T>,
-    /// Puts its value into the settings.
+    /// Stores the value in the settings.
     pub(crate) set: fn(&mut S, T),
-    /// Its value in the settings; `None` where it is not given.
+    /// Gets the value from the settings; `None` if it is not given.
     pub(crate) get: fn(&S) -> Option<T>,
 }
 
-/// What applies where a key is not given, or has an empty value.
+/// What applies if a key is missing or has an empty value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fallback {
-    /// It is an error.
+    /// An error: the key is required.
     Required,
-    /// This value, as it would be written.
+    /// This value, as a file would have it.
     Value(&'static str),
-    /// No value; in words, what that means.
+    /// No value; the words describe the meaning.
     Nothing(&'static str),
 }
 
 impl<S, T> Key<S, T> {
-    /// The value as a flag of the same meaning has it.
+    /// Parses the value of a flag of the same meaning.
     ///
     /// # Errors
     /// What was expected, as a part of a sentence.
@@ -52,7 +52,7 @@ impl<S, T> Key<S, T> {
         })
     }
 
-    /// What the help of a flag of the same meaning says. clap adds the default itself if that is a value.
+    /// The help of a flag of the same meaning. clap itself adds a default that is a value.
     pub(crate) fn flag_help(&self) -> String {
         match self.default {
             Fallback::Nothing(meaning) => format!("{} [default: {meaning}]", self.help),
@@ -60,12 +60,12 @@ impl<S, T> Key<S, T> {
         }
     }
 
-    /// What the help of a flag of the same meaning says that may be repeated.
+    /// The help of a flag of the same meaning that may be repeated.
     pub(crate) fn repeated_help(&self) -> String {
         format!("{}. May be given several times", self.help)
     }
 
-    /// The default as it would be written, if there is one.
+    /// The default as a file would have it, if it is a value.
     pub(crate) fn default_value(&self) -> Option<&'static str> {
         match self.default {
             Fallback::Value(value) => Some(value),
@@ -73,7 +73,7 @@ impl<S, T> Key<S, T> {
         }
     }
 
-    /// What is wrong with a value.
+    /// The problem with a value.
     pub(super) fn problem(&self, text: &str, wrong: Wrong) -> Problem {
         let value = shown(text.as_bytes());
         match wrong {
@@ -84,15 +84,15 @@ impl<S, T> Key<S, T> {
     }
 }
 
-/// A key of sections that are read as an `S`, whatever its values are.
+/// A key of sections that are read into an `S`, with values of any type.
 pub(super) trait AnyKey<S>: Sync {
     /// See [`Key::name`].
     fn name(&self) -> &'static str;
-    /// What a reader of the manual wants to know.
+    /// The documentation of the key.
     fn doc(&self) -> KeyDoc;
-    /// Puts its value in a section into the settings. What is wrong with it is noted.
+    /// Stores its value in a section in the settings. Errors are collected.
     fn read(&self, reading: &mut Reading<'_>, section: &Section, settings: &mut S);
-    /// Its value in the settings as it is to be written, empty where it is not given.
+    /// Its value in the settings as a file would have it, or an empty text.
     fn show(&self, settings: &S) -> String;
 }
 
@@ -117,9 +117,9 @@ impl<S, T> AnyKey<S> for Key<S, T> {
     }
 }
 
-/// A kind of sections, all of which have the same keys and are read as an `S`.
+/// A kind of section: sections with the same keys, which are read into an `S`.
 pub(super) struct Kind<S: 'static> {
-    /// Its name; where a file has several kinds, the value of `type`.
+    /// Its name, which is the value of `type` if a file has several kinds.
     pub(super) name: &'static str,
     /// Its keys, in the order in which they are read and shown.
     pub(super) keys: &'static [&'static dyn AnyKey<S>],
@@ -136,44 +136,44 @@ impl<S> Kind<S> {
     }
 }
 
-/// A format: one of the files that an option names.
+/// The format of a configuration file.
 #[derive(Debug)]
 pub struct Format {
-    /// The option.
+    /// The option that names the file.
     pub option: &'static str,
     kinds: fn() -> Vec<KindDoc>,
 }
 
-/// What is monitored.
+/// Monitors and pipes.
 pub static MONITORS: Format =
     Format { option: "--monitor-config", kinds: || vec![MONITOR.doc(), PIPE.doc()] };
-/// Which processes are one application. All keys are labels of regular expressions.
+/// Applications. Their keys are arbitrary labels of regular expressions.
 pub static APPLICATIONS: Format = Format { option: "--app-config", kinds: Vec::new };
-/// When somebody is notified.
+/// Notifications.
 pub static NOTIFICATIONS: Format =
     Format { option: "--notification-config", kinds: || vec![NOTIFICATION.doc()] };
 
-/// The keys of a kind of sections, for documentation.
+/// The documentation of a kind of section.
 #[derive(Clone, Debug)]
 pub struct KindDoc {
-    /// Its name; where a file has several kinds, the value of `type`.
+    /// Its name, which is the value of `type` if a file has several kinds.
     pub name: &'static str,
     /// Its keys, in the order in which they are shown.
     pub keys: Vec<KeyDoc>,
 }
 
-/// What a reader of the manual wants to know of a key.
+/// The documentation of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyDoc {
-    /// As it is written, in small letters.
+    /// The name, in lower case.
     pub name: &'static str,
-    /// What it does: sentences without the last full stop.
+    /// The help: sentences without the last full stop.
     pub help: &'static str,
-    /// What is expected as its value.
+    /// The expected value.
     pub expected: String,
-    /// A value.
+    /// An example of a value.
     pub example: &'static str,
-    /// What applies without it.
+    /// What applies without the key.
     pub default: Fallback,
 }
 
@@ -184,7 +184,7 @@ impl KindDoc {
 }
 
 impl Format {
-    /// The kinds of sections that its files have. Where there are none, all keys are labels.
+    /// The kinds of sections in the file. If there are none, all keys are labels.
     pub fn kinds(&self) -> Vec<KindDoc> {
         (self.kinds)()
     }
@@ -193,7 +193,7 @@ impl Format {
         self.kinds().iter().any(|kind| kind.has(key))
     }
 
-    /// What to say about a key that sections of the `kind` (in `[DEFAULT]`: of any kind) don't have.
+    /// The hint about a key that sections of the `kind` (in `[DEFAULT]`: of any kind) don't have.
     pub(super) fn hint(&self, kind: Option<&str>, key: &str) -> String {
         let kinds = self.kinds();
         if let Some(KindDoc { name, .. }) = kinds.iter().find(|other| other.has(key)) {
@@ -218,9 +218,9 @@ impl Format {
     }
 }
 
-/// The one of `names` that somebody may have meant by `word`.
+/// The one of `names` that is most similar to `word`.
 pub(super) fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    // Below that, clap too finds no similarity.
+    // Below that, clap finds no similarity either.
     const LIKE: f64 = 0.7;
     let word = word.to_ascii_lowercase();
     let likeness = |name| strsim::jaro(&word, name);

@@ -1,8 +1,8 @@
-//! The configuration files: INI documents that say what is monitored, which processes are one
-//! application, and when somebody is told.
+//! The configuration files: INI documents that define monitors, pipes, applications and
+//! notifications.
 //!
-//! [`load`] reads the files; all that follows takes bytes. Everything that is wrong is gathered,
-//! each as one line with its place, so that a file can be mended at once.
+//! [`load`] reads the files; everything else takes bytes. All errors are collected, each as one
+//! line with its position, so that a file can be fixed at once.
 
 pub mod ini;
 pub mod keys;
@@ -47,31 +47,30 @@ pub struct Files {
     pub notifications: Option<PathBuf>,
 }
 
-/// What the files say.
+/// The content of the files.
 #[derive(Clone, Debug, Default)]
 pub struct Configuration {
-    /// Whose processes are shown.
+    /// The monitors.
     pub monitors: Vec<MonitorSettings>,
-    /// Which ports are forwarded.
+    /// The pipes.
     pub pipes: Vec<PipeSettings>,
-    /// How processes are grouped; the first that matches wins.
+    /// The applications. The first one that matches a process applies.
     pub applications: Vec<Application>,
-    /// When somebody is told.
+    /// The notifications.
     pub notifications: Vec<Notification>,
 }
 
-/// Reads the files. Without one for monitors, one monitor shows everything and there are no
-/// pipes; with one, there is only what it says.
+/// Reads the files. Without a monitor file, one monitor selects everything and there are no pipes.
 ///
 /// # Errors
-/// Everything that is wrong with all of them, file by file in the order of the lines. Of a pipe that is
-/// not written and closed within ten seconds, that.
+/// All errors in all files, file by file in the order of the lines; for a pipe, that its writer has not
+/// closed it within ten seconds.
 pub fn load(files: &Files) -> Result<Configuration, Vec<ConfigError>> {
     load_on(files, Occasion::Start)
 }
 
-/// Reads the files again while everything runs. A pipe is waited for only a moment, and one that holds
-/// nothing more is an error.
+/// Reads the files again while everything runs. The wait for a pipe is short, and a pipe that was read
+/// already is an error.
 ///
 /// # Errors
 /// Those of [`load`].
@@ -101,7 +100,7 @@ fn load_on(files: &Files, occasion: Occasion) -> Result<Configuration, Vec<Confi
     if errors.is_empty() { Ok(configuration) } else { Err(errors) }
 }
 
-/// What `parse` makes of a file's bytes, if there is a file.
+/// The result of `parse` for the bytes of a file, if a file is given.
 fn read<T>(
     file: Option<&Path>,
     occasion: Occasion,

@@ -8,27 +8,26 @@ use super::values;
 use crate::filter::Filter;
 use crate::model::SourceChoice;
 
-/// A monitor: which processes are shown.
+/// A monitor: a selection of processes.
 #[derive(Clone, Debug)]
 pub struct MonitorSettings {
     /// The name of its section. Raw bytes.
     pub name: Vec<u8>,
-    /// Which command lines it shows. A file gives one pattern of each kind at most (`include`,
-    /// `exclude`).
+    /// The selected command lines. A file gives at most one `include` and one `exclude`.
     pub filter: Filter,
-    /// Leave out what stays on this host (`ignorelocal`).
+    /// Whether bytes that stay on this host are left out (`ignorelocal`).
     pub ignore_local: bool,
-    /// Where bytes are counted; `None` for what the program was told.
+    /// The source; `None` for that of `--source`.
     pub source: Option<SourceChoice>,
 }
 
 impl MonitorSettings {
-    /// What applies without a monitor file: everything.
+    /// The monitor that applies without a monitor file: it selects everything.
     pub fn all() -> MonitorSettings {
         MonitorSettings::new(b"all")
     }
 
-    /// A section before its keys are read.
+    /// The settings of a section without keys.
     pub(super) fn new(name: &[u8]) -> MonitorSettings {
         let (name, filter) = (name.to_vec(), Filter::default());
         MonitorSettings { name, filter, ignore_local: false, source: None }
@@ -47,7 +46,7 @@ static TYPE: MonitorKey<SectionType> = section_type(|_| Some(SectionType::Monito
 
 pub(crate) static INCLUDE: MonitorKey<Regex> = Key {
     name: "include",
-    help: "Show only processes in whose command line this regular expression is found",
+    help: "Show only processes whose command line this regular expression matches, anywhere in it",
     default: Fallback::Nothing("every process"),
     value: &values::PATTERN,
     set: |monitor, pattern| monitor.filter.include = vec![pattern],
@@ -56,8 +55,8 @@ pub(crate) static INCLUDE: MonitorKey<Regex> = Key {
 
 pub(crate) static EXCLUDE: MonitorKey<Regex> = Key {
     name: "exclude",
-    help: "Leave out processes in whose command line this regular expression is found, even if \
-           they are included",
+    help: "Leave out processes whose command line this regular expression matches, anywhere in \
+           it, even if they are included",
     default: Fallback::Nothing("none"),
     value: &values::PATTERN,
     set: |monitor, pattern| monitor.filter.exclude = vec![pattern],

@@ -1,4 +1,4 @@
-//! The monitor file: what is monitored, and which ports are forwarded.
+//! The monitor file: monitors and pipes.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -11,7 +11,7 @@ use super::pipe::{PIPE, PipeSettings};
 use super::section::Reading;
 use super::values::{Expected, Syntax, Wrong};
 
-/// What a section of the file describes.
+/// What a section describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SectionType {
     Monitor,
@@ -30,7 +30,7 @@ impl SectionType {
     }
 }
 
-/// The key that says what a section describes, for one of the kinds.
+/// The key `type` for one of the kinds.
 pub(super) const fn section_type<S>(get: fn(&S) -> Option<SectionType>) -> Key<S, SectionType> {
     Key {
         name: "type",
@@ -42,7 +42,7 @@ pub(super) const fn section_type<S>(get: fn(&S) -> Option<SectionType>) -> Key<S
     }
 }
 
-/// The key, for sections of which it is not known yet.
+/// The key `type` for sections whose kind is not known yet.
 static TYPE: Key<(), SectionType> = section_type(|()| None);
 
 static SECTION_TYPE: Syntax<SectionType> = Syntax {
@@ -53,10 +53,10 @@ static SECTION_TYPE: Syntax<SectionType> = Syntax {
     show: |section_type| section_type.name().to_owned(),
 };
 
-/// Reads the bytes of a monitor file: its monitors and its pipes. `file` is only for messages.
+/// Reads the bytes of a monitor file. `file` is the path for messages.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// All errors in the file.
 pub fn parse_monitors(
     file: &Path,
     bytes: &[u8],
@@ -90,12 +90,12 @@ fn collide(a: &PipeSettings, b: &PipeSettings) -> bool {
     a.port == b.port && overlap(a.bind, b.bind)
 }
 
-/// Whether what listens on one address is in the way of what listens on the other.
+/// Whether listening on one address prevents listening on the other.
 fn overlap(a: Option<IpAddr>, b: Option<IpAddr>) -> bool {
     let (Some(a), Some(b)) = (a.map(|a| a.to_canonical()), b.map(|b| b.to_canonical())) else {
         return true;
     };
-    // The one of IPv6 is that of IPv4 too.
+    // `::` includes all IPv4 addresses.
     let everywhere =
         |any: IpAddr, other: IpAddr| any.is_unspecified() && (any.is_ipv6() || other.is_ipv4());
     a == b || everywhere(a, b) || everywhere(b, a)

@@ -1,4 +1,4 @@
-//! The notification file: when somebody is told.
+//! The notification file: rules of alerts, and their commands.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,17 +14,17 @@ use crate::alert::Rule;
 use crate::filter;
 use crate::notify::{Command, Commands};
 
-/// A notification: when, and what is started then.
+/// A notification: a rule and its commands.
 #[derive(Clone, Debug)]
 pub struct Notification {
-    /// When it fires.
+    /// The rule of the alert.
     pub rule: Rule,
-    /// What is started.
+    /// The commands.
     pub commands: Commands,
 }
 
 impl Notification {
-    /// A section before its keys are read.
+    /// The settings of a section without keys.
     pub(super) fn new(name: &[u8]) -> Notification {
         Notification {
             rule: Rule {
@@ -47,10 +47,10 @@ impl Notification {
     }
 }
 
-/// Reads the bytes of a notification file. `file` is only for messages.
+/// Reads the bytes of a notification file. `file` is the path for messages.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// All errors in the file.
 pub fn parse_notifications(
     file: &Path,
     bytes: &[u8],
@@ -86,9 +86,9 @@ pub(super) static NOTIFICATION: Kind<Notification> = Kind {
 
 static PROCESS_FILTER: NotificationKey<Regex> = Key {
     name: "process_filter",
-    help: "Apply the rule to applications in whose name this regular expression is found. The name \
-           is the section of --app-config, else the command line of the process, or the name of the \
-           pipe",
+    help: "Apply the rule to applications whose name this regular expression matches, anywhere in \
+           it. The name is the section of --app-config, else the command line of the process, or \
+           the name of the pipe",
     default: Fallback::Required,
     value: &values::PATTERN,
     set: |notification, pattern| notification.rule.filter = pattern,
@@ -97,8 +97,8 @@ static PROCESS_FILTER: NotificationKey<Regex> = Key {
 
 static NOTIFICATION_THRESHOLD: NotificationKey<Threshold> = Key {
     name: "notification_threshold",
-    help: "Notify when the mean rate in either direction is above so many KiB/s (1024 bytes per \
-           second); 0 is no threshold",
+    help: "Notify when the mean rate in either direction is above this many KiB/s (1024 bytes per \
+           second); 0 means no threshold",
     default: Fallback::Value("0"),
     value: &values::THRESHOLD,
     set: |Notification { rule, .. }, limit| {
@@ -109,20 +109,20 @@ static NOTIFICATION_THRESHOLD: NotificationKey<Threshold> = Key {
     },
 };
 
-/// After [`NOTIFICATION_THRESHOLD`], over which it wins.
+/// Read after [`NOTIFICATION_THRESHOLD`], which it overrides.
 static IN_THRESHOLD: NotificationKey<Threshold> = Key {
     name: "in_threshold",
-    help: "Notify when the mean rate of received bytes is above so many KiB/s; 0 is no threshold",
+    help: "Notify when the mean rate of received bytes is above this many KiB/s; 0 means no threshold",
     default: Fallback::Nothing("the value of notification_threshold"),
     value: &values::THRESHOLD,
     set: |notification, limit| notification.rule.in_threshold = limit,
     get: |notification| Some(notification.rule.in_threshold),
 };
 
-/// After [`NOTIFICATION_THRESHOLD`], over which it wins.
+/// Read after [`NOTIFICATION_THRESHOLD`], which it overrides.
 static OUT_THRESHOLD: NotificationKey<Threshold> = Key {
     name: "out_threshold",
-    help: "Notify when the mean rate of sent bytes is above so many KiB/s; 0 is no threshold",
+    help: "Notify when the mean rate of sent bytes is above this many KiB/s; 0 means no threshold",
     default: Fallback::Nothing("the value of notification_threshold"),
     value: &values::THRESHOLD,
     set: |notification, limit| notification.rule.out_threshold = limit,
@@ -131,7 +131,7 @@ static OUT_THRESHOLD: NotificationKey<Threshold> = Key {
 
 static INTERVAL: NotificationKey<Duration> = Key {
     name: "interval",
-    help: "How long the time is over which the mean is taken",
+    help: "Length of the window over which the mean is taken",
     default: Fallback::Value("1"),
     value: &values::WINDOW,
     set: |notification, window| notification.rule.window = window,
@@ -149,7 +149,7 @@ static FOR: NotificationKey<Duration> = Key {
 
 static REPEAT_INTERVAL: NotificationKey<Duration> = Key {
     name: "repeat_interval",
-    help: "Least time between two notifications about the same application and direction",
+    help: "Minimum time between two notifications about the same application and direction",
     default: Fallback::Value("1"),
     value: &values::DELAY,
     set: |notification, interval| notification.rule.repeat_interval = interval,
@@ -158,7 +158,7 @@ static REPEAT_INTERVAL: NotificationKey<Duration> = Key {
 
 static RESOLVE_THRESHOLD: NotificationKey<f64> = Key {
     name: "resolve_threshold",
-    help: "The alert resolves when the mean is at this fraction of the threshold, or below. Less \
+    help: "The alert resolves when the mean falls to this fraction of the threshold, or below. Less \
            than 1 keeps a rate near the threshold from notifying again and again",
     default: Fallback::Value("1"),
     value: &values::SHARE,

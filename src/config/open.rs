@@ -1,4 +1,4 @@
-//! Opens a file for root by a path that only root, or the user who has called sudo, has chosen.
+//! Opens a file for root, by a path that only root or the user who called sudo has chosen.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -13,18 +13,19 @@ use rustix::io::Errno;
 
 use super::error::Problem;
 
-/// As many symbolic links as the kernel follows in one path.
+/// Maximum number of symbolic links in one path, as in the kernel.
 const MOST_LINKS: u32 = 40;
 
 /// `FUSE_SUPER_MAGIC` of linux/magic.h: the type of a FUSE file system, and of virtiofs.
 const FUSE_SUPER_MAGIC: u32 = 0x6573_5546;
 
-/// Opens `path`, and follows only symbolic links that belong to root or to `caller`: somebody else's link would
-/// lead to a file of root's, and so hide who has chosen its lines. Refuses files of procfs: many belong to root
-/// and show what any user has written, such as the command line of a setuid program. Refuses files and links of
-/// a FUSE file system that neither of the two has mounted: its owner makes up to whom they belong.
+/// Opens `path`, and follows only symbolic links that belong to root or to `caller`: the link of another user
+/// could lead to a file of root, and so hide who has chosen its content. Refuses files of procfs: many belong
+/// to root and show what any user has written, such as the command line of a setuid program. Refuses files and
+/// links of a FUSE file system that neither of the two has mounted: its server makes up the owners of its
+/// files.
 ///
-/// Each component is opened by itself, so that nobody can exchange it between the check and the use.
+/// Each component is opened by itself, so that nobody can exchange it between check and use.
 pub(super) fn open(path: &Path, flags: OFlags, caller: Option<u32>) -> Result<File, Problem> {
     let flags = flags | OFlags::CLOEXEC;
     let mut left = components(path);
@@ -55,7 +56,7 @@ pub(super) fn open(path: &Path, flags: OFlags, caller: Option<u32>) -> Result<Fi
             let target = readlinkat(&entry, "", Vec::new()).map_err(unreadable)?;
             left.extend(components(&PathBuf::from(OsString::from_vec(target.into_bytes()))));
         } else if left.is_empty() {
-            // `/dev/fd/3` leads to a pipe that has no path: only the kernel can follow it.
+            // `/dev/fd/3` leads to a pipe without a path: only the kernel can follow it.
             return finished(at(folder.as_fd(), &name, flags)?, caller);
         } else {
             folder = at(folder.as_fd(), &name, OFlags::PATH)?;
@@ -64,7 +65,7 @@ pub(super) fn open(path: &Path, flags: OFlags, caller: Option<u32>) -> Result<Fi
     finished(at(folder.as_fd(), OsStr::new("."), flags)?, caller)
 }
 
-/// The components of a path, the first one last.
+/// The components of a path, in reverse order.
 fn components(path: &Path) -> Vec<OsString> {
     let names = path.components().map(Component::as_os_str).rev();
     names.map(OsStr::to_owned).collect()
@@ -86,7 +87,7 @@ fn is_of_procfs(file: &OwnedFd) -> Result<bool, Problem> {
     Ok(fstatfs(file).map_err(unreadable)?.f_type == PROC_SUPER_MAGIC)
 }
 
-/// Checks that a file is of no FUSE file system, or of one that root or `caller` has mounted.
+/// Checks that a file is on no FUSE file system, or on one that root or `caller` has mounted.
 fn mounted_by(file: &OwnedFd, caller: Option<u32>) -> Result<(), Problem> {
     // The type has different widths and signs on different machines.
     let kind = u64::try_from(fstatfs(file).map_err(unreadable)?.f_type);
@@ -101,12 +102,12 @@ fn mounted_by(file: &OwnedFd, caller: Option<u32>) -> Result<(), Problem> {
     }
 }
 
-/// The user who has mounted the FUSE file system of a descriptor, by the files `/proc/PID/fdinfo/FD`
+/// The user who has mounted the FUSE file system of a descriptor, from `/proc/PID/fdinfo/FD`
 /// (proc_pid_fdinfo(5)) and `/proc/PID/mountinfo`. Root for virtiofs, which only root mounts.
 fn fuse_user(fdinfo: &[u8], mountinfo: &[u8]) -> Option<u32> {
     let lines = |text| <[u8]>::split(text, |byte| *byte == b'\n');
     let mount = lines(fdinfo).find_map(|line| line.strip_prefix(b"mnt_id:"))?.trim_ascii();
-    // ID ... - TYPE SOURCE OPTIONS; blanks in paths are escaped there.
+    // ID ... - TYPE SOURCE OPTIONS; blanks in paths are escaped.
     let line = lines(mountinfo)
         .find(|line| line.strip_prefix(mount).is_some_and(|rest| rest.first() == Some(&b' ')))?;
     let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();

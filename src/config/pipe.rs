@@ -12,7 +12,7 @@ use crate::pipe;
 /// A pipe: a local port that is forwarded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PipeSettings {
-    /// The name of its section. Raw bytes. Its line is called by [`pipe::Config::name`].
+    /// The name of its section. Raw bytes. The name of its line is [`pipe::Config::name`].
     pub name: Vec<u8>,
     /// The local port.
     pub port: u16,
@@ -20,22 +20,22 @@ pub struct PipeSettings {
     pub host: String,
     /// The remote port (`newport`).
     pub remote_port: u16,
-    /// The local address; `None` for every one.
+    /// The local address; `None` for all.
     pub bind: Option<IpAddr>,
-    /// How long an address of the host may take to answer.
+    /// How long each address of the host may take to answer.
     pub connect_timeout: Duration,
-    /// After how long without a byte a connection is reset; `None` for never.
+    /// The time without a byte after which a connection is reset; `None` for never.
     pub idle_timeout: Option<Duration>,
-    /// How many connections are forwarded at once.
+    /// The maximum number of connections.
     pub max_connections: Option<NonZeroUsize>,
-    /// In bytes per second: at which rate each direction is shaped (`shape_threshold`).
+    /// The limit of each direction, in bytes per second (`shape_threshold`).
     pub shape: Option<NonZeroU64>,
-    /// Whether each connection begins with a PROXY protocol header.
+    /// Whether each connection starts with a PROXY protocol header.
     pub send_proxy: bool,
 }
 
 impl PipeSettings {
-    /// A section before its keys are read.
+    /// The settings of a section without keys.
     pub(super) fn new(name: &[u8]) -> PipeSettings {
         PipeSettings {
             name: name.to_vec(),
@@ -51,8 +51,7 @@ impl PipeSettings {
         }
     }
 
-    /// What the pipe is told at its start; for what the file doesn't say, see
-    /// [`pipe::Config::new`].
+    /// The configuration of the pipe. What the file doesn't set is as in [`pipe::Config::new`].
     pub fn config(&self) -> pipe::Config {
         pipe::Config {
             bind: self.bind,
@@ -89,7 +88,7 @@ static TYPE: PipeKey<SectionType> = section_type(|_| Some(SectionType::Pipe));
 
 pub(crate) static PORT: PipeKey<u16> = Key {
     name: "port",
-    help: "Local TCP port. A port below 1024 takes root, as a rule",
+    help: "Local TCP port. A port below 1024 usually needs root",
     default: Fallback::Required,
     value: &values::PORT,
     set: |pipe, port| (pipe.port, pipe.remote_port) = (port, port),
@@ -98,14 +97,14 @@ pub(crate) static PORT: PipeKey<u16> = Key {
 
 pub(crate) static NEWHOST: PipeKey<String> = Key {
     name: "newhost",
-    help: "Remote host. Its name is looked up for each connection, not at the start",
+    help: "Remote host. A name is resolved for each connection, not at the start",
     default: Fallback::Required,
     value: &values::HOST,
     set: |pipe, host| pipe.host = host,
     get: |pipe| Some(pipe.host.clone()),
 };
 
-/// After [`PORT`], which sets the remote port as well.
+/// Read after [`PORT`], which sets the remote port as well.
 pub(crate) static NEWPORT: PipeKey<u16> = Key {
     name: "newport",
     help: "TCP port of the remote host",
@@ -117,8 +116,8 @@ pub(crate) static NEWPORT: PipeKey<u16> = Key {
 
 pub(crate) static SHAPE_THRESHOLD: PipeKey<Limit> = Key {
     name: "shape_threshold",
-    help: "Forward at most so many KiB/s (1024 bytes per second) in each direction, all \
-           connections together, of which those that want more share it equally; 0 is no limit",
+    help: "Forward at most this many KiB/s (1024 bytes per second) in each direction, over all \
+           connections. Connections that could use more share the limit equally; 0 means no limit",
     default: Fallback::Value("0"),
     value: &values::RATE,
     set: |pipe, shape| pipe.shape = shape,
@@ -137,7 +136,7 @@ pub(crate) static BIND: PipeKey<IpAddr> = Key {
 pub(crate) static CONNECT_TIMEOUT: PipeKey<Duration> = Key {
     name: "connect_timeout",
     help: "How long each address of the remote host may take to answer, and how long a client \
-           waits for its name to resolve, or for a descriptor",
+           waits for the host's name to resolve, or for a descriptor",
     default: Fallback::Value("5"),
     value: &values::TIMEOUT,
     set: |pipe, timeout| pipe.connect_timeout = timeout,
@@ -146,8 +145,8 @@ pub(crate) static CONNECT_TIMEOUT: PipeKey<Duration> = Key {
 
 pub(crate) static IDLE_TIMEOUT: PipeKey<Duration> = Key {
     name: "idle_timeout",
-    help: "Reset connections on which no byte has moved either way for so long, but for those that wait for the limit of \
-           bandwidth",
+    help: "Reset connections on which no byte has moved in either direction for this long, \
+           except those that wait for the bandwidth limit",
     default: Fallback::Nothing("never"),
     value: &values::TIMEOUT,
     set: |pipe, timeout| pipe.idle_timeout = Some(timeout),
@@ -156,9 +155,9 @@ pub(crate) static IDLE_TIMEOUT: PipeKey<Duration> = Key {
 
 pub(crate) static MAX_CONNECTIONS: PipeKey<NonZeroUsize> = Key {
     name: "max_connections",
-    help: "Forward at most so many connections at once. More clients wait in the kernel's backlog \
+    help: "Forward at most this many connections at once. Further clients wait in the kernel's backlog \
            until one ends",
-    default: Fallback::Nothing("as many as there are descriptors for"),
+    default: Fallback::Nothing("as many as the limit of descriptors allows"),
     value: &values::COUNT,
     set: |pipe, count| pipe.max_connections = Some(count),
     get: |pipe| pipe.max_connections,
@@ -166,7 +165,7 @@ pub(crate) static MAX_CONNECTIONS: PipeKey<NonZeroUsize> = Key {
 
 pub(crate) static SEND_PROXY: PipeKey<bool> = Key {
     name: "send_proxy",
-    help: "Begin each connection to the remote host with a PROXY protocol header, version 2, which \
+    help: "Start each connection to the remote host with a PROXY protocol header, version 2, which \
            contains the client's address. The host must expect it",
     default: Fallback::Value("false"),
     value: &values::TRUTH,

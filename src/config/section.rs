@@ -1,4 +1,4 @@
-//! A section's values as what they mean, and all that is wrong with them.
+//! Turns the values of sections into settings, and collects the errors.
 
 use std::collections::HashSet;
 
@@ -10,17 +10,17 @@ use super::keys::{Fallback, Format, Key, Kind};
 use super::values::Expected;
 use crate::filter;
 
-/// Reads the sections of one file, and gathers what is wrong with them.
+/// Reads the sections of one file, and collects their errors.
 pub(super) struct Reading<'d> {
     pub(super) document: &'d Document,
     format: &'static Format,
-    /// The keys to which values refer.
+    /// The keys that values refer to.
     referred: HashSet<Vec<u8>>,
     errors: Vec<ConfigError>,
 }
 
 impl<'d> Reading<'d> {
-    /// Of a document that was read with `errors`.
+    /// Starts with a document and the `errors` of its parsing.
     pub(super) fn new(
         document: &'d Document,
         errors: Vec<ConfigError>,
@@ -32,24 +32,24 @@ impl<'d> Reading<'d> {
         reading
     }
 
-    /// What was read, if nothing is wrong; else all that is, in the order of the lines.
+    /// The result if there are no errors; else all errors, in the order of the lines.
     pub(super) fn finish<T>(self, read: T) -> Result<T, Vec<ConfigError>> {
         let mut errors = self.errors;
         if errors.is_empty() {
             return Ok(read);
         }
-        // A line that can't be read may be what seems to be missing.
+        // A line that can't be parsed may be the one that seems to be missing.
         if errors.iter().any(|error| error.key.is_none()) {
             errors.retain(|error| !matches!(error.problem, Problem::MissingKey(_)));
         }
         errors.sort_by_cached_key(|error| (error.line, error.to_string()));
-        // What stands in [DEFAULT] is wrong in each section.
+        // An error in [DEFAULT] appears in each section.
         errors.dedup();
         Err(errors)
     }
 
-    /// A section as what it means, after its keys were compared with those of its kind. `new` makes
-    /// the settings of a section without keys. `None`: something is wrong with a value, which is noted.
+    /// The settings of a section, after a check of its keys against those of its kind. `new` makes the
+    /// settings of a section without keys. `None` if a value is wrong, which is collected.
     pub(super) fn read<S>(
         &mut self,
         section: &Section,
@@ -71,8 +71,8 @@ impl<'d> Reading<'d> {
         (self.errors.len() == before).then_some(settings)
     }
 
-    /// Compares the keys of `[DEFAULT]` with those of all kinds. Where all keys are labels, each is
-    /// fine.
+    /// Checks the keys of `[DEFAULT]` against those of all kinds. If keys are labels, all are
+    /// valid.
     fn check_defaults(&mut self) {
         let (document, kinds) = (self.document, self.format.kinds());
         for entry in document.defaults().entries() {
@@ -84,8 +84,8 @@ impl<'d> Reading<'d> {
         }
     }
 
-    /// The value of a key in a section, or its default. `None`: there is none, or it is wrong, which
-    /// is noted.
+    /// The value of a key in a section, or its default. `None` if there is none, or if it is wrong,
+    /// which is collected.
     pub(super) fn get<S, T>(&mut self, section: &Section, key: &Key<S, T>) -> Option<T> {
         let text = self.text(section, key)?;
         match (key.value.parse)(&text) {
@@ -105,7 +105,7 @@ impl<'d> Reading<'d> {
             if matches!(key.value.expected, Expected::Regex) && !trim(&value).is_empty() {
                 return Some(pattern_text(&value));
             }
-            // Only a continued value or a reference can bring blanks around it.
+            // Only a continued value or a reference can bring surrounding blanks.
             match std::str::from_utf8(trim(&value)) {
                 Ok("") => {}
                 Ok(text) => return Some(text.to_owned()),
@@ -119,7 +119,7 @@ impl<'d> Reading<'d> {
             Fallback::Value(value) => Some(value.to_owned()),
             Fallback::Nothing(_) => None,
             Fallback::Required => {
-                // The names of sections are not in small letters, and this one is special.
+                // The names of sections are case-sensitive, and this one is special.
                 let name = String::from_utf8_lossy(&section.name).to_lowercase();
                 let mend = if strsim::osa_distance(&name, "default") <= 1 {
                     "did you mean [DEFAULT]?".to_owned()
@@ -133,7 +133,7 @@ impl<'d> Reading<'d> {
         }
     }
 
-    /// Says what is wrong with a key of a section, at the line of the key if it has one.
+    /// Collects an error of a key, at the line of the key if the section has it.
     pub(super) fn wrong(&mut self, section: &Section, key: &str, problem: Problem) {
         let document = self.document;
         let entry = document.entry(section, key);
@@ -147,7 +147,8 @@ impl<'d> Reading<'d> {
         });
     }
 
-    /// The value of an entry with its references replaced. `None`: that can't be, which is said.
+    /// The value of an entry with its references replaced. `None` if they can't be, which is
+    /// collected.
     fn bytes(&mut self, section: &Section, entry: &Entry) -> Option<Vec<u8>> {
         match self.document.value(section, entry) {
             Ok(value) => Some(value),
@@ -158,8 +159,8 @@ impl<'d> Reading<'d> {
         }
     }
 
-    /// The value of an entry as a regular expression; an empty one is one too. `None`: it is wrong,
-    /// which is said.
+    /// The value of an entry as a regular expression; an empty one is valid. `None` if it is wrong,
+    /// which is collected.
     pub(super) fn label(&mut self, section: &Section, entry: &Entry) -> Option<Regex> {
         let value = self.bytes(section, entry)?;
         match filter::compile(&pattern_text(&value)) {
@@ -172,7 +173,7 @@ impl<'d> Reading<'d> {
     }
 }
 
-/// A pattern as text. Bytes that are no UTF-8 become escapes, which match those bytes.
+/// A pattern as text. Bytes that are not UTF-8 become escapes, which match those bytes.
 fn pattern_text(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -190,7 +191,7 @@ pub(super) fn push_hex(pattern: &mut String, byte: u8) {
     pattern.push_str(&format!("\\x{byte:02x}"));
 }
 
-/// Takes a backslash from the end of a pattern to which an escape of its own is appended.
+/// Removes a backslash from the end of a pattern before an escape is appended.
 pub(super) fn unescape(pattern: &mut String) {
     let backslashes = pattern.len() - pattern.trim_end_matches('\\').len();
     if backslashes % 2 == 1 {

@@ -1,10 +1,10 @@
-//! A configuration written out as it was understood.
+//! Writes the resulting configuration.
 //!
-//! What is shown are INI documents that mean the same when they are read, with every key and every
-//! default in them. No control character is in them but newlines. In regular expressions those
-//! become escapes that mean the same. Elsewhere they are shown as they look in messages, so a
-//! section's name with control characters or bytes that are no UTF-8, and a command with control
-//! characters, are not read back the same.
+//! The output is INI documents of the same meaning, with every key and every default. It contains
+//! no control character but newlines. In regular expressions they become escapes of the same
+//! meaning. Elsewhere they are shown as in messages: so the name of a section with control
+//! characters or bytes that are not UTF-8, and a command with control characters, do not read back
+//! as the same.
 
 use super::monitor::MONITOR;
 use super::notifications::NOTIFICATION;
@@ -19,7 +19,7 @@ use ini::{EscapePolicy, Ini};
 #[cfg(test)]
 mod tests;
 
-/// All of a configuration: three documents, each under a comment that names it.
+/// The whole configuration: three documents, each under a comment with its name.
 pub fn show(configuration: &Configuration) -> String {
     let monitors = show_monitors(&configuration.monitors, &configuration.pipes);
     let applications = show_applications(&configuration.applications);
@@ -41,7 +41,7 @@ pub fn show_monitors(monitors: &[MonitorSettings], pipes: &[PipeSettings]) -> St
     document
 }
 
-/// Applications as an application file. The labels of their rules are not known any more.
+/// Applications as an application file. The labels of their rules are lost.
 pub fn show_applications(applications: &[Application]) -> String {
     let mut document = String::new();
     for application in applications {
@@ -66,36 +66,36 @@ pub fn show_notifications(notifications: &[Notification]) -> String {
     document
 }
 
-/// Appends a section and an empty line. Values are as they are to be read, but for `%`.
+/// Appends a section and an empty line. Values are as a reader gets them, except for `%`.
 fn write_section(document: &mut String, name: &[u8], keys: &[(impl AsRef<str>, String)]) {
     // A name can't be quoted: only what would break the line is replaced.
     let name = visible(name);
     let mut ini = Ini::new();
     let mut section = ini.with_section(Some(name.as_str()));
     if keys.is_empty() {
-        // An application without rules: rust-ini leaves such a section out.
+        // An application without rules: rust-ini drops such a section.
         document.push_str(&format!("[{name}]\n\n"));
         return;
     }
     for (key, value) in keys {
-        // What follows a newline is indented, so that it continues the value.
+        // The text after a newline is indented, so that it continues the value.
         section.add(key.as_ref(), value.replace('%', "%%").replace('\n', "\n    "));
     }
     let mut bytes = Vec::new();
-    // Nothing is escaped, for a backslash is a plain character to the reader. Writing to memory
+    // Nothing is escaped, because a backslash is a plain character to the reader. Writing to memory
     // doesn't fail.
     let _ = ini.write_to_policy(&mut bytes, EscapePolicy::Nothing);
     document.push_str(&String::from_utf8_lossy(&bytes));
     document.push('\n');
 }
 
-/// A command line that is split into the words of `command` again.
+/// A command line that splits into the words of `command`.
 pub(super) fn command(command: &Command) -> String {
     let words: Vec<String> = command.words().iter().map(|word| quoted(word)).collect();
     words.join(" ")
 }
 
-/// A word as a shell would take it for one.
+/// A word, quoted for a shell if needed.
 fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || "_@%+=:,./{}-".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) {
@@ -105,7 +105,7 @@ fn quoted(word: &str) -> String {
     for c in word.chars() {
         match c {
             '\'' => text.push_str("'\\''"),
-            // After a blank it would begin a comment; after a quotation mark it doesn't.
+            // After a blank it would start a comment, but not after a quotation mark.
             ';' => text.push_str("'';"),
             // Quotation marks keep the blanks beside it.
             '\n' => text.push_str("''\n''"),
@@ -118,11 +118,11 @@ fn quoted(word: &str) -> String {
 
 /// A character as messages show it: itself, unless it is a control character or invisible.
 fn shown(c: char) -> String {
-    // A mark is fine on what it is drawn onto.
+    // A combining mark is visible on the character before it.
     visible(format!("x{c}").as_bytes()).split_off(1)
 }
 
-/// A pattern that means the same, in which nothing gets lost and nothing is invisible.
+/// A pattern of the same meaning, without invisible characters or any that a reader would drop.
 pub(super) fn pattern(text: &str) -> String {
     let verbose = is_verbose(text);
     let mut escaped = String::with_capacity(text.len());
@@ -132,21 +132,21 @@ pub(super) fn pattern(text: &str) -> String {
         let next = rest.peek().copied();
         let is_edge = |beside: Option<char>| beside.is_none_or(|c| c == '\n');
         match c {
-            // Blanks say nothing there.
+            // Blanks have no meaning there.
             '\n' if verbose => escaped.push('\n'),
             c if verbose && c.is_ascii_whitespace() => escaped.push(' '),
-            // The reader would take them away.
+            // The reader would strip them.
             ' ' if is_edge(before) || is_edge(next) => push_hex(&mut escaped, b' '),
             '\n' if is_edge(next) => push_hex(&mut escaped, b'\n'),
-            // It would begin a comment, which there is none of in continued lines.
+            // It would start a comment, which continued lines don't have.
             ';' if first_line && before.is_some_and(char::is_whitespace) => {
                 push_hex(&mut escaped, b';')
             }
-            // Two of them would be nothing.
+            // Two of them would be an empty value.
             '"' if text == "\"\"" => push_hex(&mut escaped, b'"'),
             '\n' => escaped.push('\n'),
             c if c.is_ascii_control() => push_hex(&mut escaped, c as u8),
-            // Where a pattern matches bytes, this is the bytes of the character.
+            // If the pattern matches bytes, these are the bytes of the character.
             c if shown(c).chars().ne([c]) => {
                 unescape(&mut escaped);
                 escaped.push_str(&format!("\\u{{{:x}}}", u32::from(c)));
@@ -159,7 +159,7 @@ pub(super) fn pattern(text: &str) -> String {
     escaped
 }
 
-/// Whether blanks and comments in a pattern say nothing: `(?x)`.
+/// Whether blanks and comments in a pattern have no meaning: `(?x)`.
 fn is_verbose(pattern: &str) -> bool {
     let mut groups = pattern.split("(?").skip(1);
     groups.any(|group| group.chars().take_while(char::is_ascii_alphabetic).any(|flag| flag == 'x'))

@@ -1,5 +1,5 @@
-//! Values as they are written: on a command line and in a configuration file alike. What is wrong
-//! with one is said as what was expected.
+//! The syntax of values, which is the same on a command line and in a configuration file. An error
+//! says what was expected.
 
 use std::net::IpAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -14,43 +14,44 @@ use crate::filter::{self, PatternError};
 use crate::model::SourceChoice;
 use crate::notify::Command;
 
-/// How a kind of values is written, in both directions.
+/// The syntax of a kind of value, for parsing and for writing.
 pub(crate) struct Syntax<T> {
-    /// What stands for a value in the help of a flag: `SECONDS`.
+    /// The placeholder in the help of a flag, such as `SECONDS`.
     pub(crate) name: &'static str,
-    /// What is expected.
+    /// The expected value.
     pub(super) expected: Expected,
-    /// A value.
+    /// An example.
     pub(super) example: &'static str,
-    /// The value of a text that isn't empty.
+    /// Parses a text that isn't empty.
     pub(super) parse: fn(&str) -> Result<T, Wrong>,
-    /// The value as a text that is parsed to the same again.
+    /// Writes the value as a text that parses to the same value.
     pub(super) show: fn(&T) -> String,
 }
 
-/// What is expected as a value.
+/// The expected value.
 pub(super) enum Expected {
-    /// In words, as they follow "expected", without an example.
+    /// In words that follow "expected", without an example.
     Words(&'static str),
     /// One of these names.
     OneOf(&'static [&'static str]),
-    /// A regular expression. Bytes that are no UTF-8 become its escapes; elsewhere they are an error.
+    /// A regular expression. Bytes that are not UTF-8 become its escapes; elsewhere they are an
+    /// error.
     Regex,
 }
 
-/// What is wrong with a value.
+/// The error of a value.
 #[derive(Debug, PartialEq)]
 pub(super) enum Wrong {
     /// It is not what is expected.
     Value,
-    /// This, which says itself what was expected.
+    /// This text, which includes what was expected.
     Because(String),
-    /// It is no regular expression.
+    /// It is no valid regular expression.
     Pattern(PatternError),
 }
 
 impl<T> Syntax<T> {
-    /// What is expected, as it follows "expected".
+    /// The words that follow "expected".
     pub(super) fn expected(&self) -> String {
         match &self.expected {
             Expected::Words(words) => format!("{words}, such as {}", self.example),
@@ -60,7 +61,7 @@ impl<T> Syntax<T> {
         }
     }
 
-    /// What to say about a text that is not what is expected.
+    /// The words that follow "expected", for this text.
     pub(super) fn expectation(&self, text: &str) -> String {
         let expected = format!("expected {}", self.expected());
         match &self.expected {
@@ -82,7 +83,7 @@ pub(super) static PORT: Syntax<u16> = Syntax {
     show: u16::to_string,
 };
 
-/// A host: a name or an IP address. That it exists is not looked up.
+/// A host: a name or an IP address. It is not resolved here.
 pub(super) static HOST: Syntax<String> = Syntax {
     name: "HOST",
     expected: Expected::Words("the name or the IP address of a host, without a port"),
@@ -92,12 +93,12 @@ pub(super) static HOST: Syntax<String> = Syntax {
 };
 
 fn host(text: &str) -> Result<String, Wrong> {
-    // As in a URL.
+    // In brackets, as in a URL.
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     if bare.parse::<IpAddr>().is_ok() {
         return Ok(bare.to_owned());
     }
-    // No host has a name with characters that can't be seen, and they could not be shown.
+    // No host name has invisible characters, and messages could not show them.
     let is_plain = bare == visible(bare.as_bytes()) && !bare.contains(char::is_whitespace);
     // Link-local addresses name their interface: fe80::1%eth0.
     let scoped = bare.split_once('%').is_some_and(|(address, _)| address.parse::<IpAddr>().is_ok());
@@ -130,7 +131,7 @@ fn show_seconds(duration: &Duration) -> String {
     duration.as_secs_f64().to_string()
 }
 
-/// A number of seconds after which something is given up.
+/// A timeout in seconds.
 pub(super) static TIMEOUT: Syntax<Duration> = Syntax {
     name: "SECONDS",
     expected: Expected::Words("seconds from 0.01 to 86400"),
@@ -139,7 +140,7 @@ pub(super) static TIMEOUT: Syntax<Duration> = Syntax {
     show: show_seconds,
 };
 
-/// A number of seconds that may be none.
+/// A time in seconds, which may be 0.
 pub(super) static DELAY: Syntax<Duration> = Syntax {
     name: "SECONDS",
     expected: Expected::Words("seconds from 0 to 86400"),
@@ -148,7 +149,7 @@ pub(super) static DELAY: Syntax<Duration> = Syntax {
     show: show_seconds,
 };
 
-/// A number of seconds that a mean can be taken over.
+/// The length of a window in seconds.
 pub(super) static WINDOW: Syntax<Duration> = Syntax {
     name: "SECONDS",
     expected: Expected::Words("seconds, more than 0 and at most 86400"),
@@ -157,7 +158,7 @@ pub(super) static WINDOW: Syntax<Duration> = Syntax {
     show: show_seconds,
 };
 
-/// How many of something there may be.
+/// A maximum number.
 pub(super) static COUNT: Syntax<NonZeroUsize> = Syntax {
     name: "N",
     expected: Expected::Words("a number from 1 on"),
@@ -166,7 +167,7 @@ pub(super) static COUNT: Syntax<NonZeroUsize> = Syntax {
     show: NonZeroUsize::to_string,
 };
 
-/// A limit in bytes per second; `None` for none.
+/// A limit in bytes per second; `None` for no limit.
 pub(crate) type Limit = Option<NonZeroU64>;
 
 /// A limit, written in KiB/s.
@@ -181,14 +182,14 @@ pub(super) static RATE: Syntax<Limit> = Syntax {
         }
         // `as` rounds down.
         let limit = NonZeroU64::new((rate * 1024.0) as u64);
-        // Less than a byte per second is not none.
+        // Less than a byte per second is not "no limit".
         if limit.is_none() && rate > 0.0 { Err(Wrong::Value) } else { Ok(limit) }
     },
     // A power of two: nothing is lost.
     show: |limit| limit.map_or("0".to_owned(), |rate| (rate.get() as f64 / 1024.0).to_string()),
 };
 
-/// In KiB/s: above which rate is too much; `None` for none.
+/// A threshold in KiB/s; `None` for no threshold.
 pub(super) type Threshold = Option<f64>;
 
 /// A threshold.
@@ -203,7 +204,7 @@ pub(super) static THRESHOLD: Syntax<Threshold> = Syntax {
     show: |threshold| threshold.map_or("0".to_owned(), |rate| rate.to_string()),
 };
 
-/// A share of something.
+/// A fraction.
 pub(super) static SHARE: Syntax<f64> = Syntax {
     name: "FRACTION",
     expected: Expected::Words("a number from 0 to 1"),
@@ -216,7 +217,7 @@ pub(super) static SHARE: Syntax<f64> = Syntax {
     show: f64::to_string,
 };
 
-/// Yes or no, as Python's `getboolean` takes it.
+/// A truth value, in the words of Python's `getboolean`.
 pub(super) static TRUTH: Syntax<bool> = Syntax {
     name: "BOOL",
     expected: Expected::OneOf(&["true", "false"]),
@@ -229,7 +230,7 @@ pub(super) static TRUTH: Syntax<bool> = Syntax {
     show: bool::to_string,
 };
 
-/// Where bytes are counted.
+/// A source.
 pub(super) static SOURCE: Syntax<SourceChoice> = Syntax {
     name: "SOURCE",
     expected: Expected::OneOf(&SourceChoice::NAMES),
@@ -238,7 +239,7 @@ pub(super) static SOURCE: Syntax<SourceChoice> = Syntax {
     show: SourceChoice::to_string,
 };
 
-/// What is searched in names.
+/// A regular expression that is searched in names.
 pub(super) static PATTERN: Syntax<Regex> = Syntax {
     name: "REGEX",
     expected: Expected::Regex,
@@ -247,7 +248,7 @@ pub(super) static PATTERN: Syntax<Regex> = Syntax {
     show: |regex| show::pattern(regex.as_str()),
 };
 
-/// What is started.
+/// A command.
 pub(super) static COMMAND: Syntax<Command> = Syntax {
     name: "COMMAND",
     expected: Expected::Words("a command line"),

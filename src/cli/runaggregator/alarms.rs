@@ -1,4 +1,4 @@
-//! Notifications on their way to people.
+//! Shows notifications and starts their commands.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,10 +9,10 @@ use crate::group::Groups;
 use crate::model::traffic::Name;
 use crate::notify::{Commands, Complain, Facts, Left, Runner, line, time};
 
-/// How long a line of something that is over stays on a screen.
+/// How long the line of a resolved alert stays on a screen.
 const OVER: Duration = Duration::from_secs(10);
 
-/// The most lines on a screen: the list is what it is for.
+/// Maximum lines of alerts on a screen, which leave room for the list.
 const SHOWN: usize = 10;
 
 /// A line that stays on the screen.
@@ -22,21 +22,21 @@ struct Shown {
     application: Name,
     direction: Direction,
     line: String,
-    /// When it was over.
+    /// When the alert resolved.
     over: Option<Instant>,
 }
 
-/// Says lines and starts commands.
+/// Writes lines and starts commands.
 pub(super) struct Alarms {
     runner: Runner,
     messages: Messages,
-    /// What is to be started for each rule.
+    /// The commands of each rule.
     commands: Vec<Commands>,
     shown: Vec<Shown>,
 }
 
 impl Alarms {
-    /// What commands leave to say is among the messages, too.
+    /// Errors of commands are written as messages.
     pub(super) fn new(messages: &Messages) -> Alarms {
         let said = messages.clone();
         let report: Complain = Arc::new(move |message| said.say(&message));
@@ -44,14 +44,14 @@ impl Alarms {
         Alarms { runner, messages, commands: Vec::new(), shown: Vec::new() }
     }
 
-    /// From now on these are the rules, with their commands in the same order. What was told by a rule
-    /// that is no more leaves the screen.
+    /// Sets the rules, with their commands in the same order. Lines of rules that no longer exist
+    /// leave the screen.
     pub(super) fn configure(&mut self, rules: &[Rule], commands: Vec<Commands>) {
         self.shown.retain(|shown| rules.iter().any(|rule| rule.name == shown.rule));
         self.commands = commands;
     }
 
-    /// Tells of all of these, which are about lines of `groups`.
+    /// Handles these notifications, whose applications are lines of `groups`.
     pub(super) fn tell(
         &mut self,
         notifications: &[Notification],
@@ -83,7 +83,7 @@ impl Alarms {
         }
     }
 
-    /// The lines that stay on the screen: of what lasts, and of what is over since a moment ago.
+    /// The lines on the screen: alerts that fire, or have just resolved.
     pub(super) fn on_screen(&self) -> impl Iterator<Item = String> {
         self.shown.iter().map(|shown| shown.line.clone())
     }
@@ -94,7 +94,7 @@ impl Alarms {
     }
 }
 
-/// The last line of each rule, application and direction stays.
+/// Replaces the line of the same rule, application and direction.
 fn keep(shown: &mut Vec<Shown>, facts: &Facts, line: String, now: Instant) {
     shown.retain(|shown| {
         (&shown.rule, &shown.application, shown.direction)

@@ -16,41 +16,42 @@ use crate::model::SourceChoice;
 use crate::netns::NetnsChoice;
 use crate::processes::LabelBy;
 
-/// Shows how much each application receives and sends, from monitors and pipes together, and tells
+/// Shows how much each application receives and sends, over all monitors and pipes, and notifies
 /// when it is too much.
 ///
 /// Every refresh prints a line for each application that used more than 1 KiB per second, the
 /// busiest last: KiB per second received / sent -- application. Without files it monitors every
-/// process, each command line for itself. SIGHUP makes it read the files again.
+/// process, and each command line is an application. On SIGHUP it reads the files again.
 #[derive(Clone, Debug, Parser)]
 #[command(name = PROGRAM, version, infer_long_args = true, args_override_self = true)]
 pub struct Arguments {
-    /// Which processes are one application
+    /// Applications: the processes that share a line
     #[arg(long, value_name = "FILE", allow_hyphen_values = true)]
     pub app_config: Option<PathBuf>,
 
-    /// Which monitors and pipes there are
+    /// Monitors and pipes
     #[arg(long, value_name = "FILE", allow_hyphen_values = true)]
     pub monitor_config: Option<PathBuf>,
 
-    /// When somebody is told of an application's traffic, and how
+    /// Notifications about the traffic of applications
     ///
-    /// In commands that a shell reads, write "$BWMON_APP", with the quotes, and not {app}: a process
-    /// chooses its own name, which {app} has reduced to letters, digits and _.:/-. Root reads only
-    /// files that nobody but their owner can write, who must be root or the user who called sudo.
+    /// In commands that a shell reads, write "$BWMON_APP", with the quotes, instead of {app}: a process
+    /// chooses its own name, and {app} reduces it to letters, digits and _.:/-. If root runs the
+    /// program, a file must belong to root or to the user who called sudo, and nobody else may be
+    /// able to write it.
     #[arg(long, value_name = "FILE", allow_hyphen_values = true)]
     pub notification_config: Option<PathBuf>,
 
-    /// Put processes that --app-config puts nowhere together by the names of their programs
+    /// Group processes that no rule of --app-config matches by the name of their program
     #[arg(long)]
     pub auto_group: bool,
 
-    /// Put processes that --app-config puts nowhere together by this; those that have no such thing
-    /// as --auto-group says
+    /// Group processes that no rule of --app-config matches by this attribute. Processes without it
+    /// follow --auto-group
     #[arg(long, value_enum, value_name = "WHAT")]
     pub group_by: Option<GroupBy>,
 
-    /// Show also what used less than 1 KiB per second
+    /// Also show applications that used less than 1 KiB per second
     #[arg(long)]
     pub all: bool,
 
@@ -58,7 +59,7 @@ pub struct Arguments {
     #[arg(long, value_enum, default_value_t, help = SOURCE.help)]
     pub source: SourceChoice,
 
-    /// Which network namespaces are watched
+    /// Network namespaces to watch
     #[arg(long, value_enum, value_name = "WHICH", default_value_t)]
     pub netns: NetnsChoice,
 
@@ -70,19 +71,19 @@ pub struct Arguments {
     #[allow(missing_docs)]
     pub output: Output,
 
-    /// Show also the bytes for which no process can be named, a line for each reason
+    /// Also show bytes without a known process, a line for each reason
     #[arg(long)]
     pub unattributed: bool,
 
-    /// Serve a web page of the last minute on this port of 127.0.0.1, or on this address and port
+    /// Serve a web page with the last minute on this port of 127.0.0.1, or on this address and port
     #[arg(long, value_name = "[ADDRESS:]PORT", value_parser = page_address)]
     pub serve: Option<SocketAddr>,
 
-    /// Check the files, print what was understood, and end
+    /// Check the files, print the resulting configuration, and exit
     #[arg(long)]
     pub check_config: bool,
 
-    /// After Ctrl-C, wait at most so long for open connections and running commands
+    /// After Ctrl-C, wait at most this long for open connections and running commands
     #[arg(
         long,
         value_name = "SECONDS",
@@ -95,18 +96,18 @@ pub struct Arguments {
 /// The value of `--group-by`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum GroupBy {
-    /// The user whose rights the process has
+    /// The effective user
     User,
-    /// The systemd unit that it runs in
+    /// The systemd unit
     Unit,
-    /// The container that it runs in
+    /// The container
     Container,
-    /// The path of its program
+    /// The path of the executable file
     Exe,
 }
 
 impl Arguments {
-    /// The configuration's files.
+    /// The configuration files.
     pub(super) fn files(&self) -> Files {
         Files {
             applications: self.app_config.clone(),
@@ -115,7 +116,7 @@ impl Arguments {
         }
     }
 
-    /// What processes are labelled by.
+    /// The attributes that label processes.
     pub(super) fn labels(&self) -> Vec<LabelBy> {
         let by = self.group_by.map(|by| match by {
             GroupBy::User => LabelBy::User,

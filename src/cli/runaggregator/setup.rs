@@ -1,4 +1,4 @@
-//! What a configuration takes: sources that are read, pipes that listen, rules.
+//! Applies a configuration: opens sources, starts pipes, sets rules.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,23 +19,23 @@ use crate::pipe::{self, Places};
 
 use super::{Arguments, PROGRAM};
 
-/// Descriptors for what isn't forwarded: reading `/proc` and the kernel's tables of some network
-/// namespaces, processes that are watched closely, a web page's clients, commands that are started.
+/// Descriptors for everything but forwarding: reading `/proc` and the kernel's tables of some
+/// network namespaces, processes that are watched closely, clients of the web page, commands.
 const OTHER_DESCRIPTORS: usize = 600;
 
-/// Descriptors of a pipe beside its connections, with as many threads as there are cores: two for
-/// each.
+/// Descriptors of a pipe beside its connections, for each thread: two. There are as many threads as
+/// cores.
 const PIPE_DESCRIPTORS: usize = 2;
 
-/// What doesn't change with the configuration.
+/// Settings that don't change with the configuration.
 pub(super) struct Setup {
     /// The source of monitors that name none.
     source: SourceChoice,
-    /// How sources are opened.
+    /// The options for opening sources.
     options: Options,
-    /// Shared by all pipes.
+    /// The connection slots that all pipes share.
     places: Arc<Places>,
-    /// When a source was opened last.
+    /// When a source was last opened.
     pub(super) opened: Option<Instant>,
 }
 
@@ -55,10 +55,10 @@ impl Setup {
         Setup { source: arguments.source, options, places, opened: None }
     }
 
-    /// Makes the aggregator do what the configuration says.
+    /// Applies the configuration to the aggregator.
     ///
     /// # Errors
-    /// A source that can't be read, a pipe that can't listen: then nothing has changed.
+    /// A source can't be read, or a pipe can't listen. Then nothing has changed.
     pub(super) fn apply(
         &mut self,
         configuration: &Configuration,
@@ -78,7 +78,7 @@ impl Setup {
             groups: groups.labelled_by(&self.options.labels),
             rules: configuration.notifications.iter().map(|n| n.rule.clone()).collect(),
         };
-        // Those before have theirs until they are over.
+        // The pipes before keep their descriptors until they have ended.
         self.reserve(aggregator.pipes().count() + plan.pipes.len());
         let opened = &mut self.opened;
         let applied = aggregator.apply(&plan, &self.options, |monitor| {
@@ -95,12 +95,12 @@ impl Setup {
         }
     }
 
-    /// Leaves descriptors for the pipes that there are now: some may be over.
+    /// Reserves descriptors for the current pipes: some may have ended.
     pub(super) fn settle(&self, aggregator: &Aggregator) {
         self.reserve(aggregator.pipes().count());
     }
 
-    /// Leaves descriptors for so many pipes; the others are for connections.
+    /// Reserves descriptors for so many pipes; the rest is for connections.
     fn reserve(&self, pipes: usize) {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         self.places.reserve(OTHER_DESCRIPTORS + pipes * (1 + threads * PIPE_DESCRIPTORS));
@@ -114,7 +114,7 @@ impl Setup {
     }
 }
 
-/// Why a pipe can't be had, and what would mend it.
+/// The message for a pipe that can't be started, with its fix.
 fn refused(error: ChangeError, pipes: &[PipeSettings]) -> anyhow::Error {
     let section =
         |index: usize| pipes.get(index).map(|pipe| visible(&pipe.name)).unwrap_or_default();

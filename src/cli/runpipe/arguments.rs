@@ -17,12 +17,12 @@ use crate::config::pipe::{
 };
 use crate::config::values::Limit;
 
-/// Forwards a local TCP port to a remote host, and shows how many bytes went through it.
+/// Forwards a local TCP port to a remote host, and shows how many bytes it forwarded.
 ///
-/// With two arguments PORT is the local port and that of the remote host. Every refresh prints a
-/// line: bytes from the clients to the remote host / bytes from the remote host to the clients --
-/// pipe-PORT:HOST:REMOTEPORT. Ctrl-C ends the listening; open connections run to their end, unless
-/// it is pressed again.
+/// With two arguments PORT is both the local and the remote port. Every refresh prints a line: bytes
+/// from the clients to the remote host / bytes from the remote host to the clients --
+/// pipe-PORT:HOST:REMOTEPORT. Ctrl-C stops listening; open connections are forwarded to their end,
+/// unless Ctrl-C is pressed again.
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = PROGRAM,
@@ -102,7 +102,7 @@ pub struct Arguments {
     #[arg(long, help = SEND_PROXY.help)]
     pub send_proxy: bool,
 
-    /// How many threads forward; the number of cores if not given
+    /// Number of threads that forward; by default the number of cores
     #[arg(long, value_name = "N", value_parser = workers, allow_hyphen_values = true)]
     pub workers: Option<NonZeroUsize>,
 
@@ -118,7 +118,7 @@ pub struct Arguments {
     #[arg(long)]
     pub log: bool,
 
-    /// After Ctrl-C, wait at most so long for open connections, then reset them
+    /// After Ctrl-C, wait at most this long for open connections, then reset them
     #[arg(
         long,
         value_name = "SECONDS",
@@ -133,7 +133,7 @@ fn workers(value: &str) -> Result<NonZeroUsize, String> {
     workers.ok_or_else(|| "expected a number of threads from 1 to 1024".to_owned())
 }
 
-/// Whether there are too few arguments beside the options, or too many.
+/// Whether the number of positional arguments is wrong.
 pub(super) fn is_wrong_count(error: &clap::Error) -> bool {
     match error.kind() {
         ErrorKind::MissingRequiredArgument => true,
