@@ -1,4 +1,4 @@
-//! All applications that are watched.
+//! The alerts of all applications.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -12,10 +12,10 @@ use super::{Notification, Rule};
 use crate::brief::Brief;
 use crate::model::traffic::{Name, Rate};
 
-/// Applications that are remembered, and as many that match no rule.
+/// Maximum number of remembered applications, and of remembered ones that match no rule.
 ///
-/// Without grouping each command line is an application, and a host goes through many of them in
-/// a year. Far fewer use the network at the same time.
+/// Without grouping each command line is an application, and a host has many of them in a year. Far
+/// fewer use the network at the same time.
 pub const APPLICATIONS: usize = 10_000;
 
 /// Bytes in a KiB.
@@ -29,18 +29,18 @@ pub struct Alerts {
     longest: Duration,
     /// The time of the last call.
     last: Option<Instant>,
-    /// Where an application is; `None` for one that matches no rule.
+    /// The index of each application; `None` for one that matches no rule.
     pub(super) names: HashMap<Brief, Option<usize>, RandomState>,
     pub(super) applications: Slab<Watched>,
-    /// Those with something in their window or a state. The others cost nothing.
+    /// Applications with traffic in their window or with a state. The others cost nothing.
     pub(super) awake: Vec<usize>,
-    /// How many applications are remembered.
+    /// Maximum number of remembered applications.
     pub(super) limit: usize,
-    /// Whether one had to give way of which something was to be remembered, or found no room.
+    /// Whether an application had to be forgotten that was still needed, or found no room.
     crowded: bool,
 }
 
-/// An application that is new, and matches rules.
+/// A new application that matches rules.
 #[derive(Debug)]
 struct Newcomer {
     brief: Brief,
@@ -56,7 +56,7 @@ impl Default for Alerts {
 }
 
 impl Alerts {
-    /// Nothing fires at first.
+    /// Alerts of these rules, none of which fires yet.
     pub fn new(rules: Vec<Rule>) -> Alerts {
         Alerts {
             longest: longest(&rules),
@@ -70,15 +70,15 @@ impl Alerts {
         }
     }
 
-    /// The rules; a [`Notification`] has an index of them.
+    /// The rules; a [`Notification`] has the index of one.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
     }
 
-    /// From here on other rules hold.
+    /// Replaces the rules.
     ///
-    /// The windows of the applications that match any of them stay, and the states of rules that
-    /// have the same name. What fired for a rule that is gone is never resolved.
+    /// The windows of applications that match any of the new rules stay, and so do the states of
+    /// rules with the same name. An alert that fires for a removed rule is never resolved.
     pub fn replace(&mut self, rules: Vec<Rule>) {
         let mut by_name: HashMap<&[u8], VecDeque<usize>> = HashMap::new();
         for (index, rule) in rules.iter().enumerate() {
@@ -87,7 +87,7 @@ impl Alerts {
         let moved: Vec<Option<usize>> =
             self.rules.iter().map(|rule| by_name.get_mut(&*rule.name)?.pop_front()).collect();
         let longer = longest(&rules);
-        // What a shorter window has dropped must not pass for silence.
+        // Bytes that a shorter window has dropped must not pass for silence.
         let known = self
             .last
             .filter(|_| longer > self.longest)
@@ -98,7 +98,8 @@ impl Alerts {
         names.retain(|_, key| key.is_some());
         self.applications.retain(|_, application| {
             if application.brief.is_cut() {
-                // Its beginning doesn't tell which rules match: that is seen when it comes again.
+                // The stored start of the name doesn't tell which rules match: the next traffic has
+                // the whole name.
                 let still = application.rules.iter().filter_map(|rule| *moved.get(*rule)?);
                 application.rules = still.collect();
                 application.rules.sort_unstable();
@@ -120,11 +121,11 @@ impl Alerts {
         self.awake.retain(|key| applications.contains(*key));
     }
 
-    /// What there is to be said at `at`, in order of rule, application and direction.
+    /// The notifications at `at`, in the order of rule, application and direction.
     ///
-    /// `rates` are the bytes/s of each application that carried anything since the call before; one
-    /// that is not among them was silent. The first call is the beginning of time: its rates are
-    /// those of no time and say nothing. Neither does a call that is no later than the one before.
+    /// `rates` are the bytes/s of each application that had traffic since the call before; all
+    /// others were silent. The first call only starts the time: its rates are ignored. A call that
+    /// is not later than the one before is ignored too.
     pub fn observe<'a>(
         &mut self,
         at: Instant,
@@ -159,7 +160,7 @@ impl Alerts {
                 }
             }
         }
-        // After all others: only then it is known who is silent.
+        // After all others: only then are the silent ones known.
         unknown.sort_by(|a, b| weight(b.rate).total_cmp(&weight(a.rate)));
         let room = self.make_room(&unknown, at);
         unknown.truncate(room);
@@ -173,13 +174,13 @@ impl Alerts {
         self.check(at)
     }
 
-    /// Whether, since this was asked last, there were more applications than can be watched: one was forgotten
-    /// whose next notification may come too early, or that carried least, or was not watched at all.
+    /// Whether there were more applications than can be watched since the last call: one was forgotten that
+    /// fired or whose next notification may come too early, or one was not watched at all.
     pub fn take_crowded(&mut self) -> bool {
         std::mem::take(&mut self.crowded)
     }
 
-    /// Sees by the whole name which rules match, where that is in doubt.
+    /// Finds the matching rules by the whole name, if only its start was known.
     fn settle(&mut self, key: usize, name: &Name) {
         let Some(application) = self.applications.get_mut(key) else { return };
         if std::mem::take(&mut application.is_doubtful) {
@@ -212,12 +213,12 @@ impl Alerts {
         key
     }
 
-    /// Makes room for `newcomers`, of which those that carry most come first; returns for how many.
+    /// Makes room for `newcomers`, which are sorted by traffic, the busiest first; returns for how many.
     ///
-    /// No number of applications keeps others from being watched. Silent ones without a state give way first,
-    /// the longest silent before others. Then those that fired, and are kept only because their next notification
-    /// may be too early: one notification too many is better than none for others. Then those that carry less
-    /// than a newcomer, even if they fire: nobody is told that these are over, since they aren't.
+    /// First, silent applications without a state are forgotten, those silent for longest first. Then those that
+    /// fired, and are kept only because their next notification may be too early: one notification too many is
+    /// better than none for another application. Then those with less traffic than a newcomer, even if they fire:
+    /// no notification says that they resolve, because they don't.
     fn make_room(&mut self, newcomers: &[Newcomer], at: Instant) -> usize {
         let free = self.limit.saturating_sub(self.applications.len());
         let missing = newcomers.len().saturating_sub(free);
@@ -233,7 +234,7 @@ impl Alerts {
             .collect();
         idle.sort_unstable();
         let quiet = idle.iter().filter(|(is_early, ..)| !is_early).count();
-        // A tenth at once, so that not each application of a flood is searched for.
+        // A tenth at once, so that a flood of applications does not cause a search for each.
         idle.truncate(missing.max(quiet.min(self.limit.div_ceil(10))));
         self.crowded |= idle.last().is_some_and(|(is_early, ..)| *is_early);
         self.forget(idle.into_iter().map(|(.., key)| key));

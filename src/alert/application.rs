@@ -1,4 +1,4 @@
-//! One application: its window, and the states of its rules.
+//! The state of one application: its window, and the states of its rules.
 
 use std::time::Instant;
 
@@ -13,25 +13,25 @@ use crate::model::traffic::Name;
 #[derive(Debug)]
 pub(super) struct Watched {
     pub(super) brief: Brief,
-    /// The indexes of the rules that it matches, ascending.
+    /// The indexes of the matching rules, ascending.
     pub(super) rules: Box<[usize]>,
-    /// Whether other rules came, and only the whole name tells which of them match.
+    /// Whether the rules were replaced, and only the whole name shows which of them match.
     pub(super) is_doubtful: bool,
     pub(super) window: Window,
-    /// In order of rule and direction. Empty while it is not awake.
+    /// In the order of rule and direction. Empty while the application sleeps.
     conditions: Vec<Condition>,
     awake: bool,
 }
 
 impl Watched {
-    /// One of which nothing is known before `begin`.
+    /// An application without traffic before `begin`.
     pub(super) fn new(brief: Brief, rules: Box<[usize]>, begin: Instant) -> Watched {
         let window = Window::new(begin);
         let conditions = Vec::new();
         Watched { brief, rules, is_doubtful: false, window, conditions, awake: false }
     }
 
-    /// Makes it awake; false where it was so before.
+    /// Wakes it; returns false if it was awake.
     pub(super) fn wake(&mut self, rules: &[Rule]) -> bool {
         if self.awake {
             return false;
@@ -41,15 +41,16 @@ impl Watched {
         true
     }
 
-    /// Keeps only that it was seen. Its window is silent then, and its states are quiet.
+    /// Keeps only the time of its last traffic. Its window is silent then, and its states are
+    /// quiet.
     pub(super) fn sleep(&mut self) {
         self.awake = false;
         self.window.forget_points();
         self.conditions = Vec::new();
     }
 
-    /// Makes states of `rules`, which are new, from those of the old ones; `moved` has the new
-    /// index of each old rule that there is still. Its own list of rules is new already.
+    /// Converts the states to those of new `rules`; `moved` has the new index of each old rule that
+    /// still exists. The list of its rules is new already.
     pub(super) fn follow(&mut self, rules: &[Rule], moved: &[Option<usize>]) {
         if !self.awake {
             return;
@@ -67,7 +68,7 @@ impl Watched {
         }
     }
 
-    /// Its rules, none of which fires.
+    /// The states of its rules, none of which fires.
     fn fresh(&self, rules: &[Rule]) -> Vec<Condition> {
         let ways =
             |&index: &usize| [Direction::In, Direction::Out].map(|direction| (index, direction));
@@ -79,7 +80,7 @@ impl Watched {
             .collect()
     }
 
-    /// Adds what its rules have to say at `at`.
+    /// Adds the notifications of its rules at `at`.
     pub(super) fn check(
         &mut self,
         at: Instant,
@@ -118,13 +119,13 @@ impl Watched {
         self.conditions.iter().all(Condition::is_inactive)
     }
 
-    /// Whether no rule needs to be remembered as firing, or as having done so.
+    /// Whether no rule fires, or has fired so recently that it matters.
     pub(super) fn is_quiet(&self, at: Instant, rules: &[Rule]) -> bool {
         self.conditions.iter().all(|condition| condition.is_quiet(at, &rules[condition.rule]))
     }
 }
 
-/// The indexes of the rules that hold for an application.
+/// The indexes of the rules that match an application.
 pub(super) fn matching(rules: &[Rule], name: &Name) -> Box<[usize]> {
     let holds = |(_, rule): &(usize, &Rule)| rule.filter.is_match(original(name));
     rules.iter().enumerate().filter(holds).map(|(index, _)| index).collect()

@@ -1,4 +1,5 @@
-//! Alerts: averaged rates against thresholds. Nothing here prints, spawns, or reads a clock.
+//! Alerts compare mean rates with thresholds. This module doesn't print, start processes, or read a
+//! clock.
 
 mod alerts;
 mod application;
@@ -15,25 +16,26 @@ use crate::model::traffic::Name;
 pub use crate::model::{Direction, Notification, State};
 pub use alerts::{APPLICATIONS, Alerts};
 
-/// A rule of the notification configuration.
+/// A rule of the notification file.
 #[derive(Clone, Debug)]
 pub struct Rule {
     /// The name of its section. Raw bytes.
     pub name: Name,
-    /// For which applications it holds: it is searched in their names.
+    /// The rule applies to applications whose name this matches, anywhere in it.
     pub filter: Regex,
-    /// In KiB/s: above which mean rate of received bytes it fires; `None` for never.
+    /// The threshold of received bytes, in KiB/s; `None` for no threshold.
     pub in_threshold: Option<f64>,
-    /// The same for sent bytes.
+    /// The threshold of sent bytes, in KiB/s; `None` for no threshold.
     pub out_threshold: Option<f64>,
-    /// Over how long the mean is taken (`interval`). Over no time at all the mean is 0.
+    /// The length of the window over which the mean is taken (`interval`). With length 0 the mean
+    /// is 0.
     pub window: Duration,
     /// How long the mean must stay above the threshold before the rule fires (`for`).
     pub hold: Duration,
-    /// The least time between two notifications (`repeat_interval`).
+    /// Minimum time between two notifications (`repeat_interval`).
     pub repeat_interval: Duration,
-    /// At or below which share of the threshold it is over (`resolve_threshold`). Above 1 it
-    /// counts as 1.
+    /// The alert resolves when the mean is at most this fraction of the threshold
+    /// (`resolve_threshold`). Values above 1 are treated as 1.
     pub resolve_threshold: f64,
 }
 

@@ -1,26 +1,27 @@
-//! Whether one rule fires for one direction of one application.
+//! The state of one rule for one direction of one application.
 
 use std::time::Instant;
 
 use super::{Direction, Rule, State};
 
-/// The state of a rule for a direction of an application.
+/// The state of a rule for one direction of an application.
 #[derive(Clone, Debug)]
 pub(super) struct Condition {
-    /// The rule's index.
+    /// The index of the rule.
     pub(super) rule: usize,
     pub(super) direction: Direction,
     phase: Phase,
-    /// The last notification that it fires. It outlives the firing: the next one may be too early.
+    /// Time of the last notification that it fires. It is kept after the alert has resolved,
+    /// because the next notification may be too early.
     told: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Inactive,
-    /// It is above the threshold since then, and not long enough.
+    /// The mean is above the threshold since then, but not for long enough.
     Pending(Instant),
-    /// It fires; `told`: and a notification said so.
+    /// It fires; `told`: a notification has reported it.
     Firing {
         told: bool,
     },
@@ -32,8 +33,8 @@ impl Condition {
         Condition { rule, direction, phase: Phase::Inactive, told: None }
     }
 
-    /// What is to be said at `at`, when the mean is `value`: the state, and whether it was said
-    /// before of this firing. `rule` is the rule and `threshold` that of the direction.
+    /// The notification at `at`, when the mean is `value`: the state, and whether this firing was
+    /// notified before. `rule` is the rule and `threshold` that of the direction.
     pub(super) fn step(
         &mut self,
         at: Instant,
@@ -50,7 +51,7 @@ impl Condition {
                 Phase::Firing { told: false }
             }
             Phase::Pending(since) => Phase::Pending(since),
-            // Above 1 it would be over as soon as it begins.
+            // Above 1 it would resolve as soon as it fires.
             Phase::Firing { told } if value <= threshold * rule.resolve_threshold.min(1.0) => {
                 self.phase = Phase::Inactive;
                 return told.then_some((State::Resolved, false));
@@ -67,22 +68,22 @@ impl Condition {
         }
     }
 
-    /// Whether the last notification is so young that another one would be too early.
+    /// Whether the last notification is so recent that another one would be too early.
     fn is_early(&self, at: Instant, rule: &Rule) -> bool {
         self.told.is_some_and(|told| at.saturating_duration_since(told) < rule.repeat_interval)
     }
 
-    /// Whether it neither fires nor is about to.
+    /// Whether it neither fires nor is pending.
     pub(super) fn is_inactive(&self) -> bool {
         self.phase == Phase::Inactive
     }
 
-    /// Whether nothing needs to be remembered of it.
+    /// Whether it needs no memory.
     pub(super) fn is_quiet(&self, at: Instant, rule: &Rule) -> bool {
         self.is_inactive() && !self.is_early(at, rule)
     }
 
-    /// The same state, as that of `rule` under its new index.
+    /// The same state under the new index of its rule.
     pub(super) fn moved_to(&self, rule: usize) -> Condition {
         Condition { rule, ..self.clone() }
     }

@@ -1,4 +1,4 @@
-//! What an application carried over the last while, and its mean.
+//! The recent traffic of an application, and its mean.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -7,62 +7,61 @@ use crate::model::traffic::Rate;
 
 /// Steps of a rate in 1 byte/s.
 ///
-/// Rates are summed up as whole numbers of these steps: sums of floating point drift with the
-/// years, and a rate that stays at its threshold must not exceed it by the last bit.
+/// Rates are summed up as whole numbers of these steps: sums of floating-point numbers drift over
+/// the years, and a rate that stays at its threshold must not exceed it by a rounding error.
 const STEPS: f64 = 1_048_576.0;
 
 /// Steps of a rate in 1 KiB/s.
 const STEPS_OF_KIB: f64 = STEPS * 1024.0;
 
-/// The most points of a window. Beyond that every other one of the older half is dropped: the rate
-/// between the others is taken for even, which matters only where the edge of a rule's window is,
-/// and there to a part of it that is as small as the distance between two points.
+/// Maximum number of points of a window. Beyond it every other point of the older half is dropped,
+/// and the rate between the rest is taken as constant. This matters only at the edge of a rule's
+/// window, for a part as small as the distance of two points.
 const POINTS: usize = 1024;
 
-/// The most points of all windows together, and the fewest of a window.
+/// Maximum number of points of all windows together, and the minimum for each window.
 const ALL_POINTS: usize = 1 << 20;
 const LEAST_POINTS: usize = 64;
 
-/// The most points of each of so many windows.
+/// Maximum number of points for each of so many windows.
 pub(super) fn points_of(windows: usize) -> usize {
     (ALL_POINTS / windows.max(1)).clamp(LEAST_POINTS, POINTS)
 }
 
-/// Received and sent: steps of a rate times nanoseconds, summed up since the beginning.
+/// Received and sent: steps of a rate times nanoseconds, summed up since the start.
 type Sums = [u128; 2];
 
 #[derive(Clone, Copy, Debug)]
 struct Point {
     at: Instant,
-    /// What was carried until then.
+    /// The sums until then.
     sums: Sums,
 }
 
 /// The samples of an application.
-///
-/// They are kept as running sums at points in time, between which the rate is constant: the mean
-/// over any span is a difference of two sums, each found by binary search. Silence after the last
-/// point takes no point at all.
+/// Samples are stored as running sums at points in time, between which the rate is constant. So the
+/// mean over any span is a difference of two sums, each found by binary search. Silence after the
+/// last point takes no memory.
 #[derive(Clone, Debug)]
 pub(super) struct Window {
-    /// Before this nothing is known.
+    /// Before this time nothing is known.
     begin: Instant,
-    /// The end of the last sample that carried something.
+    /// The end of the last sample with traffic.
     carried: Instant,
-    /// In order of time. Empty where all of them were forgotten.
+    /// In the order of time. Empty if all points were forgotten.
     points: VecDeque<Point>,
 }
 
 impl Window {
-    /// A window that knows nothing before `begin`.
+    /// A window without samples, for the time from `begin`.
     pub(super) fn new(begin: Instant) -> Window {
         Window { begin, carried: begin, points: VecDeque::new() }
     }
 
-    /// Adds a sample: it carried at `rate` (bytes/s) after `from` and up to `to`.
+    /// Adds a sample with the constant rate `rate` (bytes/s) after `from` and up to `to`.
     ///
-    /// Samples come in order of time. A second one of the same time is added to the first. Of more than so
-    /// many `points` some are put together.
+    /// Samples come in the order of time. A second one of the same time is added to the first. If there
+    /// are more than `points` points, some are merged.
     pub(super) fn push(&mut self, from: Instant, to: Instant, rate: Rate, points: usize) {
         let nanoseconds = to.saturating_duration_since(from).as_nanos();
         let sample = [rate.received, rate.sent]
@@ -90,10 +89,11 @@ impl Window {
         });
     }
 
-    /// The mean over the last `window` before `at`, or over what of it is known: KiB/s received
-    /// and sent. None of its samples is beyond `at`.
+    /// The mean over the last `window` before `at`, or over its known part: KiB/s received and
+    /// sent. No sample may be later than `at`.
     ///
-    /// Never beyond the lowest and the highest sample, and exact where all are the same.
+    /// The mean lies between the lowest and the highest sample, and is exact if all samples are
+    /// equal.
     pub(super) fn mean(&self, at: Instant, window: Duration) -> [f64; 2] {
         let start = at.checked_sub(window).map_or(self.begin, |start| start.max(self.begin));
         let nanoseconds = at.saturating_duration_since(start).as_nanos();
@@ -115,8 +115,8 @@ impl Window {
             (Some(a), Some(b)) => {
                 let whole = (b.at - a.at).as_nanos();
                 let part = (time - a.at).as_nanos();
-                // The difference is a multiple of its time, but where points were dropped: nothing
-                // else is rounded off.
+                // The difference is a multiple of its time, unless points were dropped: nothing
+                // else is rounded.
                 [0, 1].map(|way| a.sums[way] + (b.sums[way] - a.sums[way]) / whole * part)
             }
             (Some(point), None) | (None, Some(point)) => point.sums,
@@ -124,43 +124,43 @@ impl Window {
         }
     }
 
-    /// When it last carried something.
+    /// The end of the last traffic.
     pub(super) fn carried(&self) -> Instant {
         self.carried
     }
 
-    /// Drops what is of no use for a mean over `longest` before `at`, or later.
+    /// Drops points that no mean over `longest`, before `at` or later, needs.
     pub(super) fn trim(&mut self, at: Instant, longest: Duration) {
         let Some(start) = at.checked_sub(longest) else { return };
-        // The point before the edge stays: the sample that straddles it begins there.
+        // The point before the edge stays: the sample that crosses the edge starts there.
         while self.points.get(1).is_some_and(|second| second.at <= start) {
             self.points.pop_front();
         }
     }
 
-    /// Whether it carried nothing in the last `longest` before `at`.
+    /// Whether there was no traffic in the last `longest` before `at`.
     pub(super) fn is_silent(&self, at: Instant, longest: Duration) -> bool {
         at.saturating_duration_since(self.carried) >= longest
     }
 
-    /// Gives the memory of the points back. Only for one that [is silent](Self::is_silent).
+    /// Frees the memory of the points. Only for a window that [is silent](Self::is_silent).
     pub(super) fn forget_points(&mut self) {
         self.points = VecDeque::new();
     }
 
-    /// From here on it counts as unknown what was before `begin`.
+    /// Treats the time before `begin` as unknown from now on.
     pub(super) fn begin_not_before(&mut self, begin: Instant) {
         self.begin = self.begin.max(begin);
     }
 
-    /// How many points it keeps.
+    /// Number of points.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.points.len()
     }
 }
 
-/// A rate in bytes/s as whole steps. `as` makes what can't be a rate (negative, not a number) 0.
+/// A rate in bytes/s as whole steps. `as` maps invalid rates (negative, not a number) to 0.
 fn steps(rate: f64) -> u64 {
     (rate * STEPS).round() as u64
 }

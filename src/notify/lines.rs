@@ -1,20 +1,20 @@
-//! What is said of a notification on standard error.
+//! The line of a notification on standard error.
 
 use super::Facts;
 use crate::alert::State;
 use crate::escape::visible_cut;
 
-/// The most characters of an application's name in a line.
+/// Maximum characters of an application's name in a line.
 const NAME: usize = 50;
 
-/// The line for a notification, without its end. The first 50 characters of the application's name
-/// are in it, made visible.
+/// The line of a notification, without a newline. It has the first 50 characters of the
+/// application's name, made visible.
 pub fn line(facts: &Facts) -> String {
     let exceeding = match facts.state {
         State::Firing => "exceeding",
         State::Resolved => "no longer exceeding",
     };
-    // A threshold of 0 is resolved by a mean of 0, which is no part of it at all.
+    // A threshold of 0 resolves at a mean of 0, which has no ratio to it.
     let percent = if facts.value == 0.0 { 0.0 } else { facts.value / facts.threshold * 100.0 };
     format!(
         "{}: {} {exceeding} '{}' bandwidth limit {:10.2}: {:10.2} kB/s ({percent:3.2} %)",

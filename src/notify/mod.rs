@@ -1,4 +1,4 @@
-//! Notifications reach people: lines, and commands that are started without a shell.
+//! Notifications: lines, and commands that are started without a shell.
 
 mod lines;
 mod placeholders;
@@ -17,26 +17,26 @@ use crate::model::traffic::Name;
 pub use lines::line;
 pub use runner::{Complain, Left, Runner};
 
-/// A command: its words, in which placeholders may stand: `{rule}`, `{app}`, `{direction}`,
-/// `{threshold}`, `{value}`, `{state}`, `{time}`, as in [`Facts`].
+/// A command: its words, which may contain the placeholders `{rule}`, `{app}`, `{direction}`, `{threshold}`,
+/// `{value}`, `{state}` and `{time}`, as in [`Facts`].
 ///
-/// They are replaced after the splitting, so a value is never split. Where others than the configuration have
-/// chosen an application's name, it stands in a word reduced to what means nothing to any program: letters,
-/// digits, `.:/-` and underscores, with an underscore in front. A value that the configuration has chosen gets a
-/// space before a `-`, `+` or `@` with which a word begins. A placeholder in a word that a known shell or
-/// interpreter would read as program text is refused.
+/// Placeholders are replaced after the splitting, so a value is never split. An application's name that does not
+/// come from the configuration is reduced to characters without a meaning to any program: letters, digits,
+/// `.:/-` and underscores, with an underscore in front. A value from the configuration gets a space in front if
+/// the word would start with its `-`, `+` or `@`. A placeholder in a word that a known shell or interpreter
+/// would read as program text is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
     words: Vec<String>,
 }
 
 impl Command {
-    /// Splits a command line into words as a shell would: at white space, with `'...'`, `"..."`
-    /// and backslashes; nothing else means anything (`#`, `$`, `*`).
+    /// Splits a command line into words as a shell does: at white space, with `'...'`, `"..."` and
+    /// backslashes. Other characters have no special meaning (`#`, `$`, `*`).
     ///
     /// # Errors
-    /// A quotation or an escape that is never finished, a NUL byte, no program at all, a placeholder
-    /// in the program's name or in what a shell would read: one sentence.
+    /// An unfinished quotation or escape, a NUL byte, no program at all, a placeholder in the
+    /// program's name or in what a shell would read: one sentence.
     pub fn parse(text: &str) -> Result<Command, String> {
         if text.contains('\0') {
             return Err("there is a NUL byte in it".to_owned());
@@ -54,37 +54,38 @@ impl Command {
         Ok(Command { words })
     }
 
-    /// Its words, placeholders as they were written. The first one is the program.
+    /// Its words, with the placeholders. The first one is the program.
     pub fn words(&self) -> &[String] {
         &self.words
     }
 }
 
-/// What is started when a rule fires and when it is over.
+/// The commands of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Commands {
-    /// When it fires (`notification_command`).
+    /// The command when the alert fires (`notification_command`).
     pub firing: Option<Command>,
-    /// When it is over (`resolved_command`).
+    /// The command when the alert resolves (`resolved_command`).
     pub resolved: Option<Command>,
     /// How long each may run before it is killed (`command_timeout`).
     pub timeout: Duration,
 }
 
-/// What there is to be told of a notification.
+/// The facts of a notification.
 ///
 /// A command gets each as an environment variable: `BWMON_RULE`, `BWMON_APP`, `BWMON_DIRECTION`,
 /// `BWMON_THRESHOLD_KIBPS`, `BWMON_VALUE_KIBPS`, `BWMON_STATE`, `BWMON_TIME`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Facts {
-    /// The name of the rule's section. Raw bytes; commands get it visible, 1000 characters at most.
+    /// The name of the rule's section. Raw bytes; commands get it made visible, at most 1000
+    /// characters.
     pub rule: Name,
-    /// Whose traffic it is. Commands get it visible, 1000 characters at most.
+    /// The name of the application. Commands get it made visible, at most 1000 characters.
     pub application: Name,
-    /// Whether the configuration has chosen that name ([`Groups::have_named`](crate::group::Groups::have_named)).
-    /// Any other is reduced where it stands in a word.
+    /// Whether that name comes from the configuration ([`Groups::have_named`](crate::group::Groups::have_named)).
+    /// Other names are reduced inside a word.
     pub configured: bool,
-    /// Which way it goes: `in` or `out`.
+    /// The direction of the traffic: `in` or `out`.
     pub direction: Direction,
     /// The rule's threshold, in KiB/s. Two decimals.
     pub threshold: f64,
@@ -97,8 +98,8 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// The facts of a notification of `rule` at `time`, and whether the configuration has chosen the
-    /// application's name.
+    /// The facts of a notification of `rule` at `time`; `configured` says whether the application's
+    /// name comes from the configuration.
     pub fn new(rule: &Rule, notification: &Notification, configured: bool, time: String) -> Facts {
         Facts {
             rule: rule.name.clone(),
@@ -113,7 +114,7 @@ impl Facts {
     }
 }
 
-/// A time as notifications have it: `YYYY-MM-DD HH:MM:SS`.
+/// A time in the form of notifications: `YYYY-MM-DD HH:MM:SS`.
 pub fn time(now: &jiff::Zoned) -> String {
     now.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }

@@ -1,18 +1,19 @@
-//! What a command is told: in its environment, and in place of `{app}` and the like.
+//! The facts that a command gets: in its environment, and in place of `{app}` and the like.
 //!
-//! A name that an outsider has chosen is reduced on its way into a word ([`neutral`]). No list of shells,
-//! launchers and interpreters could be complete; a word that means nothing to any of them needs none.
+//! A name that is not from the configuration is reduced before it becomes part of a word ([`neutral`]). A
+//! list of shells, launchers and interpreters could never be complete; a word without a meaning to any of
+//! them needs none.
 
 use super::Facts;
 use crate::escape::{cut, visible_cut};
 
-/// The most characters of a name that are passed on.
+/// Maximum characters of a name that are passed on.
 ///
-/// execve takes no string beyond 128 KiB (and a command line may have megabytes): the command
-/// could not be started for just those that try to hide.
+/// execve(2) accepts no string beyond 128 KiB, and a command line may have megabytes. Otherwise the
+/// command would fail just for processes that try to hide.
 const NAME: usize = 1000;
 
-/// Where `{app}` stands in [`NAMES`].
+/// The index of `{app}` in [`NAMES`].
 const APPLICATION: usize = 1;
 
 /// Each fact: its placeholder and its environment variable.
@@ -29,20 +30,21 @@ const NAMES: [(&str, &str); 7] = [
 /// The facts as text.
 #[derive(Clone, Debug)]
 pub(super) struct Texts {
-    /// As the environment has them.
+    /// The values of the environment variables.
     facts: [String; 7],
-    /// The application as it stands in words.
+    /// The application's name inside words.
     application: String,
 }
 
 impl Texts {
-    /// Names are made visible and cut: a process chooses its own, and no mail's header or log must
-    /// get control characters from it.
+    /// Names are made visible and cut: a process chooses its own name, and must not put control
+    /// characters into the header of a mail or into a log.
     pub(super) fn new(facts: &Facts) -> Texts {
         let application = visible_cut(&facts.application, NAME);
         let in_words = match facts.configured {
             true => application.clone(),
-            // More than is left of it, so that the dots at its end are those of the last cut.
+            // One character more than the limit, so that the dots at the end come from the last
+            // cut.
             false => cut(&neutral(&visible_cut(&facts.application, NAME + 10)), NAME).into_owned(),
         };
         let facts = [
@@ -62,11 +64,11 @@ impl Texts {
         NAMES.iter().map(|(_, variable)| *variable).zip(self.facts.iter().map(String::as_str))
     }
 
-    /// `word` with its placeholders replaced. What was put in is not searched again, and all other
-    /// braces stay as they are.
+    /// `word` with its placeholders replaced. The inserted text is not searched again, and all other braces
+    /// stay.
     ///
-    /// Where the word begins with a value that the configuration has chosen, that can't make an option of it
-    /// (`-f`, `+x`), nor the name of a file (`@x`): a space comes before it.
+    /// If the word starts with a value from the configuration, a space is inserted before a character that
+    /// would make it an option (`-f`, `+x`) or the name of a file (`@x`).
     pub(super) fn fill(&self, word: &str) -> String {
         let mut filled = String::with_capacity(word.len());
         let mut rest = word;
@@ -87,12 +89,13 @@ impl Texts {
     }
 }
 
-/// A name that nobody trusted has chosen, as it may stand anywhere in a word: every character but letters,
-/// digits and `.:/-` is an underscore, so is the second of two dots, and an underscore comes before it all.
+/// A name that nobody trusted has chosen, reduced so that it may stand anywhere in a word. Every character
+/// except letters, digits and `.:/-` becomes an underscore, and so does the second of two dots. An underscore
+/// comes first.
 ///
-/// So it is one word to whoever splits it again, without quotes, operators, substitutions, assignments and
-/// wildcards. As it begins it is no option, no program in `PATH`, no path of a file that is there (no folder is
-/// named so; there is no way up out of one), and no command of any shell or language.
+/// Any program that splits it again gets one word, without quotes, operators, substitutions, assignments and
+/// wildcards. With the underscore in front it is no option, no program in `PATH`, no path of an existing file
+/// (no folder has such a name, and there is no `..` out of one), and no command of any shell or language.
 fn neutral(name: &str) -> String {
     let mut neutral = String::with_capacity(name.len() + 1);
     neutral.push('_');
@@ -114,7 +117,7 @@ pub(super) fn placeholder(word: &str) -> Option<&'static str> {
     first(word).map(|(_, index)| NAMES[index].0)
 }
 
-/// Where in `word` the first placeholder is, and which.
+/// The position of the first placeholder in `word`, and its index.
 fn first(word: &str) -> Option<(usize, usize)> {
     word.match_indices('{').find_map(|(at, _)| {
         let here = |(name, _): &(&str, &str)| word[at..].starts_with(name);

@@ -14,12 +14,11 @@ use super::placeholders::Texts;
 use super::queue::Job;
 use crate::escape::visible;
 
-/// Runs it and waits for its end. Once its time is over, all of its process group is killed; only
-/// children that have left the group are not.
+/// Runs it and waits for its end. After the timeout its process group is killed; children that have
+/// left the group are not.
 ///
 /// # Errors
-/// It can't be started, fails, or takes too long: what is wrong with it, in words that go on a
-/// sentence, in one line.
+/// It can't be started, fails, or takes too long: one line that continues a sentence.
 pub(super) fn run(job: &Job) -> Result<(), String> {
     let mut child = start(job).map_err(|error| {
         let why = match error.kind() {
@@ -53,12 +52,13 @@ fn start(job: &Job) -> io::Result<Child> {
     let (program, arguments) =
         job.command.words().split_first().ok_or(io::ErrorKind::InvalidInput)?;
     let texts = Texts::new(&job.facts);
-    // Standard output belongs to the list of applications.
+    // Standard output is for the list of applications.
     let stderr = || io::stderr().as_fd().try_clone_to_owned().map(Stdio::from);
     process::Command::new(program)
         .args(arguments.iter().map(|word| texts.fill(word)))
         .envs(texts.environment())
-        // Of its own: Ctrl-C is not meant for it, and it can be killed with all its children.
+        // A group of its own: Ctrl-C is not meant for it, and it can be killed with all its
+        // children.
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(stderr()?)
@@ -66,14 +66,14 @@ fn start(job: &Job) -> io::Result<Child> {
         .spawn()
 }
 
-/// Waits for the end of `child`, without reaping it; false where it did not come in time.
+/// Waits for the end of `child`, without reaping it; returns false after the timeout.
 fn has_ended(child: &Child, timeout: Duration) -> Result<bool, Errno> {
-    // A time beyond all clocks is none.
+    // A time beyond the clock's range is no limit.
     let deadline = Instant::now().checked_add(timeout);
     let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        // None, too, where the time is more than poll can count.
+        // Neither is a time beyond the range of poll(2).
         let timespec = left.and_then(|left| Timespec::try_from(left).ok());
         match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], timespec.as_ref()) {
             Ok(ready) => return Ok(ready > 0),
@@ -83,10 +83,10 @@ fn has_ended(child: &Child, timeout: Duration) -> Result<bool, Errno> {
     }
 }
 
-/// Kills all of its process group. It must not have been reaped: until then its number, which is
-/// the group's, can't be another's.
+/// Kills its process group. The child must not have been reaped: until then its pid, which is the
+/// group's id, can't be reused.
 fn kill(child: &mut Child) {
-    // It fails where nobody is left, and then nothing is to be done.
+    // It fails if no process is left, and then nothing needs to be done.
     let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
     // It may have left its own group for another one of the session.
     let _ = child.kill();

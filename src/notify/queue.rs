@@ -1,4 +1,4 @@
-//! What waits while a command of its rule runs. No processes here.
+//! The jobs that wait while a command of their rule runs. No process is started here.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -6,23 +6,23 @@ use std::time::Duration;
 use super::{Command, Commands, Facts};
 use crate::alert::State;
 
-/// Commands that may wait for the one of their rule that runs. One that hangs holds up all others
-/// until its time is over, and a host has only so many applications.
+/// Maximum number of jobs that wait for a running command of their rule. A command that hangs
+/// delays the others until its timeout.
 const WAITING: usize = 1000;
 
-/// A command that is to be run.
+/// A run of a command.
 #[derive(Clone, Debug)]
 pub(super) struct Job {
     /// The key that configures it.
     pub(super) key: &'static str,
     pub(super) command: Command,
-    /// How long it may run.
+    /// Its timeout.
     pub(super) timeout: Duration,
     pub(super) facts: Facts,
 }
 
 impl Job {
-    /// What is to be run for `facts`, if anything is.
+    /// The job for `facts`, if there is a command for them.
     pub(super) fn new(commands: &Commands, facts: Facts) -> Option<Job> {
         let (key, command) = match facts.state {
             State::Firing => ("notification_command", &commands.firing),
@@ -37,13 +37,13 @@ impl Job {
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     jobs: VecDeque<Job>,
-    /// It was full, and has not been empty since.
+    /// Whether it was full, and has not been empty since.
     flooded: bool,
 }
 
 impl Queue {
-    /// Takes in what happened while a command of the rule runs. True where a flood begins: this
-    /// is the first that is dropped because too many wait.
+    /// Takes a notification while a command of the rule runs. Returns true at the start of a flood:
+    /// this job is the first that is dropped because too many wait.
     pub(super) fn offer(&mut self, commands: &Commands, facts: Facts, repeated: bool) -> bool {
         let same = |job: &Job| {
             job.facts.direction == facts.direction && job.facts.application == facts.application
@@ -51,7 +51,7 @@ impl Queue {
         let last = self.jobs.iter().rposition(same);
         let untold = last.filter(|index| self.jobs[*index].facts.state == State::Firing);
         match (untold, facts.state) {
-            // Nobody was told that it fires, so nobody needs to know that it is over.
+            // Its firing was never notified, so its end needs no notification.
             (Some(index), State::Resolved) => {
                 self.jobs.remove(index);
                 return false;
@@ -71,14 +71,14 @@ impl Queue {
         !std::mem::replace(&mut self.flooded, true)
     }
 
-    /// What is to be run next.
+    /// Takes the next job.
     pub(super) fn next(&mut self) -> Option<Job> {
         let job = self.jobs.pop_front();
         self.flooded &= !self.jobs.is_empty();
         job
     }
 
-    /// Drops all, and says how many there were.
+    /// Drops all jobs, and returns their number.
     pub(super) fn clear(&mut self) -> usize {
         let count = self.jobs.len();
         self.jobs.clear();

@@ -1,4 +1,4 @@
-//! Runs the commands of rules: of each rule one at a time.
+//! Runs the commands of rules, one at a time for each rule.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,55 +10,54 @@ use super::queue::{Job, Queue};
 use super::{Commands, Facts};
 use crate::escape::{visible, visible_cut};
 
-/// Is told what went wrong: one line, safe to print, without its end. Any thread may call it.
+/// Receives error messages: one line, safe to print, without a newline. Any thread may call it.
 pub type Complain = Arc<dyn Fn(String) + Send + Sync>;
 
-/// Runs commands, of each rule one at a time, of different rules at the same time.
+/// Runs commands, one at a time for each rule, those of different rules in parallel.
 ///
-/// Dropping it drops what waits; what runs goes on, and is killed when its time is over as long as
-/// this process lives.
+/// Dropping it drops waiting commands. Running ones continue, and are killed after their timeout as
+/// long as this process lives.
 pub struct Runner {
     shared: Arc<Shared>,
 }
 
-/// What was left undone at the end.
+/// The commands that had not finished at the end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Left {
-    /// Commands that waited, and were never started.
+    /// Waiting commands, which were never started.
     pub dropped: usize,
-    /// Commands that still ran at the deadline. They go on by themselves.
+    /// Commands that still ran at the deadline. They continue on their own.
     pub running: usize,
 }
 
 struct Shared {
     report: Complain,
     rules: Mutex<Rules>,
-    /// A rule has nothing more to run.
+    /// Signals that a rule has nothing more to run.
     idle: Condvar,
 }
 
 #[derive(Default)]
 struct Rules {
-    /// Each rule that has a thread: a command of it runs, and these wait.
+    /// Each rule with a running command, and the jobs that wait for it.
     busy: HashMap<Vec<u8>, Queue>,
-    /// Nothing more is to be started.
+    /// Whether no more commands are started.
     ended: bool,
 }
 
 impl Runner {
-    /// Runs nothing yet. `report` is told, for example,
-    /// `[SSH] notification_command 'mail': exit status 3`.
+    /// A runner without commands. `report` gets messages such as `[SSH] notification_command
+    /// 'mail': exit status 3`.
     pub fn new(report: Complain) -> Runner {
         let (rules, idle) = (Mutex::default(), Condvar::new());
         Runner { shared: Arc::new(Shared { report, rules, idle }) }
     }
 
-    /// Runs the command for `facts`, or lets it wait for the one of its rule that runs. Never
-    /// blocks.
+    /// Runs the command for `facts`, or queues it if a command of the rule runs. Never blocks.
     ///
-    /// While a command of the rule runs, a firing that is only `repeated` is dropped, or where its
-    /// first notification still waits, that one gets its facts. A firing that still waits when it
-    /// is resolved is dropped together with that.
+    /// While a command of the rule runs, a firing that is only `repeated` is dropped; if its first
+    /// notification still waits, that one gets the new facts. If an alert resolves while its firing
+    /// still waits, both are dropped.
     pub fn notify(&self, rule: &[u8], commands: &Commands, facts: Facts, repeated: bool) {
         let mut rules = self.shared.rules();
         if rules.ended {
@@ -86,13 +85,13 @@ impl Runner {
         }
     }
 
-    /// How many commands run.
+    /// Number of running commands.
     pub fn running(&self) -> usize {
         self.shared.rules().busy.len()
     }
 
-    /// Drops what waits, and waits for what runs: until the deadline, or where there is none, until
-    /// the time of each is over.
+    /// Drops waiting commands, and waits for running ones: until the deadline, or without a
+    /// deadline until the timeout of each.
     pub fn finish(self, deadline: Option<Instant>) -> Left {
         let mut rules = self.shared.rules();
         let dropped = rules.end();
@@ -129,7 +128,7 @@ impl Shared {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs `job` and whatever waits behind it.
+    /// Runs `job` and the jobs that wait behind it.
     fn work(&self, rule: &[u8], mut job: Job) {
         loop {
             if let Err(problem) = process::run(&job) {

@@ -1,24 +1,23 @@
-//! Where a placeholder would become program text: in the words that a shell or another interpreter
-//! reads.
+//! Refuses a placeholder that would become program text: in the words that a shell or another interpreter reads.
 //!
-//! A name that an outsider has chosen means nothing there ([`neutral`](super::placeholders)), so that what this
-//! list of programs lacks is no hole. But the command would not do what its author has meant: `sh -c 'echo {app}'`
-//! is refused when it is parsed, with what to write instead. And a name that the configuration has chosen stands
-//! in a word as it is. Programs are known by the names of their files.
+//! A name from outside the configuration has no meaning there ([`neutral`](super::placeholders)), so a program
+//! that is missing in this list is no security hole. But the command would not do what its author meant: `sh -c
+//! 'echo {app}'` is refused when it is parsed, with a hint at what to write instead. And a name from the
+//! configuration is inserted unchanged. Programs are recognised by the names of their files.
 
 use super::placeholders::{placeholder, variable};
 
 /// How a program reads the words that follow its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reads {
-    /// The first word that is no option is the script or its file; what follows are the script's own
-    /// arguments.
+    /// The first word that is no option is the script or its file. The words after it are the
+    /// script's arguments.
     Script,
     /// The first word is the script's file if it is no option. Options may hold program text.
     File,
     /// Any word may be program text, here or on another host.
     Anything,
-    /// The first word that is no option is a program that is started with the words that follow.
+    /// The first word that is no option is a program, which is started with the words after it.
     Program,
 }
 
@@ -36,7 +35,7 @@ const INTERPRETERS: &[&str] = &[
     "pypy", "python", "ruby", "sbcl", "scala", "tclsh", "wish", "xonsh", "ysh",
 ];
 
-/// Programs that have program text among their words, or hand words to a shell.
+/// Programs that take program text in their words, or hand words to a shell.
 #[rustfmt::skip]
 const EVALUATORS: &[&str] = &[
     "ansible", "at", "autossh", "awk", "batch", "clickhouse", "clickhouse-client", "clush", "crontab", "dbclient",
@@ -54,13 +53,13 @@ const LAUNCHERS: &[&str] = &[
     "sudo", "systemd-run", "taskset", "time", "timeout", "toybox", "unshare", "xargs",
 ];
 
-/// Options of theirs that take the next word.
+/// Their options that take the next word as a value.
 const VALUED: &[&str] = &["-C", "-g", "-k", "-s", "-u"];
 
-/// What is at the end of the names of shells that are built in another way.
+/// Suffixes in the names of shells that are built in another way.
 const BUILDS: &[&str] = &["-static", ".distrib", ".exe"];
 
-/// Long options of shells that take no value of their own.
+/// Long options of shells that take no value.
 const PLAIN: &[&str] =
     &["--login", "--noediting", "--noprofile", "--norc", "--posix", "--restricted", "--verbose"];
 
@@ -81,7 +80,7 @@ pub(super) fn check(words: &[String]) -> Result<(), String> {
     Ok(())
 }
 
-/// Who reads the word `at` this place as program text.
+/// The program that reads the word at index `at` as program text.
 fn reader(words: &[String], at: usize) -> Option<&str> {
     let mut index = 0;
     while index < at {
@@ -90,7 +89,7 @@ fn reader(words: &[String], at: usize) -> Option<&str> {
         let is_read = match reads(word) {
             Some(Reads::Script) => match script(following) {
                 None => true,
-                // The next word is what the script is named, often `sh`.
+                // The next word is the name of the script, often `sh`.
                 Some(script) => {
                     index += script + 2;
                     false
@@ -111,13 +110,13 @@ fn reader(words: &[String], at: usize) -> Option<&str> {
         }
         index += 1;
     }
-    // Whoever it is: this is what an option with a command is called.
+    // Whatever the program is, an option of this name takes a command.
     let option = words[..at].last().filter(|word| is_command_option(word));
     let joined = words[at].starts_with("--command=").then_some("--command");
     option.map(String::as_str).or(joined)
 }
 
-/// How the program that `word` names reads what follows.
+/// How the program named by `word` reads the words after it.
 fn reads(word: &str) -> Option<Reads> {
     let name = name(word);
     let is_in = |names: &[&str]| names.contains(&name);
@@ -134,8 +133,8 @@ fn reads(word: &str) -> Option<Reads> {
     }
 }
 
-/// The name of a program without its folder, its version and how it was built: `/usr/bin/python3.11` is python,
-/// `perl5.36-x86_64-linux-gnu` perl, `bash-static` bash.
+/// The name of a program without its folder, its version and suffixes of its build: `/usr/bin/python3.11` is
+/// python, `perl5.36-x86_64-linux-gnu` perl, `bash-static` bash.
 fn name(word: &str) -> &str {
     let file = word.rsplit('/').next().unwrap_or(word);
     let file = BUILDS.iter().find_map(|build| file.strip_suffix(build)).unwrap_or(file);
@@ -150,8 +149,8 @@ fn name(word: &str) -> &str {
     }
 }
 
-/// Whether the last of these words is the program that a launcher starts: only options, their values, numbers
-/// and assignments come before it.
+/// Whether the last of these words is the program that a launcher starts: the words before it are only
+/// options, their values, numbers and assignments.
 fn begins_with_program(words: &[String]) -> bool {
     let mut is_value = false;
     words.iter().enumerate().all(|(index, word)| {
@@ -163,8 +162,8 @@ fn begins_with_program(words: &[String]) -> bool {
     })
 }
 
-/// Where a shell finds its script, or its file, if it is before the last of these words. The words after
-/// the script are its arguments, which no shell reads as commands.
+/// The index of a shell's script, or of its file, if it is before the last of these words. The words
+/// after the script are its arguments, which no shell reads as commands.
 fn script(words: &[String]) -> Option<usize> {
     let mut index = 0;
     let mut options = true;
@@ -178,7 +177,7 @@ fn script(words: &[String]) -> Option<usize> {
                 options = false;
                 1
             }
-            // A long option that is not known may take the next word.
+            // An unknown long option may take the next word.
             _ if word.starts_with("--") && (word.contains('=') || PLAIN.contains(&word)) => 1,
             _ if word.starts_with("--") => 2,
             _ if word.starts_with(['-', '+']) => 1 + word.matches(['o', 'O']).count(),

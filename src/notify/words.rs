@@ -1,16 +1,16 @@
-//! A command line split into words.
+//! Splits a command line into words.
 //!
-//! As Python 2's `shlex.split` does it, because existing files are written for that. The crates
+//! It does so as Python 2's `shlex.split`, because existing files are written for that. The crates
 //! for it follow the shell instead: they drop what follows a `#`, and read `"\$"` as `$`.
 
-/// Splits `text` at white space. `'...'` holds plain characters, and so does `"..."`, but for a
-/// backslash before `"` or `\`; outside of both a backslash makes any character plain.
+/// Splits `text` at white space. `'...'` holds plain characters, and so does `"..."`, except for a
+/// backslash before `"` or `\`. Outside of both a backslash makes any character plain.
 ///
 /// # Errors
-/// A quotation or an escape that is never finished: one sentence.
+/// An unfinished quotation or escape: one sentence.
 pub(super) fn split(text: &str) -> Result<Vec<String>, String> {
     let mut words = Vec::new();
-    // There is a word from the first character or quotation on: '' is an empty one.
+    // A word starts with its first character or quotation mark: '' is an empty word.
     let mut word: Option<String> = None;
     let mut chars = text.chars();
     while let Some(c) = chars.next() {
@@ -25,7 +25,7 @@ pub(super) fn split(text: &str) -> Result<Vec<String>, String> {
     Ok(words)
 }
 
-/// Adds to `word` what there is up to the closing `quote`.
+/// Appends the text up to the closing `quote` to `word`.
 fn quotation(
     quote: char,
     chars: &mut impl Iterator<Item = char>,

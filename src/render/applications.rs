@@ -11,16 +11,16 @@ use crate::model::traffic::{Name, Rate};
 /// Bytes in a KiB.
 const KIB: f64 = 1024.0;
 
-/// The list of `runaggregator`, the busiest last.
+/// The list of `runaggregator`, the busiest line last.
 #[derive(Clone, Debug)]
 pub(crate) struct Applications {
-    /// Whether every application that used anything has a line, and not only the busy ones.
+    /// Whether every application that used anything has a line, or only the busy ones.
     pub all: bool,
-    /// Whether bytes without a process have lines, too.
+    /// Whether bytes without a process have lines too.
     pub unattributed: bool,
     /// In what units bytes per second are shown; in KiB without.
     pub units: Option<Units>,
-    /// Where it is shown.
+    /// The terminal that shows it.
     pub terminal: Terminal,
 }
 
@@ -68,9 +68,9 @@ impl Line {
     }
 }
 
-/// `usage` as a line without its newline: KiB per second received and sent, and the name made safe
-/// to print and cut to 60 characters. Scripts read these lines: the format does not change. On a screen
-/// with so many `columns` it is cut to them instead.
+/// `usage` as a line without its newline: KiB per second received and sent, and the name, safe to print
+/// and cut to 60 characters. Scripts read these lines, so the format does not change. On a screen the
+/// line is cut to `columns` instead.
 fn line(usage: &Line, units: Option<Units>, columns: Option<usize>) -> String {
     let (received, sent) = (usage.rate.received, usage.rate.sent);
     let full = match units {
@@ -81,8 +81,8 @@ fn line(usage: &Line, units: Option<Units>, columns: Option<usize>) -> String {
     super::row(&usage.name, full, short, columns)
 }
 
-/// The bytes of one refresh that shows `usages` in their order; see [`frame`]. `notes` are lines of
-/// their own above them, and the first to go where there is no room.
+/// The bytes of one refresh that shows `usages` in their order; see [`frame`]. `notes` are lines
+/// above the list, which are dropped first if the screen is too small.
 fn compose(
     notes: impl DoubleEndedIterator<Item = String>,
     usages: &[Line],

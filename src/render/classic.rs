@@ -6,7 +6,7 @@ use super::{Format, Frame, Layout, frame, short};
 use crate::model::traffic::{Name, Traffic};
 use crate::model::{Account, Snapshot};
 
-/// What a line shows.
+/// The figures of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Show {
     /// All bytes so far.
@@ -15,16 +15,16 @@ pub(crate) enum Show {
     Bandwidth,
 }
 
-/// The list of `runmonitor` and `runpipe`, the busiest last.
+/// The list of `runmonitor` and `runpipe`, the busiest line last.
 #[derive(Clone, Debug)]
 pub(crate) struct Classic {
-    /// What the lines show.
+    /// The figures of the lines.
     pub show: Show,
-    /// Whether bytes without a process have lines, too.
+    /// Whether bytes without a process have lines too.
     pub unattributed: bool,
     /// In what units bytes are shown; as plain numbers without.
     pub units: Option<Units>,
-    /// Where it is shown.
+    /// The terminal that shows it.
     pub terminal: Terminal,
 }
 
@@ -63,16 +63,16 @@ impl Line {
     }
 }
 
-/// The lines in the order of the screen, the busiest last; those without any traffic are left out.
+/// The lines in the order of the screen, the busiest last, without those of no traffic.
 fn arrange(mut lines: Vec<Line>) -> Vec<Line> {
     lines.retain(|line| !line.traffic.is_zero());
     lines.sort_unstable();
     lines
 }
 
-/// `row` as a line without its newline: received, sent, and the name made safe to print and cut to
-/// [`NAME_LIMIT`](super::NAME_LIMIT) characters. Scripts read these lines: the format does not change.
-/// On a screen with so many `columns` it is cut to them instead.
+/// `row` as a line without its newline: received, sent, and the name, safe to print and cut to
+/// [`NAME_LIMIT`](super::NAME_LIMIT) characters. Scripts read these lines, so the format does not
+/// change. On a screen the line is cut to `columns` instead.
 fn line(row: &Line, units: Option<Units>, columns: Option<usize>) -> String {
     let (received, sent) = (row.traffic.received, row.traffic.sent);
     let full = match units {
@@ -83,8 +83,8 @@ fn line(row: &Line, units: Option<Units>, columns: Option<usize>) -> String {
     super::row(&row.name, full, short, columns)
 }
 
-/// The bytes of one refresh that shows `rows` in their order; see [`frame`]. `notes` are lines of
-/// their own above them, and the first to go where there is no room.
+/// The bytes of one refresh that shows `rows` in their order; see [`frame`]. `notes` are lines
+/// above the list, which are dropped first if the screen is too small.
 fn compose(
     notes: impl DoubleEndedIterator<Item = String>,
     rows: &[Line],

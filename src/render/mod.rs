@@ -1,7 +1,7 @@
-//! Showing: lines of text become one refresh of a screen, or of a stream.
+//! Turns lines of text into the bytes of one refresh, for a screen or a stream.
 //!
-//! What a refresh consists of is decided without touching a terminal ([`frame`]); [`terminal`]
-//! asks the terminal, [`sink::Sink`] writes.
+//! [`frame`] composes a refresh without access to a terminal, [`terminal`] queries the terminal,
+//! and [`sink::Sink`] writes.
 
 use std::sync::Arc;
 
@@ -10,16 +10,16 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 use crate::escape::visible_cut;
 use crate::model::{Row, Snapshot};
 
-/// What is shown of a refresh.
+/// The content of one refresh.
 #[derive(Clone, Debug)]
 pub(crate) struct Frame {
     /// The refresh.
     pub snapshot: Arc<Snapshot>,
     /// Lines above the list, safe to print.
     pub above: Vec<String>,
-    /// A line that says why the list is empty, if it is.
+    /// The line that explains an empty list.
     pub if_empty: Option<String>,
-    /// What fires.
+    /// Lines of the alerts that fire.
     pub alerts: Vec<String>,
 }
 
@@ -37,9 +37,9 @@ impl sink::Frame for Frame {
     }
 }
 
-/// What a refresh looks like.
+/// Formats a refresh.
 pub(crate) trait Format: Send + 'static {
-    /// The bytes that are written of one refresh.
+    /// The bytes of one refresh.
     fn format(&mut self, frame: &Frame) -> Vec<u8>;
 }
 
@@ -50,7 +50,7 @@ impl Format for Box<dyn Format> {
 }
 
 impl Frame {
-    /// The lines of its own above a list, which is empty or not.
+    /// The lines above a list.
     fn notes(&self, is_empty: bool) -> impl DoubleEndedIterator<Item = String> {
         let if_empty = self.if_empty.iter().filter(move |_| is_empty);
         self.above.iter().chain(if_empty).chain(&self.alerts).cloned()
@@ -67,49 +67,49 @@ pub(crate) mod sink;
 pub(crate) mod terminal;
 pub(crate) mod units;
 
-/// A terminal's size in character cells. 0 means unknown.
+/// A terminal's size in character cells; 0 means unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Size {
-    /// Cells a row.
+    /// Cells in a row.
     pub cols: u16,
     /// Rows.
     pub rows: u16,
 }
 
-/// How a refresh is laid out.
+/// The layout of a refresh.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Layout {
-    /// What clears the screen and puts the cursor into the corner. None: the output only ever
-    /// grows, so an empty line separates the refreshes instead.
+    /// The sequence that clears the screen and moves the cursor to the corner. `None` for a stream,
+    /// in which an empty line separates the refreshes.
     pub clear: Option<Vec<u8>>,
-    /// The size of the screen, where known; it matters only where the screen is cleared.
+    /// The size of the screen, if known. Only a screen that is cleared uses it.
     pub size: Option<Size>,
 }
 
 impl Layout {
-    /// The cells of a row, where there is a screen with a known size.
+    /// The cells in a row of a screen of known size.
     pub(crate) fn columns(&self) -> Option<usize> {
         let size = self.clear.as_ref().and(self.size)?;
         (size.cols > 0).then_some(usize::from(size.cols))
     }
 }
 
-/// The most characters of a name that are shown where there is no screen.
+/// Maximum characters of a name in a stream.
 pub(crate) const NAME_LIMIT: usize = 60;
 
-/// The fewest cells for a name that are worth figures in full.
+/// Cells of a name below which the figures are shortened.
 const LEAST_NAME: usize = 8;
 
-/// A line of a list: figures, and the name, made safe to print.
+/// A line of a list: figures, and the name, safe to print.
 ///
-/// Where there is no screen (`columns`), the line is `full` and the name, cut to [`NAME_LIMIT`]
-/// characters: scripts read that. On a screen the name has all of the row that is left, and where that
-/// is next to nothing the figures are the `short` ones; no line takes a second row.
+/// In a stream (no `columns`) the line is `full` and the name, cut to [`NAME_LIMIT`] characters, which
+/// scripts read. On a screen the name has the rest of the row; if that is hardly anything, the figures
+/// are `short`. A line never takes a second row.
 fn row(name: &[u8], full: String, short: impl Fn() -> String, columns: Option<usize>) -> String {
     let Some(columns) = columns else { return full + &visible_cut(name, NAME_LIMIT) };
     let mut line = if full.len() + LEAST_NAME <= columns { full } else { short() };
     let room = columns.saturating_sub(line.len());
-    // A character may take no cell, but not many of them make sense on one.
+    // A character may take no cell, but a screen needs only few of those.
     line += &cut_cells(visible_cut(name, room.saturating_mul(4)), room);
     cut_cells(line, columns)
 }
@@ -120,7 +120,7 @@ fn in_units(units: units::Units, received: f64, sent: f64) -> String {
     format!("{:>width$} / {:>width$} -- ", units.show(received), units.show(sent))
 }
 
-/// `text`, or where it takes more than so many cells, what fits of it before `...`.
+/// `text`, cut to what fits before `...` if it takes more than `cells` cells.
 fn cut_cells(mut text: String, cells: usize) -> String {
     if text.width() <= cells {
         return text;
@@ -154,15 +154,15 @@ fn short(bytes: f64) -> String {
     format!("{:.0}E", value / 1024.0)
 }
 
-/// The bytes of one refresh: on a screen the clear sequence and then each line with its newline,
-/// elsewhere the lines and then an empty line.
+/// The bytes of one refresh. On a screen: the clear sequence, then each line with its newline. In a
+/// stream: the lines, then an empty line.
 ///
-/// Where a screen has too few rows only the last lines that fit are taken, since the busiest come
-/// last; a line wider than the screen counts with all the rows it is wrapped to. The last row
-/// stays free for the cursor. The last line is cut where it alone does not fit.
+/// If the screen has too few rows, the last lines that fit are shown, since the busiest come last.
+/// A line wider than the screen takes as many rows as it wraps to. The last row stays free for the
+/// cursor. If even the last line does not fit, it is cut.
 ///
-/// Lines are consumed from the end and only as far as they fit. They must be safe to print and
-/// hold no newline: see [`crate::escape`].
+/// Lines are consumed from the end, and only as many as fit. They must be safe to print and contain
+/// no newline: see [`crate::escape`].
 pub(crate) fn frame<I>(lines: I, layout: &Layout) -> Vec<u8>
 where
     I: DoubleEndedIterator<Item = String>,
@@ -185,7 +185,7 @@ fn push_line(bytes: &mut Vec<u8>, line: &str) {
     bytes.push(b'\n');
 }
 
-/// The lines that fit on the screen, the last one first.
+/// The lines that fit on the screen, in reverse order.
 fn last_that_fit<I>(lines: I, size: Option<Size>) -> Vec<String>
 where
     I: DoubleEndedIterator<Item = String>,
@@ -212,18 +212,18 @@ where
     shown
 }
 
-/// What fits of `line` into so many rows.
+/// The start of `line` that fits into `rows` rows.
 fn cut_to_rows(line: &str, rows: usize, cols: usize) -> String {
     // Wide characters may leave cells at the ends of rows free.
     let mut cuts = (0..=rows * cols).rev().map(|cells| cut_cells(line.to_owned(), cells));
     cuts.find(|cut| wrapped_rows(cut, cols) <= rows).unwrap_or_default()
 }
 
-/// The rows that `line` takes on a screen of `cols` cells a row.
+/// The rows that `line` takes on a screen with `cols` cells in a row.
 ///
-/// A wide character that only half fits goes to the next row as a whole, so this is more than the
-/// line's width divided. A line that just fills a row takes no second one: every terminal of the
-/// last decades delays the wrap until another character comes.
+/// A wide character that fits only half goes to the next row, so the rows can be more than the
+/// width divided by `cols`. A line that exactly fills a row takes no second one: terminals wrap
+/// when the next character comes.
 fn wrapped_rows(line: &str, cols: usize) -> usize {
     let mut rows = 1;
     let mut col = 0;

@@ -1,4 +1,4 @@
-//! Where refreshes go: a thread of its own writes them, so that who doesn't read delays nobody.
+//! Writes refreshes in a thread of their own, so that a slow reader delays nothing else.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -7,23 +7,23 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How many refreshes may wait for a reader of a stream. A thread that is late for a moment loses none.
+/// Refreshes that may wait in a stream. A thread that is late for a moment loses none.
 const STREAM: usize = 64;
-/// On a screen only the last one is of interest.
+/// Refreshes that may wait for a screen, where only the newest is of interest.
 const SCREEN: usize = 1;
-/// The most bytes that wait, apart from the newest refresh.
+/// Bytes that may wait, apart from the newest refresh.
 const BYTES: usize = 16 << 20;
 
-/// What is given to a sink.
+/// An item to write.
 pub(crate) trait Frame: Send + 'static {
-    /// About how many bytes of memory it takes while it waits.
+    /// Approximate bytes of memory that it takes while it waits.
     fn weight(&self) -> usize;
 }
 
 /// Writes refreshes one after the other, each as a whole.
 ///
-/// Where they come faster than they are read, the oldest ones that wait are left out: what is read is always whole
-/// refreshes, and the newest there are.
+/// If they come faster than they are written, the oldest waiting ones are dropped. So the reader gets only whole
+/// refreshes, and always the newest.
 #[derive(Debug)]
 pub(crate) struct Sink<F> {
     shared: Arc<Shared<F>>,
@@ -33,33 +33,34 @@ pub(crate) struct Sink<F> {
 #[derive(Debug)]
 struct Shared<F> {
     state: Mutex<Queue<F>>,
-    /// Something was taken or written.
+    /// Signals that something was taken or written.
     changed: Condvar,
 }
 
 #[derive(Debug)]
 struct Queue<F> {
-    /// With their weights.
+    /// Waiting items, with their weights.
     waiting: VecDeque<(usize, F)>,
     weight: usize,
-    /// One is being written.
+    /// Whether one is being written.
     writing: bool,
-    /// How many were written, or could not be.
+    /// Number of items written, or failed.
     done: u64,
     left_out: u64,
     error: Option<io::Error>,
-    /// Nobody gives anything any more.
+    /// Whether no more items come.
     ended: bool,
-    /// Nobody reads any more.
+    /// Whether the reader has left.
     closed: bool,
 }
 
 impl<F: Frame> Sink<F> {
-    /// Writes to `out`, which is a screen that each refresh clears, or a stream, what `format` makes of a refresh. `failed`
-    /// is called when one can't be written: [`Sink::take_error`] has the reason then. The thread calls both.
+    /// Starts the thread that writes to `out`: a screen that each refresh clears, or a stream. `format` gives the bytes
+    /// of a refresh. `failed` is called when a write fails; [`Sink::take_error`] then has the reason. The thread calls
+    /// both.
     ///
     /// # Errors
-    /// There is no thread to be had.
+    /// The thread can't be started.
     pub(crate) fn start(
         out: impl Write + Send + 'static,
         is_screen: bool,
@@ -83,7 +84,7 @@ impl<F: Frame> Sink<F> {
         Ok(Sink { shared, room: if is_screen { SCREEN } else { STREAM } })
     }
 
-    /// Gives it one refresh; never waits.
+    /// Queues one refresh; never waits.
     pub(crate) fn show(&self, frame: F) {
         let weight = frame.weight();
         let mut state = self.shared.state();
@@ -100,26 +101,26 @@ impl<F: Frame> Sink<F> {
         self.shared.changed.notify_all();
     }
 
-    /// How many refreshes were left out since this was asked last.
+    /// Number of refreshes dropped since the last call.
     pub(crate) fn take_left_out(&self) -> u64 {
         std::mem::take(&mut self.shared.state().left_out)
     }
 
-    /// Why a refresh could not be written, if one could not since this was asked last. After a broken pipe nothing
-    /// more is written.
+    /// The error of a failed write since the last call. After a broken pipe nothing more is written.
     pub(crate) fn take_error(&self) -> Option<io::Error> {
         self.shared.state().error.take()
     }
 
-    /// Waits until all that was given is written, or can't be; not any longer once nothing was read for so long.
-    /// Whether it is.
+    /// Waits until everything queued is written or has failed, or until nothing was written for `patience`.
+    /// Returns whether everything is done.
     pub(crate) fn wait(&self, patience: Duration) -> bool {
         let is_busy = |state: &Queue<F>| state.writing || !state.waiting.is_empty();
         wait_while(self.shared.state(), &self.shared.changed, patience, is_busy, |state| state.done)
     }
 }
 
-/// Waits while a writer is busy; not any longer once it got nothing done for so long. Whether it is busy no more.
+/// Waits while a writer is busy, but not once it made no progress for `patience`. Returns whether
+/// it is idle.
 pub(crate) fn wait_while<T>(
     mut state: MutexGuard<'_, T>,
     changed: &Condvar,
@@ -151,7 +152,7 @@ impl<F> Drop for Sink<F> {
 }
 
 impl<F> Queue<F> {
-    /// Takes the oldest one that waits.
+    /// Takes the oldest waiting item.
     fn take(&mut self) -> Option<F> {
         let (weight, frame) = self.waiting.pop_front()?;
         self.weight -= weight;
@@ -182,8 +183,8 @@ fn write_all<F>(
         };
         state.writing = true;
         drop(state);
-        // Whole and at once: a terminal that sees the clear sequence and the lines in separate writes flickers.
-        // What panics has said so; all else goes on without it.
+        // One write for all: a terminal that receives the clear sequence and the lines in separate writes
+        // flickers. A panic in the writing has printed its message; everything else continues without it.
         let formatted = panic::catch_unwind(AssertUnwindSafe(|| format(frame)));
         let formatted = formatted.map_err(|_| io::Error::other("a refresh can't be formatted"));
         let written = formatted.and_then(|bytes| out.write_all(&bytes)).and_then(|()| out.flush());

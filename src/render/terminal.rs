@@ -1,4 +1,4 @@
-//! What standard output is: a terminal or not, how big, how cleared.
+//! Standard output: whether it is a terminal, its size, and how to clear it.
 
 use std::env;
 use std::ffi::OsStr;
@@ -10,39 +10,39 @@ use crossterm::terminal::{Clear, ClearType};
 
 use super::{Layout, Size};
 
-/// Standard output as found at the start.
+/// Standard output, as found at the start.
 #[derive(Clone, Debug)]
 pub(crate) struct Terminal {
-    /// None where this is no terminal or none that can be cleared.
+    /// The sequence that clears it; `None` if it is no terminal, or one that can't be cleared.
     clear: Option<Vec<u8>>,
 }
 
 impl Terminal {
-    /// Looks at standard output and at `$TERM`.
+    /// Examines standard output and `$TERM`.
     pub(crate) fn of_stdout() -> Terminal {
         let is_screen = io::stdout().is_terminal()
             && env::var_os("TERM").is_some_and(|term| can_be_cleared(&term));
         Terminal { clear: is_screen.then(clear_sequence) }
     }
 
-    /// Whether each refresh takes the place of the one before.
+    /// Whether each refresh replaces the one before.
     pub(crate) fn is_screen(&self) -> bool {
         self.clear.is_some()
     }
 
-    /// How the next refresh is to be laid out. The size is asked for anew each time, since the
-    /// user may change it.
+    /// The layout of the next refresh. The size is queried each time, since the user may change it.
     pub(crate) fn layout(&self) -> Layout {
         let size = self.clear.as_ref().and_then(|_| stdout_size());
         Layout { clear: self.clear.clone(), size }
     }
 }
 
-/// The kernel's answer, or where it has none (a serial line knows no size) `$LINES` and
-/// `$COLUMNS`: the kernel comes first because exported variables do not follow a resize.
+/// The size that the kernel reports; if it reports none (a serial line has no size), that of
+/// `$LINES` and `$COLUMNS`. The kernel comes first because exported variables do not follow a
+/// resize.
 ///
-/// It is asked about standard output. crossterm's `size` asks about the controlling terminal, which
-/// may be another one, and starts `tput` where that says nothing.
+/// The query is about standard output. crossterm's `size` queries the controlling terminal, which
+/// may be another one, and starts `tput` if that has no answer.
 fn stdout_size() -> Option<Size> {
     let kernel = rustix::termios::tcgetwinsize(io::stdout())
         .ok()
@@ -56,18 +56,18 @@ fn size_from(columns: Option<&OsStr>, lines: Option<&OsStr>) -> Option<Size> {
     Some(Size { cols: number(columns)?, rows: number(lines)? })
 }
 
-/// Whether a terminal of this `$TERM` can be cleared: all that are in use understand ANSI sequences,
-/// unless they say that they understand nothing.
+/// Whether a terminal of this `$TERM` can be cleared: all in use know ANSI sequences, except those
+/// named dumb.
 fn can_be_cleared(term: &OsStr) -> bool {
     // `dumb-emacs-ansi` and the like have colours, but no screen.
     let name = term.as_encoded_bytes();
     !name.is_empty() && !name.starts_with(b"dumb") && name != b"unknown"
 }
 
-/// Puts the cursor into the corner and clears all that follows.
+/// Moves the cursor to the corner and clears everything after it.
 ///
-/// In that order, and not the other way round with [`ClearType::All`]: that makes some terminals
-/// (tmux, those of GNOME) push the screen into their history, a screen for each refresh.
+/// In this order, not with [`ClearType::All`]: that makes some terminals (tmux, those of GNOME)
+/// push the screen into their history at each refresh.
 fn clear_sequence() -> Vec<u8> {
     let mut bytes = Vec::new();
     // Writing to memory doesn't fail.
