@@ -1,4 +1,4 @@
-//! Why nothing could be observed.
+//! Errors of looks at the kernel.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::model::Looked;
 use crate::netlink::NetlinkError;
 use crate::sockets;
 
-/// Why nothing could be observed.
+/// Why traffic can't be observed.
 #[derive(Debug, Error)]
 pub enum WatchError {
     /// Connection tracking can't be read.
@@ -20,29 +20,29 @@ pub enum WatchError {
     /// Sockets can't be listed.
     #[error(transparent)]
     Sockets(#[from] sockets::ReadError),
-    /// Sockets are listed without their counters.
+    /// Sockets are listed without counters.
     #[error("sock_diag is refused, and without it the kernel doesn't tell what a socket carried")]
     NoCounters,
     /// The addresses of this host can't be listed.
     #[error("the addresses of this host can't be listed: {0}")]
     Addresses(NetlinkError),
-    /// Sockets can't be counted in the kernel.
+    /// Programs that count sockets can't be loaded.
     #[error("source ebpf: {0}")]
     Ebpf(ebpf::OpenError),
     /// The recording can't be written.
     #[error("the recording can't be written: {path}: {error}", path = .path.display())]
     Record {
-        /// Where it should be.
+        /// Its path.
         path: PathBuf,
-        /// What writing it brought.
+        /// The error of writing it.
         error: std::io::Error,
     },
     /// There is no procfs.
     #[error("{path}: {errno}{mend}", mend = proc_mend(*.errno, .path))]
     Proc {
-        /// Where it should be.
+        /// Its path.
         path: String,
-        /// What opening or listing it brought.
+        /// The error of opening or listing it.
         errno: Errno,
     },
 }
@@ -51,7 +51,7 @@ fn mend(error: &conntrack::ReadError) -> &'static str {
     if error.is_permission() { "; to mend it: run it as root (CAP_NET_ADMIN)" } else { "" }
 }
 
-/// What helps where procfs can't be read, if anything does.
+/// The fix if procfs can't be read, if there is one.
 fn proc_mend(errno: Errno, path: &str) -> String {
     match errno {
         Errno::NOENT | Errno::NOTDIR => format!(" (mount it: mount -t proc proc {path})"),
@@ -60,7 +60,7 @@ fn proc_mend(errno: Errno, path: &str) -> String {
     }
 }
 
-// Not the source of the error, but all of it: it would be told twice.
+// The error is all of the message, and not its source: otherwise it would appear twice.
 impl From<conntrack::ReadError> for WatchError {
     fn from(error: conntrack::ReadError) -> WatchError {
         WatchError::Conntrack(error)
@@ -72,7 +72,7 @@ pub(crate) fn no_proc(path: &Path, errno: Errno) -> WatchError {
 }
 
 impl Looked {
-    /// Adds what a reading of a table of flows found.
+    /// Adds the findings of a reading of a table of flows.
     pub(crate) fn add_table(&mut self, read: conntrack::Table) {
         self.malformed += read.malformed;
         self.first_error = self.first_error.take().or(read.first_error);

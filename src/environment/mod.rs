@@ -1,7 +1,7 @@
-//! What all sources share: network namespaces, the processes that hold sockets, the tracker and names.
+//! What all sources share: network namespaces, the holders of sockets, the tracker and names.
 //!
-//! It is the only place with system calls after the counters were read: who holds a socket, who accepted it,
-//! what is a process named.
+//! This is the only module with system calls after the counters were read: for the holder of a socket, the
+//! process that accepted it, and the name of a process.
 
 mod error;
 mod opening;
@@ -30,43 +30,43 @@ pub(crate) use resolver::{FlowResolution, Lookups, NamespaceView, OtherNamespace
 
 type Map<K, V> = HashMap<K, V, RandomState>;
 
-/// Which namespaces' sockets are listed at a look.
+/// The namespaces whose sockets are listed at a look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Lists {
     /// None.
     #[default]
     Nothing,
-    /// Those whose sockets were listed ahead, when they were opened.
+    /// Those whose sockets were listed in advance, when they were opened.
     Ahead,
     /// All.
     All,
 }
 
-/// Which sockets were listed at a look.
+/// The sockets listed at a look.
 #[derive(Debug, Default)]
 pub(crate) struct Listed {
     pub(crate) namespaces: HashSet<NetnsKey>,
-    /// How much of a processor the list of all took; `None` if some were left out.
+    /// Processor time of listing all; `None` if some were left out.
     pub(crate) all: Option<Duration>,
 }
 
 /// The host, as the sources see it.
 #[derive(Debug)]
 pub(crate) struct Environment {
-    /// The program's own network namespace first.
+    /// The namespaces, the program's own first.
     pub(crate) namespaces: Vec<Namespace>,
     pub(crate) owners: Owners,
-    /// `None` where no thread is to be had for it.
+    /// `None` if its thread could not be started.
     tracker: Option<Tracker>,
-    /// What was seen of new flows, until somebody takes it, and how often something was not.
+    /// Records of new flows that were not taken yet, and the number of lost ones.
     records: Vec<NewFlowRecord>,
     missed: u64,
     /// Which sockets were listed at this look.
     pub(crate) listed: Listed,
-    /// Processes that hold a listening socket together with others.
+    /// Processes that share a listening socket with others.
     acceptors: Vec<u32>,
     looks: u32,
-    /// What of the first reading is not done yet, and whether anything was left before this look.
+    /// The part of the first reading that is not done, and whether any was left before this look.
     unread: Unread,
     was_unread: bool,
     opening: Opening,
@@ -79,8 +79,8 @@ pub(crate) struct Environment {
 }
 
 impl Environment {
-    /// Opens what it takes to see the network namespaces of this `choice` through the procfs at `proc`. With
-    /// `searches` the sockets of new flows and processes are looked for at once.
+    /// Opens what the network namespaces of this `choice` need, through the procfs at `proc`. With
+    /// `searches` the sockets of new flows and processes are searched at once.
     pub(crate) fn open(
         opens: Opens,
         searches: bool,
@@ -94,7 +94,7 @@ impl Environment {
         Ok(Environment {
             namespaces: vec![own],
             owners: owners.map_err(|errno| no_proc(proc, errno))?,
-            // A user that may not hear of flows is told so by the first look.
+            // A user who may not receive announcements of flows gets the error at the first look.
             tracker: Tracker::start(opens, searches, choice, proc, names).ok(),
             records: Vec::new(),
             missed: 0,
@@ -112,7 +112,7 @@ impl Environment {
         })
     }
 
-    /// From now on processes are labelled by the first of these that they have.
+    /// Labels processes from now on, each by the first of these that it has.
     pub(crate) fn label_by(&mut self, labels: Vec<LabelBy>) {
         if let Some(tracker) = &self.tracker {
             tracker.label_by(labels.clone());
@@ -130,7 +130,8 @@ impl Environment {
         self.complete_flows();
     }
 
-    /// Closes connection tracking's tables: what is announced and never read would be kept for nobody.
+    /// Closes connection tracking's tables: otherwise the kernel would keep announcements that are
+    /// never read.
     pub(crate) fn close_flows(&mut self) {
         self.opens.flows = false;
         self.searches = false;
@@ -142,7 +143,7 @@ impl Environment {
         }
     }
 
-    /// Opens connection tracking's table where it was not opened with the namespace, or closes it where it was.
+    /// Opens connection tracking's table in namespaces without it, or closes it.
     fn complete_flows(&mut self) {
         if !self.opens.flows {
             // One that was being opened meanwhile may have it.
@@ -162,7 +163,7 @@ impl Environment {
                         self.owners.namespaces().find(|(of, _)| *of == id).map(|(_, pid)| pid);
                     let open = |pid: u32| {
                         netns::inside(proc, &pid.to_string(), || {
-                            // The process may have gone elsewhere meanwhile.
+                            // The process may have changed its namespace meanwhile.
                             let there = netns::of(Path::new("/proc"), "thread-self");
                             there.is_ok_and(|there| there == id).then(|| open_flows(proc, false))
                         })
@@ -191,50 +192,49 @@ impl Environment {
         &self.proc
     }
 
-    /// Which network namespaces are watched.
+    /// The network namespaces to watch.
     pub(crate) fn choice(&self) -> NetnsChoice {
         self.choice
     }
 
-    /// How many looks were taken, this one too.
+    /// Number of looks, including this one.
     pub(crate) fn looks(&self) -> u32 {
         self.looks
     }
 
-    /// What of the first reading is not done yet.
+    /// The part of the first reading that is not done yet.
     pub(crate) fn unread(&self) -> &Unread {
         &self.unread
     }
 
-    /// Whether something was not read yet before this look.
+    /// Whether the first reading was not complete before this look.
     pub(crate) fn was_unread(&self) -> bool {
         self.was_unread
     }
 
-    /// How far the network namespaces of the start are opened.
+    /// Progress of opening the network namespaces of the start.
     pub(crate) fn opening(&self) -> Opening {
         self.opening
     }
 
-    /// Whether every flow that begins in the program's own namespace is announced.
+    /// Whether every flow that starts in the program's own namespace is announced.
     pub(crate) fn announces_flows(&self) -> bool {
         self.tracker.as_ref().is_some_and(Tracker::listens)
     }
 
-    /// Descriptors that become readable when there is something for [`Environment::drain`].
+    /// Descriptors that become readable when [`Environment::drain`] has something to take.
     pub(crate) fn events(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let call = self.tracker.iter().map(Tracker::events);
         self.namespaces.iter().flat_map(Namespace::events).chain(call)
     }
 
-    /// Takes what was announced since the last time, so that the kernel's buffer never fills. Returns whether
-    /// it is time for a look.
+    /// Takes announcements, so that the kernel's buffer never fills. Returns whether a look is needed.
     pub(crate) fn drain(&mut self) -> bool {
         self.namespaces.iter_mut().for_each(Namespace::drain);
         self.tracker.as_ref().is_some_and(Tracker::is_calling)
     }
 
-    /// Begins a look.
+    /// Starts a look.
     pub(crate) fn begin(&mut self) -> Result<(), WatchError> {
         self.looks += 1;
         self.listed = Listed::default();
@@ -242,14 +242,14 @@ impl Environment {
         if self.looks == 1 {
             self.owners.list().map_err(|errno| no_proc(&self.proc, errno))?;
         }
-        // Before anything is listed: who has not run from here on has accepted nothing that is new
-        // at the next look.
+        // Before anything is listed: a process that does not run from here on has accepted no
+        // connection that is new at the next look.
         self.owners.note_run_times(&self.acceptors);
         Ok(())
     }
 
-    /// Begins to watch the network namespaces that are new, as far as they can be opened by then. Returns how
-    /// many are left, of how many.
+    /// Starts to watch new network namespaces, as far as they can be opened by then. Returns how many are
+    /// left, of how many.
     pub(crate) fn open_namespaces(&mut self, until: Option<Instant>) -> Option<(usize, usize)> {
         let left = self.take_namespaces(until);
         self.complete_flows();
@@ -259,7 +259,7 @@ impl Environment {
     fn take_namespaces(&mut self, until: Option<Instant>) -> Option<(usize, usize)> {
         let tracker = self.tracker.as_mut()?;
         let goes_on = self.unread.namespaces.is_some();
-        // Those that turn up later are few, and are waited for: else it might never come to an end.
+        // Later ones are few, and are waited for: otherwise this might never complete.
         let until = until.filter(|_| self.looks == 1 || goes_on);
         let namespaces: Vec<(NetnsId, u32)> = self.owners.namespaces().collect();
         let is_first = self.looks == 1 && until.is_some() && tracker.watches_all();
@@ -282,7 +282,7 @@ impl Environment {
         left
     }
 
-    /// Lists sockets, at this look.
+    /// Lists the sockets of this look.
     pub(crate) fn list_sockets(
         &mut self,
         lists: Lists,
@@ -314,9 +314,9 @@ impl Environment {
         Ok(())
     }
 
-    /// Looks at the processes, at once after the sockets were listed: a process that is about to end still has
-    /// its descriptors. `beside` are sockets that were not listed. `left` is what [`Environment::open_namespaces`] returned.
-    /// Returns the processes that have ended.
+    /// Looks at the processes, right after the sockets were listed: a process that is about to end still has its
+    /// descriptors. `beside` are sockets that were not listed. `left` is the result of
+    /// [`Environment::open_namespaces`]. Returns the processes that have ended.
     pub(crate) fn look_at_processes(
         &mut self,
         beside: impl IntoIterator<Item = Inode>,
@@ -342,7 +342,7 @@ impl Environment {
         Ok(processes.ended)
     }
 
-    /// Brings up to date what the tracker has seen.
+    /// Takes the tracker's results.
     pub(crate) fn update_tracked(&mut self, looked: &mut Looked) {
         let Some(tracker) = &self.tracker else { return };
         let seen = tracker.take();
@@ -354,7 +354,7 @@ impl Environment {
         }
     }
 
-    /// What was seen of new flows since it was taken last, and how often something was not seen.
+    /// The records of new flows since the last call, and the number of lost ones.
     pub(crate) fn take_records(&mut self) -> (Vec<NewFlowRecord>, u64) {
         (std::mem::take(&mut self.records), std::mem::take(&mut self.missed))
     }
@@ -364,8 +364,8 @@ impl Environment {
         self.namespaces.iter_mut().for_each(Namespace::refresh_addresses);
     }
 
-    /// Ends a look. Returns the network namespaces that were left, now that they were read for the last time;
-    /// those in which nobody is any more are to be left: to watch one keeps it from going.
+    /// Ends a look. Returns the network namespaces that were left, after their last reading, and asks the
+    /// tracker to leave those without processes: watching a namespace keeps it alive.
     pub(crate) fn end(&mut self) -> Vec<NetnsKey> {
         let left = self.leave_namespaces();
         self.name_listeners();
@@ -379,7 +379,7 @@ impl Environment {
         self.without_flows.retain(|key| !left.contains(key));
         let mut empty = deserted(&self.namespaces, &mut self.owners);
         if !empty.is_empty() {
-            // Somebody may have gone there since he was asked.
+            // A process may have entered it since it was asked.
             self.owners.doubt_namespaces();
             empty = deserted(&self.namespaces, &mut self.owners);
         }
@@ -387,7 +387,7 @@ impl Environment {
         left
     }
 
-    /// Tells the tracker where it need not ask who accepts a connection.
+    /// Passes the listening sockets with a known acceptor to the tracker.
     fn name_listeners(&mut self) {
         let Some(tracker) = self.tracker.as_mut().filter(|tracker| tracker.listens()) else {
             return;
@@ -408,7 +408,7 @@ impl Environment {
     }
 }
 
-/// The namespaces, other than the program's own, in which no process is.
+/// The namespaces without a process, except the program's own.
 fn deserted(namespaces: &[Namespace], owners: &mut Owners) -> HashSet<NetnsKey> {
     let mut empty: Map<NetnsId, NetnsKey> =
         namespaces.iter().filter_map(|namespace| Some((namespace.id?, namespace.key))).collect();

@@ -1,12 +1,12 @@
-//! How far the network namespaces of the start are opened.
+//! Progress of opening the network namespaces of the start.
 
-/// Whether the other namespaces are known, in which ends of its flows may be.
+/// Whether the other namespaces, which may have ends of flows, are open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Opening {
-    /// As far as they can be.
+    /// All that can be opened are.
     #[default]
     Done,
-    /// Some of those that were there at the start are not opened yet.
+    /// Some of those from the start are not opened yet.
     UnderWay,
     /// The last one was opened since the observation before.
     JustDone,

@@ -1,4 +1,4 @@
-//! The join: which socket is at an end of a flow, and who holds it.
+//! Finds the socket at each end of a flow, and its holder.
 
 use std::collections::HashMap;
 
@@ -15,11 +15,11 @@ use crate::sockets::{Inode, Match, Socket, SocketTable, TcpState};
 /// What is known of the network namespace in which a flow was counted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NamespaceView<'a> {
-    /// Its number.
+    /// The number of the namespace.
     pub netns: NetnsKey,
     /// Its sockets, listed just before the flows.
     pub sockets: &'a SocketTable,
-    /// The addresses of this host there.
+    /// The addresses of this host in it.
     pub addresses: &'a LocalAddresses,
     /// The other network namespaces.
     pub other_namespaces: &'a OtherNamespaces<'a>,
@@ -27,12 +27,12 @@ pub(crate) struct NamespaceView<'a> {
     pub unread: bool,
 }
 
-/// Who answers for sockets.
+/// Look-ups of sockets and their owners.
 pub(crate) struct Lookups<'a> {
-    /// Who holds them, and who accepts at them.
+    /// Finds the holders of sockets, and the acceptors at listening sockets.
     pub owners: &'a mut dyn SocketOwners,
-    /// Which of several sockets that share an address the kernel would choose for a packet that
-    /// comes back along this tuple, in the namespace of the flow.
+    /// Of several sockets that share an address, finds the one that the kernel would choose for a
+    /// packet which comes back along this tuple, in the namespace of the flow.
     pub choose: &'a mut dyn FnMut(&Tuple) -> Option<Inode>,
 }
 
@@ -77,7 +77,7 @@ impl NamespaceView<'_> {
     }
 }
 
-/// Which end of a flow, and how to read its counters from there.
+/// An end of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     Originator = 0,
@@ -95,14 +95,16 @@ impl Side {
     }
 }
 
-/// What was found at one end of a flow: a process or the reason why none; `None` if it isn't here.
+/// The result at one end of a flow: a process or the reason why there is none; `None` if the end
+/// isn't here.
 pub(crate) type Found = Option<Owner>;
 
-/// Whose the ends of a flow are.
+/// The owners of a flow's ends.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct FlowResolution {
-    /// `None` for an end that is not here. At least one of them is, or the flow was forwarded: then it
-    /// stands at the originator's. Where an end that is here is counted there, neither may be.
+    /// `None` for an end that is not here. At least one end is here, or the flow was forwarded; then
+    /// the originator's has that reason. Both may be `None` if another table counts the ends that are
+    /// here.
     pub(crate) found: [Found; 2],
     /// The other namespace in which an end was found.
     pub(crate) netns: [Option<NetnsKey>; 2],
@@ -110,9 +112,9 @@ pub(crate) struct FlowResolution {
     pub(crate) local: bool,
 }
 
-/// Whose the ends of a flow are. `settled` says of each end whether a process is known already;
-/// `counted` whether a namespace's own table has the flow that sends along a tuple there: then its
-/// bytes are counted there, and not here as well.
+/// Finds the owners of a flow's ends. `settled` says for each end whether its process is known
+/// already. `counted` says whether a namespace's own table has the flow that sends along a tuple
+/// there: then its bytes are counted there, and not here.
 pub(crate) fn resolve(
     flow: &Flow,
     view: &NamespaceView<'_>,
@@ -154,7 +156,7 @@ pub(crate) fn resolve(
     resolution
 }
 
-/// Who holds the socket at an end that is in another namespace. `settled` says whether a process is
+/// The holder of the socket at an end in another namespace. `settled` says whether its process is
 /// known already.
 fn in_other_namespace(
     flow: &Flow,
@@ -196,21 +198,21 @@ fn in_other_namespace(
         };
         found = match found {
             (None, _) => (Some(here), Some(*key)),
-            // Two namespaces with the same address and the same ports: nobody can tell them apart.
+            // Two namespaces with the same address and the same ports can't be told apart.
             (Some(_), netns) => (Some(Reason::Ambiguous.into()), netns),
         };
     }
     found
 }
 
-/// Whether a ping was matched with raw sockets, of which each receives what any of them has asked for.
-/// Who was there when the flow began is better evidence.
+/// Whether a ping was matched with raw sockets: each receives the answers to the pings of all. The
+/// process seen when the flow started is better evidence.
 fn are_raw(protocol: Protocol, found: Match<'_>) -> bool {
     protocol.is_icmp() && found.sockets().all(|socket| socket.tuple.source.port == 0)
 }
 
-/// Who holds the socket at one end; `None` if there is no socket. `settled` says whether a process is
-/// known already.
+/// The holder of the socket at one end; `None` if there is no socket. `settled` says whether its
+/// process is known already.
 fn named(
     tuple: &Tuple,
     side: Side,
@@ -218,7 +220,7 @@ fn named(
     view: &NamespaceView<'_>,
     lookups: &mut Lookups<'_>,
 ) -> Found {
-    // The kernel answers pings; a raw socket only gets to see them.
+    // The kernel answers pings; a raw socket only receives copies.
     if tuple.protocol.is_icmp() && side == Side::Responder {
         return None;
     }
@@ -226,8 +228,8 @@ fn named(
     if settled && are_raw(tuple.protocol, found) {
         return None;
     }
-    // Bound to the wildcard address it has its port here, not everywhere: a name server's socket
-    // isn't the end of the queries that this host sends to others, or passes on.
+    // Bound to the wildcard address, a socket has its port on this host only: a name server's
+    // socket isn't the end of the queries that this host sends to others, or forwards.
     let unbound = |socket: &Socket| socket.tuple.source.address.is_unspecified();
     if found.sockets().any(unbound) && !view.is_here(&tuple.source.address, side) {
         return None;
@@ -255,8 +257,8 @@ fn holder(socket: &Socket, owners: &mut dyn SocketOwners) -> Owner {
     }
 }
 
-/// A socket that no descriptor refers to is either not accepted yet, or was closed while the
-/// kernel still sends what is left.
+/// A socket without a descriptor is either not accepted yet, or closed while the kernel still sends
+/// its remaining data.
 fn without_descriptor(socket: &Socket) -> Reason {
     match socket.state {
         TcpState::SYN_RECV
@@ -267,8 +269,8 @@ fn without_descriptor(socket: &Socket) -> Reason {
     }
 }
 
-/// An end that is here and has no socket: who accepted it, where only one can have, or why nobody is
-/// known.
+/// The owner at an end that is here and has no socket: the only process that can have accepted it,
+/// or the reason why none is known.
 fn without_socket(
     flow: &Flow,
     side: Side,
@@ -289,13 +291,13 @@ fn without_socket(
     }
 }
 
-/// The process that alone can have accepted a connection.
+/// The only process that can have accepted a connection.
 fn acceptor(
     flow: &Flow,
     sockets: &SocketTable,
     owners: &mut dyn SocketOwners,
 ) -> Option<ProcessId> {
-    // One that was never answered was never accepted: its port may have been opened since.
+    // A connection without a reply was never accepted: its port may have been opened since.
     if flow.counters.is_none_or(|counters| counters.reply == 0) {
         return None;
     }

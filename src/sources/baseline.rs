@@ -1,8 +1,8 @@
-//! What was counted before the programs in the kernel were attached.
+//! Bytes that were counted before the programs in the kernel were attached.
 //!
-//! The programs are attached first, and then the past is read, by a thread of its own: that takes a while. What is
-//! read contains bytes that the slots have counted, too, of every socket that was busy meanwhile. All that a slot
-//! has counted stands on the account of its socket anyway, so what is left of the past without it is new.
+//! The programs are attached first. Then a thread reads the past, which takes a while. The past therefore also
+//! contains bytes that the slots of busy sockets have counted meanwhile. All bytes in slots are accounted anyway,
+//! so the past is accounted without them.
 
 mod overlap;
 mod past;
@@ -26,7 +26,8 @@ use past::Past;
 
 type Map<K, V> = HashMap<K, V, RandomState>;
 
-/// How many sockets can lose their slots while the past is read; the others keep them until it is.
+/// Number of sockets that can lose their slots while the past is read; further ones keep them until
+/// then.
 const GONE: usize = 262_144;
 
 /// The reading of the past.
@@ -35,14 +36,14 @@ pub(super) struct Baseline {
     thread: JoinHandle<()>,
     result: Receiver<Past>,
     past: Option<Past>,
-    /// Every socket that had bytes in its slot before that.
+    /// The bytes in the slot of every socket before the reading.
     before: Map<u64, Bytes>,
-    /// The sockets that have lost their slots since it began, with what these had counted.
+    /// Sockets that have lost their slots since the reading started, with the bytes in those slots.
     gone: Map<u64, (Counted, Origin)>,
 }
 
 impl Baseline {
-    /// Begins to read; `None` where no thread is to be had.
+    /// Starts the reading; `None` if no thread can be started.
     pub(super) fn begin(reader: &ebpf::Reader, environment: &mut Environment) -> Option<Baseline> {
         let before = reader.peek().filter(Counted::has_bytes);
         let before = before.map(|of| (of.cookie, of.bytes)).collect();
@@ -61,7 +62,7 @@ impl Baseline {
         Some(Baseline { thread, result, past: None, before, gone: Map::default() })
     }
 
-    /// Whether there is something to account that was not there at the last look.
+    /// Whether the past has been read since the last look.
     pub(super) fn has_arrived(&self) -> bool {
         self.past.is_none() && self.thread.is_finished()
     }
@@ -73,27 +74,28 @@ impl Baseline {
         }
     }
 
-    /// Whether no more sockets can be remembered that lose their slots.
+    /// Whether no more sockets that lose their slots can be remembered.
     pub(super) fn is_full(&self) -> bool {
         self.gone.len() >= GONE
     }
 
-    /// A socket has lost its slot.
+    /// Remembers a socket that has lost its slot.
     pub(super) fn let_go(&mut self, socket: &Counted, origin: &Origin) {
         let before = self.gone.get(&socket.cookie).map(|(before, _)| before.bytes);
         let bytes = socket.bytes + before.unwrap_or_default();
         self.gone.insert(socket.cookie, (Counted { bytes, ..*socket }, *origin));
     }
 
-    /// These were the last bytes in a slot that was taken from its socket, where so many stood `before`.
+    /// Remembers the last bytes of a slot that its socket has lost; `before` are those accounted
+    /// earlier.
     pub(super) fn last(&mut self, socket: &Counted, before: Bytes) {
         if let Some((gone, _)) = self.gone.get_mut(&socket.cookie) {
             gone.bytes = gone.bytes + (socket.bytes - before);
         }
     }
 
-    /// Accounts the past, once it and the holders of sockets are read. `only` is the network namespace that is
-    /// watched if it is but one. Returns whether that is done.
+    /// Accounts the past, once it and the holders of sockets are read. `only` is the watched network namespace
+    /// if there is only one. Returns whether it is accounted.
     pub(super) fn poll(
         &mut self,
         reader: &ebpf::Reader,
@@ -128,7 +130,7 @@ impl Baseline {
         true
     }
 
-    /// What was read, if it is by then: `None` if not.
+    /// The past, or `None` if it is not read by then.
     fn receive(&self, until: Option<Instant>) -> Result<Option<Past>, RecvTimeoutError> {
         let Some(until) = until else {
             return self.result.recv().map(Some).map_err(|_| RecvTimeoutError::Disconnected);

@@ -1,51 +1,52 @@
-//! Whether a namespace's table of flows is read as a whole, or only what can have changed in it.
+//! Decides whether a namespace's table of flows is read as a whole, or only the entries that can
+//! have changed.
 //!
-//! Most entries of a busy table are of connections that are over: two thousand a second leave a
-//! quarter of a million of them. And a dump walks through all buckets of a hash table that all
-//! namespaces share, however few entries there are.
+//! Most entries of a busy table belong to ended connections: two thousand connections a second
+//! leave 250,000 of them. And a dump walks through all buckets of a hash table that all namespaces
+//! share, even for a few entries.
 
-/// What things cost, in nanoseconds, as measured on one machine. What matters are the ratios: a bucket
-/// that is walked past, an entry of a dump, an entry that is asked for.
+/// Costs in nanoseconds, as measured on one host; only their ratios matter. An empty bucket in a dump,
+/// an entry in a dump, an entry that is queried.
 const BUCKET: u64 = 30;
 const ENTRY: u64 = 2300;
 const QUESTION: u64 = 4000;
 
-/// After so many looks at the latest a table is read as a whole again, to see whether anything was
-/// missed; after fewer at first.
+/// Maximum number of looks between two readings of the whole table, which find what was missed. The
+/// first readings follow sooner.
 const ROUND: u32 = 30;
 
-/// Decides for one namespace.
+/// The decision for one namespace.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct DumpPolicy {
-    /// How many looks ago the whole table was read; `None` before that.
+    /// Number of looks since the last dump; `None` before the first.
     since: Option<u32>,
-    /// After how many it is read again.
+    /// Number of looks until the next dump.
     round: u32,
-    /// Whether the table as a whole has to be read next time.
+    /// Whether the next reading has to be a dump.
     doubtful: bool,
 }
 
 impl DumpPolicy {
-    /// Whether to read all of `entries` in `buckets`, of which `open` can have changed.
+    /// Whether to read all of `entries` in `buckets`, if `open` of them can have changed.
     pub(crate) fn reads_all(&self, buckets: u64, entries: u64, open: usize) -> bool {
         self.doubtful
             || self.since.is_none_or(|since| since >= self.round)
             || open as u64 * QUESTION > buckets * BUCKET + entries * ENTRY
     }
 
-    /// The table was read as a whole.
+    /// Notes a dump.
     pub(crate) fn read_all(&mut self) {
         self.since = Some(0);
         self.round = (self.round * 2).clamp(1, ROUND);
         self.doubtful = false;
     }
 
-    /// Only what can have changed was read.
+    /// Notes a reading of chosen entries.
     pub(crate) fn read_chosen(&mut self) {
         self.since = self.since.map(|since| since + 1);
     }
 
-    /// Something that should have been announced was not.
+    /// Notes that an expected announcement was missed.
     pub(crate) fn doubt(&mut self) {
         self.doubtful = true;
         self.round = 0;

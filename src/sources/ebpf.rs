@@ -24,28 +24,29 @@ use resolver::OwnerResolver;
 
 type Map<K, V> = HashMap<K, V, RandomState>;
 
-/// For how many looks it is remembered who let go of a Multipath TCP connection: its subflows go on for a moment.
+/// Number of looks for which the closer of a Multipath TCP connection is remembered: its subflows
+/// continue for a moment.
 const CLOSED: u32 = 8;
 
-/// Counters of sockets, and whose they were.
+/// Reads the counters of sockets, and attributes them.
 #[derive(Debug)]
 pub(super) struct Ebpf {
     reader: ebpf::Reader,
     attribution: SocketAttribution,
     choice: NetnsChoice,
     lookback: bool,
-    /// While what was counted before the start is read.
+    /// The reading of bytes from before the start, until it is accounted.
     baseline: Option<Baseline>,
-    /// The sockets that have slots, at this look, and the last bytes of those that have lost theirs, with what
-    /// was accounted before.
+    /// The sockets with slots at this look, and those that have lost their slots, with the last bytes in them
+    /// and the bytes accounted before.
     counted: Vec<Counted>,
     last: Vec<(Counted, Bytes)>,
     pressure: SlotPressure,
-    /// All sockets by their cookies, as they were listed last and before that: one that has ended since is
-    /// in the earlier list alone.
+    /// All sockets by their cookies, as in the last list and the one before: a socket that has ended since
+    /// is only in the earlier one.
     listed: [Map<u64, Option<Inode>>; 2],
     list_budget: ListBudget,
-    /// Who let go of which Multipath TCP connection, by its token, and the look at which that was seen.
+    /// The closer of each Multipath TCP connection, by its token, and the look that saw the end.
     closed: Map<u32, (Task, u32)>,
     recorder: Option<Recorder>,
 }
@@ -72,12 +73,12 @@ impl Ebpf {
         })
     }
 
-    /// The network namespace that is watched if it is but one.
+    /// The watched network namespace, if there is only one.
     fn only(&self) -> Option<u64> {
         (self.choice == NetnsChoice::Own).then(|| self.reader.netns())
     }
 
-    /// Whether the holder of a socket is to be found that was not listed yet.
+    /// Whether a socket needs a holder and was not listed yet.
     fn has_new(&self) -> bool {
         self.counted.iter().any(|socket| {
             self.attribution.is_new(socket, self.pressure)
@@ -101,7 +102,7 @@ impl Ebpf {
         of.for_each(|namespace| self.listed[0].extend(cookies(namespace)));
     }
 
-    /// Accounts the new bytes of every socket, and takes back the slots of those that are done.
+    /// Accounts the new bytes of every socket, and takes back slots that are no longer needed.
     fn account(&mut self, round: &mut Round<'_>) {
         let now = round.environment.looks();
         let closed = self.reader.closed_multipath();
@@ -118,7 +119,7 @@ impl Ebpf {
         (self.counted, self.last) = (counted, last);
         let Round { environment, looked, pings, credit, .. } = round;
         let (only, reads_kernel) = (self.only(), self.reader.reads_kernel());
-        // Where it isn't known in which namespace something was, it may have been in this one.
+        // An unknown namespace may have been this one.
         let is_watched =
             |netns: u64| only.is_none_or(|only| netns == only || netns == 0 && !reads_kernel);
         let mut overflow = false;
@@ -135,9 +136,9 @@ impl Ebpf {
         looked.overflow = overflow.then(|| self.reader.capacity());
     }
 
-    /// Accounts the bytes of a socket, and takes its slot back if it is done.
+    /// Accounts the bytes of a socket, and takes its slot back if it is no longer needed.
     fn account_one(&mut self, socket: &Counted, confirmed: &mut u32, round: &mut Round<'_>) {
-        // No more is let go of than can be remembered until the past is read.
+        // No more slots are taken back than can be remembered until the past is read.
         let keeps = self.baseline.as_ref().is_some_and(Baseline::is_full);
         let pressure = if keeps { SlotPressure::Low } else { self.pressure };
         let done = match self.passes(socket, pressure) {
@@ -169,7 +170,7 @@ impl Ebpf {
         self.attribution.is_passing(socket, &origin, pressure).then_some(origin)
     }
 
-    /// The origin of a socket that does without its slot.
+    /// The origin of a socket that no longer needs its slot.
     fn done(&self, socket: &Counted, pressure: SlotPressure) -> Option<Origin> {
         if !self.attribution.may_be_done(socket, pressure) {
             return None;
@@ -178,7 +179,7 @@ impl Ebpf {
         self.attribution.is_done(socket, &origin, pressure).then_some(origin)
     }
 
-    /// Accounts the bytes that were the last in a slot, of which so many were accounted `before`.
+    /// Accounts the last bytes in a slot; `before` were accounted earlier.
     fn account_last(
         &mut self,
         socket: &Counted,
@@ -213,7 +214,7 @@ impl Ebpf {
         });
     }
 
-    /// Accounts new bytes of a socket of which nothing is remembered.
+    /// Accounts new bytes of a socket that is not remembered.
     fn account_in_passing(
         &mut self,
         socket: &Counted,
@@ -253,8 +254,8 @@ impl Ebpf {
         }
     }
 
-    /// What is known of a socket. The subflow of a Multipath TCP connection is let go of with that: nobody
-    /// else had it.
+    /// The origin of a socket. The end of a Multipath TCP connection is the end of its subflows: no
+    /// descriptor refers to them.
     fn origin(&self, of: &Counted) -> Option<Origin> {
         let origin = self.reader.origin(of)?;
         let whole = || self.closed.get(&origin.token).filter(|_| origin.token != 0);
@@ -267,7 +268,7 @@ impl Ebpf {
     }
 }
 
-/// Hands a share of a socket's new bytes on.
+/// Hands on a share of a socket's new bytes.
 fn take(round: &mut Round<'_>, origin: &Origin, share: Share) {
     let Round { environment, pipes, pings, credit, .. } = round;
     let kernel = crate::model::owner::Owner::Nobody(crate::model::owner::Reason::Kernel);
@@ -279,7 +280,7 @@ fn take(round: &mut Round<'_>, origin: &Origin, share: Share) {
     credit(&share, owners);
 }
 
-/// The sockets of a namespace by their cookies. Those out of the text of `/proc/net` have none.
+/// The sockets of a namespace by their cookies. Those read from `/proc/net` have none.
 fn cookies(namespace: &Namespace) -> impl Iterator<Item = (u64, Option<Inode>)> {
     let sockets = namespace.table.iter().filter(|socket| socket.cookie != 0);
     sockets.map(|socket| (socket.cookie, socket.inode))
@@ -298,7 +299,7 @@ impl Source for Ebpf {
         true
     }
 
-    /// The counters before the processes are listed: whose they are is seen while these are still there.
+    /// Reads the counters before the processes are listed: their owners still exist then.
     fn prepare(&mut self, until: Option<Instant>) -> Needs {
         let Ebpf { reader, attribution, baseline, counted, last, recorder, .. } = self;
         let mut forget = |socket: Counted| {
@@ -321,7 +322,7 @@ impl Source for Ebpf {
         if let Some(recorder) = recorder {
             recorder.count();
         }
-        // Silent sockets make room by themselves.
+        // Silent sockets free their slots by themselves.
         let taken = counted.iter().filter(|socket| socket.has_bytes()).count();
         self.pressure = SlotPressure::beside(taken, self.reader.capacity());
         let has_new = self.has_new();
@@ -355,7 +356,7 @@ impl Source for Ebpf {
         self.recorder = Some(recorder.clone());
     }
 
-    /// Begins to read what was counted before by others.
+    /// Starts reading the bytes that others counted before the start.
     fn start(&mut self, environment: &mut Environment) {
         if self.lookback {
             self.baseline = Baseline::begin(&self.reader, environment);

@@ -1,4 +1,4 @@
-//! The flows of every namespace, from reading to accounting.
+//! Reads and accounts the flows of every namespace.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
@@ -18,16 +18,16 @@ use crate::processes::{Owners, ProcessId};
 use crate::recording::{Recorded, Recorder};
 use crate::tracker::{FlowTable, Namespace, Opens, choose};
 
-/// By what flows are counted.
+/// What counts the flows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Counted {
     /// Connection tracking.
     ByTables,
-    /// Their TCP sockets.
+    /// The flows' TCP sockets.
     BySockets,
 }
 
-/// What is done with the share of a flow.
+/// Receives the share of a flow.
 pub(super) type Each<'a> = dyn FnMut(&Flow, Share, &mut Owners) + 'a;
 
 /// Reads flows, look by look.
@@ -40,19 +40,19 @@ pub(super) struct FlowReading {
 }
 
 impl FlowReading {
-    /// With `lookback` what was counted before the first look is accounted, too.
+    /// With `lookback` the bytes counted before the first look are accounted too.
     pub(super) fn new(counted: Counted, lookback: bool) -> FlowReading {
         let attribution = FlowAttribution::new(lookback);
         FlowReading { counted, attribution, policies: HashMap::default(), recorder: None }
     }
 
-    /// From now on what is read is recorded.
+    /// Records from now on what is read.
     fn record(&mut self, recorder: &Recorder) {
         self.recorder = Some(recorder.clone());
     }
 
-    /// Reads flows and hands on their shares. Returns the processes to which a flow that is still there belongs,
-    /// if they were gathered.
+    /// Reads flows and hands on their shares. Returns the processes that own a flow which still exists, if they
+    /// were collected.
     ///
     /// # Errors
     /// As [`FlowReading::poll`].
@@ -69,7 +69,7 @@ impl FlowReading {
         Ok(observation.referenced)
     }
 
-    /// Takes what the tracker has seen, then reads the flows of every namespace.
+    /// Takes the tracker's records, then reads the flows of every namespace.
     ///
     /// # Errors
     /// If the table of the program's own namespace can't be read.
@@ -85,8 +85,8 @@ impl FlowReading {
         environment.update_tracked(looked);
         let (records, missed) = environment.take_records();
         if missed > 0 || environment.was_unread() {
-            // Also connections that are over, where something was left for later: a table is asked only for
-            // the others otherwise.
+            // Also ended connections, if something was postponed: otherwise a table is queried only for the
+            // others.
             for namespace in &environment.namespaces {
                 self.policies.entry(namespace.key).or_default().doubt();
             }
@@ -195,7 +195,7 @@ impl FlowReading {
         Ok(())
     }
 
-    /// A namespace is not watched any more.
+    /// Forgets a namespace that is no longer watched.
     pub(super) fn forget(&mut self, netns: NetnsKey) {
         self.attribution.forget(netns);
         self.policies.remove(&netns);
@@ -230,8 +230,8 @@ impl Source for FlowSource {
         true
     }
 
-    /// The sockets before the flows: the entry of a connection that ends in between stays in the table for
-    /// seconds, while its socket would be gone.
+    /// Sockets are read before flows: the entry of a connection that ends in between stays in the table
+    /// for seconds, while its socket is gone.
     fn prepare(&mut self, _: Option<Instant>) -> Needs {
         Needs { lists: Lists::All, ..Needs::default() }
     }
@@ -250,7 +250,7 @@ impl Source for FlowSource {
     }
 }
 
-/// Reads a table of flows: all of it, or what can have changed.
+/// Reads a table of flows: all of it, or the entries that can have changed.
 fn read_table(
     table: &mut FlowTable,
     policy: &mut DumpPolicy,
@@ -300,7 +300,7 @@ fn read_table(
     Ok((read, coverage))
 }
 
-/// One flow from reading to accounting. Returns the shares of its new bytes, at the most one for each end.
+/// Attributes one flow. Returns the shares of its new bytes, at most one for each end.
 pub(crate) fn attribute(
     attribution: &mut FlowAttribution,
     flow: &Flow,

@@ -1,5 +1,5 @@
-//! What has no socket on this host, as far as connection tracking knows it, beside a source that counts at
-//! sockets: what passes through, and the pings that the kernel receives and answers.
+//! Traffic without a socket on this host, from connection tracking, beside a source that counts at
+//! sockets: forwarded flows, and the pings that the kernel receives and answers.
 
 use std::time::Instant;
 
@@ -17,27 +17,27 @@ use crate::processes::Owners;
 /// Reads connection tracking's tables for it.
 #[derive(Debug)]
 pub(crate) struct Forwarded {
-    /// `None` since they can't be read any more.
+    /// `None` once the tables can't be read any more.
     flows: Option<FlowReading>,
     forwarded: Extra,
     pings: Extra,
-    /// For how many looks what is new has come nobody knows when: it was not accounted while not everything
-    /// was read.
+    /// Number of looks for which new bytes have no known time: nothing was accounted while the first
+    /// reading went on.
     undated: u32,
 }
 
-/// What connection tracking knows beyond what was counted at sockets.
+/// Bytes that connection tracking has counted and no socket has.
 #[derive(Debug, Default)]
 struct Extra {
-    /// What it says by now, and what it said at the look before. What is nobody's at first may be somebody's a
-    /// moment later: only what stays counts.
+    /// The sum at this look, and at the look before. Bytes without an owner may get one a moment later, so
+    /// only bytes that stay at two looks are accounted.
     total: Traffic,
     before: Traffic,
     credited: Traffic,
 }
 
 impl Extra {
-    /// Takes a share to this reason, or from it.
+    /// Adds a share to this reason, or subtracts it.
     fn take(&mut self, reason: Reason, share: &Share) {
         if share.from == Some(reason) {
             self.total -= share.traffic - share.recent;
@@ -47,7 +47,7 @@ impl Extra {
         }
     }
 
-    /// What is new, where so much was `counted` at sockets.
+    /// The new bytes, if sockets have `counted` this much.
     fn grow(&mut self, counted: Traffic) -> Traffic {
         let stays = |now: u64, before: u64| now.min(before);
         let extra = Traffic {
@@ -62,9 +62,9 @@ impl Extra {
 }
 
 impl Forwarded {
-    /// Begins to count from the next look on; `None` where connection tracking doesn't count.
+    /// Counts from the next look on; `None` if connection tracking doesn't count.
     pub(crate) fn open(environment: &mut Environment) -> Option<Forwarded> {
-        // Where its table is still empty, there may be something to count later.
+        // An empty table may get entries later.
         let counts = conntrack::sysctls::read(environment.proc()).accounting == Some(true);
         counts.then(|| {
             environment.open_flows();
@@ -110,7 +110,7 @@ impl Source for Forwarded {
             }
         }
         if environment.unread().is_anything() {
-            // What seems to pass through may be somebody's.
+            // Traffic that seems forwarded may belong to a socket.
             self.undated = 2;
             return Ok(());
         }

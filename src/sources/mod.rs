@@ -1,7 +1,7 @@
 //! Where bytes are counted: one file for each source.
 //!
-//! A source reads counters, lets the [environment](crate::environment) resolve who is at their ends, and
-//! hands shares on. It knows no ledger.
+//! A source reads counters, lets the [environment](crate::environment) resolve the owners at their ends,
+//! and hands on shares. It does not know the ledger.
 
 mod baseline;
 mod conntrack;
@@ -32,96 +32,96 @@ pub(crate) use crate::model::SourceKind;
 pub(crate) use flow_reading::attribute;
 pub(crate) use forwarded::Forwarded;
 
-/// What a source needs of a look at sockets and processes.
+/// The sockets and processes that a source needs at a look.
 #[derive(Debug, Default)]
 pub(crate) struct Needs {
-    /// Which sockets are to be listed.
+    /// The sockets to list.
     pub(crate) lists: Lists,
-    /// Sockets whose holders matter, listed or not.
+    /// Sockets whose holders are needed, listed or not.
     pub(crate) inodes: Vec<Inode>,
 }
 
 impl Needs {
-    /// What both need.
+    /// The needs of both.
     pub(crate) fn and(mut self, other: Needs) -> Needs {
         self.inodes.extend(other.inodes);
         Needs { lists: self.lists.max(other.lists), ..self }
     }
 }
 
-/// One look, as a source takes part in it.
+/// One look, as passed to a source.
 pub(crate) struct Round<'a> {
     pub(crate) environment: &'a mut Environment,
     pub(crate) pipes: &'a OwnPipes,
-    /// Until when this look can wait for what takes long at the start.
+    /// The time until which this look can wait for the first reading.
     pub(crate) until: Option<Instant>,
     pub(crate) looked: &'a mut Looked,
     /// What the kernel's own sockets have counted of pings so far.
     pub(crate) pings: Traffic,
-    /// Takes the shares.
+    /// Receives the shares.
     pub(crate) credit: &'a mut dyn FnMut(&Share, &mut Owners),
 }
 
-/// Something that counts bytes.
+/// A source of counted bytes.
 pub(crate) trait Source: fmt::Debug + Send {
     /// What it needs opened in each namespace beside sockets.
     fn opens(&self) -> Opens {
         Opens::default()
     }
 
-    /// Whether sockets are to be looked for as soon as flows and processes begin: they may be gone at the
-    /// next look.
+    /// Whether sockets are searched as soon as flows and processes start: they may be gone at the next
+    /// look.
     fn searches(&self) -> bool {
         false
     }
 
-    /// Descriptors of its own that become readable when there is something for [`Source::drain`].
+    /// Its own descriptors, which become readable when [`Source::drain`] has something to take.
     fn events(&self) -> Vec<BorrowedFd<'_>> {
         Vec::new()
     }
 
-    /// Takes what was announced since the last time. Returns whether it is time for a look.
+    /// Takes announcements. Returns whether a look is needed.
     fn drain(&mut self) -> bool {
         false
     }
 
-    /// Whether there is something to drain that nothing announces.
+    /// Whether [`Source::drain`] may have something to take without an announcement.
     fn needs_peeks(&self) -> bool {
         false
     }
 
-    /// From now on what it reads is recorded.
+    /// Records from now on what it reads.
     fn record(&mut self, recorder: &Recorder) {
         let _ = recorder;
     }
 
-    /// Begins what goes on beside the first looks.
+    /// Starts the work that continues beside the first looks.
     fn start(&mut self, environment: &mut Environment) {
         let _ = environment;
     }
 
-    /// Reads what has to be read before sockets and processes are listed. With `until` this is one of the first
-    /// looks, which don't wait.
+    /// Reads what has to be read before sockets and processes are listed. `until` is given at the first looks,
+    /// which don't wait longer.
     fn prepare(&mut self, until: Option<Instant>) -> Needs;
 
-    /// Reads what has changed, has it resolved, and hands its shares on.
+    /// Reads changes, lets them be resolved, and hands on their shares.
     ///
     /// # Errors
-    /// If it can't be read (any more). What was handed on before stays right.
+    /// If it can't be read (any more). Shares handed on before remain valid.
     fn poll(&mut self, round: &mut Round<'_>) -> Result<(), WatchError>;
 
-    /// Whether it has not read all that it reads at the start.
+    /// Whether its first reading is not complete yet.
     fn is_reading(&self) -> bool {
         false
     }
 
-    /// A namespace is not watched any more.
+    /// Forgets a namespace that is no longer watched.
     fn forget(&mut self, netns: NetnsKey) {
         let _ = netns;
     }
 
-    /// The processes to which something belongs that may still bring bytes; `None` if that was not gathered
-    /// at this look.
+    /// The processes that own sockets or flows which may still bring bytes; `None` if they were not
+    /// collected at this look.
     fn referenced(&self) -> Option<&HashSet<ProcessId, RandomState>> {
         None
     }
@@ -130,7 +130,7 @@ pub(crate) trait Source: fmt::Debug + Send {
 /// Opens a source.
 ///
 /// # Errors
-/// If it can't be had.
+/// If it can't be opened.
 pub(crate) fn open(
     kind: SourceKind,
     choice: NetnsChoice,

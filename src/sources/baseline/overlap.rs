@@ -1,8 +1,8 @@
-//! The past and the slots overlap.
+//! Subtracts the slots from the past.
 //!
-//! The slot and conntrack's entry can't be read at the same moment. A socket whose slot stood still while the
-//! past was read has all of it in the past. For a busy one its flows are read once more, one at a time, with a
-//! look into its slot before and after: that is a matter of microseconds, and takes no system call.
+//! A socket's slot and its entry of conntrack can't be read at the same moment. If the slot did not change
+//! while the past was read, the past has all its bytes. The flows of a busy socket are read once more, one at
+//! a time, and its slot before and after: that takes microseconds, and reading the slot needs no system call.
 
 use std::collections::HashSet;
 use std::collections::hash_map::Entry;
@@ -15,15 +15,15 @@ use crate::model::flow::{CountedAt, Counters, Protocol, Tuple};
 use crate::model::traffic::Traffic;
 use crate::netns::NetnsKey;
 
-/// How often the flows of a busy socket are read at the most, and how often without a packet meanwhile: then
-/// the next attempt can't be better. The second one shows that no packet was between the two counters.
+/// Maximum number of readings of a busy socket's flows, and of readings without a packet meanwhile: further
+/// ones can't be better. The second of these shows that no packet was between the two counters.
 const ATTEMPTS: u32 = 16;
 const UNDISTURBED: u32 = 2;
 
-/// How many flows are read one at a time before there is but one attempt for each socket that is left.
+/// Number of flows that are read one at a time before each remaining socket gets only one attempt.
 const QUESTIONS: usize = 20_000;
 
-/// A socket with bytes in its slot, and the flows of the past that it has.
+/// A socket with bytes in its slot, and its flows in the past.
 #[derive(Debug)]
 struct Busy {
     slot: Counted,
@@ -31,8 +31,8 @@ struct Busy {
     ends: Vec<End>,
 }
 
-/// Takes what the slots have counted off the `accounts` of the past. `before` is what every slot had before the
-/// past was read; `only` is the network namespace that is watched if it is but one.
+/// Subtracts the bytes in slots from the `accounts` of the past. `before` has the slots before the past was
+/// read; `only` is the watched network namespace if there is only one.
 pub(super) fn without_overlap(
     past: &mut Past,
     slots: &Slots<'_>,
@@ -53,7 +53,7 @@ pub(super) fn without_overlap(
     add_new_flows(past, &mut sockets);
 
     let mut busy: Vec<Busy> = sockets.into_values().filter(|of| !of.ends.is_empty()).collect();
-    // Where most is at stake comes first.
+    // The busiest come first.
     busy.sort_by_key(|of| std::cmp::Reverse(total(of.slot.bytes - of.before.unwrap_or_default())));
     let mut asked = 0;
     for socket in busy {
@@ -63,7 +63,7 @@ pub(super) fn without_overlap(
         };
         let mut counted = counted.remote + counted.local;
         for end in &socket.ends {
-            // No more than the past contains, whatever else the slot has counted.
+            // At most what the past contains, whatever else the slot has counted.
             let of_end = least(end.view(end.counters), counted);
             counted -= of_end;
             let account = end.account(past, pipes).and_then(|of| accounts.get_mut(&of));
@@ -74,14 +74,14 @@ pub(super) fn without_overlap(
     }
 }
 
-/// The slots of all sockets, with what they had counted of those that have lost them since.
+/// The slots of all sockets, and the last values of those that were lost since.
 pub(super) struct Slots<'a> {
     pub(super) reader: &'a ebpf::Reader,
     pub(super) gone: Map<u64, (Counted, Origin)>,
 }
 
 impl Slots<'_> {
-    /// What a socket has carried in the slot that it had before.
+    /// The bytes that a socket had in a slot it has lost.
     fn before(&self, cookie: u64) -> Bytes {
         self.gone.get(&cookie).map(|(gone, _)| gone.bytes).unwrap_or_default()
     }
@@ -90,13 +90,13 @@ impl Slots<'_> {
     fn peek(&self) -> impl Iterator<Item = Counted> {
         let now = self.reader.peek();
         let now = now.map(|of| Counted { bytes: of.bytes + self.before(of.cookie), ..of });
-        // One that has another slot by now comes again, and that is taken.
+        // A socket that has another slot by now comes again, with that one.
         let gone = self.gone.values().map(|(gone, _)| *gone);
         gone.chain(now).filter(Counted::has_bytes)
     }
 
     fn bytes(&self, of: &Counted) -> Bytes {
-        // The slot may be another socket's.
+        // The slot may belong to another socket by now.
         let now = self.reader.has(of).then(|| self.reader.bytes(of));
         self.before(of.cookie) + now.unwrap_or_default()
     }
@@ -111,7 +111,7 @@ impl Slots<'_> {
     }
 }
 
-/// Gives each end to its socket. Returns those whose sockets were not listed.
+/// Assigns each end to its socket. Returns the ends whose sockets were not listed.
 fn assign(past: &mut Past, sockets: &mut Map<u64, Busy>) -> Vec<End> {
     let ends = std::mem::take(&mut past.ends);
     let found = ends.into_iter().map(|end| {
@@ -127,7 +127,8 @@ fn assign(past: &mut Past, sockets: &mut Map<u64, Busy>) -> Vec<End> {
     give(sockets, found)
 }
 
-/// Gives each end to the socket of this cookie, if there is one with bytes. Returns those without a cookie.
+/// Assigns each end to the socket of this cookie, if it has bytes. Returns the ends without a
+/// cookie.
 fn give(sockets: &mut Map<u64, Busy>, found: impl Iterator<Item = (Option<u64>, End)>) -> Vec<End> {
     let mut places = Map::default();
     let mut unlisted = Vec::new();
@@ -137,7 +138,8 @@ fn give(sockets: &mut Map<u64, Busy>, found: impl Iterator<Item = (Option<u64>, 
             continue;
         };
         let Some(socket) = sockets.get_mut(&cookie) else { continue };
-        // A flow may have been read several times. Meanwhile its tuple may have become another socket's.
+        // A flow may have been read several times. Meanwhile its tuple may belong to another
+        // socket.
         match places.entry((cookie, end.key())) {
             Entry::Occupied(place) => socket.ends[*place.get()] = end,
             Entry::Vacant(place) => {
@@ -149,8 +151,8 @@ fn give(sockets: &mut Map<u64, Busy>, found: impl Iterator<Item = (Option<u64>, 
     unlisted
 }
 
-/// Gives sockets that were not listed their flows: those that have come or gone meanwhile, pings and raw sockets.
-/// Their slots know no addresses.
+/// Assigns flows by their ports to sockets that were not listed: those that have come or gone meanwhile, pings
+/// and raw sockets. Slots have no addresses.
 fn assign_by_ports(
     slots: &Slots<'_>,
     sockets: &mut Map<u64, Busy>,
@@ -171,7 +173,7 @@ fn assign_by_ports(
         let fits = |end: &End| fits(end, &origin, socket.slot.bytes, slots.netns());
         let [local, remote] = origin.ports;
         match by_port.get_mut(&(origin.protocol, local)) {
-            // Connected: one flow is its own.
+            // A connected socket has one flow.
             Some(ends) if remote != 0 => {
                 let place = ends.iter().position(fits);
                 socket.ends.extend(place.map(|place| ends.swap_remove(place)));
@@ -190,7 +192,7 @@ fn has_ports(protocol: Protocol) -> bool {
     protocol.is_datagram() || [Protocol::TCP, Protocol::SCTP, Protocol::DCCP].contains(&protocol)
 }
 
-/// Whether a flow's end can be that of a socket which has these bytes in its slot.
+/// Whether a flow's end can belong to a socket with this origin and these bytes in its slot.
 fn fits(end: &End, origin: &Origin, slot: Bytes, own: u64) -> bool {
     let [_, remote] = origin.ports;
     if remote != 0 && remote != end.tuple.destination.port
@@ -198,14 +200,14 @@ fn fits(end: &End, origin: &Origin, slot: Bytes, own: u64) -> bool {
     {
         return false;
     }
-    // All that a socket has carried that is younger than the programs is in its slot.
+    // A socket younger than the programs has all its bytes in its slot.
     let (all, slot) = (end.view(end.counters), slot.remote + slot.local);
     let is_young = origin.maker.is_some() || origin.accepted;
     !is_young || all.received <= slot.received && all.sent <= slot.sent
 }
 
-/// Adds the flows that have begun since the past was read at the sockets that have several: what such a flow has
-/// carried is in the slot, and not in the past.
+/// Adds the flows that started after the past was read, for sockets with several flows: their bytes are in the
+/// slot, and not in the past.
 fn add_new_flows(past: &mut Past, sockets: &mut Map<u64, Busy>) {
     let may_have_more = |socket: &Busy| {
         let open = |end: &End| end.counted_at == CountedAt::Path && end.flow.protocol.is_datagram();
@@ -243,8 +245,8 @@ fn add_new_flows(past: &mut Past, sockets: &mut Map<u64, Busy>) {
     }
 }
 
-/// Reads the flows of a busy socket again, as closely to its slot as can be: how much of the slot the past
-/// contains.
+/// Reads the flows of a busy socket again, as close to its slot as possible. Returns the part of the slot
+/// that the past contains.
 fn measure(past: &mut Past, slots: &Slots<'_>, socket: &Busy, asked: &mut usize) -> Bytes {
     let mut bracket = Bracket::default();
     let mut now: Vec<Counters> = socket.ends.iter().map(|end| end.counters).collect();
@@ -290,7 +292,7 @@ fn measure(past: &mut Past, slots: &Slots<'_>, socket: &Busy, asked: &mut usize)
     }
 }
 
-/// What the flow at an end has carried by now, counted on where it was replaced by another one.
+/// The bytes of the flow at an end so far. If another flow has replaced it, that one's are added.
 fn later(end: &End, generation: Option<u64>, counters: Counters) -> Counters {
     if end.generation.is_none() || generation == end.generation {
         return counters;
@@ -302,7 +304,7 @@ fn later(end: &End, generation: Option<u64>, counters: Counters) -> Counters {
     }
 }
 
-/// Between what the part of a slot is that the past contains.
+/// Bounds for the part of a slot that the past contains.
 #[derive(Clone, Copy, Debug, Default)]
 struct Bracket {
     least: Bytes,
@@ -310,22 +312,22 @@ struct Bracket {
 }
 
 impl Bracket {
-    /// The flows were found to have carried so much `since` they were accounted, at a moment between two looks
-    /// into the slot.
+    /// Narrows the bounds: the flows carried `since` after they were accounted, read between two readings of
+    /// the slot.
     fn narrow(&mut self, since: Bytes, earliest: Bytes, latest: Bytes) {
         self.least = combine(self.least, earliest - since, u64::max);
         let most = latest - since;
         self.most = Some(self.most.map_or(most, |before| before.min(most)));
     }
 
-    /// A packet that conntrack has counted and the slot has not yet makes either figure too small, never too
-    /// large: where they contradict each other the least is right.
+    /// A packet that conntrack has counted and the slot has not yet makes either bound too small, never too
+    /// large. So if they contradict each other, the smaller one is right.
     fn middle(&self) -> Bytes {
         middle(self.least, self.most.unwrap_or(self.least))
     }
 }
 
-/// `least`, and half of what `most` is beyond it.
+/// The mean of `least` and `most`.
 fn middle(least: Bytes, most: Bytes) -> Bytes {
     combine(least, most, |least, most| least + most.saturating_sub(least) / 2)
 }
@@ -338,7 +340,7 @@ fn combine(a: Bytes, b: Bytes, each: impl Fn(u64, u64) -> u64) -> Bytes {
     Bytes { remote: traffic(a.remote, b.remote), local: traffic(a.local, b.local) }
 }
 
-/// The smaller of each figure.
+/// The smaller value in each direction.
 fn least(a: Traffic, b: Traffic) -> Traffic {
     Traffic { received: a.received.min(b.received), sent: a.sent.min(b.sent) }
 }
@@ -347,8 +349,8 @@ fn total(bytes: Bytes) -> u64 {
     (bytes.remote + bytes.local).total()
 }
 
-/// The slot knows by its device where a packet went, a flow by its addresses only: where the slot has bytes in one
-/// place alone, they are there.
+/// The slot knows by the device whether a packet stayed local, a flow only by its addresses. If the slot has bytes
+/// of only one kind, all are of that kind.
 fn as_in_slot(bytes: Bytes, slot: Bytes) -> Bytes {
     match (slot.remote.is_zero(), slot.local.is_zero()) {
         (true, false) => place(bytes.remote + bytes.local, true),

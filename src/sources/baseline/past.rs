@@ -1,4 +1,4 @@
-//! Reads what conntrack, else the sockets themselves, have counted so far.
+//! Reads the bytes that conntrack, or else the sockets, have counted so far.
 
 use std::path::Path;
 
@@ -20,19 +20,19 @@ use crate::tracker::{FlowTable, Namespace, Opens, choose};
 /// How many new flows are remembered; those beyond are taken for the past's.
 const NEW_FLOWS: usize = 262_144;
 
-/// A network namespace, read apart from the environment's: another thread does that.
+/// A network namespace that another thread reads, independent of the environment.
 #[derive(Debug)]
 pub(super) struct PastNamespace {
     pub(super) namespace: Namespace,
-    /// What has begun since it was opened; `None` where the kernel doesn't announce it.
+    /// Flows that started since it was opened; `None` if the kernel doesn't announce them.
     pub(super) new_flows: Option<NewFlows>,
     flows: Vec<Flow>,
 }
 
-/// What was read of the past.
+/// The bytes counted before the start.
 #[derive(Debug)]
 pub(super) struct Past {
-    /// The program's own first.
+    /// The namespaces, the program's own first.
     pub(super) namespaces: Vec<PastNamespace>,
     attribution: FlowAttribution,
     pub(super) ends: Vec<End>,
@@ -41,13 +41,13 @@ pub(super) struct Past {
     new: Vec<(NetnsKey, Tuple)>,
 }
 
-/// Whose bytes are, and whether they stayed on this host.
+/// An owner, and whether the bytes stayed on this host.
 pub(super) type Account = (Owner, bool);
 
-/// An end of a flow, with what was accounted to it.
+/// An end of a flow, and what was accounted to it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct End {
-    /// Whose table has the flow, and what it is named there.
+    /// The namespace whose table has the flow, and the flow's zone and tuples there.
     pub(super) table: NetnsKey,
     pub(super) flow: Tuple,
     pub(super) zone: u16,
@@ -56,7 +56,7 @@ pub(super) struct End {
     pub(super) counters: Counters,
     /// Whether this is the responder's end.
     pub(super) responder: bool,
-    /// The namespace of its socket, and the tuple by which that is found.
+    /// The namespace of its socket, and the tuple that finds the socket.
     pub(super) netns: NetnsKey,
     pub(super) tuple: Tuple,
     pub(super) local: bool,
@@ -79,7 +79,7 @@ impl End {
         (self.table, self.flow, self.zone, self.responder)
     }
 
-    /// The flow, as far as that says which one it is.
+    /// The flow, as far as it identifies an entry.
     fn identity(&self) -> Flow {
         Flow {
             zone: self.zone,
@@ -88,7 +88,7 @@ impl End {
         }
     }
 
-    /// On whose account its bytes went.
+    /// The owner that its bytes were accounted to.
     pub(super) fn account(&self, past: &Past, pipes: &OwnPipes) -> Option<Account> {
         let ends = past.attribution.accounted(&self.identity(), self.table);
         let (_, to) = ends[usize::from(self.responder)]?;
@@ -96,21 +96,21 @@ impl End {
     }
 }
 
-/// Bytes of a flow where they are.
+/// Bytes of a flow, as local or remote bytes.
 pub(super) fn place(traffic: Traffic, local: bool) -> Bytes {
     let (remote, local) = if local { (Traffic::ZERO, traffic) } else { (traffic, Traffic::ZERO) };
     Bytes { remote, local }
 }
 
-/// Where it is known what was sent and received before counting began: whether connection tracking does.
+/// Whether connection tracking counts here, and so has the bytes from before the start.
 fn has_tables(proc: &Path) -> bool {
     let sysctls = conntrack::sysctls::read(proc);
     sysctls.accounting == Some(true) && sysctls.entries != Some(0)
 }
 
 impl Past {
-    /// Reads all there is: the program's own namespace, then those of these processes, into which this thread
-    /// goes for good. One that can't be opened, or has ended, is left out.
+    /// Reads everything: the program's own namespace, then those of these processes, which this thread enters
+    /// for good. A namespace that can't be opened, or has ended, is skipped.
     pub(super) fn read(proc: &Path, others: &[(NetnsId, u32)]) -> Past {
         let flows = has_tables(proc);
         let opens = Opens { flows, ends: !flows };
@@ -125,13 +125,15 @@ impl Past {
         for ((id, pid), key) in others.iter().zip(1..) {
             let process = pid.to_string();
             let entered = netns::enter(proc, &process);
-            // The process may have gone elsewhere meanwhile, and the thread with it.
+            // The process may have changed its namespace meanwhile, and the thread entered that
+            // one.
             let there = netns::of(Path::new("/proc"), "thread-self");
             if entered.is_ok() && there.is_ok_and(|there| there == *id) {
                 past.open(opens, NetnsKey(key), Some(*id), proc, &process);
             }
         }
-        // All sockets before all flows: an end may be in another namespace than the table that has its flow.
+        // All sockets are read before all flows: an end may be in another namespace than the table
+        // with its flow.
         for of in &mut past.namespaces {
             match of.namespace.list_sockets(!flows) {
                 Ok(listing) => {
@@ -160,7 +162,7 @@ impl Past {
         self.namespaces.push(PastNamespace { namespace, new_flows, flows: Vec::new() });
     }
 
-    /// Attributes all flows that were read. Returns what is whose.
+    /// Attributes all flows that were read. Returns the bytes of each owner.
     pub(super) fn attribute(
         &mut self,
         owners: &mut Owners,
@@ -175,7 +177,7 @@ impl Past {
             other_namespaces.add(*key, local, table);
             readings.push((*key, &*table, &*local, finder, std::mem::take(flows)));
         }
-        // As for every reading of flows.
+        // As in every reading of flows.
         readings.reverse();
         for (key, sockets, addresses, finder, flows) in readings {
             let view = NamespaceView {
@@ -202,7 +204,7 @@ impl Past {
         accounts
     }
 
-    /// Adds what was found while it was read.
+    /// Adds findings of the reading.
     pub(super) fn add_to(&mut self, looked: &mut Looked) {
         let found = std::mem::take(&mut self.looked);
         looked.flows += found.flows;
@@ -213,7 +215,8 @@ impl Past {
         looked.incomplete |= found.incomplete;
     }
 
-    /// The flows of datagrams that have begun in each namespace since it was opened, in the default zone.
+    /// The datagram flows that have started in each namespace since it was opened, in the default
+    /// zone.
     pub(super) fn take_new_flows(&mut self) -> Vec<(NetnsKey, Tuple)> {
         self.drain();
         std::mem::take(&mut self.new)
@@ -232,7 +235,7 @@ impl Past {
                     new.push((key, flow.original));
                 }
             };
-            // What was lost is taken for the past's.
+            // A lost announcement makes its flow count as past.
             let _ = new_flows.drain(take, |_| {});
         }
     }
@@ -252,7 +255,7 @@ impl PastNamespace {
             ..
         } = self;
         if let Some(FlowTable { reader, .. }) = table {
-            // Where nobody knows of the past, counting begins now.
+            // If the past is unknown, counting starts now.
             if let Ok(read) = reader.read(|flow| flows.push(*flow)) {
                 let Table { complete, .. } = read;
                 looked.add_table(read);
@@ -279,7 +282,7 @@ fn credit(accounts: &mut Map<Account, Traffic>, share: &Share) {
     *accounts.entry((share.to, share.local)).or_default() += share.traffic;
 }
 
-/// A flow of `table` was accounted in these namespaces.
+/// Notes that a flow of `table` was accounted in these namespaces.
 fn add(
     ends: &mut Vec<End>,
     flow: &Flow,

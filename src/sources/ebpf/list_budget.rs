@@ -1,35 +1,34 @@
-//! When all sockets are listed to find who holds them.
+//! Decides when to list all sockets in search of holders.
 //!
-//! The kernel walks through all sockets of all network namespaces for the list of one, those that only wait
-//! for their time to end among them: where connections come and go by the ten thousand, that takes longer
-//! than all the rest of a look.
+//! To list the sockets of one network namespace the kernel walks through those of all, including TIME_WAIT.
+//! If ten thousands of connections come and go, that takes longer than everything else in a look.
 
 use std::time::{Duration, Instant};
 
-/// At every how many looks all sockets are listed although none seems to be new.
+/// Number of looks after which all sockets are listed even if none seems new.
 const ROUND: u32 = 16;
 
-/// Which part of a processor's time it may take in the long run: one in so many.
+/// The long-term share of a processor: one part in so many.
 const SHARE: u32 = 200;
 
-/// How much of it may be saved up.
+/// Maximum processor time that can be saved up.
 const SAVED: Duration = Duration::from_millis(100);
 
-/// Decides at every look.
+/// The budget, which decides at every look.
 #[derive(Debug, Default)]
 pub(super) struct ListBudget {
     looks: u32,
-    /// Whether a socket is new that was not listed since.
+    /// Whether a new socket has not been listed yet.
     wanted: bool,
-    /// What it may take by now, and what it has taken beyond that.
+    /// The available processor time, and the debt.
     saved: Duration,
     owed: Duration,
-    /// The look before.
+    /// Time of the look before.
     at: Option<Instant>,
 }
 
 impl ListBudget {
-    /// Whether to list all sockets, of which some are `new`.
+    /// Whether to list all sockets; `new` says that some are new.
     pub(super) fn is_due(&mut self, new: bool, now: Instant) -> bool {
         let since = self.at.map(|at| now.saturating_duration_since(at) / SHARE);
         self.at = Some(now);
@@ -41,7 +40,7 @@ impl ListBudget {
         self.wanted && self.owed.is_zero()
     }
 
-    /// All were listed, in so much of a processor's time.
+    /// Notes a list of all, which took this much processor time.
     pub(super) fn took(&mut self, cost: Duration) {
         self.wanted = false;
         self.owed = cost.saturating_sub(self.saved);

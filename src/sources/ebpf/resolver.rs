@@ -1,4 +1,4 @@
-//! Whose a socket is that was counted in the kernel.
+//! Finds the owner of a socket that was counted in the kernel.
 
 use super::Map;
 use crate::attribution::{Candidates, Remembered, Resolution, holder, resolve};
@@ -8,30 +8,31 @@ use crate::processes::{Owners, Ownership, ProcessId};
 use crate::recording::Found;
 use crate::sockets::Inode;
 
-/// For how many sockets with traffic it is asked at every look who holds them, each of which takes a
-/// link to be read; beyond that they are asked for in turn, each at every eighth look.
+/// Number of sockets with traffic whose holder is confirmed at every look, which reads a link each.
+/// Further ones take turns, each at every eighth look.
 const CONFIRMED: u32 = 4096;
 const CONFIRM_ROUND: u32 = 8;
 
-/// Later than any process has started.
+/// A time later than the start of any process.
 const NOW: u64 = u64::MAX / TICK;
 
-/// What is known at a look.
+/// The knowledge at a look.
 pub(super) struct OwnerResolver<'a> {
     pub(super) owners: &'a mut Owners,
     pub(super) looks: u32,
-    /// All sockets by their cookies, and those of the list before.
+    /// All sockets by their cookies, as in this list and the one before.
     pub(super) listed: &'a [Map<u64, Option<Inode>>; 2],
-    /// The network namespace that is watched if it is but one.
+    /// The watched network namespace, if there is only one.
     pub(super) only: Option<u64>,
     /// Whether sockets or their holders were not read yet.
     pub(super) unread: bool,
-    /// What was found of the processes at the socket that was resolved last.
+    /// The processes found at the socket that was resolved last.
     pub(super) found: Option<Found>,
 }
 
 impl OwnerResolver<'_> {
-    /// Whose a socket is; `None` if it is not to be accounted. `confirmed` counts those that were asked for.
+    /// The owner of a socket; `None` if it is not to be accounted. `confirmed` counts the holders
+    /// that were confirmed.
     pub(super) fn resolve(
         &mut self,
         counted: &Counted,
@@ -42,16 +43,17 @@ impl OwnerResolver<'_> {
         let find = |cookie| self.listed.iter().find_map(|listed| listed.get(&cookie));
         let inode = counted.inode.or(remembered.inode);
         let inode = inode.or_else(|| find(counted.cookie).copied().flatten());
-        // One of before the start is this namespace's if it is or was listed here.
+        // A socket from before the start is in this namespace if it is or was listed here.
         let was_listed =
             || inode.is_some() || find(counted.cookie).is_some() || find(origin.listener).is_some();
         if self.only.is_some_and(|only| only != origin.netns) {
             if origin.netns != 0 {
                 return None;
             }
-            // Where the kernel doesn't let its structures be read.
+            // The kernel does not let its structures be read.
             if !was_listed() {
-                // The socket at which it was accepted is of before the start, and would be listed if it were here.
+                // Its listening socket is from before the start, and would be listed if it were
+                // here.
                 if origin.listener != 0 {
                     return None;
                 }
@@ -87,9 +89,9 @@ impl OwnerResolver<'_> {
         Some(Resolution { to, held, inode })
     }
 
-    /// The process that the kernel saw, which had its number at that time, in clock ticks since boot. One of
-    /// which nothing else is known is named by its short name. Where the kernel didn't see when it started
-    /// and nobody has seen it, it has no identity.
+    /// The process that the kernel saw, which had its pid at that time, in clock ticks since boot. A process
+    /// of which nothing else is known gets its short name. If its start was not seen, neither by the kernel
+    /// nor in `/proc`, it has no identity.
     fn task(&mut self, task: &Task, at: u64) -> Owner {
         let Task { pid, start, name } = *task;
         let (names, comm) = (self.owners.names(), Comm(name));
