@@ -1,4 +1,4 @@
-//! What is remembered of a flow from look to look, and whom its new bytes are accounted to.
+//! The memory of flows from look to look, and the owners of their new bytes.
 
 mod claims;
 mod pending;
@@ -24,60 +24,62 @@ use state::{FlowId, FlowState, reconciled};
 
 pub(super) use state::FlowChange;
 
-/// For how many observations a flow that has no process is looked up again although it carries
+/// Number of observations for which a flow without a process is looked up again although it carries
 /// nothing: its connection may be accepted, or its socket listed, a moment later.
 const YOUNG: u32 = 3;
 
-/// How many complete observations a flow may be missing from before it is taken to be gone. A dump
-/// of a table that changes meanwhile can miss an entry, and one that came back would count anew.
+/// Number of complete observations that a flow may be missing from before it is forgotten. A dump
+/// of a table that changes meanwhile can miss an entry, and all bytes of one that comes back would
+/// be counted again.
 const GRACE: u32 = 3;
 
-/// How many observations later the beginning of a flow that has ended may still be announced.
+/// Number of observations after the end of a flow in which its start may still be announced.
 const LATE: u32 = 2;
 
-/// How many observations after its beginning the end of a flow may come that was replaced before.
+/// Number of observations after its start in which the end of a flow may come that was replaced
+/// before.
 const REPLACED: u32 = 8;
 
-/// After how many incomplete observations in a row one is taken to be complete.
+/// Number of incomplete observations in a row after which one is taken as complete.
 const INCOMPLETE: u32 = 10;
 
-/// Which of a namespace's flows were read.
+/// The part of a namespace's flows that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Coverage {
-    /// All that there were.
+    /// All flows.
     Whole,
-    /// All, but the table changed meanwhile: some may be missing.
+    /// All flows, but the table changed meanwhile: some may be missing.
     Interrupted,
-    /// Those that were asked for.
+    /// The flows that were queried.
     Chosen,
 }
 
-/// What one observation of all flows came to.
+/// The result of one observation of all flows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Observation {
-    /// Flows for which the kernel keeps no counters.
+    /// Number of flows for which the kernel keeps no counters.
     pub uncounted: u64,
-    /// Flows that were read.
+    /// Number of flows that were read.
     pub flows: u64,
-    /// Processes to which a flow that is still there belongs. Others get no more bytes.
-    /// `None` where they were not gathered this time.
+    /// Processes that own a flow which still exists; others get no more bytes. `None` if they were
+    /// not collected this time.
     pub referenced: Option<HashSet<ProcessId, RandomState>>,
 }
 
-/// How far the reading of a namespace has come.
+/// Progress of reading a namespace.
 #[derive(Clone, Copy, Debug, Default)]
 struct Progress {
-    /// How many readings were complete, or are taken for it.
+    /// Number of readings that were complete, or are taken as complete.
     complete: u32,
-    /// How many were not since the last one that was.
+    /// Number of incomplete readings since the last complete one.
     incomplete: u32,
-    /// Whether there was any.
+    /// Whether there was any reading.
     begun: bool,
-    /// Flows that a complete reading has found without their beginning having been announced.
+    /// Number of flows that a complete reading found although their start was not announced.
     unannounced: u32,
 }
 
-/// Joins flows with sockets and processes, and remembers what it takes to subtract.
+/// Joins flows with sockets and processes, and remembers the counters to subtract.
 #[derive(Debug)]
 pub(crate) struct FlowAttribution {
     lookback: bool,
@@ -85,23 +87,23 @@ pub(crate) struct FlowAttribution {
     progress: HashMap<NetnsKey, Progress, RandomState>,
     /// In the order in which they were first seen, which is nearly that of every later dump.
     flows: IndexMap<FlowId, FlowState, RandomState>,
-    /// Where the next flow probably is: behind the one before.
+    /// The likely index of the next flow: the one after the last.
     next: usize,
-    /// Flows whose tuple is another one's by now, although their end was not announced yet.
+    /// Flows whose tuple belongs to another flow by now, although their end was not announced yet.
     replaced: HashMap<FlowId, FlowState, RandomState>,
-    /// What was announced of flows that were not read yet.
+    /// Announcements of flows that were not read yet.
     pending: Pending,
-    /// The ends in other namespaces whose bytes are counted where they pass through.
+    /// Ends in other namespaces whose bytes are counted where they are forwarded.
     claims: HashMap<(NetnsKey, Tuple), FlowId, RandomState>,
     current: Observation,
-    /// Flows of the reading that is under way which were new and not announced.
+    /// Number of flows in the current reading that were new and not announced.
     unannounced: u32,
     opening: Opening,
 }
 
 impl FlowAttribution {
-    /// With `lookback` the first observation's counters are accounted in full, else what they
-    /// show is where counting begins.
+    /// With `lookback` the counters of the first observation are accounted in full; without,
+    /// counting starts at them.
     pub(crate) fn new(lookback: bool) -> FlowAttribution {
         FlowAttribution {
             lookback,
@@ -118,14 +120,14 @@ impl FlowAttribution {
         }
     }
 
-    /// How far the opening of the namespaces has come, for the observations from now on. Until it is done, flows
-    /// that seem to pass through are left for later, and what is found in another namespace was there all the time.
+    /// Sets the progress of opening the namespaces, for later observations. Until it is done, flows that seem
+    /// forwarded are postponed, and what is found in another namespace is taken to have existed all the time.
     pub(crate) fn set_opening(&mut self, opening: Opening) {
         self.opening = opening;
     }
 
-    /// The network namespaces in which the originator and the responder of a flow are accounted that was
-    /// taken before, and to whom; `None` for an end that is not accounted, and for both ends of a forwarded flow.
+    /// For a flow that was read before: the network namespace in which each end is accounted, and its owner;
+    /// originator first. `None` for an end that is not accounted, and for both ends of a forwarded flow.
     pub(crate) fn accounted(&self, flow: &Flow, netns: NetnsKey) -> [Option<(NetnsKey, Owner)>; 2] {
         let Some(state) = self.flows.get(&FlowId::of(flow, netns)) else { return [None; 2] };
         let end = |end: usize| {
@@ -137,20 +139,20 @@ impl FlowAttribution {
         [end(0), end(1)]
     }
 
-    /// Begins an observation of all flows.
+    /// Starts an observation of all flows.
     pub(crate) fn begin(&mut self) {
         self.observation += 1;
         self.next = 0;
         self.current = Observation::default();
     }
 
-    /// Makes room for the `flows` that are about to come, as far as there is any.
+    /// Reserves memory for the next `flows`.
     pub(crate) fn expect(&mut self, flows: usize) {
         let _ = self.flows.try_reserve(flows.saturating_sub(self.flows.len()));
     }
 
-    /// Takes what was seen of flows when they began, and hands on the shares of those that had been
-    /// read before they were announced.
+    /// Takes records of new flows, and hands on shares of those that were read before they were
+    /// announced.
     pub(crate) fn take_records(
         &mut self,
         records: impl IntoIterator<Item = NewFlowRecord>,
@@ -163,7 +165,7 @@ impl FlowAttribution {
             let record = NewFlowRecord { ends, ..record };
             let state = self.flows.get_mut(&id).filter(|state| state.generation == generation);
             match (state, record.is_new) {
-                // It was read before it was announced.
+                // The flow was read before it was announced.
                 (Some(state), true) if !state.announced => {
                     state.announced = true;
                     if let Some(progress) = self.progress.get_mut(&record.netns) {
@@ -185,7 +187,7 @@ impl FlowAttribution {
     }
 
     /// The flows of a namespace that can have changed: those that are not closed, and those that have
-    /// begun. `None` if some can't be told by their tuples alone.
+    /// started. `None` if the tuples alone don't identify some of them.
     pub(crate) fn open_flows(&self, netns: NetnsKey) -> Option<Vec<Tuple>> {
         let mut open: Vec<Tuple> = Vec::new();
         for (id, state) in &self.flows {
@@ -208,16 +210,16 @@ impl FlowAttribution {
         Some(open)
     }
 
-    /// Whether flows have begun in a namespace that were never announced, though there was time to:
-    /// others may have, too. To be asked once the records of this observation were taken.
+    /// Whether flows have started in a namespace without an announcement, although there was time
+    /// for it: then others may have, too. Call it after the records of this observation were taken.
     pub(crate) fn missed_beginnings(&mut self, netns: NetnsKey) -> bool {
         let progress = self.progress.get_mut(&netns);
         progress.is_some_and(|progress| std::mem::take(&mut progress.unannounced) > 0)
     }
 
-    /// Takes one flow of this namespace. `None` if nothing has changed, or can have. A flow may come twice
-    /// in an observation: only what it carried meanwhile counts the second time. `each` takes the last bytes of
-    /// a flow whose tuple is another one's by now.
+    /// Takes one flow of this namespace. Returns `None` if nothing has changed, or can have. If a flow comes
+    /// twice in an observation, the second time only its bytes since the first are new. `each` receives the
+    /// last bytes of a flow whose tuple belongs to another flow by now.
     pub(crate) fn read(
         &mut self,
         flow: &Flow,
@@ -253,21 +255,21 @@ impl FlowAttribution {
         let (index, mut known) = self.remember(id, fresh);
         let state = &mut self.flows[index];
         if flow.counted_at == CountedAt::Socket {
-            // A socket is what it is by its cookie and never counts anew. Only its announced end
-            // can show a byte less than a look at it did: see there.
+            // A cookie identifies a socket, and its counters never restart. Only its announced end
+            // can show a byte less than a look did: see there.
             now.original = now.original.max(state.last.original);
             now.reply = now.reply.max(state.last.reply);
         }
         let backwards = now.original < state.last.original || now.reply < state.last.reply;
         // An entry that follows another of the same tuple may even get its id, which the kernel
-        // makes from the tuple and the place in memory. If it is the same entry and somebody has
-        // set its counters to zero, its ends are found again.
+        // makes from the tuple and the address in memory. If it is the same entry and its counters
+        // were reset, its ends are found again.
         let same = known && state.generation == generation;
         let no_more = now.original <= state.last.original && now.reply <= state.last.reply;
         if same && state.ended == observation && no_more && !flow.ended {
-            // A dump is handed over in parts: this one was made before the end was announced. If
-            // it is the next flow after all, it is still there at the next observation, or its end
-            // is announced in its turn.
+            // A dump comes in parts: this one was made before the end was announced. If it is the
+            // next flow after all, it still exists at the next observation, or its own end is
+            // announced.
             return None;
         }
         if known && !same && state.ended == 0 {
@@ -306,7 +308,7 @@ impl FlowAttribution {
         let delta = now - state.last;
         if known && delta == Counters::default() {
             let young = observation - state.born < YOUNG;
-            // A connection may be accepted at any time, and say nothing more.
+            // A connection may be accepted at any time, without any more bytes.
             let may_be_accepted = flow.original.protocol == Protocol::TCP;
             let reconsidered = self.opening == Opening::JustDone;
             let may_change = |end: &Standing<Counters>| match end {
@@ -325,7 +327,7 @@ impl FlowAttribution {
         if !known {
             match self.pending.take(&id, generation) {
                 Some(seen) => {
-                    // It began when somebody was looking already.
+                    // It started after the first observation.
                     first = false;
                     (state.last, state.base) = Default::default();
                     delta = now;
@@ -338,8 +340,8 @@ impl FlowAttribution {
         Some(FlowChange { id, index, state, known, first, now, delta })
     }
 
-    /// Accounts a change, now that it is known whose the ends are: hands the shares of its new bytes, and of
-    /// those that have waited, to `each`.
+    /// Accounts a change after its ends were resolved: hands the shares of new bytes, and of those that have
+    /// waited, to `each`.
     pub(crate) fn account(
         &mut self,
         flow: &Flow,
@@ -366,12 +368,12 @@ impl FlowAttribution {
             self.flows[index] = FlowState { postponed: true, ..state };
             return;
         }
-        // Its bytes are of before, for all that is known of when they came.
+        // Its bytes are from before: their time is unknown.
         let first = first && !known || std::mem::take(&mut state.postponed);
         let owners = reconciled(&resolution, &mut state.ends);
         for (side, owner) in [Side::Originator, Side::Responder].into_iter().zip(owners) {
             let end = &mut state.ends[side as usize];
-            // The namespace of that end was there before it was opened.
+            // The namespace of that end existed before it was opened.
             let was_there = self.opening != Opening::Done && *end == Standing::Elsewhere;
             let last = if was_there { state.base } else { state.last };
             let Some(settled) = settle(*end, owner, now - last) else { continue };
@@ -382,7 +384,7 @@ impl FlowAttribution {
             each(Share {
                 to: settled.to,
                 traffic: side.view(settled.bytes),
-                // What was counted before the first observation is no rate.
+                // Bytes counted before the first observation have no rate.
                 recent: if first { Traffic::ZERO } else { side.view(delta) },
                 from: settled.from,
                 local: state.local,
@@ -393,9 +395,9 @@ impl FlowAttribution {
         self.flows[index] = state;
     }
 
-    /// The place of a flow's state and whether it was known before; else it is `fresh`.
+    /// The index of a flow's state, and whether it existed; if not, it is `fresh`.
     fn remember(&mut self, id: FlowId, fresh: FlowState) -> (usize, bool) {
-        // A dump of a large table walks through memory instead of jumping about in it.
+        // A dump of a large table then walks through memory in order.
         let expected = self.flows.get_index(self.next).is_some_and(|(known, _)| *known == id);
         let (index, known) = if expected {
             (self.next, true)
@@ -419,7 +421,7 @@ impl FlowAttribution {
         progress.begun = true;
         match coverage {
             Coverage::Chosen => {}
-            // Where the table never stands still, what is remembered has to stay bounded all the same.
+            // If the table always changes during readings, memory has to stay bounded all the same.
             Coverage::Interrupted if progress.incomplete < INCOMPLETE => progress.incomplete += 1,
             Coverage::Whole | Coverage::Interrupted => {
                 progress.incomplete = 0;
@@ -428,13 +430,13 @@ impl FlowAttribution {
         }
     }
 
-    /// A namespace is not read any more: its flows are forgotten.
+    /// Forgets the flows of a namespace that is no longer read.
     pub(crate) fn forget(&mut self, netns: NetnsKey) {
         self.progress.remove(&netns);
     }
 
-    /// Ends the observation. A flow that has ended, or is missing from several complete readings, is
-    /// forgotten.
+    /// Ends the observation. Flows that have ended, or are missing from several complete readings,
+    /// are forgotten.
     pub(crate) fn end(&mut self) -> Observation {
         let mut observation = std::mem::take(&mut self.current);
         let now = self.observation;
@@ -446,7 +448,7 @@ impl FlowAttribution {
             flows.retain(|_, state| {
                 let read = progress.get(&state.netns);
                 let there = read.is_some_and(|read| state.seen + GRACE >= read.complete);
-                // For as long as its beginning may still be announced.
+                // As long as its start may still be announced.
                 let kept = there && (state.ended == 0 || now - state.ended < LATE);
                 if kept {
                     for end in state.ends {
@@ -461,7 +463,7 @@ impl FlowAttribution {
         observation
     }
 
-    /// How many flows are remembered.
+    /// Number of flows that are remembered.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.flows.len()

@@ -1,7 +1,7 @@
-//! Whose bytes are: what was read, and who was found at its ends, become shares of owners.
+//! Attributes bytes: readings, and the processes found at their ends, become shares of owners.
 //!
-//! Pure. What is kept of a flow or socket is the last reading of its counters and to whom its ends belong, so
-//! that bytes which are counted after a socket is gone still find their process. Each change goes three
+//! This module is pure. For each flow or socket it keeps the last reading of its counters and the owners of its
+//! ends, so that bytes counted after the end of a socket still find their process. Each change takes three
 //! steps: `read` says whether anything is new, the [environment](crate::environment) resolves who is there, and
 //! `account` settles the bytes by one policy for flows and sockets.
 

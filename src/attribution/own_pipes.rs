@@ -1,4 +1,4 @@
-//! What the program's own pipes carry.
+//! Traffic of the program's own pipes.
 
 use std::collections::HashSet;
 
@@ -7,7 +7,7 @@ use crate::model::flow::{Flow, Protocol};
 use crate::model::owner::{Owner, Reason};
 use crate::processes::ProcessId;
 
-/// The pipes of this process, which account themselves what they forward.
+/// The pipes of this process, which account the bytes that they forward themselves.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OwnPipes {
     /// This process.
@@ -17,8 +17,8 @@ pub(crate) struct OwnPipes {
 }
 
 impl OwnPipes {
-    /// The share of a socket or flow with one of these ports: what this process's own pipes carry is no
-    /// process's.
+    /// The share of a socket or flow with one of these ports: bytes of this process's own pipes have no
+    /// process.
     pub(crate) fn without(&self, protocol: Protocol, ports: &[u16], share: Share) -> Share {
         Share { to: self.owner(protocol, ports, share.to), ..share }
     }
@@ -28,7 +28,7 @@ impl OwnPipes {
         self.without(flow.original.protocol, &ports(flow), share)
     }
 
-    /// Whose bytes are that were this one's.
+    /// The owner instead of this process.
     pub(crate) fn owner(&self, protocol: Protocol, ports: &[u16], owner: Owner) -> Owner {
         let is_own = self.process.is_some_and(|own| owner == Owner::Process(own));
         match is_own && self.are_of_pipe(protocol, ports) {
@@ -37,8 +37,8 @@ impl OwnPipes {
         }
     }
 
-    /// Whether a flow of this process is one of its pipes'. A connection to something else of its own,
-    /// such as a name server, uses none of their ports.
+    /// Whether a flow of this process belongs to one of its pipes. A connection for another purpose,
+    /// such as to a name server, uses none of their ports.
     fn are_of_pipe(&self, protocol: Protocol, ports: &[u16]) -> bool {
         protocol == Protocol::TCP && ports.iter().any(|port| self.ports.contains(port))
     }

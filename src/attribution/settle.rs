@@ -1,20 +1,20 @@
-//! The one policy by which bytes go to their owners, for flows and for sockets.
+//! The policy by which bytes are assigned to owners, for flows and for sockets.
 //!
-//! Bytes without a name wait for one under a reason; when a process turns up, or a better reason, they
-//! move. Bytes that came before a hand-over stay where they were. What comes after the end of a socket
-//! is its last process's.
+//! Bytes without a process wait under a reason. When a process or a better reason is found, they move.
+//! Bytes from before a socket was passed on stay with its earlier process. Bytes after the end of a
+//! socket belong to its last process.
 
 use std::ops::Add;
 
 use crate::model::owner::{Comm, Owner, Reason};
 use crate::processes::ProcessId;
 
-/// Whose one end of a flow, or a socket, is so far. `B` are bytes.
+/// The owner of one end of a flow, or of a socket, so far. `B` are bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing<B> {
-    /// Nothing was accounted: no socket of this host is there, as far as is known.
+    /// Nothing was accounted: no socket of this host is known there.
     Elsewhere,
-    /// Nobody can be named, for this reason. So many bytes wait for a name.
+    /// No process is known, for this reason. So many bytes wait for one.
     Waiting(Reason, B),
     /// This process.
     Process(ProcessId),
@@ -33,25 +33,25 @@ impl<B> Standing<B> {
         }
     }
 
-    /// Whether it is somebody's.
+    /// Whether it has a process.
     pub(super) const fn is_somebodys(&self) -> bool {
         matches!(self, Standing::Process(_) | Standing::Unseen { .. })
     }
 }
 
-/// What an end becomes, and which bytes that accounts to whom.
+/// The new state of an end, and the bytes to account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Settled<B> {
     pub(super) standing: Standing<B>,
     pub(super) to: Owner,
     /// The new bytes, and those that have waited if they move.
     pub(super) bytes: B,
-    /// Under which reason those have stood that move.
+    /// The reason that the moved bytes leave.
     pub(super) from: Option<Reason>,
 }
 
-/// Settles `new` bytes where `found` is who was found there now: `None` where nothing was. Returns `None`
-/// where nothing is to be accounted, now or before.
+/// Settles `new` bytes. `found` is the owner that was found now: `None` if the end is not here. Returns
+/// `None` if nothing is to be accounted.
 pub(super) fn settle<B: Copy + Add<Output = B>>(
     standing: Standing<B>,
     found: Option<Owner>,
@@ -68,8 +68,8 @@ pub(super) fn settle<B: Copy + Add<Output = B>>(
         None => (None, None),
     };
     if let Some(now) = somebody {
-        // Its bytes have waited for a name. Whose the ambiguous ones were is not known any better
-        // when all but one of the candidates are gone.
+        // Its bytes have waited for a process. The owner of the ambiguous ones stays unknown when
+        // only one of the candidates is left.
         let (bytes, from) = match standing {
             Standing::Waiting(reason, waiting) if reason != Reason::Ambiguous => {
                 (waiting + new, Some(reason))
@@ -80,18 +80,18 @@ pub(super) fn settle<B: Copy + Add<Output = B>>(
     }
     match (found, standing) {
         (None, Standing::Elsewhere) => None,
-        // Several have the socket's address now.
+        // Several processes have the socket's address now.
         (Some(Reason::Ambiguous), Standing::Process(_) | Standing::Unseen { .. }) => {
             waits(Reason::Ambiguous, new, new, None)
         }
-        // Nobody has the socket any more: it was this process's to the end.
+        // The socket has no holder any more: its last process owned it to the end.
         (_, Standing::Process(_) | Standing::Unseen { .. }) => {
             standing.owner().map(|to| Settled { standing, to, bytes: new, from: None })
         }
         (Some(reason), Standing::Elsewhere) => waits(reason, new, new, None),
         (None, Standing::Waiting(reason, waiting)) => waits(reason, waiting + new, new, None),
         (Some(reason), Standing::Waiting(before, waiting)) => {
-            // Who had it was hidden, and stays so when the socket is closed.
+            // Its holder was hidden, and stays so when the socket is closed.
             let stays = reason == before || reason == Reason::Exited && before.is_lasting();
             match stays {
                 true => waits(before, waiting + new, new, None),

@@ -1,18 +1,18 @@
-//! Bytes that go to somebody.
+//! A share of bytes and its owner.
 
 use crate::model::owner::{Owner, Reason};
 use crate::model::traffic::Traffic;
 
-/// Bytes that stand on somebody's line.
+/// Bytes to add to an owner's line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Share {
-    /// Whose they are, or why nobody's.
+    /// The owner, or the reason why there is none.
     pub to: Owner,
     /// Bytes that are now accounted to `to`, whenever they were counted.
     pub traffic: Traffic,
-    /// Those among them that were counted since the last observation: what a rate is made of.
+    /// The part of them that was counted since the last observation, which makes the rate.
     pub recent: Traffic,
-    /// The reason under which the others stood until now, and no longer do.
+    /// The reason that the rest of them was accounted to until now.
     pub from: Option<Reason>,
     /// Whether the flow never left this host.
     pub local: bool,

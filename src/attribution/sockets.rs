@@ -1,8 +1,8 @@
-//! Whose the bytes are that were counted socket by socket.
+//! Attributes bytes that were counted socket by socket.
 //!
-//! Whoever made a socket is known from its first packet on. That is who its bytes belong to, unless
-//! somebody else holds it: it was accepted, inherited or handed on. Who holds a socket is seen in `/proc`
-//! while it is open; of one that was closed before anybody looked, the process that closed it is known.
+//! The maker of a socket is known from its first packet on. It owns the bytes, unless another process
+//! holds the socket, which was accepted, inherited or passed on. `/proc` shows the holder while the
+//! socket is open. If it was closed before that, the process that closed it is known.
 
 mod candidates;
 mod memory;
@@ -24,25 +24,25 @@ use memory::Memory;
 pub(crate) use candidates::{Candidates, holder, resolve};
 pub(crate) use pressure::SlotPressure;
 
-/// For how many observations the holder of a socket is looked for although it has no traffic.
+/// Number of observations for which the holder of a socket is searched although it has no traffic.
 const YOUNG: u32 = 3;
 
-/// Remembers of every socket what it takes to subtract, and who held it.
+/// Remembers the counters to subtract of every socket, and its holder.
 #[derive(Debug)]
 pub(crate) struct SocketAttribution {
     memory: Memory,
     observation: u32,
-    /// What was counted outside the slots, by network namespaces.
+    /// Bytes counted outside the slots, by network namespace.
     outside: HashMap<u64, Outside, RandomState>,
     referenced: HashSet<ProcessId, RandomState>,
 }
 
-/// Whose a socket is found to be.
+/// The owner that was found for a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Resolution {
-    /// Its process, or why it has none.
+    /// Its process, or the reason why it has none.
     pub to: Owner,
-    /// Whether the process was seen to hold it.
+    /// Whether the process was seen as its holder.
     pub held: bool,
     /// Its inode, if it is listed.
     pub inode: Option<Inode>,
@@ -53,21 +53,21 @@ pub(crate) struct Resolution {
 pub(crate) struct Remembered {
     /// Its inode, if it was ever listed.
     pub inode: Option<Inode>,
-    /// Who was seen to hold it last.
+    /// The last process that was seen as its holder.
     pub held: Option<ProcessId>,
 }
 
-/// A socket that has changed, or of which more may be known by now.
+/// A socket that has changed, or whose owner may be found by now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SocketChange {
     /// Its new bytes.
     pub new: Bytes,
-    /// What is known of it.
+    /// What is remembered of it.
     pub remembered: Remembered,
 }
 
 impl SocketAttribution {
-    /// Nothing was observed yet.
+    /// No observation yet.
     pub(crate) fn new() -> SocketAttribution {
         SocketAttribution {
             memory: Memory::default(),
@@ -77,32 +77,32 @@ impl SocketAttribution {
         }
     }
 
-    /// Begins an observation of all sockets. The first one shows where counting begins; its bytes are
-    /// no rate.
+    /// Starts an observation of all sockets. In the first one counting starts; its bytes have no
+    /// rate.
     pub(crate) fn begin(&mut self) {
         self.observation += 1;
         self.referenced.clear();
     }
 
-    /// Whether it takes a list of all sockets to say whose this one is. Under `pressure` most of
-    /// those that are seen for the first time are gone in a moment, and need none.
+    /// Whether finding the owner of this socket needs a list of all sockets. Under `pressure` most
+    /// sockets that are seen for the first time end in a moment, and need none.
     pub(crate) fn is_new(&self, counted: &Counted, pressure: SlotPressure) -> bool {
         counted.has_bytes()
             && counted.inode.is_none()
             && self.memory.get(counted).map_or(pressure == SlotPressure::Low, |known| {
-                // A connection that nobody has accepted may be accepted at any time.
+                // A connection that is not accepted may be accepted at any time.
                 known.remembered.inode.is_none()
                     && (self.observation - known.begun < YOUNG || known.is_unaccepted)
             })
     }
 
-    /// Whether anything is remembered of a socket.
+    /// Whether a socket is remembered.
     pub(crate) fn is_remembered(&self, counted: &Counted) -> bool {
         self.memory.get(counted).is_some()
     }
 
-    /// Whether a socket of which nothing is remembered need not be: most of those that come and go
-    /// between two observations, under `pressure`.
+    /// Whether a socket that is not remembered need not be: under `pressure`, most of those that
+    /// come and go between two observations.
     pub(crate) fn is_passing(
         &self,
         counted: &Counted,
@@ -115,8 +115,8 @@ impl SocketAttribution {
             && !origin.listening
     }
 
-    /// Takes the bytes of one socket, which is remembered from now on. `None` if nothing has changed, or can
-    /// have.
+    /// Takes the bytes of one socket, which is remembered from now on. Returns `None` if nothing has
+    /// changed, or can have.
     pub(crate) fn read(&mut self, counted: &Counted) -> Option<SocketChange> {
         let known = self.memory.remember(counted, self.observation);
         if !counted.has_bytes() {
@@ -131,8 +131,8 @@ impl SocketAttribution {
         Some(SocketChange { new, remembered: known.remembered })
     }
 
-    /// Accounts a change of a socket that was [read](SocketAttribution::read), now that it is known whose it
-    /// is; `None` if it is not to be accounted.
+    /// Accounts a change that [`SocketAttribution::read`] returned, after its owner was resolved; `None` if
+    /// it is not to be accounted.
     pub(crate) fn account(
         &mut self,
         counted: &Counted,
@@ -158,7 +158,7 @@ impl SocketAttribution {
         share_out(to, from, bytes, recent, each);
     }
 
-    /// Accounts new bytes of a socket of which nothing is remembered.
+    /// Accounts new bytes of a socket that is not remembered.
     pub(crate) fn account_in_passing(
         &mut self,
         new: Bytes,
@@ -173,13 +173,14 @@ impl SocketAttribution {
         share_out(to, None, new, self.recent(new), each);
     }
 
-    /// Whether a socket may do without its slot, as far as its silence says: then its origin is worth a look.
+    /// Whether a socket has been silent for long enough that it may no longer need its slot: then
+    /// check its origin.
     pub(crate) fn may_be_done(&self, counted: &Counted, pressure: SlotPressure) -> bool {
         let known = self.memory.get(counted);
         known.is_some_and(|known| pressure::may_be_done(known.idle, pressure))
     }
 
-    /// Whether it does without its slot, under the `pressure` for others.
+    /// Whether it no longer needs its slot, under the `pressure` of others.
     pub(crate) fn is_done(
         &self,
         counted: &Counted,
@@ -188,13 +189,14 @@ impl SocketAttribution {
     ) -> bool {
         self.memory.get(counted).is_some_and(|known| {
             let unread = matches!(known.standing, Standing::Waiting(Reason::Unread, _));
-            // Bytes that wait for somebody to accept their connection, or to be read, would be left behind.
+            // Bytes that wait for their connection to be accepted, or for their process to be read,
+            // would be lost.
             let waits = (known.is_unaccepted || unread) && !origin.released;
             !waits && pressure::is_done(known.idle, origin, pressure)
         })
     }
 
-    /// Nothing more will be counted in a slot that was taken back.
+    /// Forgets a slot that was taken back.
     pub(crate) fn forget(&mut self, counted: &Counted) {
         self.memory.forget(counted);
     }
@@ -203,8 +205,8 @@ impl SocketAttribution {
         if self.observation == 1 { Bytes::default() } else { new }
     }
 
-    /// Takes what was counted outside the slots, by network namespaces. One that is left out begins anew. Returns
-    /// what the kernel has sent in answer to pings.
+    /// Takes bytes counted outside the slots, by network namespace. A namespace that is left out starts anew.
+    /// Returns the bytes that the kernel has sent in answer to pings.
     pub(crate) fn outside(
         &mut self,
         all: impl Iterator<Item = (u64, Outside)>,
@@ -228,7 +230,7 @@ impl SocketAttribution {
         pings.remote + pings.local
     }
 
-    /// The processes to which the sockets of this observation belong.
+    /// The processes that own the sockets of this observation.
     pub(crate) fn referenced(&self) -> &HashSet<ProcessId, RandomState> {
         &self.referenced
     }

@@ -1,4 +1,4 @@
-//! At which listening sockets it is known who accepts, without asking.
+//! The listening sockets whose acceptor is known without a search.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -7,15 +7,16 @@ use super::Map;
 use crate::processes::{Acceptors, DescriptorSearch, ProcessId};
 use crate::sockets::Inode;
 
-/// How often it is asked whether those who only hold a listening socket have run.
+/// Interval at which processes that only hold a listening socket are checked for having run.
 const REST: Duration = Duration::from_millis(5);
 
-/// Who accepts where, as the last look has found it and as long as it is so.
+/// The acceptor at each listening socket, as the last look found it and as long as it stays valid.
 #[derive(Debug)]
 pub(super) struct Accepting {
     known: Map<Inode, Acceptors>,
     rested: Instant,
-    /// Processes that have had children since the thread began: they may hand on what they accept.
+    /// Processes that have had children since the thread started: these may inherit what the
+    /// process accepts.
     parents: HashSet<u32>,
 }
 
@@ -24,7 +25,7 @@ impl Accepting {
         Accepting { known: Map::default(), rested: now, parents: HashSet::new() }
     }
 
-    /// What a look has found.
+    /// Takes the result of a look.
     pub(super) fn know(&mut self, known: Map<Inode, Acceptors>) {
         self.known = known;
     }
@@ -37,7 +38,7 @@ impl Accepting {
         self.parents.remove(&pid);
     }
 
-    /// Whether it is known anywhere. Where others have run it is not any more, until the next look.
+    /// Whether any acceptor is known. If other holders have run, it is unknown until the next look.
     pub(super) fn is_known_anywhere(&mut self, search: &DescriptorSearch, now: Instant) -> bool {
         if now - self.rested >= REST {
             self.rested = now;
@@ -47,7 +48,7 @@ impl Accepting {
         !self.known.is_empty()
     }
 
-    /// Who accepts at a listening socket.
+    /// The acceptor at a listening socket.
     pub(super) fn at(&self, listener: Option<Inode>) -> Option<ProcessId> {
         let acceptors = listener.and_then(|inode| self.known.get(&inode))?;
         let have_children = acceptors.alike.iter().any(|pid| self.parents.contains(pid));

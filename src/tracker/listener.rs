@@ -1,4 +1,4 @@
-//! What is heard and asked in one network namespace.
+//! The announcements of one network namespace, and queries in it.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -12,35 +12,35 @@ use crate::netlink::NetlinkError;
 use crate::netns::{self, NetnsId, NetnsKey};
 use crate::sockets::{Finder, RawSockets, Socket};
 
-/// How long a namespace is new: its addresses are still being given to it.
+/// How long a namespace is new: its addresses are still being assigned.
 const NEW: Duration = Duration::from_secs(5);
-/// How often the addresses of a new one and of another are listed at the most.
+/// Minimum time between two listings of its addresses, for a new namespace and for another.
 const OFTEN: Duration = Duration::from_millis(1);
 const SELDOM: Duration = Duration::from_secs(1);
 
-/// Listens and asks in one network namespace.
+/// Receives announcements and answers queries in one network namespace.
 #[derive(Debug)]
 pub(super) struct NetnsListener {
     pub(super) key: NetnsKey,
     pub(super) id: Option<NetnsId>,
-    /// `None` where nothing is counted by flows, or the kernel has no connection tracking.
+    /// `None` if flows are not counted, or the kernel has no connection tracking.
     new_flows: Option<NewFlows>,
     finder: Finder,
-    /// Those that the finder doesn't know.
+    /// The sockets that the finder doesn't know.
     pub(super) raw: RawSockets,
     addresses: addresses::Reader,
     pub(super) local: LocalAddresses,
     opened: Instant,
     listed: Instant,
-    /// Whether handshakes are announced, too; a refusal is not repeated.
+    /// Whether handshakes are announced too; if the kernel refuses, this is not tried again.
     handshakes: bool,
 }
 
 impl NetnsListener {
-    /// Begins to listen in the network namespace of this thread.
+    /// Opens the announcements of this thread's network namespace.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// Those of opening the sockets.
     pub(super) fn open(key: NetnsKey, flows: bool) -> io::Result<NetnsListener> {
         let mut addresses = addresses::Reader::open()?;
         let local = addresses.read().map_err(io::Error::other)?;
@@ -63,12 +63,12 @@ impl NetnsListener {
         self.new_flows.is_some()
     }
 
-    /// New flows matter to nobody any more.
+    /// Stops the announcements of new flows.
     pub(super) fn stop_following(&mut self) {
         self.new_flows = None;
     }
 
-    /// From now on new flows are announced here, unless they are already.
+    /// Uses these announcements of new flows, unless it has some already.
     pub(super) fn follow(&mut self, new_flows: NewFlows) -> bool {
         let is_new = self.new_flows.is_none();
         self.new_flows.get_or_insert(new_flows);
@@ -79,8 +79,8 @@ impl NetnsListener {
         self.new_flows.iter().flat_map(NewFlows::events)
     }
 
-    /// Hands on what was announced: flows that began, then those whose handshake is done. Returns
-    /// how often something was lost.
+    /// Hands on announcements: flows that started, then those whose handshake is complete. Returns
+    /// how often the kernel dropped some.
     pub(super) fn drain(
         &mut self,
         mut born: impl FnMut(NetnsKey, Flow),
@@ -93,7 +93,7 @@ impl NetnsListener {
         new_flows.take_lost() + u64::from(drained.is_err())
     }
 
-    /// From now on handshakes are announced. Returns whether that is new.
+    /// Subscribes to handshakes. Returns whether that is new.
     pub(super) fn listen_to_handshakes(&mut self) -> bool {
         let Some(new_flows) = &mut self.new_flows else { return false };
         if self.handshakes {
@@ -103,7 +103,7 @@ impl NetnsListener {
         new_flows.listen_to_handshakes().is_ok()
     }
 
-    /// Asks for the sockets at the ends that send along these tuples: see [`Finder::find`].
+    /// Finds the sockets at the ends that send along these tuples: see [`Finder::find`].
     pub(super) fn find(
         &mut self,
         tuples: &[Tuple],
@@ -113,12 +113,12 @@ impl NetnsListener {
         finder.find(tuples, |address| local.interface(address), each)
     }
 
-    /// Whether this namespace has the address, and no other means the same by it.
+    /// Whether this namespace has the address, and it is unique to it.
     pub(super) fn is_known_as(&self, address: &Address) -> bool {
         self.local.is_known_as(address)
     }
 
-    /// Lists the addresses again, where they may have changed since. Returns whether it did.
+    /// Lists the addresses again, if they may have changed. Returns whether it did.
     pub(super) fn refresh(&mut self, now: Instant) -> bool {
         let patience = if now - self.opened < NEW { OFTEN } else { SELDOM };
         if now - self.listed < patience {

@@ -1,8 +1,8 @@
-//! Sees flows begin, and says whose sockets are at their ends, before these are gone.
+//! Finds the sockets at the ends of new flows, and their processes, before these are gone.
 //!
-//! A look at the kernel takes place once a second; most connections are shorter. So a thread of its
-//! own receives every new flow at once, asks for the socket at each end that is on this host, and
-//! for the process that holds it. It keeps nothing of a flow: what it saw is handed to the next look.
+//! A look at the kernel takes place once a second; most connections are shorter. So a thread receives
+//! every new flow at once, and finds the socket at each end on this host and the process that holds
+//! it. It passes this on to the next look and keeps nothing of a flow.
 
 mod accepting;
 mod listener;
@@ -38,84 +38,84 @@ use opener::{Job, OpenQueue, Opener};
 pub(crate) use record::{NewFlowRecord, Seen};
 use worker::Worker;
 
-/// How long a look waits for what is still unread.
+/// How long a look waits for the rest of the announcements.
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// How many records wait for a look. More than the kernel's table has entries is never needed;
-/// what comes beyond is counted as lost.
+/// Maximum number of records that wait for a look: as many as the kernel's table has entries.
+/// Further ones are counted as lost.
 const WAITING: usize = 500_000;
 
 type Map<K, V> = HashMap<K, V, RandomState>;
 
-/// What both threads know.
+/// State shared by both threads.
 #[derive(Debug)]
 struct Shared {
     state: Mutex<SharedState>,
     answered: Condvar,
     /// Wakes the worker.
     wake_up: OwnedFd,
-    /// Wakes whoever looks.
+    /// Wakes the main thread.
     call: OwnedFd,
     next_key: AtomicU32,
     proc: PathBuf,
     opens: Opens,
-    /// Whether connection tracking's tables are opened, too.
+    /// Whether connection tracking's tables are opened too.
     opens_flows: AtomicBool,
-    /// Whether new processes are followed because sockets are looked for in them.
+    /// Whether new processes are followed because their sockets are searched.
     searches: AtomicBool,
     choice: NetnsChoice,
     names: Names,
-    /// Whether processes are reported into the table of names.
+    /// Whether process events go into the table of names.
     reported: bool,
 }
 
 #[derive(Debug, Default)]
 struct SharedState {
     commands: Vec<Command>,
-    /// How often an answer was asked for, and which of these is answered.
+    /// Number of requests for an answer, and the last one answered.
     asked: u64,
     answered: u64,
-    /// For the next look.
+    /// The records for the next look.
     records: Vec<NewFlowRecord>,
     opened: Vec<Namespace>,
     opening: OpenQueue,
     left: Vec<NetnsKey>,
     /// The namespaces that are watched.
     known: Map<NetnsId, NetnsKey>,
-    /// Those that could not be gone into.
+    /// The namespaces that could not be entered.
     refused: HashSet<NetnsId, RandomState>,
     lost: u64,
 }
 
-/// Who goes into a namespace to open it.
+/// The thread that enters a namespace to open it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Going {
-    /// This thread, which need not come back.
+    /// This thread, which need not return.
     Alone,
-    /// A thread that is started for that.
+    /// A thread that is started for it.
     ByAnother,
 }
 
-/// What the worker is to do.
+/// A command to the worker.
 #[derive(Debug)]
 enum Command {
     Listen(Box<NetnsListener>),
-    /// Nobody seems to be in this namespace any more.
+    /// This namespace seems to have no process any more.
     Leave(NetnsKey),
     Listeners(Listeners),
     /// Processes in other namespaces than the program's own.
     Inhabitants(Map<u32, NetnsKey>),
     LabelBy(Vec<LabelBy>),
-    /// New flows of this namespace are announced here.
+    /// Uses these announcements for new flows of this namespace.
     Follow(NetnsKey, Box<NewFlows>),
-    /// New flows matter to nobody any more.
+    /// Stops the announcements of new flows.
     StopFollowing,
     Stop,
 }
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, SharedState> {
-        // Nothing in it can be half done.
+        // No update can be half done.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -124,13 +124,13 @@ impl Shared {
         Opens { flows: self.opens_flows.load(Ordering::Relaxed), ..self.opens }
     }
 
-    /// Whether sockets are looked for as soon as flows or processes begin.
+    /// Whether sockets are searched as soon as flows or processes start.
     fn searches(&self) -> bool {
         self.searches.load(Ordering::Relaxed)
     }
 
-    /// Opens the namespace of `process`, unless it is watched already. Hands on what reads it and
-    /// what listens in it.
+    /// Opens the namespace of `process`, unless it is watched already. Hands on its tables and its
+    /// listener.
     fn open(
         &self,
         id: NetnsId,
@@ -148,7 +148,8 @@ impl Shared {
         };
         let name = process.to_string();
         let open = || {
-            // The process may have gone elsewhere meanwhile, and the thread with it.
+            // The process may have changed its namespace meanwhile, and the thread entered that
+            // one.
             let there = netns::of(Path::new("/proc"), "thread-self").ok();
             if there.is_some_and(|there| there != id) {
                 return None;
@@ -163,7 +164,7 @@ impl Shared {
         };
         match opened {
             Ok(Some(opened)) => return Some(opened),
-            // It has ended, or moved: the next look finds another one.
+            // It has ended, or moved: the next look finds another process.
             Ok(None) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(_) => drop(self.state().refused.insert(id)),
@@ -173,41 +174,41 @@ impl Shared {
     }
 }
 
-/// Who accepts TCP connections.
+/// The acceptors of TCP connections.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Listeners {
-    /// The listening sockets at which it is known who accepts, without asking.
+    /// The listening sockets whose acceptor is known.
     pub(crate) alike: Map<Inode, Acceptors>,
-    /// The processes that hold a listening socket together with others.
+    /// The processes that share a listening socket with others.
     pub(crate) together: Vec<u32>,
 }
 
-/// What was seen since it was asked last.
+/// The results since the last call.
 #[derive(Debug, Default)]
 pub(crate) struct Tracked {
     pub(crate) records: Vec<NewFlowRecord>,
-    /// How often something was not seen because too much came at once.
+    /// Number of events that were lost because too many came at once.
     pub(crate) lost: u64,
 }
 
-/// The thread, as whoever looks sees it.
+/// The handle of the thread.
 #[derive(Debug)]
 pub(crate) struct Tracker {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
     opener: Opener,
-    /// Whether new flows are announced at all in the program's own namespace.
+    /// Whether new flows are announced in the program's own namespace.
     listens: bool,
     listeners: Listeners,
     inhabitants: Map<u32, NetnsKey>,
 }
 
 impl Tracker {
-    /// Begins to watch the namespace of this thread and, as chosen, those of new processes. With `searches`
-    /// the sockets of new flows and processes are looked for at once.
+    /// Starts to watch the namespace of this thread and, as chosen, those of new processes. With `searches`
+    /// the sockets of new flows and processes are searched at once.
     ///
     /// # Errors
-    /// If no thread, no descriptor or no procfs can be had.
+    /// The thread can't be started, or a descriptor or procfs can't be opened.
     pub(crate) fn start(
         opens: Opens,
         searches: bool,
@@ -249,13 +250,13 @@ impl Tracker {
         })
     }
 
-    /// From now on namespaces are opened with connection tracking's tables, and new flows are followed.
+    /// Opens namespaces with connection tracking's tables from now on, and follows new flows.
     pub(crate) fn open_flows(&self) {
         self.shared.opens_flows.store(true, Ordering::Relaxed);
         self.shared.searches.store(true, Ordering::Relaxed);
     }
 
-    /// From now on they are opened without, and new flows matter to nobody.
+    /// Opens namespaces without them from now on, and stops following new flows.
     pub(crate) fn close_flows(&mut self) {
         self.shared.opens_flows.store(false, Ordering::Relaxed);
         self.shared.searches.store(false, Ordering::Relaxed);
@@ -263,19 +264,18 @@ impl Tracker {
         self.command(Command::StopFollowing);
     }
 
-    /// New flows of a namespace that is watched already are announced here.
+    /// Uses these announcements of new flows in a namespace that is watched already.
     pub(crate) fn follow(&mut self, key: NetnsKey, new_flows: NewFlows) {
         self.listens |= key == NetnsKey::OWN;
         self.command(Command::Follow(key, Box::new(new_flows)));
     }
 
-    /// Whether every flow that begins in the program's own namespace is seen, unless it is told
-    /// otherwise.
+    /// Whether every flow that starts in the program's own namespace is announced.
     pub(crate) fn listens(&self) -> bool {
         self.listens
     }
 
-    /// Whether it is to watch all namespaces.
+    /// Whether it watches all namespaces.
     pub(crate) fn watches_all(&self) -> bool {
         self.shared.choice == NetnsChoice::All
     }
@@ -284,20 +284,20 @@ impl Tracker {
         self.command(Command::LabelBy(labels));
     }
 
-    /// Becomes readable when somebody ought to look: a namespace may have ended, and watching it
-    /// keeps it from going.
+    /// Becomes readable when a look is needed: a namespace may have no process any more, and
+    /// watching it keeps it alive.
     pub(crate) fn events(&self) -> BorrowedFd<'_> {
         self.shared.call.as_fd()
     }
 
-    /// Whether somebody ought to look.
+    /// Whether a look is needed.
     pub(crate) fn is_calling(&self) -> bool {
         take(&self.shared.call)
     }
 
-    /// Network namespaces that were opened since it was asked last: those that were found by new processes
-    /// in them, and those that were [discovered](Tracker::discover), as far as that is done by then. And how many
-    /// of these are left, of how many.
+    /// Network namespaces that were opened since the last call: those of new processes, and those
+    /// [discovered](Tracker::discover), as far as they are done by then. Returns how many of the latter are left,
+    /// of how many.
     pub(crate) fn opened(
         &self,
         until: Option<Instant>,
@@ -313,7 +313,7 @@ impl Tracker {
         let asked = state.asked;
         wake(&self.shared.wake_up);
         if self.shared.reported && !self.shared.searches() {
-            // There is nothing to wait for: what the thread knows is taken here.
+            // No need to wait: what the thread has done is taken here.
             drop(state);
             self.shared.names.drain();
             state = self.shared.state();
@@ -334,8 +334,8 @@ impl Tracker {
         }
     }
 
-    /// Begins to open the namespaces of `processes` that nobody has known until now, after reading `first`. With
-    /// `ahead` they are read at once, too. See [`Tracker::opened`].
+    /// Starts to open the unknown namespaces of `processes`, after reading `first`. With `ahead` their tables
+    /// are read at once too. See [`Tracker::opened`].
     pub(crate) fn discover(
         &mut self,
         first: Option<Box<Namespace>>,
@@ -357,7 +357,7 @@ impl Tracker {
         }
     }
 
-    /// Calls `found` for every one of these `processes` that is in another namespace than the program's own.
+    /// Calls `found` for each of these `processes` in another namespace than the program's own.
     pub(crate) fn inhabit(
         &mut self,
         processes: &[(NetnsId, u32)],
@@ -379,18 +379,18 @@ impl Tracker {
         }
     }
 
-    /// How many namespaces could not be gone into.
+    /// Number of namespaces that could not be entered.
     pub(crate) fn refused(&self) -> usize {
         self.shared.state().refused.len()
     }
 
-    /// Nobody seems to be in a namespace any more. Whether it is left is for the thread to say, which
-    /// knows who has just gone there: see [`Tracker::left`].
+    /// Asks the thread to leave a namespace that seems to have no process any more. The thread, which
+    /// knows processes that have just entered it, decides: see [`Tracker::left`].
     pub(crate) fn leave(&self, key: NetnsKey) {
         self.command(Command::Leave(key));
     }
 
-    /// Namespaces that are not watched any more.
+    /// Namespaces that were left.
     pub(crate) fn left(&self) -> Vec<NetnsKey> {
         std::mem::take(&mut self.shared.state().left)
     }
@@ -424,7 +424,7 @@ fn wake(wake_up: &OwnedFd) {
     let _ = rustix::io::write(wake_up, &1u64.to_ne_bytes());
 }
 
-/// Whether an eventfd was readable; it is so no longer.
+/// Whether an eventfd was readable; resets it.
 fn take(wake_up: &OwnedFd) -> bool {
     rustix::io::read(wake_up, &mut [0u8; 8]).is_ok()
 }

@@ -1,4 +1,4 @@
-//! What is read of one network namespace.
+//! The kernel's tables in one network namespace.
 
 use std::os::fd::BorrowedFd;
 use std::path::Path;
@@ -11,8 +11,8 @@ use crate::netlink::NetlinkError;
 use crate::netns::{NetnsId, NetnsKey};
 use crate::sockets::{self, Ends, Finder, Inode, Listing, Socket, SocketTable};
 
-/// What is opened in a namespace beside its sockets and addresses, and only that: a socket that is told the
-/// ends of flows and never read would fill the kernel's buffer.
+/// What is opened in a namespace beside its sockets and addresses. Nothing else is opened: a socket with
+/// announcements of ended flows that is never read would fill the kernel's buffer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Opens {
     /// Connection tracking's table, and the announcements of new flows.
@@ -25,19 +25,19 @@ pub(crate) struct Opens {
 #[derive(Debug)]
 pub(crate) struct FlowTable {
     pub(crate) reader: conntrack::Reader,
-    /// What connection tracking was set to when it was opened.
+    /// The sysctls of connection tracking when it was opened.
     pub(crate) sysctls: Sysctls,
-    /// The whole table, as it was read before the look for which it is; see [`Namespace::read_ahead`].
+    /// The whole table, read in advance for a look; see [`Namespace::read_ahead`].
     pub(crate) ahead: Option<Result<(conntrack::Table, Vec<Flow>), conntrack::ReadError>>,
 }
 
 impl FlowTable {
-    /// Opens that of this thread's namespace: of the program's `own` by any way there is.
+    /// Opens the table of this thread's namespace; for the program's `own`, with all readers.
     pub(crate) fn open(proc: &Path, own: bool) -> FlowTable {
         FlowTable {
             reader: match own {
                 true => conntrack::Reader::open(proc),
-                // The other ways to read a table lead to the program's own.
+                // The other readers read the table of the program's own namespace.
                 false => conntrack::Reader::by_netlink(),
             },
             sysctls: conntrack::sysctls::read(proc),
@@ -45,7 +45,7 @@ impl FlowTable {
         }
     }
 
-    /// Reads all of it for the next look.
+    /// Reads the whole table for the next look.
     pub(crate) fn read_ahead(&mut self) {
         let mut flows = Vec::new();
         let read = self.reader.read(|flow| flows.push(*flow));
@@ -57,14 +57,14 @@ impl FlowTable {
 #[derive(Debug)]
 pub(crate) struct Namespace {
     pub(crate) key: NetnsKey,
-    /// `None` for the program's own, which is there as long as the program is.
+    /// `None` for the program's own namespace, which exists as long as the program.
     pub(crate) id: Option<NetnsId>,
     pub(crate) sockets: sockets::Reader,
     pub(crate) table: SocketTable,
-    /// The list of its sockets, if it was read before the look for which it is.
+    /// The list of its sockets, if it was read in advance for a look.
     listed_ahead: Option<Result<Listing, sockets::ReadError>>,
     pub(crate) flows: Option<FlowTable>,
-    /// `None` also where the kernel announces none.
+    /// `None` also if the kernel announces no ends.
     pub(crate) ends: Option<Ends>,
     pub(crate) local: LocalAddresses,
     addresses: addresses::Reader,
@@ -72,11 +72,11 @@ pub(crate) struct Namespace {
 }
 
 impl Namespace {
-    /// Opens the tables of the network namespace of this thread, in which `process` is (`self`, or a
-    /// process's number).
+    /// Opens the tables of this thread's network namespace, which is that of `process` (`self`, or a
+    /// pid).
     ///
     /// # Errors
-    /// If its addresses can't be listed at all.
+    /// If its addresses can't be listed.
     pub(crate) fn open(
         opens: Opens,
         key: NetnsKey,
@@ -103,7 +103,7 @@ impl Namespace {
         })
     }
 
-    /// Reads all of it for the first time, for the next look. The sockets come first: the entry of a flow
+    /// Reads everything for the first time, for the next look. Sockets come first: the entry of a flow
     /// outlives its socket.
     pub(crate) fn read_ahead(&mut self, counters: bool) {
         if let Some(ends) = &mut self.ends {
@@ -115,10 +115,10 @@ impl Namespace {
         }
     }
 
-    /// Lists the sockets, with their counters where they count, unless that was done ahead.
+    /// Lists the sockets, with their `counters` if asked for, unless they were listed in advance.
     pub(crate) fn list_sockets(&mut self, counters: bool) -> Result<Listing, sockets::ReadError> {
-        // Ends first: what ends from now on is still listed, and announced in its turn. Conntrack's
-        // reader sees to that itself.
+        // Ends first: sockets that end from now on are still listed, and announced later.
+        // Conntrack's reader does the same by itself.
         if let Some(ends) = &mut self.ends {
             ends.drain();
         }
@@ -128,23 +128,23 @@ impl Namespace {
         }
     }
 
-    /// Whether its sockets were listed ahead, and by no look yet.
+    /// Whether its sockets were listed in advance and not used yet.
     pub(crate) fn is_listed_ahead(&self) -> bool {
         self.listed_ahead.is_some()
     }
 
     pub(crate) fn refresh_addresses(&mut self) {
-        // Addresses that can't be listed now have hardly changed.
+        // If addresses can't be listed now, the old ones are kept.
         if let Ok(local) = self.addresses.read() {
             self.local = local;
         }
     }
 
-    /// Reads single flows by their tuples out of the originator (in the default zone): of conntrack those
-    /// that have ended since the last reading come first; where it isn't read, TCP sockets with their counters.
+    /// Reads single flows by their original tuples (in the default zone). From conntrack, those that have ended
+    /// since the last reading come first. If conntrack isn't read, TCP sockets with their counters.
     pub(crate) fn ask(&mut self, tuples: &[Tuple], mut each: impl FnMut(&Flow)) {
         if let Some(flows) = &mut self.flows {
-            // Flows that can't be read now are not handed on: whoever asks knows what that means.
+            // Flows that can't be read now are not handed on, which the caller has to handle.
             drop(flows.reader.read_chosen(tuples, each));
             return;
         }
@@ -156,8 +156,8 @@ impl Namespace {
         });
     }
 
-    /// The socket at the end of a flow that sends along `tuple`: of several that share its address the one
-    /// that the kernel would choose.
+    /// The socket at the end of a flow that sends along `tuple`. Of several that share its address, the
+    /// one that the kernel would choose.
     pub(crate) fn socket_of(&mut self, tuple: &Tuple) -> Option<&Socket> {
         let found = self.table.find(tuple)?;
         if found.sockets().nth(1).is_none() {
@@ -182,13 +182,14 @@ impl Namespace {
     }
 }
 
-/// Opens connection tracking's table in the namespace of this thread, and what announces its new flows.
+/// Opens connection tracking's table in the namespace of this thread, and the announcements of new
+/// flows.
 pub(crate) fn open_flows(proc: &Path, own: bool) -> (FlowTable, Option<NewFlows>) {
     (FlowTable::open(proc, own), NewFlows::listen().ok())
 }
 
-/// The socket that the kernel would choose for a packet that comes back along `tuple`, where several
-/// share its address.
+/// Of several sockets that share an address, the one that the kernel would choose for a packet which
+/// comes back along `tuple`.
 pub(crate) fn choose(
     finder: &mut Option<Finder>,
     local: &LocalAddresses,

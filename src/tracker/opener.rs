@@ -1,7 +1,7 @@
-//! Opens network namespaces, one after the other, on a thread that goes there.
+//! Opens network namespaces, one after the other, in a thread of its own, which enters them.
 //!
-//! That takes a fraction of a millisecond for each, and much longer where the thread has to wait for a
-//! processor: whoever looks doesn't wait for all of them.
+//! Each takes a fraction of a millisecond, and much longer if the thread has to wait for a processor.
+//! So a look doesn't wait for all of them.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::{Command, Going, Namespace, Shared, wake};
 use crate::netns::NetnsId;
 
-/// What the thread is to do.
+/// A job of the thread.
 #[derive(Debug)]
 pub(super) enum Job {
     /// Read what is open already.
@@ -20,22 +20,22 @@ pub(super) enum Job {
     Open(NetnsId, u32),
 }
 
-/// How far it has come.
+/// The progress of the thread.
 #[derive(Debug, Default)]
 pub(super) struct OpenQueue {
     jobs: VecDeque<Job>,
-    /// Those that are not done, and all that there were.
+    /// Number of jobs that are not done, and of all.
     pub(super) left: usize,
     all: usize,
 }
 
-/// The thread, while there is one.
+/// The thread, while it exists.
 #[derive(Debug, Default)]
 pub(super) struct Opener(Option<JoinHandle<()>>);
 
 impl Opener {
-    /// Begins with these. With `ahead` what is opened is read at once, too. Where there is no thread, what is
-    /// open already comes back unread, and the rest is for the next look.
+    /// Starts with these jobs. With `ahead` opened namespaces are read at once too. If no thread can be
+    /// started, namespaces that are open already come back unread, and the others are left to the next look.
     pub(super) fn start(&mut self, shared: &Arc<Shared>, jobs: Vec<Job>, ahead: bool) {
         let all = jobs.len();
         shared.state().opening = OpenQueue { jobs: jobs.into(), left: all, all };
@@ -96,13 +96,12 @@ impl Shared {
         self.state().opening.jobs.pop_front()
     }
 
-    /// Tells the thread to end.
+    /// Ends the thread.
     pub(super) fn stop_opening(&self) {
         self.state().opening.jobs.clear();
     }
 
-    /// Waits until everything is open, but not longer than until then. Returns how many namespaces are left, of
-    /// how many.
+    /// Waits until everything is open, or until that time. Returns how many namespaces are left, of how many.
     pub(super) fn await_opening(&self, until: Option<Instant>) -> Option<(usize, usize)> {
         let mut state = self.state();
         while state.opening.left > 0 {

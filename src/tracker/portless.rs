@@ -1,4 +1,4 @@
-//! Flows of raw and ping sockets: ICMP, and every protocol that the kernel leaves to its users.
+//! Flows of raw and ping sockets: ICMP, and all protocols that the kernel leaves to user space.
 
 use std::time::Instant;
 
@@ -8,8 +8,8 @@ use crate::model::flow::Address;
 use crate::sockets::{Match, Socket};
 
 impl Worker {
-    /// Reads the raw and ping sockets of a namespace and answers for the `group` of places in `lookups`,
-    /// which are all in it. Where there is no time left for that, the next look has to do.
+    /// Reads the raw and ping sockets of a namespace and answers the lookups at the indexes in `group`,
+    /// which all belong to it. If no time is left for that, the next look answers them.
     pub(super) fn ask_portless(
         &mut self,
         lookups: &[Lookup],
@@ -50,7 +50,8 @@ impl Worker {
     }
 }
 
-/// The answer for a flow that may belong to any of several sockets: their process if all have the same.
+/// The answer for a flow that may belong to any of several sockets: their process if all have the
+/// same one.
 fn one_of(answers: impl Iterator<Item = Answer>) -> Answer {
     let mut common = None;
     for answer in answers {

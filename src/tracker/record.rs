@@ -1,10 +1,10 @@
-//! What was seen of a flow when it began.
+//! What was seen of a flow when it started.
 
 use crate::model::flow::Flow;
 use crate::netns::NetnsKey;
 use crate::processes::ProcessId;
 
-/// Who was at one end of a flow.
+/// The process at one end of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
     /// The process that held the socket.
@@ -13,16 +13,16 @@ pub(crate) struct Seen {
     pub netns: NetnsKey,
 }
 
-/// What was seen of a flow when it began, or a moment later: its socket and the process may be gone
+/// What was seen of a flow when it started, or a moment later: its socket and process may be gone
 /// before the next observation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NewFlowRecord {
     /// The network namespace whose table has the flow.
     pub netns: NetnsKey,
-    /// Its tuples, zone and generation; nothing was counted yet.
+    /// Its tuples, zone and generation; it has no counters yet.
     pub flow: Flow,
-    /// Who was seen at the originator's end and at the responder's.
+    /// The processes seen at the originator's end and at the responder's.
     pub ends: [Option<Seen>; 2],
-    /// Whether this is the flow's beginning; else it adds to an earlier record.
+    /// Whether this is the flow's start; otherwise it adds to an earlier record.
     pub is_new: bool,
 }

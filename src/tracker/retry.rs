@@ -1,5 +1,5 @@
-//! Connections whose server has not accepted them yet, or whose socket nobody was seen to hold: asked
-//! again, at ever greater distances.
+//! Repeats lookups of connections that are not accepted yet, or whose socket had no known holder, at
+//! increasing intervals.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -11,30 +11,30 @@ use crate::model::flow::{Flow, Protocol, Tuple};
 use crate::netns::NetnsKey;
 use crate::sockets::Finder;
 
-/// How many lookups wait. Beyond that the next look has to do.
+/// Maximum number of waiting lookups. The next look answers further ones.
 const MOST: usize = 8_192;
-/// The first distance: a quick server has accepted, answered and closed in fifty microseconds.
+/// The first interval: a fast server accepts, answers and closes within fifty microseconds.
 const FIRST: Duration = Duration::from_micros(15);
-/// How often it is asked at this distance before that is doubled, and how often in all: over a fifth
-/// of a second.
+/// Number of tries at this interval before it doubles, and number of all tries: over a fifth of a
+/// second.
 const EVEN: u32 = 6;
 const TRIES: u32 = 18;
-/// For how long the end of a handshake is waited for.
+/// Maximum wait for the end of a handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// One end of a flow that is to be asked for again.
+/// A lookup of one end of a flow, to be repeated.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lookup {
-    /// Whose table has the flow.
+    /// The namespace whose table has the flow.
     pub(super) netns: NetnsKey,
     pub(super) flow: Flow,
     /// 0 is the originator's end, 1 the responder's.
     pub(super) side: usize,
-    /// Where the socket is looked for.
+    /// The namespace in which the socket is searched.
     pub(super) at: NetnsKey,
-    /// How often it was asked for.
+    /// Number of tries.
     tries: u32,
-    /// Whether the kernel will tell when it is worth to ask.
+    /// Whether the kernel will announce when to try.
     waits: bool,
 }
 
@@ -48,18 +48,18 @@ impl Lookup {
         self.side == 1 && self.flow.original.protocol == Protocol::TCP
     }
 
-    /// Whether its socket is found by the protocol alone, or by an echo identifier: sock_diag is of no
-    /// help there.
+    /// Whether its socket is found by the protocol alone, or by an echo identifier: sock_diag can't
+    /// find it.
     pub(super) fn is_portless(&self) -> bool {
         !Finder::knows(self.flow.original.protocol)
     }
 
-    /// How often it was asked for again.
+    /// Number of repeated tries.
     pub(super) fn tries(&self) -> u32 {
         self.tries
     }
 
-    /// The tuple out of its end.
+    /// The tuple that its end sends with.
     pub(super) fn tuple(&self) -> Tuple {
         if self.side == 0 { self.flow.original } else { self.flow.reply }
     }
@@ -75,12 +75,12 @@ fn id(lookup: &Lookup) -> Id {
 #[derive(Debug, Default)]
 pub(super) struct RetryQueue {
     lookups: HashMap<Id, (Lookup, Instant), RandomState>,
-    /// With entries that don't hold any more among them.
+    /// May contain entries that are no longer valid.
     order: BinaryHeap<Reverse<(Instant, Id)>>,
 }
 
 impl RetryQueue {
-    /// Asks again after a moment, unless it was asked often enough.
+    /// Repeats it after an interval, unless it was tried often enough.
     pub(super) fn again(&mut self, mut lookup: Lookup, now: Instant) {
         if lookup.tries < TRIES {
             let due = now + FIRST * (1 << lookup.tries.saturating_sub(EVEN));
@@ -89,7 +89,7 @@ impl RetryQueue {
         }
     }
 
-    /// Asks again when its handshake is done.
+    /// Repeats it when its handshake is complete.
     pub(super) fn await_handshake(&mut self, lookup: Lookup, now: Instant) {
         self.put(Lookup { waits: true, ..lookup }, now + HANDSHAKE);
     }
@@ -101,7 +101,7 @@ impl RetryQueue {
         }
     }
 
-    /// The handshake of a flow is done: its server can accept it from now on.
+    /// The handshake of a flow is complete: its server can accept it from now on.
     pub(super) fn established(&mut self, netns: NetnsKey, flow: &Flow, now: Instant) {
         let of_flow = (netns, flow.original, 1);
         if let Some((lookup, _)) = self.lookups.get(&of_flow)
@@ -112,19 +112,19 @@ impl RetryQueue {
         }
     }
 
-    /// When the next one is due.
+    /// The time of the next lookup.
     pub(super) fn next(&self) -> Option<Instant> {
         self.order.peek().map(|Reverse((due, _))| *due)
     }
 
-    /// Takes those that are due.
+    /// Takes the lookups that are due.
     pub(super) fn due(&mut self, now: Instant) -> Vec<Lookup> {
         let mut taken = Vec::new();
         while let Some(Reverse((due, id))) = self.order.peek().copied()
             && due <= now
         {
             self.order.pop();
-            // Another time may have been set since.
+            // It may have been rescheduled since.
             if self.lookups.get(&id).is_some_and(|(_, set)| *set == due)
                 && let Some((lookup, _)) = self.lookups.remove(&id)
                 && !lookup.waits
@@ -135,7 +135,7 @@ impl RetryQueue {
         taken
     }
 
-    /// Forgets what belongs to a namespace.
+    /// Drops the lookups of a namespace.
     pub(super) fn leave(&mut self, key: NetnsKey) {
         self.lookups.retain(|_, (lookup, _)| lookup.netns != key && lookup.at != key);
     }

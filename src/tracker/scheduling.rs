@@ -1,8 +1,8 @@
-//! How soon the thread is given a processor.
+//! The scheduling of the thread.
 //!
-//! A process that lives a millisecond is gone before a thread that waits for its share of a busy
-//! processor has looked. A real-time thread doesn't wait, but could take a processor for itself; so it
-//! is one only as long as it needs little.
+//! A process that lives for a millisecond ends before an ordinary thread gets its share of a busy
+//! processor. A real-time thread doesn't wait, but could take over a processor; so the thread is
+//! real-time only while it needs little.
 
 use std::time::{Duration, Instant};
 
@@ -14,15 +14,16 @@ use thread_priority::{
 
 use crate::cpu::used;
 
-/// The share of a processor beyond which it is an ordinary thread, and below which a real-time one.
+/// The share of a processor above which it becomes an ordinary thread, and below which a real-time
+/// one.
 const MUCH: f64 = 0.30;
 const LITTLE: f64 = 0.20;
-/// Over which time.
+/// The time over which the share is measured.
 const WINDOW: Duration = Duration::from_millis(250);
-/// The most urgent that an ordinary thread can be.
+/// The highest priority of an ordinary thread.
 const NICE: i32 = -20;
 
-/// The scheduling of the thread that it is used on.
+/// The scheduling of the calling thread.
 #[derive(Debug)]
 pub(super) struct SchedulingPolicy {
     real_time: bool,
@@ -31,7 +32,7 @@ pub(super) struct SchedulingPolicy {
 }
 
 impl SchedulingPolicy {
-    /// Makes this thread as urgent as the user may: without `CAP_SYS_NICE` it stays as it is.
+    /// Raises the priority of this thread as far as the user may: without `CAP_SYS_NICE` it stays.
     pub(super) fn begin(now: Instant) -> SchedulingPolicy {
         let _ = setpriority_process(Some(rustix::thread::gettid()), NICE);
         let mut scheduling = SchedulingPolicy { real_time: false, since: now, used: used() };
@@ -39,7 +40,7 @@ impl SchedulingPolicy {
         scheduling
     }
 
-    /// To be called now and then.
+    /// Adjusts the scheduling to the used share. Call it now and then.
     pub(super) fn mind(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.since);
         if passed < WINDOW {
@@ -60,7 +61,7 @@ impl SchedulingPolicy {
             return;
         }
         let (priority, policy) = match real_time {
-            // The least urgent of the real-time ones: what others are so for is more urgent.
+            // The lowest real-time priority: other real-time threads are more urgent.
             true => (
                 ThreadPriority::Min,
                 ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::RoundRobin),

@@ -1,14 +1,14 @@
-//! How much time there is for asking again and again, and for reading raw and ping sockets.
+//! A time budget for repeating queries without a pause, and for reading raw and ping sockets.
 
 use std::time::{Duration, Instant};
 
-/// For how long connections that are about to be accepted are asked for without a pause, at once and
-/// as a share of all time. Longer, and it keeps from the processor who is to accept it.
+/// Maximum time of repeating queries for connections that are about to be accepted, at once and as a
+/// share of all time. More would keep the processor from the process that is to accept them.
 pub(super) const SPIN: Duration = Duration::from_micros(20);
 const SPIN_SHARE: f64 = 0.05;
 const SPIN_SAVED: Duration = Duration::from_millis(20);
 
-/// How much time there is for what would be done without a pause otherwise.
+/// A budget of time.
 #[derive(Debug)]
 pub(super) struct SpinBudget {
     left: f64,
@@ -26,7 +26,7 @@ impl SpinBudget {
         self.at = now;
     }
 
-    /// Takes the time since it was asked last; false where there is none left.
+    /// Takes the time since the last call from the budget; returns false if none is left.
     pub(super) fn spend(&mut self, now: Instant) -> bool {
         self.left -= now.saturating_duration_since(self.at).as_secs_f64();
         self.at = now;

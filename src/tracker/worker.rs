@@ -1,4 +1,4 @@
-//! The thread that sees flows begin.
+//! The thread that receives new flows.
 
 mod lookup;
 
@@ -26,31 +26,31 @@ use crate::processes::events::{Event, Events};
 use crate::processes::{Announced, DescriptorSearch, ProcessId};
 pub(super) use lookup::Answer;
 
-/// What wakes the thread beside the namespaces, which do so by their keys.
+/// The epoll key of the wake-up; namespaces have their own keys.
 const WAKE_UP: u64 = u64::MAX;
 const PROCESSES: u64 = u64::MAX - 1;
 
-/// How many things to wake up for are reported at once.
+/// Maximum number of events that epoll reports at once.
 const WOKEN: usize = 64;
 
-/// Sees flows begin.
+/// Receives new flows.
 pub(super) struct Worker {
     shared: Arc<Shared>,
     epoll: OwnedFd,
     pub(super) netns_listeners: Vec<NetnsListener>,
-    /// `None` where processes are reported otherwise, and where the kernel announces none, or the user may
-    /// not hear of them.
+    /// `None` if process events are reported otherwise, if the kernel has none, or if the user may not
+    /// receive them.
     events: Option<Events>,
     pub(super) search: DescriptorSearch,
     retries: RetryQueue,
     spin_budget: SpinBudget,
-    /// How much time there is for reading raw and ping sockets.
+    /// The time budget for reading raw and ping sockets.
     pub(super) raw_reading: SpinBudget,
     accepting: Accepting,
     inhabitants: Map<u32, NetnsKey>,
-    /// What is handed over at the end of a turn.
+    /// The records to hand over at the end of a turn.
     records: Vec<NewFlowRecord>,
-    /// Processes that became another program, with their namespaces.
+    /// Processes that have called exec, with their namespaces.
     begun: Vec<(ProcessId, Option<NetnsId>)>,
     lost: u64,
 }
@@ -90,8 +90,8 @@ impl Worker {
         Ok(worker)
     }
 
-    /// The processes of which it hears at once. Who counts at sockets hears of the others now and then, except for
-    /// those in new namespaces.
+    /// The process events that wake this thread. If sockets are counted, process events are needed only now and
+    /// then, except for new namespaces.
     fn process_events(&self) -> Wake {
         match (self.shared.searches(), self.shared.choice) {
             (true, _) => Wake::All,
@@ -112,12 +112,12 @@ impl Worker {
         Ok(())
     }
 
-    /// Whether processes are reported to it.
+    /// Whether it receives process events.
     fn hears_of_processes(&self) -> bool {
         self.shared.reported || self.events.is_some()
     }
 
-    /// Until it is told to stop.
+    /// Runs until it gets the command to stop.
     pub(super) fn run(mut self) {
         let mut scheduling = SchedulingPolicy::begin(Instant::now());
         let mut woken = Vec::with_capacity(WOKEN);
@@ -128,10 +128,10 @@ impl Worker {
             let left = left.and_then(|left| Timespec::try_from(left).ok());
             woken.clear();
             if epoll::wait(&self.epoll, spare_capacity(&mut woken), left.as_ref()).is_err() {
-                // A signal; anything else would come again at once.
+                // A signal; any other error would occur again at once.
                 std::thread::yield_now();
             }
-            // What is announced from here on is not asked for yet.
+            // Announcements from here on are not part of the answer.
             let asked = self.shared.state().asked;
             let heard: Vec<u64> = woken.iter().map(|event| event.data.u64()).collect();
             self.turn(&heard);
@@ -145,7 +145,7 @@ impl Worker {
         }
     }
 
-    /// Does as it was told; false if that is to stop.
+    /// Executes the commands; returns false after the command to stop.
     fn obey(&mut self) -> bool {
         let commands = std::mem::take(&mut self.shared.state().commands);
         for command in commands {
@@ -162,7 +162,7 @@ impl Worker {
                     if !self.hears_of_processes() {
                         self.inhabitants.clear();
                     }
-                    // Of those that aren't listed the end is announced.
+                    // The ends of processes that aren't listed are announced.
                     self.inhabitants.extend(listed);
                 }
                 Command::LabelBy(labels) => {
@@ -192,7 +192,7 @@ impl Worker {
         }
     }
 
-    /// New flows of a namespace are announced from now on.
+    /// Uses these announcements for the new flows of a namespace.
     fn follow(&mut self, key: NetnsKey, new_flows: NewFlows) {
         if self.shared.reported {
             self.shared.names.announce(Wake::All, |_| ());
@@ -208,7 +208,7 @@ impl Worker {
         }
     }
 
-    /// Leaves a namespace, unless somebody has gone there since it was found to be empty.
+    /// Leaves a namespace, unless a process has entered it since it was found to be empty.
     fn leave(&mut self, key: NetnsKey) {
         self.processes();
         self.read_up();
@@ -229,10 +229,10 @@ impl Worker {
         wake(&self.shared.call);
     }
 
-    /// Takes everything that was announced by those that were heard.
+    /// Takes the announcements of the namespaces in `heard`.
     fn turn(&mut self, heard: &[u64]) {
         let (mut born, mut established) = (Vec::new(), Vec::new());
-        // Where so many were heard there may be others.
+        // If the list is full, there may be others.
         let all = heard.len() == WOKEN;
         for netns_listener in &mut self.netns_listeners {
             if all || heard.contains(&netns_listener.key.0.into()) {
@@ -259,7 +259,7 @@ impl Worker {
         self.read_up();
     }
 
-    /// Takes notice of processes, and reads nothing of them yet: sockets are in more of a hurry.
+    /// Takes process events, without reading the processes yet: sockets are more urgent.
     fn processes(&mut self) {
         let (search, inhabitants) = (&mut self.search, &mut self.inhabitants);
         let accepting = &mut self.accepting;
@@ -298,14 +298,14 @@ impl Worker {
             false
         };
         if lost {
-            // Those that came and went meanwhile are nobody's, as they are without announcements;
-            // who is in which namespace is found out by the next look.
+            // Processes that came and went meanwhile are unknown, as they are without events; the
+            // next look finds out which process is in which namespace.
             inhabitants.clear();
         }
         left.into_iter().for_each(|key| self.left(key));
     }
 
-    /// Reads what there is to know of new programs. A new network namespace is found by them.
+    /// Reads new programs, and finds new network namespaces by them.
     fn read_up(&mut self) {
         let mut read = Vec::new();
         for (process, netns) in self.begun.drain(..) {
@@ -330,7 +330,7 @@ impl Worker {
         }
     }
 
-    /// Calls for a look where nobody is known to be in a namespace any more.
+    /// Calls for a look if no process is known in a namespace any more.
     fn left(&self, key: NetnsKey) {
         if !self.inhabitants.values().any(|at| *at == key) {
             wake(&self.shared.call);
@@ -347,7 +347,7 @@ impl Worker {
         Some(key)
     }
 
-    /// Says of new flows what can be said at once.
+    /// Answers for new flows what can be answered at once.
     fn new_flows(&mut self, born: Vec<(NetnsKey, Flow)>, now: Instant) {
         let (mut lookups, mut record_of) = (Vec::new(), Vec::new());
         for (netns, flow) in born {
@@ -375,7 +375,7 @@ impl Worker {
         }
     }
 
-    /// Asks for those that were not to be had before.
+    /// Repeats lookups that had no answer.
     fn ask_again(&mut self, lookups: Vec<Lookup>) {
         let answers = self.ask_and_spin(&lookups);
         let now = Instant::now();
@@ -397,7 +397,7 @@ impl Worker {
         if !lookup.is_server() {
             return self.retries.again(lookup, now);
         }
-        // The table that has the flow is the one that tells.
+        // The table with the flow announces it.
         let Some(netns_listener) = self
             .netns_listeners
             .iter_mut()
@@ -417,7 +417,7 @@ impl Worker {
         self.retries.await_handshake(lookup, now);
     }
 
-    /// Gives the next look what there is for it.
+    /// Hands the results to the next look.
     fn hand_over(&mut self, asked: u64) {
         let mut state = self.shared.state();
         let room = WAITING.saturating_sub(state.records.len());

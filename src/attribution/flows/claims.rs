@@ -1,4 +1,4 @@
-//! Ends that are in another namespace than the table that has their flow: where their bytes are counted.
+//! Ends in another namespace than the table with their flow, and the table that counts their bytes.
 
 use super::super::settle::Standing;
 use super::FlowAttribution;
@@ -9,8 +9,8 @@ use crate::netns::NetnsKey;
 use crate::tracker::Seen;
 
 impl FlowAttribution {
-    /// Whether the end in a namespace that sends along a tuple there is counted by another table than that
-    /// of this flow.
+    /// Whether another table than that of this flow counts the end in this namespace that sends along this
+    /// tuple.
     pub(crate) fn is_counted_elsewhere(
         &self,
         of: &FlowChange,
@@ -20,7 +20,7 @@ impl FlowAttribution {
         self.is_counted(&of.id, netns, tuple)
     }
 
-    /// Who was at a flow's ends when it began is where they begin.
+    /// Gives the ends of a new flow the processes that were seen when it started.
     pub(super) fn begin_with(
         &self,
         state: &mut FlowState,
@@ -37,7 +37,7 @@ impl FlowAttribution {
         }
     }
 
-    /// Those ends that are not in another namespace where they are counted by another table.
+    /// The processes of ends that no other table counts.
     pub(super) fn not_counted(
         &self,
         id: &FlowId,
@@ -52,8 +52,8 @@ impl FlowAttribution {
         seen
     }
 
-    /// Whether the end in a namespace that sends along a tuple there is counted by another table than
-    /// that of the flow `id`: the one through which it was seen to pass first, else its own.
+    /// Whether another table than that of the flow `id` counts the end in this namespace that sends
+    /// along this tuple. The first table in which the end was seen counts it, or else its own.
     pub(super) fn is_counted(&self, id: &FlowId, netns: NetnsKey, tuple: &Tuple) -> bool {
         match self.claims.get(&(netns, *tuple)) {
             Some(by) => by != id,
@@ -61,7 +61,7 @@ impl FlowAttribution {
         }
     }
 
-    /// Whether a namespace's own table has the flow that sends along a tuple there.
+    /// Whether a namespace's own table has the flow that sends along this tuple there.
     pub(super) fn has(&self, netns: NetnsKey, tuple: &Tuple) -> bool {
         [*tuple, tuple.reversed()].into_iter().any(|tuple| {
             let id = FlowId::in_default_zone(tuple, netns);
@@ -69,8 +69,7 @@ impl FlowAttribution {
         })
     }
 
-    /// Ends whose bytes are counted in another namespace, through which they pass, aren't counted
-    /// here as well.
+    /// Drops ends whose bytes are counted in another namespace that forwards them.
     pub(super) fn respect_claims(
         &self,
         flow: &Flow,

@@ -1,4 +1,4 @@
-//! What was announced of flows that have not been read yet.
+//! Announcements of flows that were not read yet.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -8,8 +8,8 @@ use super::state::FlowId;
 use crate::netns::NetnsKey;
 use crate::tracker::{NewFlowRecord, Seen};
 
-/// For how many observations a record is kept: a flow that isn't read until then was never
-/// accounted by the kernel, or its end was lost.
+/// Number of observations for which a record is kept: the kernel did not count a flow that isn't
+/// read until then, or its end was lost.
 const KEPT: u32 = 3;
 
 #[derive(Debug)]
@@ -19,7 +19,7 @@ struct NewFlow {
     observation: u32,
 }
 
-/// Records in the order in which the flows began, for each tuple: one may be used again and again between two
+/// Records in the order in which the flows started, for each tuple: it may be used many times between two
 /// observations.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
@@ -27,18 +27,18 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    /// A flow has begun.
+    /// Adds a flow that has started.
     pub(super) fn add(&mut self, id: FlowId, record: &NewFlowRecord, observation: u32) {
         let generation = record.flow.generation.unwrap_or(0);
         let new_flow = NewFlow { generation, ends: record.ends, observation };
         self.flows.entry(id).or_default().push_back(new_flow);
     }
 
-    /// Something more is known of a flow that has begun. Returns whether it is among these.
+    /// Adds knowledge to the record of a flow. Returns whether it has one.
     pub(super) fn complete(&mut self, id: &FlowId, record: &NewFlowRecord) -> bool {
         let generation = record.flow.generation.unwrap_or(0);
         let Some(records) = self.flows.get_mut(id) else { return false };
-        // The last one: nobody is asked any more for those before it.
+        // The last one: earlier ones get no more answers.
         let Some(new_flow) =
             records.iter_mut().rev().find(|new_flow| new_flow.generation == generation)
         else {
@@ -50,8 +50,8 @@ impl Pending {
         true
     }
 
-    /// Who was seen at the ends of the next flow of this generation. The kernel may give the same
-    /// generation to the flow that follows: the first is meant.
+    /// The processes seen at the ends of the next flow of this generation. The kernel may reuse a
+    /// generation for the flow that follows: the first one is taken.
     pub(super) fn take(&mut self, id: &FlowId, generation: u64) -> Option<[Option<Seen>; 2]> {
         let records = self.flows.get_mut(id)?;
         let place = records.iter().position(|new_flow| new_flow.generation == generation)?;
@@ -62,7 +62,7 @@ impl Pending {
         Some(new_flow.ends)
     }
 
-    /// Whether a flow has begun that was not read yet.
+    /// Whether a flow has started that was not read yet.
     pub(super) fn has(&self, id: &FlowId) -> bool {
         self.flows.contains_key(id)
     }
@@ -72,7 +72,7 @@ impl Pending {
         self.flows.keys().filter(move |id| id.is_of(netns))
     }
 
-    /// Forgets what nobody has asked for.
+    /// Forgets records that were kept for long enough.
     pub(super) fn expire(&mut self, observation: u32) {
         self.flows.retain(|_, records| {
             records.retain(|new_flow| observation - new_flow.observation < KEPT);

@@ -11,10 +11,10 @@ use crate::model::traffic::Traffic;
 use crate::netns::NetnsKey;
 use crate::tracker::NewFlowRecord;
 
-/// Which flow it is.
+/// The identity of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FlowId {
-    /// One of a table of connection tracking.
+    /// A flow in a table of connection tracking.
     InTable {
         tuple: Tuple,
         /// The network namespace that has the table.
@@ -22,13 +22,13 @@ pub(super) enum FlowId {
         /// The zone of the original direction.
         zone: u16,
     },
-    /// What a socket has counted, by its cookie: one may end and the next have its tuple between two looks, and
-    /// the end of the first be announced after the second was seen. A cookie is of all namespaces.
+    /// A flow counted by a socket, with its cookie, which is unique over all namespaces. The next socket may
+    /// have the same tuple, and the end of the first may be announced after the second was seen.
     OfSocket { tuple: Tuple, cookie: u64 },
 }
 
 impl Hash for FlowId {
-    // One word beside the tuple: two that differ in nothing but their kind hardly ever have the same.
+    // One word beside the tuple: flows of different kinds hardly ever have the same one.
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.tuple().hash(state);
         state.write_u64(match *self {
@@ -59,7 +59,7 @@ impl FlowId {
         }
     }
 
-    /// Whether its tuple alone doesn't say which flow of its table it is.
+    /// Whether its tuple alone doesn't identify it in its table.
     pub(super) fn is_zoned(&self) -> bool {
         matches!(self, FlowId::InTable { zone: 1.., .. })
     }
@@ -72,28 +72,29 @@ impl FlowId {
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FlowState {
-    /// 0 where the source doesn't tell generations apart.
+    /// 0 if the source doesn't distinguish generations.
     pub(super) generation: u64,
     pub(super) last: Counters,
-    /// From where on it is accounted.
+    /// The counters from which on it is accounted.
     pub(super) base: Counters,
     /// The first observation of this generation.
     pub(super) born: u32,
-    /// How many readings of its namespace had been complete when it was seen last.
+    /// The number of complete readings of its namespace when it was last seen.
     pub(super) seen: u32,
     pub(super) local: bool,
     /// The observation in which its end was announced; 0 before that.
     pub(super) ended: u32,
-    /// Whether nothing but its end is to be expected, which is announced.
+    /// Whether only its end is to be expected, which is announced.
     pub(super) closed: bool,
-    /// Whether its beginning was announced.
+    /// Whether its start was announced.
     pub(super) announced: bool,
     pub(super) netns: NetnsKey,
     /// The originator's end and the responder's.
     pub(super) ends: [Standing<Counters>; 2],
-    /// The other namespace in which an end is.
+    /// The other namespace of an end.
     pub(super) other_netns: [Option<NetnsKey>; 2],
-    /// Whether nothing of it was accounted, because its ends may be in namespaces that were not opened yet.
+    /// Whether nothing of it was accounted, because its ends may be in namespaces that are not open
+    /// yet.
     pub(super) postponed: bool,
 }
 
@@ -109,7 +110,7 @@ impl FlowState {
         ends.filter_map(move |(netns, tuple)| Some(((netns?, tuple), id)))
     }
 
-    /// Learns who was at its ends after it was read: bytes that have waited for a name are theirs.
+    /// Adds the processes at its ends after it was read: bytes that have waited become theirs.
     pub(super) fn learn(&mut self, record: &NewFlowRecord, mut each: impl FnMut(&Flow, Share)) {
         for (side, seen) in [Side::Originator, Side::Responder].into_iter().zip(record.ends) {
             let Some(seen) = seen else { continue };
@@ -119,7 +120,7 @@ impl FlowState {
                 Standing::Process(_) | Standing::Unseen { .. } => continue,
                 Standing::Waiting(reason, waiting) => (waiting, Some(reason)),
                 Standing::Elsewhere if other_netns.is_none() => continue,
-                // What was taken to be forwarded so far stays that.
+                // Bytes that were taken as forwarded so far stay there.
                 Standing::Elsewhere if forwarded => {
                     self.ends[0] = Standing::Elsewhere;
                     (Counters::default(), None)
@@ -140,7 +141,7 @@ impl FlowState {
     }
 }
 
-/// A flow that has changed, or of whose ends more may be known by now.
+/// A flow that has changed, or whose owners may be found by now.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FlowChange {
     pub(super) id: FlowId,
@@ -155,14 +156,14 @@ pub(crate) struct FlowChange {
 }
 
 impl FlowChange {
-    /// Whether a process is known at either end.
+    /// For each end, whether its process is known.
     pub(crate) fn settled(&self) -> [bool; 2] {
         self.state.ends.map(|end| end.is_somebodys())
     }
 }
 
-/// Brings what was found at both ends together with what they were: a flow is forwarded or has its
-/// ends here, not both.
+/// Joins the owners found at both ends with the earlier ones: a flow is forwarded or has its ends
+/// here, not both.
 pub(super) fn reconciled(
     resolution: &FlowResolution,
     ends: &mut [Standing<Counters>; 2],
@@ -172,12 +173,12 @@ pub(super) fn reconciled(
         !matches!(end, Standing::Elsewhere | Standing::Waiting(Reason::Forwarded, _))
     };
     match (found, *ends) {
-        // An end was here that isn't found any more: a transparent proxy's socket that is closed
-        // now, or an address that was taken away.
+        // The end isn't found any more: a transparent proxy's socket that is closed now, or an
+        // address that was removed.
         ([Some(Owner::Nobody(Reason::Forwarded)), None], ends) if ends.iter().any(was_here) => {
             found[0] = None;
         }
-        // Such a socket has turned up. What was taken to be forwarded so far stays that.
+        // Such a socket has appeared. Bytes that were taken as forwarded so far stay there.
         ([None, Some(_)], [Standing::Waiting(Reason::Forwarded, _), Standing::Elsewhere]) => {
             ends[0] = Standing::Elsewhere;
         }

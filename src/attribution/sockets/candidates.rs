@@ -1,21 +1,21 @@
-//! Whose a socket is, by all that is known of the processes at it.
+//! Chooses the owner of a socket from the processes known at it.
 
 use crate::ebpf::Origin;
 use crate::model::owner::{Owner, Reason};
 use crate::processes::{Ownership, ProcessId};
 
-/// What there is to know of the processes at a socket.
+/// The processes known at a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Candidates {
-    /// Who holds it; `None` if the socket wasn't listed, or no descriptor can refer to it.
+    /// Its holder; `None` if the socket wasn't listed, or has no descriptor.
     pub holder: Option<Ownership>,
-    /// Who made it, or its listening socket: a process or an unseen one.
+    /// The maker of it, or of its listening socket: a process or an unseen one.
     pub maker: Option<Owner>,
-    /// Who let go of it last.
+    /// The process that closed it last.
     pub closer: Option<Owner>,
 }
 
-/// The process that holds a socket, or has held it last: neither its maker nor its closer matters then.
+/// The process that holds a socket, or has held it last. It takes precedence over maker and closer.
 pub(crate) fn holder(
     origin: &Origin,
     now: Option<Ownership>,
@@ -27,14 +27,14 @@ pub(crate) fn holder(
     }
 }
 
-/// Whose a socket is. `held` is who was found to hold it before.
+/// Chooses the owner. `held` is the process that was found as its holder before.
 pub(crate) fn resolve(origin: &Origin, candidates: &Candidates, held: Option<ProcessId>) -> Owner {
     if let Some(holder) = holder(origin, candidates.holder, held) {
         return holder.into();
     }
     let passed_on = origin.accepted || origin.maker.is_none();
     let known = if passed_on { candidates.closer } else { candidates.maker };
-    // Whoever accepted a connection has it, or else nobody has yet.
+    // The process that accepted a connection owns it; before that it has none.
     let accepted = || if origin.accepted && !origin.released { None } else { candidates.maker };
     if let Some(known) = known.or_else(accepted) {
         return known;
@@ -43,7 +43,7 @@ pub(crate) fn resolve(origin: &Origin, candidates: &Candidates, held: Option<Pro
         Some(Ownership::Denied) => Reason::NoPermission,
         Some(Ownership::Hidden) => Reason::OtherNamespace,
         Some(Ownership::Unread) if !origin.released => Reason::Unread,
-        // A socket that nobody lets go of is the kernel's, or not accepted yet.
+        // A socket that was never closed is the kernel's, or not accepted yet.
         _ if !origin.released => Reason::Kernel,
         _ => Reason::Exited,
     };

@@ -1,4 +1,4 @@
-//! What is remembered of sockets from one observation to the next.
+//! The memory of sockets from one observation to the next.
 
 use slab::Slab;
 
@@ -9,12 +9,12 @@ use crate::ebpf::{Bytes, Counted};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RememberedSocket {
     cookie: u64,
-    /// What was accounted.
+    /// The bytes accounted so far.
     pub(super) last: Bytes,
     pub(super) remembered: Remembered,
-    /// Whose it is, or why nobody's and how many bytes wait.
+    /// Its owner, or the reason why it has none, with the bytes that wait.
     pub(super) standing: Standing<Bytes>,
-    /// Whether it is a connection that nobody has accepted yet, as far as is known.
+    /// Whether it is a connection that is not accepted yet, as far as is known.
     pub(super) is_unaccepted: bool,
     /// The first observation that showed bytes.
     pub(super) begun: u32,
@@ -35,16 +35,16 @@ impl RememberedSocket {
     }
 }
 
-/// Takes as much memory as there are sockets worth remembering, however many come and go.
+/// Memory in proportion to the sockets worth remembering, however many come and go.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
-    /// By slots: where what is known of its socket is, plus one; 0 if nothing is.
+    /// For each slot the index of its socket plus one; 0 if it has none.
     places: Vec<u32>,
     known: Slab<RememberedSocket>,
 }
 
 impl Memory {
-    /// Where what is known of the socket in a slot is.
+    /// The index of the socket in a slot.
     fn place(&self, slot: u32) -> Option<usize> {
         Some(self.places.get(slot as usize)?.checked_sub(1)? as usize)
     }
@@ -59,7 +59,7 @@ impl Memory {
         self.known.get_mut(place).filter(|known| known.cookie == of.cookie)
     }
 
-    /// Nothing is known yet of one that is not remembered; another socket in its slot is forgotten.
+    /// The entry of a socket, which is empty if it is new; another socket in its slot is forgotten.
     pub(super) fn remember(&mut self, of: &Counted, observation: u32) -> &mut RememberedSocket {
         let slot = of.slot as usize;
         if self.places.len() <= slot {

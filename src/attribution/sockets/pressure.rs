@@ -1,27 +1,27 @@
-//! How many slots are taken, and so which sockets do without theirs.
+//! How many slots are taken, and which sockets lose theirs for that.
 
 use crate::ebpf::Origin;
 
-/// For how many observations a socket without traffic keeps its slot where there is room for others: one
-/// that is open, one that is closed (the kernel may still send what is left), and one of which nothing more
-/// comes. It gets another slot if it needs it; one that accepts connections keeps its own.
+/// Number of observations for which a socket without traffic keeps its slot: one that is open; one that is
+/// closed (the kernel may still send its remaining data); one that expects no more bytes. It gets another
+/// slot when it needs one. A listening socket keeps its own.
 pub(super) const IDLE: u32 = 600;
 pub(super) const IDLE_CLOSED: u32 = 30;
 pub(super) const IDLE_ENDED: u32 = 2;
 
-/// How much pressure there is for sockets other than those that have a slot.
+/// The pressure of other sockets on slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SlotPressure {
-    /// Whoever is silent can keep his slot for a while.
+    /// A silent socket keeps its slot for a while.
     Low,
-    /// Whoever was let go of does without it.
+    /// A closed socket loses its slot.
     Medium,
-    /// And whoever is silent.
+    /// A silent socket loses its slot too.
     High,
 }
 
 impl SlotPressure {
-    /// With so many slots `taken` of `capacity`.
+    /// The pressure if this many slots are `taken` of `capacity`.
     pub(crate) const fn beside(taken: usize, capacity: usize) -> SlotPressure {
         match capacity / 8 {
             eighth if taken > eighth * 4 => SlotPressure::High,
@@ -31,8 +31,8 @@ impl SlotPressure {
     }
 }
 
-/// Whether a socket that has had no traffic for so many observations may have been so for long enough: then
-/// its origin is worth a look.
+/// Whether a socket without traffic for so many observations may have been silent for long enough: then
+/// check its origin.
 pub(super) const fn may_be_done(idle: u32, pressure: SlotPressure) -> bool {
     match pressure {
         SlotPressure::Low => {
@@ -42,13 +42,13 @@ pub(super) const fn may_be_done(idle: u32, pressure: SlotPressure) -> bool {
     }
 }
 
-/// Whether such a socket does without its slot.
+/// Whether such a socket loses its slot.
 pub(super) const fn is_done(idle: u32, origin: &Origin, pressure: SlotPressure) -> bool {
-    // Connections that it has yet to accept ask for it.
+    // Connections that it will accept look it up.
     if origin.listening && !origin.released {
         return false;
     }
-    // The kernel gives such a slot to another socket that needs it.
+    // The kernel itself gives such a slot to another socket.
     if origin.silent && !origin.released {
         return false;
     }

@@ -1,4 +1,4 @@
-//! Asks for the sockets at the ends of flows, and for the processes that hold them.
+//! Finds the sockets at the ends of flows, and the processes that hold them.
 
 use std::time::Instant;
 
@@ -11,23 +11,23 @@ use crate::tracker::listener::NetnsListener;
 use crate::tracker::retry::Lookup;
 use crate::tracker::spin_budget::SPIN;
 
-/// How often a server's socket is asked for before everybody is.
+/// Number of tries for a server's socket before all processes are searched.
 pub(super) const FEW: u32 = 3;
 
-/// What the kernel says of the end of a flow.
+/// The result of a lookup.
 pub(in crate::tracker) enum Answer {
-    /// This process has it.
+    /// This process holds the socket.
     Held(Seen),
-    /// Somebody has it, or will.
+    /// A process holds it, or will.
     Pending,
     /// It waits to be accepted.
     Imminent,
-    /// Nobody has it any more, or can be found to.
+    /// No process holds it any more, or none can be found.
     Gone,
 }
 
 impl Worker {
-    /// The namespace in which a flow's end is, if it is in any that is watched.
+    /// The namespace of a flow's end, if it is watched.
     pub(super) fn netns_of(
         &mut self,
         key: NetnsKey,
@@ -55,7 +55,7 @@ impl Worker {
         if let Some(found) = place(&self.netns_listeners) {
             return Some(found);
         }
-        // A namespace may be new, or an address may have been given to one of them since.
+        // A namespace may be new, or may have got the address since.
         self.read_up();
         let mut changed = false;
         for netns_listener in &mut self.netns_listeners {
@@ -64,8 +64,8 @@ impl Worker {
         if changed { place(&self.netns_listeners) } else { None }
     }
 
-    /// Asks for all, and again and again for connections that are about to be accepted: a quick server
-    /// has closed one fifty microseconds later.
+    /// Looks up all, and repeats it for connections that are about to be accepted: a fast server has
+    /// closed one fifty microseconds later.
     pub(super) fn ask_and_spin(&mut self, lookups: &[Lookup]) -> Vec<Answer> {
         let mut answers = self.ask(lookups, true);
         let start = Instant::now();
@@ -84,9 +84,8 @@ impl Worker {
         }
     }
 
-    /// Asks for the sockets of all, and for their processes; the answers in their order. Whether those
-    /// that are not accepted yet are also asked for the socket that listens for them is said by
-    /// `listeners`.
+    /// Looks up the sockets of all, and their processes; returns the answers in the same order.
+    /// `listeners` says whether to find the listening socket of connections that are not accepted yet.
     pub(super) fn ask(&mut self, lookups: &[Lookup], listeners: bool) -> Vec<Answer> {
         let mut answers: Vec<Answer> = lookups.iter().map(|_| Answer::Gone).collect();
         let mut order: Vec<usize> = (0..lookups.len()).collect();
@@ -106,7 +105,7 @@ impl Worker {
             let netns = netns_listener.id;
             let tuples: Vec<Tuple> = group.iter().map(|place| lookups[*place].tuple()).collect();
             let mut sockets: Vec<Option<Socket>> = vec![None; tuples.len()];
-            // Who accepts together is looked at one by one afterwards.
+            // Processes that accept together are searched one by one afterwards.
             if listeners || !self.search.accepts_together() {
                 self.search.peek();
             }
@@ -122,8 +121,8 @@ impl Worker {
         answers
     }
 
-    /// Puts into the place of each socket that nobody has accepted yet the one that listens for it, if
-    /// it is known who accepts there: then it need not be waited for.
+    /// Replaces each socket that is not accepted yet by its listening socket, if the acceptor there is
+    /// known: then the lookup need not wait.
     pub(super) fn ask_for_listeners(
         &mut self,
         at: NetnsKey,
@@ -141,7 +140,7 @@ impl Worker {
         }
     }
 
-    /// The sockets that listen where connections begin, and at which it is known who accepts.
+    /// The listening sockets of new connections, if the acceptor there is known.
     pub(super) fn known_listeners(
         &mut self,
         at: NetnsKey,
@@ -153,7 +152,7 @@ impl Worker {
         else {
             return found;
         };
-        // Without announcements nobody knows who has children.
+        // Without process events, children are unknown.
         let accepting = &mut self.accepting;
         if tuples.is_empty()
             || !(self.shared.reported || self.events.is_some())
@@ -182,7 +181,8 @@ impl Worker {
             return if server { Answer::Pending } else { Answer::Gone };
         };
         if socket.state == TcpState::LISTEN {
-            // The one that was chosen, where no connection is known yet, or any more.
+            // The listening socket that the kernel chose, if the connection is not known yet, or
+            // any more.
             return match self.accepting.at(socket.inode) {
                 Some(process) => Answer::Held(Seen { process, netns: lookup.at }),
                 None if server => Answer::Pending,
@@ -206,18 +206,19 @@ impl Worker {
             }
         }
         if found.is_none() {
-            // What is gone by now nobody can be found to hold.
+            // A socket that is gone by now has no holder to find.
             if !self.is_there(lookup, inode) {
                 return Answer::Gone;
             }
-            // A socket that is accepted is there a moment before its descriptor is.
+            // An accepted socket exists a moment before its descriptor.
             found = if server { self.search.find_acceptor(inode) } else { None };
         }
         if found.is_none() {
-            // It may be a process that has just begun.
+            // It may be a process that has just started.
             self.processes();
             found = self.search.find_near(inode);
-            // Everybody is asked for a server's only where a moment has not mended it.
+            // All processes are searched for a server's socket only if waiting a moment did not
+            // help.
             if found.is_none() && (!server || lookup.tries() >= FEW) {
                 found = self.search.find_far(inode, socket.uid, netns, Instant::now());
             }
@@ -232,7 +233,7 @@ impl Worker {
         }
     }
 
-    /// Whether the socket of an end still is this one.
+    /// Whether the socket of an end is still this one.
     pub(super) fn is_there(&mut self, lookup: &Lookup, inode: Inode) -> bool {
         if lookup.is_portless() {
             return true; // it was listed a moment ago
