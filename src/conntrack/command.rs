@@ -1,5 +1,5 @@
-//! Conntrack's table from the program `conntrack`, for hosts where neither the kernel's own text
-//! nor a netlink socket can be read.
+//! Conntrack's table from the program `conntrack`, for hosts where neither the kernel's text nor
+//! netlink can be read.
 
 use std::ffi::OsStr;
 use std::io::{self, BufReader, Read};
@@ -11,57 +11,57 @@ use thiserror::Error;
 use super::text::{self, Table};
 use crate::model::flow::Flow;
 
-/// How much of what the program says on its standard error is kept, in bytes.
+/// Bytes of the program's standard error that are kept.
 const STDERR_MAX: u64 = 4096;
 
-/// Why the table could not be had from the program `conntrack`.
+/// Why the program `conntrack` gave no table.
 #[derive(Debug, Error)]
 pub(super) enum CommandError {
-    /// The program is not there.
+    /// The program is not installed.
     #[error("{program}: program not found (on Debian: apt-get install conntrack)")]
     NotFound {
         /// The program's name or path, escaped.
         program: String,
     },
-    /// The program ended, and not well: usually it lacks `CAP_NET_ADMIN`.
+    /// The program failed; usually it lacks `CAP_NET_ADMIN`.
     #[error("{program}: {status}: {message}")]
     Failed {
         /// The program's name or path, escaped.
         program: String,
-        /// How it ended.
+        /// Its exit status.
         status: ExitStatus,
-        /// The first line of its standard error, escaped; empty if it said nothing.
+        /// The first line of its standard error, escaped; may be empty.
         message: String,
     },
-    /// Starting the program, reading what it writes or waiting for it failed.
+    /// Starting the program, reading its output or waiting for it failed.
     #[error("{program}: cannot {doing}")]
     Io {
         /// The program's name or path, escaped.
         program: String,
-        /// What was being done.
+        /// The step that failed.
         doing: &'static str,
-        /// What the system said.
+        /// The error.
         source: io::Error,
     },
 }
 
 /// Runs `conntrack -L -o extended,id` for both families and hands every flow to `each`.
 ///
-/// The sums are over both families; the line number of the first error counts within its family's
-/// listing.
+/// The sums are over both families. The line number of the first error counts within the listing of
+/// its family.
 ///
 /// # Errors
 ///
-/// When the program is not there, ends with a failure, or cannot be read. Flows that were listed
-/// before have been handed to `each` by then, and are not the whole table.
+/// The program is not installed, fails, or can't be read. Flows that were listed before have been
+/// handed on, and are only a part of the table.
 pub(super) fn read(each: impl FnMut(&Flow)) -> Result<Table, CommandError> {
     read_with(|family| listing("conntrack".as_ref(), family), each)
 }
 
 /// The command that lists `family`.
 ///
-/// Both families are always asked for by name: without one, conntrack 1.4.7 lists both, older
-/// programs and every manual page mean IPv4 alone, and one that lists both would count IPv6 twice.
+/// Both families are always named: without a family, conntrack 1.4.7 lists both, older versions and
+/// the manual pages list IPv4 alone, and listing both twice would count IPv6 twice.
 fn listing(program: &OsStr, family: &str) -> Command {
     let mut command = Command::new(program);
     command.args(["-L", "-f", family, "-o", "extended,id"]);
@@ -86,7 +86,7 @@ fn run(mut command: Command, each: impl FnMut(&Flow)) -> Result<Table, CommandEr
         let program = program.clone();
         move |source| CommandError::Io { program, doing, source }
     };
-    // The locale: ctime and the messages of the system are read or shown as they are.
+    // The C locale: ctime and messages of the system are parsed or shown unchanged.
     command.env("LC_ALL", "C");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = Running(match command.spawn() {
@@ -97,8 +97,8 @@ fn run(mut command: Command, each: impl FnMut(&Flow)) -> Result<Table, CommandEr
         Err(error) => return Err(failed("start it")(error)),
     });
 
-    // Another thread, because a program that fills one pipe while the other one is read would
-    // wait for ever.
+    // In another thread, because a program that fills one pipe while the other one is read would
+    // block for ever.
     let stderr = child.0.stderr.take();
     let said = thread::Builder::new()
         .name("conntrack-stderr".to_owned())
@@ -111,18 +111,17 @@ fn run(mut command: Command, each: impl FnMut(&Flow)) -> Result<Table, CommandEr
     .map_err(failed("read its output"))?;
     let status = child.0.wait().map_err(failed("wait for it"))?;
     if status.success() {
-        // It ends a good listing with a count on its standard error, which nobody needs.
+        // After a successful listing it writes a count to its standard error, which is not needed.
         return Ok(table);
     }
-    // What it said explains a failure; that this could not be read must not hide the failure.
+    // The message explains the failure; an error of reading it must not hide the failure.
     let said = said.join().ok().and_then(Result::ok).unwrap_or_default();
     let line = said.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).find(|l| !l.is_empty());
     let message = line.unwrap_or_default().escape_ascii().to_string();
     Err(CommandError::Failed { program, status, message })
 }
 
-/// The beginning of what `stderr` brings. The rest is read too: a closed pipe could end the
-/// program.
+/// The first bytes of `stderr`. The rest is read too: a closed pipe could end the program.
 fn first_bytes(mut stderr: impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     stderr.by_ref().take(STDERR_MAX).read_to_end(&mut bytes)?;
@@ -130,12 +129,12 @@ fn first_bytes(mut stderr: impl Read) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A child that neither outlives the reading of it nor stays behind as a zombie.
+/// A child that is killed and reaped when it is dropped.
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // After a wait that succeeded both do nothing: the standard library remembers the status.
+        // After a successful wait both do nothing: the standard library remembers the status.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

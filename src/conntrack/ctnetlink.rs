@@ -1,9 +1,9 @@
-//! Flows as ctnetlink dumps them.
+//! Flows from ctnetlink.
 //!
 //! The format: `include/uapi/linux/netfilter/nfnetlink_conntrack.h` of the kernel, filled by
 //! `ctnetlink_fill_info` in `net/netfilter/nf_conntrack_netlink.c`. Values inside the attributes
-//! are in network byte order. The dump is a plain `IPCTNL_MSG_CT_GET`: the variant that also
-//! zeroes the counters would take them away from every other reader.
+//! are in network byte order. The dump is a plain `IPCTNL_MSG_CT_GET`: the variant that also resets
+//! the counters would take them away from every other reader.
 
 mod handshakes;
 mod new_flows;
@@ -18,20 +18,20 @@ pub use reader::Reader;
 use crate::model::flow::{Address, CountedAt, Counters, Endpoint, Flow, Protocol, Status, Tuple};
 use crate::netlink::wire::{Attribute, Attributes, NESTED, put};
 
-/// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_NEW`: an entry is there, or has changed.
+/// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_NEW`: an entry exists, is new, or has changed.
 const NEW: u16 = 1 << 8;
 /// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET`
 const GET: u16 = 1 << 8 | 1;
 /// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE`: an entry has left the table.
 const DELETE: u16 = 1 << 8 | 2;
-/// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET_STATS`: of the table as a whole.
+/// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET_STATS`: statistics of the whole table.
 const GET_STATS: u16 = 1 << 8 | 5;
 
 /// `NFNLGRP_CONNTRACK_NEW` (1), as the bit mask of a bind.
 const NEW_GROUP: u32 = 1;
-/// `NFNLGRP_CONNTRACK_UPDATE` (2), the same.
+/// `NFNLGRP_CONNTRACK_UPDATE` (2), as the bit mask of a bind.
 const UPDATE_GROUP: u32 = 1 << 1;
-/// `NFNLGRP_CONNTRACK_DESTROY` (3), the same.
+/// `NFNLGRP_CONNTRACK_DESTROY` (3), as the bit mask of a bind.
 const DESTROY_GROUP: u32 = 1 << 2;
 
 /// `struct nfgenmsg`: `AF_UNSPEC` (both families), version 0, resource id 0.
@@ -81,7 +81,7 @@ const TCP_CONNTRACK_CLOSE: u8 = 8;
 /// `CTA_STATS_GLOBAL_ENTRIES`
 const CTA_STATS_GLOBAL_ENTRIES: u16 = 1;
 
-/// A conntrack message that is no flow.
+/// Why a conntrack message is no flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(crate) enum DecodeError {
     /// The message is shorter than its `nfgenmsg`.
@@ -92,11 +92,10 @@ pub(crate) enum DecodeError {
     Tuple(&'static str),
 }
 
-/// Reads one message of a dump or an event into a flow. Attributes that it doesn't know are
-/// skipped.
+/// Decodes one message of a dump or an event. Unknown attributes are skipped.
 ///
 /// # Errors
-/// If the message lacks what makes a flow: both tuples, each with a protocol and two addresses.
+/// The message lacks a part of the two tuples, each with a protocol and two addresses.
 pub(crate) fn decode(body: &[u8]) -> Result<Flow, DecodeError> {
     let attributes = body.get(NFGENMSG.len()..).ok_or(DecodeError::Short)?;
     let (mut original, mut reply) = (None, None);
@@ -137,7 +136,7 @@ pub(crate) fn decode(body: &[u8]) -> Result<Flow, DecodeError> {
     })
 }
 
-/// The question for the entry that has this tuple in its original direction, in the default zone.
+/// The query for the entry with this original tuple, in the default zone.
 pub(crate) fn question(original: &Tuple) -> Vec<u8> {
     let Tuple { protocol, source, destination } = *original;
     let v4 = source.address.is_v4();
@@ -172,7 +171,7 @@ pub(crate) fn question(original: &Tuple) -> Vec<u8> {
     body
 }
 
-/// The number of entries in an answer to a question for the table's statistics.
+/// The number of entries in an answer with the table's statistics.
 fn entries(body: &[u8]) -> Option<u64> {
     let mut attributes = Attributes::new(body.get(NFGENMSG.len()..)?);
     let entries = attributes.find(|attribute| attribute.kind == CTA_STATS_GLOBAL_ENTRIES)?;
@@ -184,7 +183,7 @@ fn tcp_state(protoinfo: &Attribute<'_>) -> Option<u8> {
     tcp.nested().find(|attribute| attribute.kind == CTA_PROTOINFO_TCP_STATE)?.u8()
 }
 
-/// Whether a message is of a TCP connection whose handshake is done.
+/// Whether a message is about a TCP connection whose handshake is complete.
 fn is_established(body: &[u8]) -> bool {
     let mut attributes = Attributes::new(body.get(NFGENMSG.len()..).unwrap_or_default());
     attributes.find(|attribute| attribute.kind == CTA_PROTOINFO).as_ref().and_then(tcp_state)

@@ -1,25 +1,25 @@
-//! What `/proc/PID/stat` and `/proc/PID/cmdline` say, decoded.
+//! Decoders of `/proc/PID/stat` and `/proc/PID/cmdline`.
 
 use super::CommandLine;
 
-/// How much of a command line is read, in bytes: what is kept for a process must be bounded, and a
-/// command line can have megabytes.
+/// Bytes of a command line that are read: memory for each process must be bounded, and a command
+/// line can have megabytes.
 pub(super) const COMMAND_LINE_MAX: usize = 64 * 1024;
 
-/// The part of `/proc/PID/stat` (proc_pid_stat(5)) that is used here.
+/// The used part of `/proc/PID/stat` (proc_pid_stat(5)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stat<'a> {
-    /// The name, field 2. May hold any bytes, parentheses and newlines among them.
+    /// The name, field 2. It may hold any bytes, including parentheses and newlines.
     pub(super) comm: &'a [u8],
-    /// Its state, field 3: `Z` and `X` are those of a main thread that has ended.
+    /// The state, field 3: a main thread that has ended is in `Z` or `X`.
     pub(super) state: u8,
     /// The start time in clock ticks since boot, field 22.
     pub(super) start_time: u64,
 }
 
-/// Reads a line of `/proc/PID/stat`; `None` if it is none.
+/// Parses a line of `/proc/PID/stat`.
 pub(super) fn stat(line: &[u8]) -> Option<Stat<'_>> {
-    // The name may contain anything, even a `)`: its end is the last one.
+    // The name may contain any character, even a `)`: its end is the last one.
     let open = line.iter().position(|b| *b == b'(')?;
     let close = line.iter().rposition(|b| *b == b')')?;
     let comm = line.get(open + 1..close)?;
@@ -30,7 +30,7 @@ pub(super) fn stat(line: &[u8]) -> Option<Stat<'_>> {
 }
 
 /// The command line as it is shown: `cmdline` with spaces for NUL bytes, or `comm` in brackets for
-/// a process that has none (a kernel thread, a zombie).
+/// a process without one (a kernel thread, a zombie).
 pub(crate) fn command_line(cmdline: &[u8], comm: &[u8]) -> CommandLine {
     if cmdline.is_empty() {
         return [b"[", comm, b"]"].concat().into();
@@ -44,7 +44,7 @@ pub(super) fn socket_inode(target: &[u8]) -> Option<u32> {
     number(digits)
 }
 
-/// A decimal number of digits alone.
+/// A decimal number without a sign.
 pub(super) fn number(digits: &[u8]) -> Option<u32> {
     if digits.is_empty() {
         return None;

@@ -1,8 +1,9 @@
-//! Whose a socket is, asked while its connection begins: it may be gone in a millisecond.
+//! Finds the process of a socket while its connection starts: it may be gone in a millisecond.
 //!
-//! Reading every descriptor of a host takes tens of milliseconds, so it is asked in the order of
-//! likelihood, and stops at the first that has it: who had a socket at that place a moment ago, the
-//! youngest processes, then, as long as there are links to spare, all others.
+//! Reading every descriptor of a host takes tens of milliseconds. So processes are checked in order
+//! of likelihood, up to the first that has the socket: first processes that had a socket at that
+//! descriptor a moment ago, then the youngest processes, then, as long as the budget of links
+//! allows, all others.
 
 mod order;
 
@@ -21,30 +22,31 @@ use super::names::{Missing, Names};
 use crate::netns::NetnsId;
 use crate::sockets::Inode;
 
-/// How many processes that had a socket lately are remembered with their descriptors.
+/// Number of recent holders of sockets whose descriptors are kept open.
 const RECENT_HOLDERS: usize = 32;
-/// How many processes that accept connections together are kept at hand.
+/// Number of processes that accept connections together whose descriptors are kept open.
 const ACCEPTORS: usize = 64;
-/// How many of the youngest processes are remembered, and of how many the descriptors are kept open.
+/// Number of the youngest processes that are remembered, and of those whose descriptors are kept
+/// open.
 const YOUNG: usize = 512;
 const YOUNG_OPEN: usize = 128;
-/// How many of them are asked for all their descriptors before older ones are for any.
+/// Number of the youngest whose descriptors are all read before those of any older process.
 const YOUNGEST: usize = 6;
-/// How often a peek is taken at a young process.
+/// Number of peeks at a young process.
 const PEEKS: u32 = 4;
-/// How many of either are asked whatever it costs.
+/// Number of recent holders, and of young processes, that are checked regardless of the budget.
 const NEAREST: usize = 4;
-/// How many sockets are remembered with the place at which they were found.
+/// Number of sockets that are remembered with their descriptor.
 const PLACES: usize = 4096;
 
-/// How many links may be read for what is unlikely: about 4 % of a processor, and 15 ms at once.
+/// Budget of links for unlikely processes: about 4 % of a processor, and 15 ms at once.
 const LINKS_PER_SECOND: f64 = 20_000.0;
 const LINKS_AT_ONCE: f64 = 8_192.0;
-/// How many of them for one socket: it may be gone before everybody was asked. The next time it is
-/// begun where this time has ended.
+/// Budget of links for one socket: it may be gone before all processes are checked. The next search
+/// continues where this one has ended.
 const LINKS_A_SOCKET: f64 = 1_024.0;
 
-/// A process whose descriptors are at hand.
+/// A process whose descriptors are kept open.
 #[derive(Debug)]
 struct KnownProcess {
     id: ProcessId,
@@ -55,13 +57,13 @@ struct KnownProcess {
 }
 
 impl KnownProcess {
-    /// Whether the socket is where the last one was, or behind it: a new one gets the lowest
-    /// descriptor that is free.
+    /// Whether the socket is at the last socket's descriptor, or the one after it: a new descriptor
+    /// is the lowest free one.
     fn has_at_hand(&mut self, inode: Inode) -> bool {
         self.has_behind(0, inode) || self.has_behind(1, inode)
     }
 
-    /// Whether the socket is so far behind the last one.
+    /// Whether the socket is this far after the last one.
     fn has_behind(&mut self, distance: u32, inode: Inode) -> bool {
         let at = self.last.saturating_add(distance);
         let has = self.descriptors.socket(at) == Some(inode.0);
@@ -75,7 +77,7 @@ impl KnownProcess {
 #[derive(Debug)]
 struct Young {
     pid: u32,
-    /// Whose copy it is, as long as it is that.
+    /// The process of which it is a copy, until it calls exec.
     parent: Option<u32>,
     known: Option<KnownProcess>,
     peeks: u32,
@@ -87,26 +89,26 @@ pub(crate) struct DescriptorSearch {
     proc: Proc,
     labels: Labels,
     names: Names,
-    /// The last one first.
+    /// The most recent first.
     recent_holders: VecDeque<KnownProcess>,
-    /// Those that may accept connections at a socket that several of them hold. Those that have come
-    /// first, and among them the one that has waited longest: the kernel wakes them in turn.
+    /// Processes that may accept connections at a socket that they share. Those that have accepted
+    /// come first, the one idle for longest in front: the kernel wakes them in turn.
     acceptors: Vec<KnownProcess>,
-    /// How many of them have accepted any.
+    /// Number of them that have accepted.
     accepting: usize,
     /// The youngest first.
     young: VecDeque<Young>,
-    /// Those of which nothing was read yet.
+    /// Processes that were not read yet.
     unread: Vec<u32>,
-    /// The only network namespace that matters, if it is not all of them.
+    /// The only network namespace to search, if not all.
     only: Option<NetnsId>,
-    /// What the last peek has shown.
+    /// The result of the last peek.
     peeked: Vec<(Inode, ProcessId, u32)>,
-    /// Where sockets were found: the process and its descriptor.
+    /// The process and descriptor at which each socket was found.
     places: HashMap<Inode, (u32, u32), RandomState>,
     links: f64,
     refilled: Option<Instant>,
-    /// After which process the search among all goes on.
+    /// The process after which the search among all continues.
     turn: u32,
     buffer: Vec<u8>,
 }
@@ -143,20 +145,19 @@ impl DescriptorSearch {
         })
     }
 
-    /// Leaves new processes of other network namespaces than this one alone: their sockets are not looked
-    /// for.
+    /// Ignores new processes of other network namespaces than this one.
     pub(crate) fn keep_to(&mut self, netns: Option<NetnsId>) {
         self.only = netns;
     }
 
-    /// From now on processes are labelled by the first of these that they have.
+    /// Labels processes from now on, each by the first of these that it has.
     pub(crate) fn label_by(&mut self, labels: Vec<LabelBy>) {
         self.names.label_by(&labels);
         self.labels = Labels::new(labels);
     }
 
-    /// These processes accept connections at sockets that several of them hold: which of them has one
-    /// will be asked soon.
+    /// Sets the processes that accept connections at sockets that they share, and are likely to be
+    /// searched soon.
     pub(crate) fn expect(&mut self, acceptors: &[u32]) {
         self.keep_acceptors(|pid| acceptors.contains(&pid));
         for &pid in acceptors.iter().take(ACCEPTORS) {
@@ -168,7 +169,7 @@ impl DescriptorSearch {
         }
     }
 
-    /// Takes notice of what has happened to a process.
+    /// Takes a process event.
     pub(crate) fn notice(&mut self, event: Event) {
         if !self.names.are_reported() {
             self.names.notice(event);
@@ -187,9 +188,8 @@ impl DescriptorSearch {
         }
     }
 
-    /// Reads what there is to know of the processes that have become another program since this was
-    /// called last, while they certainly live: soon, but not before somebody is looked for. Hands on
-    /// each one's number and its network namespace.
+    /// Reads the processes that have called exec since the last call, while they still exist: soon,
+    /// but after any search for a socket. Hands on the pid and the network namespace of each.
     pub(crate) fn read_up(&mut self, mut each: impl FnMut(u32, Option<NetnsId>)) {
         for pid in std::mem::take(&mut self.unread) {
             let elsewhere = |only| self.proc.netns(pid).is_some_and(|netns| netns != only);
@@ -239,19 +239,20 @@ impl DescriptorSearch {
         self.acceptors.retain(|known| kept(known.id.pid));
     }
 
-    /// Whether a process may have run since it had run for so long, in nanoseconds.
+    /// Whether a process may have run since its run time was `run_time`, in nanoseconds.
     pub(crate) fn may_have_run(&self, pid: u32, run_time: u64) -> bool {
         self.proc.may_have_run(pid, run_time)
     }
 
-    /// Whether processes that were [expected](DescriptorSearch::expect) have accepted connections.
+    /// Whether [expected](DescriptorSearch::expect) processes have accepted connections.
     pub(crate) fn accepts_together(&self) -> bool {
         self.accepting > 0
     }
 
-    /// Which of the processes that were [expected](DescriptorSearch::expect) holds the socket `inode`.
+    /// The [expected](DescriptorSearch::expect) process that holds the socket `inode`.
     pub(crate) fn find_acceptor(&mut self, inode: Inode) -> Option<ProcessId> {
-        // Where its last one was with all of them, before behind that: it may be closed in a moment.
+        // First the last descriptor of all of them, then the one after it: the socket may be closed
+        // in a moment.
         let acceptors = &mut self.acceptors;
         let at = [0, 1].into_iter().find_map(|distance| {
             acceptors.iter_mut().position(|known| known.has_behind(distance, inode))
@@ -263,12 +264,12 @@ impl DescriptorSearch {
         Some(found)
     }
 
-    /// Looks where the two likeliest processes have their next sockets, before it is known which socket
-    /// is looked for: in the meantime it may be closed.
+    /// Reads the next sockets of the two likeliest processes in advance: a socket may be closed before
+    /// it is searched.
     pub(crate) fn peek(&mut self) {
         self.peeked.clear();
         let last = self.recent_holders.front();
-        // The youngest, but not for ever: it may never have one.
+        // The youngest, but not endlessly: it may never have a socket.
         let young = self.young.front_mut().filter(|young| young.peeks < PEEKS);
         let young = young.and_then(|young| {
             young.peeks += 1;
@@ -281,7 +282,7 @@ impl DescriptorSearch {
         }
     }
 
-    /// Who was seen to hold the socket `inode`, at the last peek or before.
+    /// The process that held the socket `inode` at the last peek or before.
     pub(crate) fn find_at_once(&mut self, inode: Inode) -> Option<ProcessId> {
         let peeked = self.peeked.iter().find(|(seen, ..)| *seen == inode);
         if let Some(&(_, id, last)) = peeked {
@@ -313,14 +314,14 @@ impl DescriptorSearch {
         Some(found)
     }
 
-    /// Who of the likeliest holds the socket `inode`. It costs some microseconds at the most.
+    /// The likely process that holds the socket `inode`, at a cost of a few microseconds.
     pub(crate) fn find_near(&mut self, inode: Inode) -> Option<ProcessId> {
         let at = self.at_hand(inode, NEAREST)?;
         self.found_near(at, inode)
     }
 
-    /// Who of all others holds the socket `inode` of the network namespace `netns`, which `user` has
-    /// made. `now` says how much may be looked for.
+    /// The process among all others that holds the socket `inode` of the network namespace `netns`,
+    /// which `user` has made. `now` refills the budget of links.
     pub(crate) fn find_far(
         &mut self,
         inode: Inode,
@@ -337,7 +338,7 @@ impl DescriptorSearch {
         if self.links <= 0.0 {
             return None;
         }
-        // Two links each; the nearest, who are asked in any case, are not paid for.
+        // Two links each; the nearest ones, which are checked in any case, cost nothing.
         self.links -= 2.0 * (self.recent_holders.len() + self.young.len().min(YOUNG_OPEN)) as f64;
         let at = self
             .at_hand(inode, YOUNG_OPEN)
@@ -370,7 +371,7 @@ impl DescriptorSearch {
             let program = self.names.program(id);
             let cmdline = descriptors.cmdline().unwrap_or_default();
             self.names.read(id, program, &cmdline, &comm);
-            // A process that is ending has given its command line back; that of a copy was its parent's.
+            // A process that is ending has freed its command line; that of a copy was its parent's.
             if !self.names.has_command_line(id)
                 && let Some(parent) = parent.and_then(|parent| self.command_line_of(parent, &comm))
             {
@@ -386,14 +387,14 @@ impl DescriptorSearch {
         Some(KnownProcess { id, descriptors, netns, last })
     }
 
-    /// The raw command line of `pid`, if its copy is still the same program.
+    /// The raw command line of `pid`, if `copy` still runs the same program.
     fn command_line_of(&mut self, pid: u32, copy: &[u8]) -> Option<Vec<u8>> {
         let parent = self.proc.descriptors(pid).ok()?;
         let (_, comm) = parent.stat().ok()?;
         parent.cmdline().ok().filter(|cmdline| comm == copy && !cmdline.is_empty())
     }
 
-    /// Reads the label of a process that has just become another program, if there is any to read.
+    /// Reads the label of a process that has just called exec, if labels are asked for.
     pub(crate) fn label(&mut self, id: ProcessId) {
         if self.labels.is_empty() || !self.names.missing(id).label {
             return;
@@ -408,7 +409,7 @@ impl DescriptorSearch {
     }
 }
 
-/// The descriptor that is this socket, and how many links it took to know.
+/// The descriptor of this socket, and the number of links that were read.
 fn descriptor(
     descriptors: &Descriptors,
     inode: Inode,
@@ -422,7 +423,7 @@ fn descriptor(
     (found, links)
 }
 
-/// The lowest number that is not among `numbers`, which begin with the highest.
+/// The lowest number that is not among `numbers`, which are in descending order.
 fn lowest_free(numbers: &[u32]) -> u32 {
     numbers
         .iter()

@@ -1,5 +1,5 @@
-//! The thin reader of `/proc`: directories by getdents, links by readlinkat, small files by one
-//! read. What it sees is handed on; it keeps nothing.
+//! Reads `/proc`: directories by getdents, links by readlinkat, small files by one read. It keeps
+//! no results.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -25,22 +25,21 @@ const LINK_BUFFER: usize = 40;
 const READ_BUFFER: usize = 1024;
 /// `/proc/PID/stat` has about 350 bytes.
 const STAT_BUFFER: usize = 4096;
-/// `/proc/PID/status` has about 1500 bytes, more where there are many groups; the user is among the
-/// first.
+/// `/proc/PID/status` has about 1500 bytes, more with many groups; the user is near its start.
 const STATUS_BUFFER: usize = 4096;
 /// `/proc/PID/schedstat` has three numbers.
 const SCHEDSTAT_BUFFER: usize = 128;
 /// A dozen paths, each at most `PATH_MAX`; nearly always one line.
 const CGROUP_BUFFER: usize = 64 * 1024;
 
-/// Why nothing could be read of a process.
+/// Why a process could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unreadable {
-    /// It ended: nothing is wrong.
+    /// It has ended, which is no error.
     Vanished,
-    /// The user may not.
+    /// The user may not read it.
     Denied,
-    /// Something else, such as no free descriptor.
+    /// Another error, such as no free descriptor.
     Failed(Errno),
 }
 
@@ -54,12 +53,12 @@ impl From<Errno> for Unreadable {
     }
 }
 
-/// A process as the listing of `/proc` shows it.
+/// A process in the listing of `/proc`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Listed {
     pub(super) pid: u32,
-    /// The inode number of its directory. procfs makes a new one for a new process that got an
-    /// old number, so that a changed one is worth a closer look.
+    /// The inode number of its directory. procfs makes a new one for a new process with an old pid,
+    /// so a changed number means a possible reuse.
     pub(super) directory: u64,
 }
 
@@ -68,17 +67,17 @@ pub(super) struct Listed {
 pub(super) struct Proc {
     root: OwnedFd,
     directory_buffer: Vec<u8>,
-    /// Processes whose main thread has ended, each with a thread that goes on: what there is to read of the
-    /// process is empty, and that of the thread isn't.
+    /// Processes whose main thread has ended, each with a thread that continues: the files of the process
+    /// are empty, and those of the thread aren't.
     through: HashMap<u32, u32>,
 }
 
-/// What is known of a process's descriptor table without reading it.
+/// The size of a process's descriptor table, which is known without reading it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct TableSize(u64);
 
 impl TableSize {
-    /// Whether the kernel tells the size at all (Linux 6.2 and later).
+    /// Whether the kernel reports the size (Linux 6.2 and later).
     pub(super) fn is_known(self) -> bool {
         self.0 != 0
     }
@@ -95,7 +94,7 @@ impl Proc {
         })
     }
 
-    /// The same procfs for another thread.
+    /// The same procfs, for another thread.
     pub(super) fn again(&self) -> std::io::Result<Proc> {
         Ok(Proc {
             root: self.root.try_clone()?,
@@ -104,7 +103,7 @@ impl Proc {
         })
     }
 
-    /// Every process there is now.
+    /// Lists all processes.
     pub(super) fn list(&mut self, mut each: impl FnMut(Listed)) -> Result<(), Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = openat(&self.root, c".", flags, Mode::empty())?;
@@ -115,7 +114,7 @@ impl Proc {
         })
     }
 
-    /// The number of the process that asks.
+    /// The pid of the calling process.
     pub(super) fn own(&self) -> Option<u32> {
         describe::number(readlinkat(&self.root, "self", Vec::new()).ok()?.as_bytes())
     }
@@ -136,7 +135,7 @@ impl Proc {
         Ok(cmdline)
     }
 
-    /// A thread that goes on although the main thread of its process has ended.
+    /// A thread that continues although the main thread of its process has ended.
     fn living_thread(&self, pid: u32) -> Option<u32> {
         let stat = self.read(pid, "stat", STAT_BUFFER).ok()?;
         if !matches!(describe::stat(&stat)?.state, b'Z' | b'X') {
@@ -156,7 +155,8 @@ impl Proc {
         })
     }
 
-    /// Where something of a process is that its main thread shows no more once it has ended.
+    /// The path of a file of a process, which is that of a living thread if the main thread has
+    /// ended.
     fn path(&self, pid: u32, name: &str) -> String {
         match self.through.get(&pid) {
             Some(thread) => format!("{pid}/task/{thread}/{name}"),
@@ -164,7 +164,7 @@ impl Proc {
         }
     }
 
-    /// A process has ended.
+    /// Forgets a process that has ended.
     pub(super) fn forget(&mut self, pid: u32) {
         self.through.remove(&pid);
     }
@@ -189,13 +189,13 @@ impl Proc {
         read(&self.root, format!("{pid}/{name}"), limit)
     }
 
-    /// The network namespace of a process, if it may be asked.
+    /// The network namespace of a process, if the user may read it.
     pub(super) fn netns(&self, pid: u32) -> Option<NetnsId> {
         netns_link(&self.root, self.path(pid, "ns/net"))
     }
 
-    /// For how long a process has run, in nanoseconds; `None` for one with several threads, of which
-    /// this tells but one, and where the kernel doesn't tell.
+    /// The run time of a process in nanoseconds; `None` if it has several threads, because the file
+    /// covers only one, or if the kernel doesn't report it.
     pub(super) fn run_time(&self, pid: u32) -> Option<u64> {
         let threads = statat(&self.root, format!("{pid}/task"), AtFlags::empty()).ok()?;
         // A directory for each thread, and the two that every directory has.
@@ -207,22 +207,22 @@ impl Proc {
         std::str::from_utf8(first).ok()?.parse().ok()
     }
 
-    /// Whether a process may have run since it had run for so long.
+    /// Whether a process may have run since its run time was `run_time`.
     pub(super) fn may_have_run(&self, pid: u32, run_time: u64) -> bool {
         self.run_time(pid) != Some(run_time)
     }
 
-    /// The user to whom a process's directory belongs: the effective one, nearly always.
+    /// The owner of a process's directory: nearly always its effective user.
     pub(super) fn directory_user(&self, pid: u32) -> Option<u32> {
         Some(statat(&self.root, format!("{pid}"), AtFlags::empty()).ok()?.st_uid)
     }
 
-    /// The descriptors of a process, kept open: they stay this process's, whoever gets its number.
+    /// The descriptors of a process, kept open: they stay this process's even if its pid is reused.
     pub(super) fn descriptors(&self, pid: u32) -> Result<Descriptors, Unreadable> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let mut directory = openat(&self.root, format!("{pid}/fd"), flags, Mode::empty())?;
         let mut process = "..";
-        // Kernels before 6.2 tell no size, and those of a process that has any are not 0.
+        // Kernels before 6.2 report size 0, which no process with descriptors has.
         if fstat(&directory)?.st_size == 0
             && let Some(thread) = self.living_thread(pid)
         {
@@ -233,14 +233,14 @@ impl Proc {
         Ok(Descriptors { directory, process })
     }
 
-    /// How many descriptors a process has, where the kernel tells it.
+    /// The number of a process's descriptors, if the kernel reports it.
     pub(super) fn table_size(&self, pid: u32) -> Result<TableSize, Unreadable> {
         let stat = statat(&self.root, self.path(pid, "fd"), AtFlags::empty())?;
         Ok(TableSize(stat.st_size.unsigned_abs()))
     }
 
-    /// Reads the descriptors of a process. `known` says for a descriptor the socket that it can
-    /// be taken for without looking; `each` gets every descriptor that is a socket.
+    /// Reads the descriptors of a process. `known` gives the socket that a descriptor can be
+    /// assumed to be without reading it; `each` receives every descriptor that is a socket.
     pub(super) fn sockets(
         &mut self,
         pid: u32,
@@ -281,23 +281,23 @@ impl Proc {
     }
 }
 
-/// The descriptors of one process, for as long as it lives.
+/// The descriptors of one process, as long as it lives.
 #[derive(Debug)]
 pub(super) struct Descriptors {
     directory: OwnedFd,
-    /// Where the process is from there.
+    /// The path of the process from the opened directory.
     process: &'static str,
 }
 
 impl Descriptors {
-    /// The socket behind one of them.
+    /// The socket behind one descriptor.
     pub(super) fn socket(&self, descriptor: u32) -> Option<u32> {
         let mut name = [0u8; 11];
         link_inode(&self.directory, decimal(descriptor, &mut name))
     }
 
-    /// The start time and the name of their process, also when it has ended and let them go, as long
-    /// as its parent has not taken notice.
+    /// Start time and name of the process. They stay readable after it has ended, until its parent
+    /// reaps it.
     pub(super) fn stat(&self) -> Result<(u64, Vec<u8>), Unreadable> {
         start_and_name(&read(&self.directory, format!("{}/stat", self.process), STAT_BUFFER)?)
     }
@@ -307,13 +307,12 @@ impl Descriptors {
         read(&self.directory, "../cmdline", COMMAND_LINE_MAX)
     }
 
-    /// The network namespace of their process, if it may be asked.
+    /// The network namespace of the process, if the user may read it.
     pub(super) fn netns(&self) -> Option<NetnsId> {
         netns_link(&self.directory, "../ns/net")
     }
 
-    /// The numbers of all of them, the highest first: a socket that was just opened is behind one of
-    /// the last.
+    /// All descriptors, the highest first: a socket that was just opened is among the last.
     pub(super) fn numbers(&self, buffer: &mut Vec<u8>) -> Vec<u32> {
         let mut numbers = Vec::new();
         // The directory's position is where the last listing has left it.
@@ -340,7 +339,7 @@ fn read(
 ) -> Result<Vec<u8>, Unreadable> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let file = File::from(openat(directory, path, flags, Mode::empty())?);
-    // Nearly always all of it, by one read: without room it would begin with a few bytes.
+    // Usually one read gets everything: without reserved memory it would start with a few bytes.
     let mut bytes = Vec::with_capacity(READ_BUFFER);
     match file.take(limit as u64).read_to_end(&mut bytes) {
         Ok(_) => Ok(bytes),
@@ -354,7 +353,7 @@ fn netns_link(directory: &OwnedFd, path: impl rustix::path::Arg) -> Option<Netns
     netns::parse(target)
 }
 
-/// A number as a path, without an allocation: this is asked thousands of times a second.
+/// A number as a path, without an allocation: this is called thousands of times a second.
 fn decimal(mut number: u32, name: &mut [u8; 11]) -> &std::ffi::CStr {
     let mut at = name.len() - 1;
     name[at] = 0;
@@ -370,8 +369,8 @@ fn decimal(mut number: u32, name: &mut [u8; 11]) -> &std::ffi::CStr {
 
 fn link_inode(directory: impl AsFd, name: impl rustix::path::Arg) -> Option<u32> {
     let mut buffer = [MaybeUninit::<u8>::uninit(); LINK_BUFFER];
-    // A descriptor that was closed since, or that may not be read, is no socket here: reading the
-    // directory itself has told a refusal already.
+    // A descriptor that was closed meanwhile, or may not be read, is no socket here: opening the
+    // directory has reported a refusal already.
     let (target, _) = readlinkat_raw(directory, name, &mut buffer[..]).ok()?;
     describe::socket_inode(target)
 }

@@ -1,8 +1,8 @@
-//! Processes that begin, become another program and end, as the kernel announces them.
+//! Process events (fork, exec, exit) from the kernel's proc connector.
 //!
 //! The format: `struct cn_msg` in `include/uapi/linux/connector.h`, `struct proc_event` in
-//! `include/uapi/linux/cn_proc.h`; everything is in the host's byte order. The kernel announces in
-//! the initial network namespace alone, and numbers processes as the initial PID namespace does.
+//! `include/uapi/linux/cn_proc.h`; everything is in the host's byte order. The kernel sends events
+//! only in the initial network namespace, with the pids of the initial PID namespace.
 
 use std::collections::HashSet;
 use std::io;
@@ -12,14 +12,14 @@ use std::path::Path;
 use crate::netlink::{Netlink, NetlinkError, Subsystem};
 use crate::netns;
 
-/// `NLMSG_DONE`: the type of all the connector's messages.
+/// `NLMSG_DONE`: the type of all messages of the connector.
 const DONE: u16 = 3;
 /// `CN_IDX_PROC`, which is also the multicast group as a bit mask, and `CN_VAL_PROC`.
 const PROC: u32 = 1;
 /// `PROC_CN_MCAST_LISTEN`, `PROC_CN_MCAST_IGNORE`
 const LISTEN: u32 = 1;
 const IGNORE: u32 = 2;
-/// In how many namespaces the kernel is asked to announce processes.
+/// Number of namespaces in which a subscription is tried.
 const NAMESPACES_TRIED: usize = 16;
 /// The length of `struct cn_msg` without its data.
 const CN_MSG: usize = 20;
@@ -28,29 +28,29 @@ const PROC_EVENT_FORK: u32 = 1;
 const PROC_EVENT_EXEC: u32 = 2;
 const PROC_EVENT_EXIT: u32 = 0x8000_0000;
 
-/// What happened to a process. Threads are left out.
+/// An event of a process. Those of threads are left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// It began as a copy of its parent.
+    /// It started as a copy of its parent.
     Fork {
-        /// The parent's number.
+        /// The parent's pid.
         parent: u32,
-        /// Its own number.
+        /// Its own pid.
         pid: u32,
     },
-    /// It became another program.
+    /// It has started another program.
     Exec {
-        /// Its number.
+        /// Its pid.
         pid: u32,
     },
     /// It has ended.
     Exit {
-        /// Its number.
+        /// Its pid.
         pid: u32,
     },
 }
 
-/// Reads one message; `None` for one that tells of something else.
+/// Decodes one message; `None` for other events.
 pub(crate) fn decode(body: &[u8]) -> Option<Event> {
     let word = |at: usize| body.get(at..)?.first_chunk().map(|word| u32::from_ne_bytes(*word));
     if (word(0)?, word(4)?) != (PROC, PROC) {
@@ -64,32 +64,32 @@ pub(crate) fn decode(body: &[u8]) -> Option<Event> {
             let pid = of_process(field(2)?, field(3)?)?;
             Some(Event::Fork { parent: field(1)?, pid })
         }
-        // Whichever thread calls exec becomes the process.
+        // The thread that calls exec becomes the process.
         PROC_EVENT_EXEC => Some(Event::Exec { pid: field(1)? }),
         PROC_EVENT_EXIT => Some(Event::Exit { pid: of_process(field(0)?, field(1)?)? }),
         _ => None,
     }
 }
 
-/// Receives what happens to processes.
+/// Receives process events.
 #[derive(Debug)]
 pub(crate) struct Events {
     netlink: Netlink,
 }
 
 impl Events {
-    /// Begins to listen. To be called in the initial network namespace.
+    /// Subscribes to events. Call it in the initial network namespace.
     ///
     /// # Errors
-    /// `ECONNREFUSED` in another network namespace, `EPERM` where the user may not.
+    /// `ECONNREFUSED` in another network namespace, `EPERM` if the user may not.
     pub(crate) fn listen() -> io::Result<Events> {
         let events = Events { netlink: Netlink::listen(Subsystem::Connector, PROC)? };
         events.subscribe(LISTEN)?;
         Ok(events)
     }
 
-    /// The kernel announces processes in its first network namespace alone. Which that is it doesn't tell:
-    /// it is the one of its first process and of its threads, and else one of those that there are.
+    /// Subscribes in the initial network namespace. The kernel doesn't report which one that is: it is
+    /// that of the first process and of kernel threads, and else any of the existing ones.
     pub(crate) fn listen_elsewhere(proc: &Path) -> Option<Events> {
         let mut tried = HashSet::new();
         let processes = std::fs::read_dir(proc).ok()?.flatten();
@@ -117,7 +117,7 @@ impl Events {
     /// Hands on every event since the last time.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// Those of recvfrom(2).
     pub(crate) fn drain(&mut self, mut each: impl FnMut(Event)) -> Result<(), NetlinkError> {
         self.netlink.drain(|message| {
             if let Some(event) = decode(message.body) {
@@ -126,7 +126,8 @@ impl Events {
         })
     }
 
-    /// How often events were lost since this was asked last, because they were not read in time.
+    /// Number of times that the kernel dropped events since the last call, because they were not
+    /// read in time.
     pub(crate) fn take_lost(&mut self) -> u64 {
         self.netlink.take_lost()
     }
@@ -140,7 +141,7 @@ impl AsFd for Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
-        // Kernels before 6.6 would go on announcing for nobody.
+        // Kernels before 6.6 would continue to send events to nobody.
         let _ = self.subscribe(IGNORE);
     }
 }

@@ -1,10 +1,10 @@
-//! What processes are named, from their beginning until well after their end.
+//! The names of processes, from their start until well after their end.
 //!
-//! A name that was read once stays until exec or a new title. A process that is ending, and a zombie, have
-//! no command line any more: that never replaces anything. A copy has the name of its parent.
+//! A name that was read stays until exec or a new title. A process that is ending, and a zombie, have no
+//! command line any more, which replaces nothing. A copy has the name of its parent.
 //!
-//! One table serves the thread to which processes are reported and the look that accounts their bytes. Whoever
-//! comes first takes what the kernel has reported, so that a look never waits for the thread.
+//! The tracker's thread and the looks share one table. The first that needs events takes them from the kernel,
+//! so that a look never waits for the thread.
 
 mod table;
 
@@ -24,44 +24,45 @@ use table::Table;
 
 type Map<K, V> = HashMap<K, V, RandomState>;
 
-/// For how many looks the name of an ended process is kept at the least: counters are read before processes
-/// are listed, so that the last bytes may come a look later.
+/// Number of looks for which the name of an ended process is kept at least: counters are read before
+/// processes are listed, so that the last bytes may come a look later.
 const LOOKS: u32 = 2;
 /// Names of ended processes that are kept beyond that, and their bytes.
 const ENDED: usize = 4096;
 const ENDED_BYTES: usize = 1 << 20;
-/// And in any case.
+/// Maximum number of names of ended processes.
 const MOST_ENDED: usize = 1 << 18;
-/// Bytes of all names, those of processes that live too. A name has up to 64 KiB, and a user without privileges can
-/// give each process another one that takes no memory of its own (`PR_SET_MM_MAP`).
+/// Maximum bytes of all names. A name has up to 64 KiB, and a user without privileges can give each process another
+/// one that takes no memory of its own (`PR_SET_MM_MAP`).
 const MOST_BYTES: usize = 64 << 20;
-/// What is left of a long name where bytes are short. The longest are cut first, so no process loses its name
+/// Bytes that are kept of a long name if all take too many. The longest are cut first, so no
+/// process loses its name because others have long ones.
 /// because others have long ones.
 const SHORT: usize = MOST_BYTES / MOST_ENDED;
-/// How many events wait for the thread.
+/// Number of events that wait for the thread.
 const WAITING: usize = 1 << 16;
-/// How many parents are asked for a name.
+/// Number of ancestors that are searched for a name.
 const GENERATIONS: usize = 16;
 
-/// An event as it is reported to the thread.
+/// An event for the thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Announced {
-    /// What happened.
+    /// The event.
     pub event: Event,
     /// The process.
     pub process: ProcessId,
-    /// Its network namespace, if it is in one.
+    /// Its network namespace, if it has one.
     pub netns: Option<NetnsId>,
 }
 
-/// What is still missing of a process's description.
+/// The parts of a process's description that are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Missing {
     pub(super) command_line: bool,
     pub(super) label: bool,
 }
 
-/// The table of names. A clone is the same table.
+/// The table of names. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Names {
     table: Arc<Mutex<Table>>,
@@ -69,12 +70,12 @@ pub(crate) struct Names {
 
 impl Names {
     fn table(&self) -> MutexGuard<'_, Table> {
-        // Every entry is whole by itself.
+        // Every entry is complete by itself.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets the kernel report processes from now on, where it and this user's rights allow that. Returns
-    /// whether they do.
+    /// Subscribes to process events, if the kernel and this user's privileges allow it. Returns whether
+    /// they do.
     pub(crate) fn listen(&self, proc: &Path) -> bool {
         let reader = ProcessReader::open(proc).ok();
         let mut table = self.table();
@@ -88,8 +89,8 @@ impl Names {
         self.table().reported
     }
 
-    /// Keeps events for a thread, and hands on what becomes readable with those for which it wants to be
-    /// woken. `None` where the kernel reports none.
+    /// Queues events for a thread, and hands on the descriptor that becomes readable for those of
+    /// `wake`. `None` if the kernel reports none.
     pub(crate) fn announce<T>(
         &self,
         wake: Wake,
@@ -102,7 +103,7 @@ impl Names {
         Some(wait(reader.as_fd()))
     }
 
-    /// What happened since this was asked last, in its order, and whether some of it was lost.
+    /// The events since the last call, in order, and whether some were lost.
     pub(crate) fn announced(&self) -> (Vec<Announced>, bool) {
         let mut table = self.table();
         table.drain();
@@ -110,12 +111,12 @@ impl Names {
         (table.announced.as_mut().map(std::mem::take).unwrap_or_default(), lost)
     }
 
-    /// Takes everything that the kernel has reported.
+    /// Takes all events from the kernel.
     pub(crate) fn drain(&self) {
         self.table().drain();
     }
 
-    /// Begins a look: what ended long ago is forgotten.
+    /// Starts a look: forgets processes that ended long ago.
     pub(crate) fn begin_look(&self) {
         let mut table = self.table();
         table.drain();
@@ -127,17 +128,17 @@ impl Names {
         self.table().labels = labels.to_vec();
     }
 
-    /// What a process is or was named; `None` if nothing is known of it.
+    /// The command line and label of a process; `None` if nothing is known of it.
     pub(crate) fn described(&self, id: ProcessId) -> Option<Described> {
         self.table().named(id).map(|named| named.described.clone())
     }
 
-    /// Whether a process is known by its command line, not by its short name alone.
+    /// Whether a process's command line is known, and not only its short name.
     pub(super) fn has_command_line(&self, id: ProcessId) -> bool {
         self.table().named(id).is_some_and(|named| named.has_command_line)
     }
 
-    /// The process that had this number at a time, in clock ticks since boot.
+    /// The process that had this pid at a time, in clock ticks since boot.
     pub(crate) fn by_number(&self, pid: u32, at: u64) -> Option<ProcessId> {
         let table = self.table();
         let mut id = table.numbers.get(&pid).copied();
@@ -147,7 +148,7 @@ impl Names {
         id
     }
 
-    /// The kernel has seen a process with this short name.
+    /// Adds a process that the kernel has seen with this short name.
     pub(crate) fn seen(&self, id: ProcessId, comm: &[u8]) {
         let mut table = self.table();
         // Its start may be reported by now.
@@ -155,12 +156,13 @@ impl Names {
         let is_new = !table.processes.contains_key(&id);
         table.take(id, None, &[], comm);
         if is_new && table.reported {
-            // The exit of a process that has no entry has been reported: nothing else would end this one.
+            // The exit of a process without an entry was reported already: nothing else would end
+            // this entry.
             table.end(id);
         }
     }
 
-    /// What there is to read of a process that is listed.
+    /// The parts to read of a process that is listed.
     pub(super) fn missing(&self, id: ProcessId) -> Missing {
         let mut table = self.table();
         let command_line = table.named(id).is_none_or(|named| !named.has_command_line)
@@ -170,20 +172,20 @@ impl Names {
         Missing { command_line, label }
     }
 
-    /// How often a process was seen to call exec: what is read of it belongs to that program.
+    /// Number of times that a process was seen to call exec, which identifies its program.
     pub(super) fn program(&self, id: ProcessId) -> u32 {
         self.table().processes.get(&id).map_or(0, |entry| entry.execs)
     }
 
-    /// What was read of a process, as the program that it was.
+    /// Adds what was read of a process while it ran this program.
     pub(super) fn read(&self, id: ProcessId, program: u32, cmdline: &[u8], comm: &[u8]) {
         let mut table = self.table();
-        // Another program may have begun while this was read.
+        // It may have called exec while this was read.
         table.drain();
         table.take(id, Some(program), cmdline, comm);
     }
 
-    /// The label that was read of a process, as the program that it was.
+    /// Adds the label that was read of a process while it ran this program.
     pub(super) fn label(&self, id: ProcessId, program: u32, label: Option<Label>) {
         let mut table = self.table();
         let Some(entry) = table.processes.get_mut(&id).filter(|entry| entry.execs == program)
@@ -199,28 +201,28 @@ impl Names {
         }
     }
 
-    /// Living processes whose names were cut since this was asked last, because all names together took too
-    /// many bytes. Whoever keeps the whole name keeps its memory.
+    /// Living processes whose names were cut since the last call, because all names together took too many
+    /// bytes. A copy of the whole name would keep its memory.
     pub(crate) fn take_cut(&self) -> Vec<ProcessId> {
         self.table().cut.drain().collect()
     }
 
-    /// A process is not listed any more.
+    /// A process is no longer listed.
     pub(super) fn ended(&self, id: ProcessId) {
         self.table().end(id);
     }
 
-    /// How many events were lost since this was asked last, because they were not taken in time.
+    /// Number of events that were lost since the last call, because they were not taken in time.
     pub(crate) fn take_lost(&self) -> u64 {
         std::mem::take(&mut self.table().lost)
     }
 
-    /// Whether all has to be read again, because events were lost since this was asked last.
+    /// Whether everything has to be read again, because events were lost since the last call.
     pub(super) fn take_doubt(&self) -> bool {
         std::mem::take(&mut self.table().doubt)
     }
 
-    /// All processes but these have ended, where that was not reported.
+    /// Ends all processes except these, if their end was not reported.
     pub(super) fn keep(&self, there: &HashSet<ProcessId, RandomState>) {
         let mut table = self.table();
         let living = table.processes.iter().filter(|(_, entry)| !entry.ended).map(|(id, _)| *id);
@@ -228,7 +230,7 @@ impl Names {
         gone.into_iter().for_each(|id| table.end(id));
     }
 
-    /// An event that doesn't say when the process started.
+    /// Takes an event without the start time of its process.
     pub(crate) fn notice(&self, event: Event) {
         let mut table = self.table();
         match event {

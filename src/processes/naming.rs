@@ -1,18 +1,19 @@
-//! What is asked of processes for the sake of their names.
+//! Queries for the names of processes.
 
 use super::{Described, ProcessId};
 
-/// Answers for names of processes.
+/// Answers queries for names of processes.
 pub(crate) trait ProcessNames {
-    /// Reads again what a process is called, unless that was done at this look.
+    /// Reads the name of a process again, unless this look has done so.
     fn refresh(&mut self, id: ProcessId);
 
-    /// What is known of a process, also of one that has ended lately; `None` if nothing is.
+    /// Command line and label of a process, also of one that ended recently; `None` if they are
+    /// unknown.
     fn described(&mut self, id: ProcessId) -> Option<Described>;
 
-    /// Whether a process was there at this look.
+    /// Whether this look listed the process.
     fn is_there(&mut self, id: ProcessId) -> bool;
 
-    /// Processes whose names were cut since they were taken last.
+    /// Processes whose names were cut since the last call.
     fn take_cut(&mut self) -> Vec<ProcessId>;
 }

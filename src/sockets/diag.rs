@@ -1,4 +1,4 @@
-//! Sockets as sock_diag lists them.
+//! Sockets from sock_diag.
 //!
 //! The format: `struct inet_diag_req_v2`, `struct inet_diag_msg` and the `INET_DIAG_*` attributes
 //! in `include/uapi/linux/inet_diag.h`, `struct tcp_info` in `include/uapi/linux/tcp.h`. Ports and
@@ -12,7 +12,7 @@ use crate::netlink::wire::{Attributes, put};
 
 /// `SOCK_DIAG_BY_FAMILY`
 pub(crate) const SOCK_DIAG_BY_FAMILY: u16 = 20;
-/// `TCPDIAG_GETSOCK`: the older request, of all address families at once.
+/// `TCPDIAG_GETSOCK`: the older request, for all address families at once.
 pub(crate) const TCPDIAG_GETSOCK: u16 = 18;
 /// `SKNLGRP_INET_TCP_DESTROY` (1) and `SKNLGRP_INET6_TCP_DESTROY` (3), as the bit mask of a bind:
 /// the groups that announce the end of every TCP socket (`include/uapi/linux/sock_diag.h`).
@@ -25,12 +25,12 @@ const INET_DIAG_INFO: u16 = 2;
 const INET_DIAG_PROTOCOL: u16 = 10;
 const INET_DIAG_SKV6ONLY: u16 = 11;
 const INET_DIAG_ULP_INFO: u16 = 19;
-/// `INET_ULP_INFO_NAME` inside `INET_DIAG_ULP_INFO`: what runs on top of this TCP socket.
+/// `INET_ULP_INFO_NAME` inside `INET_DIAG_ULP_INFO`: the upper-layer protocol of this TCP socket.
 const INET_ULP_INFO_NAME: u16 = 1;
 
 /// `IPPROTO_MPTCP`, which does not fit into the eight bits of `sdiag_protocol`.
 const MPTCP: u32 = 262;
-/// `INET_DIAG_REQ_PROTOCOL`: the attribute of a request that has room for it (Linux 5.9).
+/// `INET_DIAG_REQ_PROTOCOL`: the attribute for a protocol number that doesn't fit (Linux 5.9).
 const INET_DIAG_REQ_PROTOCOL: u16 = 3;
 
 /// The length of `struct inet_diag_msg`.
@@ -43,12 +43,12 @@ const LISTED_STATES: u32 = !(1 << TcpState::TIME_WAIT.0);
 pub(crate) enum Family {
     /// `AF_INET`
     V4,
-    /// `AF_INET6`, the IPv4-mapped sockets among them.
+    /// `AF_INET6`, including IPv4-mapped sockets.
     V6,
 }
 
 /// The body of a dump request for every socket of `protocol` in `family` that is not in TIME_WAIT
-/// (those have no owner any more), with `tcp_info` where `counters` asks for it.
+/// (those have no owner any more); with `counters` also for `tcp_info`.
 pub(crate) fn request(family: Family, protocol: Protocol, counters: bool) -> [u8; 56] {
     let mut body = [0; 56];
     body[0] = match family {
@@ -61,9 +61,9 @@ pub(crate) fn request(family: Family, protocol: Protocol, counters: bool) -> [u8
     body
 }
 
-/// The same for TCP in both families (`struct inet_diag_req`, with [`TCPDIAG_GETSOCK`]): the kernel walks
-/// once through its table, where most of what a dump costs is the connections in TIME_WAIT that it
-/// leaves out.
+/// The body of a dump request for TCP in both families (`struct inet_diag_req`, with
+/// [`TCPDIAG_GETSOCK`]). The kernel then walks through its table once; most of the cost is the
+/// connections in TIME_WAIT that it skips.
 pub(crate) fn tcp_request(counters: bool) -> [u8; 60] {
     let mut body = [0; 60];
     body[3] = extensions(counters);
@@ -74,8 +74,9 @@ pub(crate) fn tcp_request(counters: bool) -> [u8; 60] {
 /// The dump request for the MPTCP sockets of `family`: those that have a token and, since Linux 5.18,
 /// those that listen.
 ///
-/// `sdiag_protocol` is 0 (`IPPROTO_IP`), for which nobody answers: a kernel that does not know the
-/// attribute refuses the request instead of listing the TCP sockets (6 is 262 cut to eight bits).
+/// `sdiag_protocol` is 0 (`IPPROTO_IP`), which no handler serves: a kernel that does not know the
+/// attribute refuses the request. With 6, which is 262 cut to eight bits, it would list the TCP
+/// sockets.
 pub(crate) fn mptcp_request(family: Family) -> Vec<u8> {
     let mut body = request(family, Protocol(0), false).to_vec();
     put(&mut body, INET_DIAG_REQ_PROTOCOL, &MPTCP.to_ne_bytes());
@@ -86,16 +87,16 @@ const fn extensions(counters: bool) -> u8 {
     if counters { 1 << (INET_DIAG_INFO - 1) } else { 0 }
 }
 
-/// The body of a question for the socket at the end of a flow that sends along `tuple`: the very one
-/// that the kernel would give a packet to that has come through `interface`. For TCP that is the
-/// listening socket where no other is. Where the interface is 0 no socket is found that is bound to one.
-/// With `counters` its `tcp_info` comes, too.
+/// The body of a query for the socket at the end of a flow that sends along `tuple`: the one to which
+/// the kernel would give a packet that has come through `interface`. For TCP it is the listening socket
+/// if no other one matches. With interface 0, sockets bound to an interface are not found. With
+/// `counters` the answer has `tcp_info` too.
 pub(crate) fn question(tuple: &Tuple, interface: u32, counters: bool) -> [u8; 56] {
     let family = if tuple.source.address.is_v4() { Family::V4 } else { Family::V6 };
     let mut body = request(family, tuple.protocol, counters);
     let Tuple { mut source, mut destination, .. } = *tuple;
     if tuple.protocol.is_datagram() {
-        // `udp_dump_one` in net/ipv4/udp_diag.c takes the ends the other way round.
+        // `udp_dump_one` in net/ipv4/udp_diag.c expects the ends in the opposite order.
         std::mem::swap(&mut source, &mut destination);
     }
     let from = if family == Family::V4 { 12 } else { 0 };
@@ -105,12 +106,12 @@ pub(crate) fn question(tuple: &Tuple, interface: u32, counters: bool) -> [u8; 56
         body[at..at + address.len()].copy_from_slice(address);
     }
     body[44..48].copy_from_slice(&interface.to_ne_bytes());
-    // INET_DIAG_NOCOOKIE: whichever it is.
+    // INET_DIAG_NOCOOKIE: any cookie.
     body[48..56].fill(0xff);
     body
 }
 
-/// A sock_diag message that is no socket.
+/// Why a sock_diag message is no socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(crate) enum DecodeError {
     /// Shorter than `struct inet_diag_msg`.
@@ -121,12 +122,12 @@ pub(crate) enum DecodeError {
     Family(u8),
 }
 
-/// Reads one message of a dump of `protocol`, or one of the announcements of a socket's end, which
-/// name their protocol themselves. Attributes that it doesn't know are skipped; a `tcp_info` of an
-/// older kernel, which is shorter, gives what it has.
+/// Decodes one message of a dump of `protocol`, or an announced end of a socket, which has its
+/// protocol in it. Unknown attributes are skipped. The shorter `tcp_info` of an older kernel gives
+/// what it has.
 ///
 /// # Errors
-/// If the message is too short or of another address family.
+/// The message is too short or of another address family.
 pub(crate) fn decode(protocol: Protocol, body: &[u8]) -> Result<Socket, DecodeError> {
     let short = DecodeError::Short(body.len());
     let (fixed, attributes) = body.split_first_chunk::<MESSAGE>().ok_or(short)?;
@@ -173,11 +174,11 @@ pub(crate) fn decode(protocol: Protocol, body: &[u8]) -> Result<Socket, DecodeEr
     Ok(socket)
 }
 
-/// The payload bytes in a `struct tcp_info`; `None` where the kernel is older than 4.1.
+/// The payload bytes in a `struct tcp_info`; `None` if the kernel is older than 4.1.
 ///
-/// Sent bytes are `tcpi_bytes_sent - tcpi_bytes_retrans` (Linux 4.19): what the program handed over
-/// and TCP put on the wire, each byte once. Before, `tcpi_bytes_acked` stands in, which counts SYN
-/// and FIN like a byte each. `tcpi_bytes_received` counts the peer's FIN like a byte too.
+/// Sent bytes are `tcpi_bytes_sent - tcpi_bytes_retrans` (Linux 4.19): what the program wrote and
+/// TCP has sent, each byte once. Older kernels have `tcpi_bytes_acked` instead, which includes one
+/// byte each for SYN and FIN. `tcpi_bytes_received` includes one byte for the peer's FIN.
 fn payload(tcp_info: &[u8], state: TcpState) -> Option<Counters> {
     let ne64 = |at: usize| Some(u64::from_ne_bytes(*tcp_info.get(at..)?.first_chunk()?));
     let (acked, received) = (ne64(120)?, ne64(128)?);

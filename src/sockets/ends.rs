@@ -1,4 +1,4 @@
-//! The end of every TCP socket, as the kernel announces it.
+//! Announced ends of TCP sockets.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -16,19 +16,19 @@ pub(crate) struct Ends {
 }
 
 impl Ends {
-    /// Begins to listen. `None` where the kernel announces nothing (before Linux 4.11, or without
-    /// `CONFIG_INET_DIAG`): there the last bytes before an end are missed.
+    /// Subscribes to the ends. `None` if the kernel announces none (before Linux 4.11, or without
+    /// `CONFIG_INET_DIAG`): then the last bytes before an end are missed.
     pub(crate) fn listen() -> Option<Ends> {
         let netlink = Netlink::listen(Subsystem::SockDiag, diag::TCP_DESTROY_GROUPS).ok()?;
         Some(Ends { netlink, flows: Vec::new(), failures: 0 })
     }
 
-    /// Becomes readable when there is something for [`Ends::drain`].
+    /// Becomes readable when [`Ends::drain`] has something to take.
     pub(crate) fn events(&self) -> BorrowedFd<'_> {
         self.netlink.as_fd()
     }
 
-    /// Takes what was announced, so that the kernel's buffer never fills.
+    /// Takes the announcements, so that the kernel's buffer never fills.
     pub(crate) fn drain(&mut self) {
         let flows = &mut self.flows;
         let drained = self.netlink.drain(|message| {
@@ -38,23 +38,23 @@ impl Ends {
                 flows.extend(socket.flow().map(without_fin));
             }
         });
-        // A read that fails has lost what it would have brought, like one that came too late.
+        // A failed read has lost what it would have brought, like a late one.
         self.failures += u64::from(drained.is_err());
     }
 
-    /// The flows that were drained since the last time, each as its socket counted it to the end.
+    /// The flows of the ended sockets since the last call, with their last counters.
     pub(crate) fn take(&mut self) -> Vec<Flow> {
         std::mem::take(&mut self.flows)
     }
 
-    /// How often announcements were lost since this was asked last.
+    /// Number of times that the kernel dropped announcements since the last call.
     pub(crate) fn take_lost(&mut self) -> u64 {
         self.netlink.take_lost() + std::mem::take(&mut self.failures)
     }
 }
 
-/// Takes the peer's FIN off what was received: TCP counts it like a byte, and an announced end
-/// doesn't tell any more whether there was one. There was, unless the connection was reset.
+/// Subtracts the peer's FIN from the received bytes: TCP counts it as a byte, and an announced end
+/// doesn't show whether there was one. There was, unless the connection was reset.
 fn without_fin(mut flow: Flow) -> Flow {
     if let Some(counters) = &mut flow.counters {
         counters.reply = counters.reply.saturating_sub(1);

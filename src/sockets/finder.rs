@@ -1,11 +1,11 @@
-//! One socket at a time, without listing them all.
+//! Finds single sockets without listing all.
 
 use super::Socket;
 use super::diag;
 use crate::model::flow::{Address, Protocol, Tuple};
 use crate::netlink::{Netlink, NetlinkError, Subsystem};
 
-/// Asks the kernel for single sockets of the network namespace in which it was opened.
+/// Queries the kernel for single sockets of the network namespace in which it was opened.
 #[derive(Debug)]
 pub(crate) struct Finder {
     netlink: Netlink,
@@ -15,22 +15,22 @@ impl Finder {
     /// Opens a sock_diag socket.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// Those of opening it.
     pub(crate) fn open() -> std::io::Result<Finder> {
         Ok(Finder { netlink: Netlink::open(Subsystem::SockDiag)? })
     }
 
-    /// Whether sockets of this protocol can be asked for.
+    /// Whether sockets of this protocol can be queried.
     pub(crate) fn knows(protocol: Protocol) -> bool {
         [Protocol::TCP, Protocol::UDP, Protocol::UDPLITE, Protocol::SCTP].contains(&protocol)
     }
 
-    /// Hands on, for each of `tuples`, its place among them and the socket to which the kernel would
-    /// give a packet that comes back along it, if there is one; listening sockets too. `interface` says
-    /// through which interface it would come to an address, if that is known: a socket may be bound to it.
+    /// For each of `tuples`, hands on its index and the socket to which the kernel would give a packet
+    /// that comes back along it, if there is one; listening sockets too. `interface` gives the interface
+    /// through which it would come to an address, if that is known: a socket may be bound to it.
     ///
     /// # Errors
-    /// What the kernel says to the whole.
+    /// Those of the whole exchange with the kernel.
     pub(crate) fn find(
         &mut self,
         tuples: &[Tuple],
@@ -43,7 +43,7 @@ impl Finder {
     /// As [`Finder::find`], with the byte counters of TCP sockets.
     ///
     /// # Errors
-    /// What the kernel says to the whole.
+    /// As [`Finder::find`].
     pub(crate) fn find_counted(
         &mut self,
         tuples: &[Tuple],

@@ -15,13 +15,13 @@ use crate::netlink::{Dump, Netlink, NetlinkError, until_complete};
 /// Lists the MPTCP sockets of one network namespace.
 #[derive(Debug, Default)]
 pub(super) struct Mptcp {
-    /// Whether the kernel has no list of them: it is not asked again.
+    /// Whether the kernel has no list of them: then it is not queried again.
     refused: bool,
 }
 
 impl Mptcp {
-    /// Adds every MPTCP socket to `table`, which has the TCP sockets already. Where none of them is a
-    /// subflow, there is nothing to ask for.
+    /// Adds every MPTCP socket to `table`, which has the TCP sockets already. If none of them is a
+    /// subflow, nothing is queried.
     pub(super) fn read(
         &mut self,
         netlink: &mut Netlink,
@@ -42,7 +42,7 @@ impl Mptcp {
                     self.refused = true;
                     return;
                 }
-                // What has failed this once is tried again at the next look.
+                // After this failure the next look tries again.
                 Err(_) => return,
             }
         }
@@ -51,7 +51,7 @@ impl Mptcp {
     }
 }
 
-/// Adds the MPTCP sockets of one family to `found`. Returns how many messages were none, too.
+/// Adds the MPTCP sockets of one family to `found`. Returns the number of malformed messages too.
 fn dump(
     netlink: &mut Netlink,
     family: Family,
@@ -72,11 +72,11 @@ fn dump(
     Ok((outcome, malformed))
 }
 
-/// Takes the cookie from sockets that have another one's. The kernel copies a listening MPTCP socket
-/// with its cookie for each connection that it accepts, if the cookie was asked for before
-/// (`mptcp_sk_clone_init`): it is the listening socket's.
+/// Removes the cookie of sockets that have another socket's. For each connection that it accepts,
+/// the kernel copies a listening MPTCP socket together with its cookie, if the cookie was queried
+/// before (`mptcp_sk_clone_init`). Such a cookie belongs to the listening socket.
 fn keep_own_cookies(sockets: &mut [Socket]) {
-    // Of equal cookies the listening socket's is the first.
+    // Of equal cookies, the first is the listening socket's.
     sockets.sort_unstable_by_key(|socket| (socket.cookie, socket.state != TcpState::LISTEN));
     let mut before = None;
     for socket in sockets {

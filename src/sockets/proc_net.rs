@@ -1,7 +1,7 @@
-//! Sockets as `/proc/net/{tcp,udp,udplite,raw,icmp}{,6}` list them: the fallback where sock_diag
-//! lacks a protocol's module, and the only list of raw and ping sockets on many kernels.
+//! Sockets in `/proc/net/{tcp,udp,udplite,raw,icmp}{,6}`: the fallback if sock_diag lacks a
+//! protocol's module, and the only list of raw and ping sockets on many kernels.
 //!
-//! It has neither cookies nor counters, and doesn't tell whether an IPv6 socket refuses IPv4.
+//! The lists have neither cookies nor counters, and don't show whether an IPv6 socket accepts IPv4.
 
 use std::io::{self, BufRead};
 
@@ -11,10 +11,10 @@ use procfs::{FromBufReadSI, current_system_info};
 use super::{Inode, Socket, TcpState};
 use crate::model::flow::{Endpoint, Protocol, Tuple};
 
-/// How a table says what its "port" is.
+/// The meaning of the "port" in a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Transport protocols: a port is a port. ICMP: it is the echo identifier of a ping socket.
+    /// Transport protocols: the port. ICMP: the echo identifier of a ping socket.
     Ports,
     /// Raw sockets: the local "port" is the protocol number.
     Raw,
@@ -23,17 +23,17 @@ pub(crate) enum Kind {
 /// Lines that were no socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Oddities {
-    /// How many there were.
+    /// Their number.
     pub malformed: u64,
-    /// The number of the first, from 1 (the header line counts).
+    /// The line number of the first, from 1, including the header.
     pub first_line: Option<u64>,
 }
 
-/// Reads one table and hands every socket to `each`. A line that can't be read is counted, not
-/// fatal: one unknown state must not hide all other sockets.
+/// Reads one table and hands every socket to `each`. A malformed line is counted and not fatal: one
+/// unknown state must not hide all other sockets.
 ///
 /// # Errors
-/// Only those of reading `input`.
+/// Those of reading `input`.
 pub(crate) fn read(
     mut input: impl BufRead,
     protocol: Protocol,
@@ -62,8 +62,8 @@ pub(crate) fn read(
 }
 
 fn socket(line: &[u8], protocol: Protocol, kind: Kind) -> Option<Socket> {
-    // procfs skips a header line and gives up at the first bad one: it is fed one line at a time.
-    // Its TCP table has the columns of all of these tables, and the state numbers are TCP's.
+    // procfs skips a header line and stops at the first malformed one, so it gets one line at a
+    // time. Its TCP table has the columns of all of these tables, and the state numbers are TCP's.
     let mut table = b"\n".to_vec();
     table.extend_from_slice(line);
     let entries = TcpNetEntries::from_buf_read(&table[..], current_system_info()).ok()?;

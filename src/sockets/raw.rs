@@ -1,4 +1,4 @@
-//! Raw and ping sockets, read again whenever a flow begins that can only be theirs.
+//! Raw and ping sockets, which are read again whenever a flow starts that can only belong to them.
 
 use std::fs::File;
 use std::io::{self, BufReader, Seek, SeekFrom};
@@ -10,18 +10,18 @@ use crate::model::flow::{Protocol, Tuple};
 
 /// The raw and ping sockets of one network namespace.
 ///
-/// sock_diag knows no ping sockets, and on many kernels no raw ones. The files of `/proc/net` do, and
-/// show the namespace of the thread that has opened them for as long as they are open.
+/// sock_diag has no ping sockets, and on many kernels no raw ones. The files of `/proc/net` have
+/// them, and keep showing the namespace of the thread that has opened them.
 #[derive(Debug)]
 pub(crate) struct RawSockets {
-    /// Of IPv4 and of IPv6: ping sockets and raw sockets.
+    /// For IPv4 and IPv6 each: the files of ping sockets and of raw sockets.
     files: [[Option<File>; 2]; 2],
     table: SocketTable,
 }
 
 impl RawSockets {
     /// Opens the tables in `net`, the directory `net` of a process or thread in procfs. A table that the
-    /// kernel doesn't have is empty.
+    /// kernel lacks is treated as empty.
     pub(crate) fn open(net: &Path) -> RawSockets {
         let open = |name: &str| File::open(net.join(name)).ok();
         RawSockets {
@@ -30,10 +30,10 @@ impl RawSockets {
         }
     }
 
-    /// Reads the sockets of both families, or of one, as they are now.
+    /// Reads the sockets of both families, or of one.
     ///
     /// # Errors
-    /// Of reading a table.
+    /// Those of reading a table.
     pub(crate) fn read(&mut self, v4: bool, v6: bool) -> io::Result<()> {
         self.table.clear();
         let ping = [Protocol::ICMP, Protocol::ICMPV6];
@@ -48,7 +48,7 @@ impl RawSockets {
         Ok(())
     }
 
-    /// The sockets to which a flow that sends along `tuple` may belong, as they were read last.
+    /// The sockets to which a flow that sends along `tuple` may belong, as last read.
     pub(crate) fn find(&self, tuple: &Tuple) -> Option<Match<'_>> {
         self.table.find(tuple)
     }

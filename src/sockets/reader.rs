@@ -1,4 +1,4 @@
-//! The thin reader: sock_diag, and `/proc/net` where that doesn't know a protocol.
+//! Lists sockets through sock_diag, or `/proc/net` for protocols that it lacks.
 
 use std::fs::File;
 use std::io::{self, BufReader};
@@ -22,14 +22,14 @@ pub struct ReadError {
     proc_net: io::Error,
 }
 
-/// What one look found odd.
+/// The oddities of one listing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Listing {
-    /// Messages and lines that were no socket.
+    /// Number of messages and lines that were no valid socket.
     pub malformed: u64,
-    /// Protocols whose table changed under each of the attempts to read it.
+    /// Number of protocols whose table changed during each attempt to read it.
     pub interrupted: u64,
-    /// Whether TCP came from `/proc/net`, and so has no counters.
+    /// Whether TCP sockets were read from `/proc/net`, and so have no counters.
     pub tcp_from_proc: bool,
 }
 
@@ -42,9 +42,9 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Opens a sock_diag socket; where that is refused, only `/proc/net` is read.
+    /// Opens a sock_diag socket; if that is refused, only `/proc/net` is read.
     ///
-    /// `proc` is where procfs is mounted.
+    /// `proc` is the path where procfs is mounted.
     pub(crate) fn open(proc: &Path) -> Reader {
         Reader {
             netlink: Netlink::open(Subsystem::SockDiag).ok(),
@@ -53,16 +53,15 @@ impl Reader {
         }
     }
 
-    /// From now on the directory of `process` in procfs shows what netlink doesn't know.
+    /// Reads what netlink lacks from the directory of `process` in procfs from now on.
     pub(crate) fn through(&mut self, process: &Path) {
         self.proc_net = process.join("net");
     }
 
-    /// Fills `table` with every socket there is now, with TCP's byte counters where `counters`
-    /// asks for them.
+    /// Fills `table` with all current sockets; with `counters` also with TCP's byte counters.
     ///
     /// # Errors
-    /// If TCP sockets can be listed neither way. Other protocols may be missing: a kernel without
+    /// TCP sockets can be listed in neither way. Other protocols may be missing: a kernel without
     /// SCTP has no SCTP sockets.
     pub(crate) fn read(
         &mut self,

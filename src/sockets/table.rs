@@ -1,4 +1,4 @@
-//! The sockets of one look, found by the tuples of flows.
+//! The sockets of one look, indexed for the tuples of flows.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -8,13 +8,13 @@ use foldhash::fast::RandomState;
 use super::{Inode, Socket, TcpState};
 use crate::model::flow::{Address, Endpoint, Protocol, Tuple};
 
-/// No further socket under the same key.
+/// No further socket has the same key.
 const END: u32 = u32::MAX;
 
-/// Every socket that was there at one look.
+/// All sockets of one look.
 ///
-/// A flow's end finds its socket as the kernel finds one for a packet: the connected socket, else
-/// the one bound to the very address, else the one bound to the wildcard address.
+/// The end of a flow finds its socket as the kernel finds one for a packet: the connected socket,
+/// else the one bound to the address, else the one bound to the wildcard address.
 #[derive(Debug, Default)]
 pub(crate) struct SocketTable {
     sockets: Vec<Socket>,
@@ -25,18 +25,18 @@ pub(crate) struct SocketTable {
     bound: HashMap<(Protocol, Endpoint), u32, RandomState>,
 }
 
-/// The sockets that a flow's end may belong to. More than one where several share an address
-/// (`SO_REUSEPORT`, or bound to different devices).
+/// The sockets to which a flow's end may belong: several if they share an address (`SO_REUSEPORT`,
+/// or bound to different devices).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Match<'a> {
     table: &'a SocketTable,
     first: u32,
-    /// Whether IPv6 sockets that refuse IPv4 are left out.
+    /// Whether IPv6 sockets that accept no IPv4 are skipped.
     takes_v4: bool,
 }
 
 impl<'a> Match<'a> {
-    /// Every candidate, at least one.
+    /// All candidates, at least one.
     pub(crate) fn sockets(self) -> impl Iterator<Item = &'a Socket> {
         let mut at = self.first;
         std::iter::from_fn(move || {
@@ -49,7 +49,7 @@ impl<'a> Match<'a> {
 }
 
 impl SocketTable {
-    /// Forgets every socket and keeps the memory for the next look.
+    /// Removes all sockets and keeps the memory for the next look.
     pub(crate) fn clear(&mut self) {
         self.sockets.clear();
         self.next.clear();
@@ -57,7 +57,7 @@ impl SocketTable {
         self.bound.clear();
     }
 
-    /// Adds one socket. Sockets in TIME_WAIT are left out: no process owns them.
+    /// Adds a socket. Sockets in TIME_WAIT are skipped: no process owns them.
     pub(crate) fn insert(&mut self, socket: Socket) {
         if socket.state == TcpState::TIME_WAIT || self.sockets.len() >= END as usize {
             return;
@@ -72,19 +72,19 @@ impl SocketTable {
         self.next.push(earlier);
     }
 
-    /// Adds a socket that no flow is to find: an MPTCP socket, whose packets its subflows send and
-    /// receive.
+    /// Adds a socket that no flow finds: an MPTCP socket, whose subflows send and receive its
+    /// packets.
     pub(crate) fn insert_unmatched(&mut self, socket: Socket) {
         self.sockets.push(socket);
         self.next.push(END);
     }
 
-    /// Every socket, in the order in which they were added.
+    /// All sockets, in the order in which they were added.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Socket> {
         self.sockets.iter()
     }
 
-    /// Every inode number that a descriptor can refer to.
+    /// The inode number of every socket to which a descriptor can refer.
     pub(crate) fn inodes(&self) -> impl Iterator<Item = Inode> {
         self.sockets.iter().filter_map(|socket| socket.inode)
     }
@@ -99,14 +99,14 @@ impl SocketTable {
             return None; // a listening socket carries no bytes
         }
         if protocol.is_icmp() {
-            // Where a flow has the type of its message a connected ping socket has nothing.
+            // If the flow has an ICMP type as its port, a connected ping socket has 0.
             let destination = Endpoint::new(tuple.destination.address, 0);
             if let Some(&first) = self.connected.get(&Tuple { destination, ..*tuple }) {
                 return Some(Match { table: self, first, takes_v4: false });
             }
         }
         if protocol.is_datagram() || protocol.is_icmp() {
-            // A ping socket is bound to its echo identifier as a UDP socket is to its port.
+            // A ping socket is bound to its echo identifier, as a UDP socket is to its port.
             if let Some(found) = self.find_bound(protocol, source) {
                 return Some(found);
             }
@@ -126,15 +126,15 @@ impl SocketTable {
             .or_else(|| self.find_bound(protocol, raw.source))
     }
 
-    /// The sockets that listen for TCP connections to `local`: one of them accepts, or has accepted,
-    /// what comes there.
+    /// The sockets that listen for TCP connections to `local`: one of them accepts a connection to
+    /// it, or has accepted it.
     pub(crate) fn listeners(&self, local: Endpoint) -> impl Iterator<Item = &Socket> {
         let found = self.find_bound(Protocol::TCP, local);
         found.into_iter().flat_map(Match::sockets).filter(|s| s.state == TcpState::LISTEN)
     }
 
-    /// By the very address, else by the wildcard of the family. An IPv6 wildcard socket takes IPv4
-    /// too unless it refuses, but only where no IPv4 socket wants it (`compute_score` in
+    /// Finds by the address, else by the wildcard of the family. An IPv6 wildcard socket also
+    /// receives IPv4 unless it refuses, but only if no IPv4 socket matches (`compute_score` in
     /// `net/ipv4/udp.c`).
     fn find_bound(&self, protocol: Protocol, local: Endpoint) -> Option<Match<'_>> {
         let at = |address| {

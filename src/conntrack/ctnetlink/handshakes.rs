@@ -1,8 +1,8 @@
-//! Which changes of flows are worth an announcement.
+//! A filter for announcements of changed flows.
 //!
-//! A connection's entry changes half a dozen times between its beginning and its end, and each change
-//! that is announced wakes whoever listens. So the kernel is given a filter (classic BPF,
-//! `Documentation/networking/filter.rst`) that lets handshakes pass which are done, and nothing else.
+//! A connection's entry changes half a dozen times between its start and its end, and each
+//! announcement wakes the receiver. So the kernel gets a filter (classic BPF,
+//! `Documentation/networking/filter.rst`) that passes only complete handshakes.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -17,9 +17,9 @@ use crate::netlink::wire::HEADER;
 /// The length of `struct nlattr` (`include/uapi/linux/netlink.h`).
 const NLATTR: u32 = 4;
 
-/// Loads the offset of an attribute, or 0: the one of the type in X that is the first from the offset
-/// in A on, and the one that is in the attribute at that offset (`SKF_AD_OFF` with `SKF_AD_NLATTR`
-/// and `SKF_AD_NLATTR_NEST`, `include/uapi/linux/filter.h`).
+/// Loads the offset of an attribute, or 0. `NEXT` finds the first attribute of the type in X from the
+/// offset in A on, `NESTED` the one inside the attribute at that offset (`SKF_AD_OFF` with
+/// `SKF_AD_NLATTR` and `SKF_AD_NLATTR_NEST`, `include/uapi/linux/filter.h`).
 const NEXT: SockFilter = SockFilter::new(LD_ABS, 0, 0, SKF_AD_OFF + 12);
 const NESTED: SockFilter = SockFilter::new(LD_ABS, 0, 0, SKF_AD_OFF + 16);
 const SKF_AD_OFF: u32 = 0u32.wrapping_sub(0x1000);
@@ -37,20 +37,20 @@ const fn load(to: u16, value: u32) -> SockFilter {
     SockFilter::new(to, 0, 0, value)
 }
 
-/// Goes on where A is `value`, and else skips so many instructions.
+/// Continues if A is `value`, else skips this many instructions.
 const fn if_equal(value: u32, or_skip: u8) -> SockFilter {
     SockFilter::new(JEQ, 0, or_skip, value)
 }
 
-/// Skips so many instructions where A is 0.
+/// Skips this many instructions if A is 0.
 const fn unless_zero(or_skip: u8) -> SockFilter {
     SockFilter::new(JEQ, or_skip, 0, 0)
 }
 
-/// Lets nothing pass on this socket but messages of TCP connections whose handshake is done.
+/// Passes only messages about TCP connections whose handshake is complete on this socket.
 ///
 /// # Errors
-/// What setsockopt(2) says.
+/// Those of setsockopt(2).
 pub(super) fn keep_to_handshakes(socket: impl AsFd) -> io::Result<()> {
     SockRef::from(&socket).attach_filter(&[
         load(LD_IMM, (HEADER + NFGENMSG.len()) as u32),

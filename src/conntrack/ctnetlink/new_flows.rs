@@ -1,4 +1,4 @@
-//! New flows, as they are announced.
+//! Announcements of new flows.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -7,46 +7,46 @@ use super::{NEW, NEW_GROUP, UPDATE_GROUP, decode, is_established};
 use crate::model::flow::Flow;
 use crate::netlink::{Netlink, NetlinkError, Subsystem};
 
-/// Receives every flow that begins in the network namespace in which it was opened, with its tuples
+/// Receives every flow that starts in the network namespace in which it was opened, with its tuples
 /// and without counters.
 #[derive(Debug)]
 pub(crate) struct NewFlows {
     netlink: Netlink,
-    /// Where changes of flows are announced, if anybody wants to know.
+    /// Announcements of changed flows, if they are subscribed to.
     updates: Option<Netlink>,
 }
 
 impl NewFlows {
-    /// Begins to listen.
+    /// Subscribes to new flows.
     ///
     /// # Errors
-    /// `EPERM` without `CAP_NET_ADMIN`; `EPROTONOSUPPORT` where the kernel has no nfnetlink.
+    /// `EPERM` without `CAP_NET_ADMIN`; `EPROTONOSUPPORT` if the kernel has no nfnetlink.
     pub(crate) fn listen() -> std::io::Result<NewFlows> {
         Ok(NewFlows { netlink: Netlink::listen(Subsystem::Netfilter, NEW_GROUP)?, updates: None })
     }
 
-    /// Receives handshakes as well: of every TCP connection at the moment at which its server may
-    /// accept it.
+    /// Subscribes to handshakes as well: to each TCP connection at the moment from which its server
+    /// may accept it.
     ///
     /// # Errors
     /// As [`NewFlows::listen`].
     pub(crate) fn listen_to_handshakes(&mut self) -> std::io::Result<()> {
         let updates = Netlink::listen(Subsystem::Netfilter, UPDATE_GROUP)?;
-        // Without the filter there is only more to read.
+        // Without the filter there are only more messages to read.
         let _ = keep_to_handshakes(&updates);
         self.updates = Some(updates);
         Ok(())
     }
 
-    /// What becomes readable when there is something for [`NewFlows::drain`].
+    /// Descriptors that become readable when [`NewFlows::drain`] has something to take.
     pub(crate) fn events(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         std::iter::once(&self.netlink).chain(&self.updates).map(AsFd::as_fd)
     }
 
-    /// Hands on every flow that has begun, then every one whose handshake is done.
+    /// Hands on every flow that has started, then every one whose handshake is complete.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// Those of recvfrom(2).
     pub(crate) fn drain(
         &mut self,
         mut born: impl FnMut(Flow),
@@ -70,9 +70,10 @@ impl NewFlows {
         })
     }
 
-    /// How often new flows were lost since this was asked last, because they were not read in time.
+    /// Number of times that the kernel dropped new flows since the last call, because they were not
+    /// read in time.
     pub(crate) fn take_lost(&mut self) -> u64 {
-        // A handshake that was missed costs nothing but a moment.
+        // A missed handshake only costs a moment.
         self.netlink.take_lost()
     }
 }

@@ -1,4 +1,4 @@
-//! The order in which processes are asked for a socket.
+//! The order in which processes are searched for a socket.
 
 use super::{
     DescriptorSearch, KnownProcess, LINKS_A_SOCKET, RECENT_HOLDERS, YOUNGEST, Young, descriptor,
@@ -16,8 +16,8 @@ impl DescriptorSearch {
         (known.descriptors.socket(descriptor) == Some(inode.0)).then_some(at)
     }
 
-    /// Where the last socket of a process was, or where a young one's first is: in turn, because
-    /// either may be gone in a moment.
+    /// The last descriptor of recent holders, and the first one of young processes, in turn,
+    /// because either socket may be gone in a moment.
     pub(super) fn at_hand(&mut self, inode: Inode, most: usize) -> Option<usize> {
         for at in 0..most {
             let recent_holder = self.recent_holders.get_mut(at);
@@ -30,7 +30,7 @@ impl DescriptorSearch {
                 self.remember(known);
                 return Some(0);
             }
-            // Who has just begun is likelier than who has had a socket long ago.
+            // A process that has just started is likelier than one that had a socket long ago.
             let unread = self.young.get(at).filter(|young| young.known.is_none() && at < YOUNGEST);
             if let Some(&Young { pid, parent, .. }) = unread
                 && let Ok(descriptors) = self.proc.descriptors(pid)
@@ -47,7 +47,7 @@ impl DescriptorSearch {
         None
     }
 
-    /// Those of the socket's namespace first.
+    /// Processes of the socket's namespace come first.
     pub(super) fn among_the_young(
         &mut self,
         inode: Inode,
@@ -107,7 +107,7 @@ impl DescriptorSearch {
         None
     }
 
-    /// Those whose user made the socket, from the greatest number on.
+    /// Processes of the user that made the socket, in descending order of the pid.
     pub(super) fn among_all(&mut self, inode: Inode, user: u32) -> Option<usize> {
         if self.links <= 0.0 {
             return None;
@@ -117,7 +117,7 @@ impl DescriptorSearch {
         self.proc.list(|listed| pids.push(listed.pid)).ok()?;
         pids.sort_unstable_by(|a, b| b.cmp(a));
         self.links -= pids.len() as f64 / 2.0;
-        // Whom there was no time for goes first.
+        // Processes for which the budget did not suffice come first.
         let first = pids.iter().position(|pid| *pid < self.turn).unwrap_or(0);
         pids.rotate_left(first);
         for pid in pids {

@@ -1,4 +1,4 @@
-//! The table of names, and what the kernel's events change in it.
+//! The table of names, and the effects of the kernel's events on it.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
@@ -15,13 +15,13 @@ use crate::processes::events::Event;
 use crate::processes::label::{self, LabelBy};
 use crate::processes::{Described, Label, ProcessId, describe};
 
-/// The name of a process, and what it was made of.
+/// The name of a process, and its parts.
 #[derive(Clone, Debug)]
 pub(super) struct Named {
     pub(super) described: Described,
     /// The short name of its program.
     pub(super) comm: Name,
-    /// Whether the command line is one, not the short name in brackets.
+    /// Whether the command line is a real one, not the short name in brackets.
     pub(super) has_command_line: bool,
 }
 
@@ -32,7 +32,7 @@ impl Named {
         Named { described, comm: comm.into(), has_command_line: !cmdline.is_empty() }
     }
 
-    /// Bytes of the command line, and of the label, which may be made of it.
+    /// Bytes of the command line, and of the label, which may be a part of it.
     pub(super) fn lengths(&self) -> [usize; 2] {
         let Described { command_line, label } = &self.described;
         [command_line.len(), label.as_ref().map_or(0, |label| label.name.len())]
@@ -52,52 +52,53 @@ pub(super) struct Entry {
     pub(super) labelled: bool,
     /// Whether it has called exec since its name was read.
     pub(super) stale: bool,
-    /// Whose copy it is, while that one has no name yet.
+    /// The process of which it is a copy, until it has a name of its own.
     pub(super) parent: Option<ProcessId>,
-    /// The process that had its number before.
+    /// The process that had its pid before.
     pub(super) before: Option<ProcessId>,
-    /// How often it was seen to call exec.
+    /// Number of times that it was seen to call exec.
     pub(super) execs: u32,
     pub(super) ended: bool,
-    /// What its name adds to the bytes of all.
+    /// Bytes of its name.
     pub(super) bytes: usize,
-    /// Where it stands among the long ones, if its name is long.
+    /// Its key among the long names, if its name is long.
     pub(super) long: Option<Place>,
 }
 
-/// The order in which names are cut, the last one first: the number of bits of the length, and when it was given.
-/// Of names that are about as long the newest is cut.
+/// The order in which names are cut, from the last: the number of bits of the length, and the time at which it
+/// was given. Of names with similar lengths the newest is cut first.
 pub(super) type Place = (u32, u64);
 
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    /// `None` where the kernel refuses it.
+    /// `None` if the kernel refuses it.
     pub(super) reader: Option<ProcessReader>,
     /// Whether every start, exec and exit is reported.
     pub(super) reported: bool,
     pub(super) look: u32,
     pub(super) processes: Map<ProcessId, Entry>,
-    /// The process that had a number last.
+    /// The last process with each pid.
     pub(super) numbers: Map<u32, ProcessId>,
-    /// The ended ones in their order, and the look at which they ended.
+    /// Ended processes in order, and the look at which they ended.
     pub(super) ended: VecDeque<(ProcessId, u32)>,
     pub(super) ended_bytes: usize,
-    /// Bytes of the names of all.
+    /// Bytes of all names.
     pub(super) bytes: usize,
-    /// Those whose names can be cut.
+    /// Processes whose names can be cut.
     pub(super) long: BTreeMap<Place, ProcessId>,
-    /// How many long names were given.
+    /// Number of long names that were given.
     pub(super) given: u64,
     /// Living processes whose names were cut.
     pub(super) cut: HashSet<ProcessId, RandomState>,
-    /// Where starts are not reported: whose copy has a number, its name at that time, and the look.
+    /// If starts are not reported: for each copied process the parent's pid, its name at that time,
+    /// and the look.
     pub(super) copies: Map<u32, (u32, Option<Named>, u32)>,
-    /// For the thread, if it wants them.
+    /// Events for the thread, if it wants them.
     pub(super) announced: Option<Vec<Announced>>,
     pub(super) announced_lost: bool,
-    /// How many events the ring had no room for.
+    /// Number of events for which the ring had no room.
     pub(super) lost: u64,
-    /// Whether events were lost, so that all has to be read again.
+    /// Whether events were lost, so that everything has to be read again.
     pub(super) doubt: bool,
     pub(super) labels: Vec<LabelBy>,
 }
@@ -144,7 +145,7 @@ impl Table {
                 entry.execs += 1;
                 entry.parent = None;
                 entry.labelled = by_program && arguments.is_some();
-                // Where it could not be read here it is read in `/proc`, soon.
+                // A command line that could not be read here is soon read in `/proc`.
                 entry.named = Some(Named::new(arguments.unwrap_or_default(), event.name, label));
                 self.weigh(id);
                 Event::Exec { pid }
@@ -179,7 +180,7 @@ impl Table {
         })
     }
 
-    /// The name of a process, or of the one whose copy it is.
+    /// The name of a process, or of the process of which it is a copy.
     pub(super) fn named(&mut self, id: ProcessId) -> Option<&Named> {
         let (mut of, mut entry) = (id, self.processes.get(&id));
         for _ in 0..GENERATIONS {
@@ -199,8 +200,7 @@ impl Table {
         self.processes.get(&id)?.named.as_ref()
     }
 
-    /// Counts the bytes of a process's name, which is another one now. Where all take too many, the longest are
-    /// cut.
+    /// Updates the bytes of a process's changed name. If all names take too many bytes, the longest are cut.
     pub(super) fn weigh(&mut self, id: ProcessId) {
         self.count(id);
         while self.bytes > MOST_BYTES
@@ -240,7 +240,7 @@ impl Table {
         }
     }
 
-    /// Takes what a process was seen to be named, unless it was another program by then.
+    /// Takes a name that was read of a process, unless it was another program by then.
     pub(super) fn take(
         &mut self,
         id: ProcessId,
@@ -274,7 +274,7 @@ impl Table {
         }
         entry.named = entry.named.take().or(copy);
         let stale = std::mem::take(&mut entry.stale);
-        // Where it was not seen which program this is, its short name tells whether it is the same.
+        // If it is unknown which program this is, its short name shows whether it is the same.
         let keeps = |named: &Named| named.has_command_line && !(stale && *named.comm != *comm);
         if cmdline.is_empty() && entry.named.as_ref().is_some_and(keeps) {
             return;
@@ -292,7 +292,7 @@ impl Table {
         }
     }
 
-    /// The name of the process whose copy has this number.
+    /// The name of the process of which the one with this pid is a copy.
     pub(super) fn copied(&mut self, pid: u32) -> Option<Named> {
         let (parent, named, _) = self.copies.get(&pid)?;
         let parent = *parent;
@@ -303,7 +303,7 @@ impl Table {
 
     pub(super) fn end(&mut self, id: ProcessId) {
         let look = self.look;
-        // Its name is asked for later, when its parent's may be gone.
+        // Its name is needed later, when its parent's may be gone.
         self.named(id);
         let Some(entry) = self.processes.get_mut(&id).filter(|entry| !entry.ended) else { return };
         entry.ended = true;

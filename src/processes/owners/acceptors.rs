@@ -1,31 +1,31 @@
-//! Who accepts connections at a listening socket.
+//! The processes that accept connections at a listening socket.
 
 use super::Owners;
 use crate::processes::{ProcessId, describe};
 use crate::sockets::Inode;
 
-/// Who accepts at a listening socket.
+/// The processes that accept at a listening socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Acceptors {
-    /// The process to name, as in [`Owners::acceptor`].
+    /// The process that represents them, as in [`Owners::acceptor`].
     pub(crate) process: ProcessId,
-    /// All that have its name.
+    /// All processes of its name.
     pub(crate) alike: Vec<u32>,
-    /// Those that are not, and for how long each has run when it was noted last (in nanoseconds): as
-    /// long as that is so, it has accepted nothing.
+    /// The other holders, with their last noted run time in nanoseconds: while it stays the same,
+    /// they have accepted nothing.
     pub(crate) resting: Vec<(u32, u64)>,
 }
 
 impl Acceptors {
-    /// How many processes hold the socket.
+    /// Number of processes that hold the socket.
     pub(crate) fn holders(&self) -> usize {
         self.alike.len() + self.resting.len()
     }
 }
 
 impl Owners {
-    /// The only process that holds `inode`, if there is but one and nobody's descriptors are hidden.
-    /// As it was at the beginning of this look: nobody is asked again.
+    /// The only process that holds `inode`, if there is only one and all descriptors can be read.
+    /// This is the state at the start of this look; nothing is read again.
     pub(crate) fn sole(&self, inode: Inode) -> Option<ProcessId> {
         if self.denied > 0 || !self.whole {
             return None;
@@ -36,12 +36,12 @@ impl Owners {
         self.processes.get(&pid).filter(|_| sole).map(|known| known.id)
     }
 
-    /// Who has accepted a connection at one of these listening sockets since the look before: the
-    /// only process that can have. Where several can, and they have one name, it is the
-    /// youngest of them: the line is the same.
+    /// The process that has accepted a connection at one of these listening sockets since the look
+    /// before: the only one that can have. If several can, and have the same name, it is the
+    /// youngest of them: their line is the same.
     ///
-    /// Whoever holds a listening socket and has not run since can't have accepted: a parent that has
-    /// forked its workers only holds it.
+    /// A process that holds a listening socket and has not run since can't have accepted: a parent
+    /// that has forked its workers only holds it.
     pub(crate) fn acceptor(&mut self, listeners: impl Iterator<Item = Inode>) -> Option<ProcessId> {
         if self.denied > 0 || !self.whole {
             return None;
@@ -52,7 +52,7 @@ impl Owners {
         if self.have_one_name(&ids) {
             return ids.into_iter().max();
         }
-        // Those that are known to have run first: if they differ, nobody else needs to be asked.
+        // Those known to have run come first: if their names differ, no other needs to be checked.
         let (mut ran, resting): (Vec<_>, Vec<_>) =
             ids.into_iter().partition(|id| self.ran.contains(id));
         if !self.have_one_name(&ran) {
@@ -67,8 +67,8 @@ impl Owners {
         ran.iter().copied().max().filter(|_| self.have_one_name(&ran))
     }
 
-    /// Without those that are about to end and have no command line any more, if they were the same
-    /// program as one of the others: of a server that forks there is always one that has just ended.
+    /// Removes processes that are about to end and have no command line any more, if they were the
+    /// same program as one of the others: a server that forks always has one that has just ended.
     fn without_endings(&self, ids: Vec<ProcessId>) -> Vec<ProcessId> {
         let ending = |id: &ProcessId| !self.names.has_command_line(*id);
         let (mut ending, mut living): (Vec<_>, Vec<_>) = ids.into_iter().partition(ending);
@@ -82,15 +82,15 @@ impl Owners {
         living
     }
 
-    /// Whether all of these have one name.
+    /// Whether all of these have the same name.
     fn have_one_name(&self, ids: &[ProcessId]) -> bool {
         let mut called = ids.iter().filter_map(|id| self.described(*id));
         let first = called.next();
         called.all(|described| Some(&described) == first.as_ref())
     }
 
-    /// Who accepts at this listening socket: whoever is alone to hold it, or those that hold it and have
-    /// run since the look before, if they all have one name.
+    /// The processes that accept at this listening socket: its only holder, or those holders that have
+    /// run since the look before, if they all have the same name.
     pub(crate) fn acceptors(&mut self, inode: Inode) -> Option<Acceptors> {
         if let Some(process) = self.sole(inode) {
             return Some(Acceptors { process, alike: vec![process.pid], resting: Vec::new() });
@@ -108,8 +108,8 @@ impl Owners {
         Some(Acceptors { process, alike, resting })
     }
 
-    /// Takes note of which of these processes have run. To be called at the beginning of a look: a
-    /// connection that is new at the look after it began later.
+    /// Notes the run times of these processes. Call it at the start of a look: a connection that is
+    /// new at the look after it started later.
     pub(crate) fn note_run_times(&mut self, pids: &[u32]) {
         for pid in pids {
             let run_time = self.proc.run_time(*pid);
@@ -124,7 +124,7 @@ impl Owners {
         before.is_none_or(|before| self.proc.may_have_run(pid, before))
     }
 
-    /// Each process that holds any of these once.
+    /// Each process that holds any of these, once.
     fn holders_of(&self, inodes: impl Iterator<Item = Inode>) -> Vec<u32> {
         let mut pids: Vec<u32> = inodes.flat_map(|inode| self.holders(inode)).collect();
         pids.sort_unstable();
@@ -132,7 +132,7 @@ impl Owners {
         pids
     }
 
-    /// The numbers of all processes that hold `inode`, as [`Owners::sole`].
+    /// The pids of all holders of `inode`, in the state of [`Owners::sole`].
     pub(crate) fn holders(&self, inode: Inode) -> impl Iterator<Item = u32> {
         self.holders.get(&inode).into_iter().flatten().map(|holder| holder.pid)
     }

@@ -1,7 +1,7 @@
-//! The first reading of everybody's descriptors, by a thread of its own.
+//! The first reading of all descriptors, in a thread of its own.
 //!
-//! A link is read for each descriptor of the host, which takes seconds where there are many or the
-//! processors are busy. Whoever looks takes what was read so far, and names the holders of the other
+//! It reads a link for each descriptor of the host, which takes seconds if there are many or the
+//! processors are busy. A look takes what was read so far, and finds the holders of the other
 //! sockets later.
 
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -15,26 +15,26 @@ use super::super::descriptors::{Proc, TableSize, Unreadable};
 use super::Map;
 use crate::sockets::Inode;
 
-/// What was read of one process.
+/// The result for one process.
 #[derive(Debug)]
 pub(super) struct Read {
     pub(super) outcome: Result<TableSize, Unreadable>,
-    /// Its descriptors that are sockets of any kind, in their order.
+    /// Its descriptors that are sockets of any kind, in ascending order.
     pub(super) sockets: Vec<(u32, Inode)>,
 }
 
-/// A reading that is under way, or whose result is still of use.
+/// A reading that is running, or whose result is still needed.
 #[derive(Debug)]
 pub(super) struct FirstReading {
     arriving: Receiver<(ProcessId, Read)>,
-    /// Those that are still to be read. One may have ended meanwhile.
+    /// Processes that are not read yet. Some may have ended meanwhile.
     unread: std::collections::HashSet<ProcessId, RandomState>,
     all: usize,
     pub(super) read: Map<ProcessId, Read>,
 }
 
 impl FirstReading {
-    /// Begins to read these processes, in this order; `None` where no thread is to be had.
+    /// Starts to read these processes, in this order; `None` if no thread can be started.
     pub(super) fn start(proc: &Proc, processes: Vec<ProcessId>) -> Option<FirstReading> {
         let mut proc = proc.again().ok()?;
         let (sender, arriving) = mpsc::channel();
@@ -58,7 +58,8 @@ impl FirstReading {
         Some(FirstReading { arriving, unread, all, read: Map::default() })
     }
 
-    /// Takes what has been read, and waits for the rest until then. Returns the processes that are new.
+    /// Takes what has been read, and waits for the rest until then. Returns the newly read
+    /// processes.
     pub(super) fn receive(&mut self, until: Instant) -> Vec<ProcessId> {
         let mut new = Vec::new();
         while !self.unread.is_empty() {
@@ -70,7 +71,7 @@ impl FirstReading {
                     new.push(process);
                 }
                 Err(RecvTimeoutError::Timeout) => break,
-                // All were handed on, or the thread has failed: what is missing is read by the look.
+                // All were handed on, or the thread has failed: the look reads what is missing.
                 Err(RecvTimeoutError::Disconnected) => self.unread.clear(),
             }
         }
@@ -86,7 +87,7 @@ impl FirstReading {
         self.unread.is_empty()
     }
 
-    /// How many processes are still to be read, of how many.
+    /// Number of processes that are not read yet, and of all.
     pub(super) fn left(&self) -> (usize, usize) {
         (self.unread.len(), self.all)
     }

@@ -1,4 +1,4 @@
-//! Which processes there are, and what they are named.
+//! The list of processes, and their names.
 
 use rustix::io::Errno;
 
@@ -9,14 +9,14 @@ use crate::processes::descriptors::{Listed, TableSize};
 use crate::processes::names::Missing;
 
 impl Owners {
-    /// Brings the list of processes up to date. A look does so, too.
+    /// Updates the list of processes, as a look does.
     ///
     /// # Errors
     /// If `/proc` itself can't be listed.
     pub(crate) fn list(&mut self) -> Result<(), Errno> {
         let mut listed = Vec::with_capacity(self.processes.len() + 16);
         self.proc.list(|process| listed.push(process))?;
-        // What has begun by now is known by what it was announced with.
+        // Processes that have started by now are known from their events.
         self.names.drain();
         let doubt = self.names.take_doubt();
         let present: Set<u32> = listed.iter().map(|listed| listed.pid).collect();
@@ -76,7 +76,7 @@ impl Owners {
         Ok(())
     }
 
-    /// Reads what every process is named, and tells which are there: events were lost.
+    /// Reads the name of every process again, and ends those that are gone: events were lost.
     pub(super) fn read_names_again(&mut self) {
         let there: Set<ProcessId> = self.processes.values().map(|known| known.id).collect();
         for id in &there {
@@ -89,7 +89,7 @@ impl Owners {
         self.names.keep(&there);
     }
 
-    /// Reads what a process is named.
+    /// Reads the name of a process.
     pub(super) fn read_name(&mut self, id: ProcessId, comm: &[u8]) {
         let program = self.names.program(id);
         let Ok(cmdline) = self.proc.cmdline(id.pid) else { return };
@@ -99,14 +99,14 @@ impl Owners {
         if self.labels.is_empty() {
             return;
         }
-        // A process that is about to end has given its memory back, its command line with it.
+        // A process that is about to end has freed its memory, including its command line.
         if !cmdline.is_empty() || !self.names.has_command_line(id) {
             self.names.label(id, program, label);
         }
     }
 
     /// The identity of a process, read again once a look: it may have called exec, changed its
-    /// title, or be another process under the same number.
+    /// title, or be another process with the same pid.
     pub(super) fn describe(&mut self, pid: u32) -> Option<ProcessId> {
         let known = self.processes.get_mut(&pid)?;
         if known.read == self.look {
@@ -123,15 +123,15 @@ impl Owners {
         Some(id)
     }
 
-    /// Reads again what a process is named, unless that was done at this look.
+    /// Reads the name of a process again, unless this look has done so.
     pub(crate) fn refresh(&mut self, id: ProcessId) {
         if self.is_there(id) {
             self.describe(id.pid);
         }
     }
 
-    /// The network namespace of every process that is there and may be asked, in no order. Each is
-    /// asked when it is new and at every eighth look: hardly any ever changes it.
+    /// The network namespace of every process that may be read, in no order. It is read when the
+    /// process is new and at every eighth look: hardly any process ever changes it.
     pub(crate) fn namespaces(&mut self) -> impl Iterator<Item = (NetnsId, u32)> {
         for (pid, known) in &mut self.processes {
             let due = (self.look.wrapping_add(*pid)).is_multiple_of(NAMESPACE_ROUND);
@@ -142,7 +142,7 @@ impl Owners {
         self.processes.iter().filter_map(|(pid, known)| Some((known.netns?, *pid)))
     }
 
-    /// Asks every process for its network namespace again, the next time that it matters.
+    /// Reads the network namespace of every process again, the next time that it is needed.
     pub(crate) fn doubt_namespaces(&mut self) {
         self.processes.values_mut().for_each(|known| known.netns = None);
     }

@@ -1,4 +1,4 @@
-//! Reading descriptors: of the processes in which they can have changed, and in search of sockets without a
+//! Reads descriptors: of processes whose descriptors can have changed, and in search of sockets without a
 //! holder.
 
 use std::cmp::Reverse;
@@ -8,26 +8,26 @@ use super::{Holder, Owners, UNTOLD_ROUND, let_go};
 use crate::processes::descriptors::Unreadable;
 use crate::sockets::Inode;
 
-/// What a descriptor may be taken for without reading its link.
+/// What a scan may assume of a descriptor without reading its link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trust {
     /// Nothing: every link is read.
     Nothing,
-    /// The socket that it was, if that is still alive: nearly always it still is.
+    /// That it is still the same socket, if that socket is alive: this is nearly always so.
     WhatIsAlive,
 }
 
 impl Owners {
-    /// Reads the descriptors of every process that can have new ones, the youngest first, and, as
-    /// long as there are sockets without a holder and `beyond` links are not read, of the others.
+    /// Reads the descriptors of every process that can have new ones, the youngest first. As long
+    /// as sockets have no holder, it then reads those of the others, up to `beyond` links.
     pub(super) fn read_changed(&mut self, beyond: usize) {
         let mut pids = self.read_changed_ones();
         if self.unknown.is_empty() || self.first.is_some() {
             return;
         }
-        // What is left is with a process that closed one descriptor and opened another, perhaps
-        // under a number that was a socket which lives on elsewhere (a server that forks). The
-        // likeliest first: who has sockets opens more; and the youngest.
+        // The remaining sockets belong to a process that closed one descriptor and opened another,
+        // perhaps under the number of a socket that another process still holds (a server that
+        // forks). The likeliest come first: processes that have sockets, and the youngest.
         pids.sort_by_key(|pid| self.processes.get(pid).is_none_or(|p| p.sockets.is_empty()));
         let mut links = 0usize;
         for pid in pids {
@@ -72,11 +72,11 @@ impl Owners {
         }
     }
 
-    /// Reads the descriptors of a process; returns how many links that took.
+    /// Reads the descriptors of a process; returns the number of links that were read.
     pub(super) fn scan(&mut self, pid: u32, trust: Trust) -> usize {
         let Some(known) = self.processes.get_mut(&pid) else { return 0 };
         if let Some(first) = &mut self.first {
-            // It has others by now.
+            // It has other sockets by now.
             first.read.remove(&known.id);
         }
         let alive = &self.alive;
@@ -131,7 +131,7 @@ impl Owners {
         for &(descriptor, inode) in &now {
             let holders = self.holders.entry(inode).or_default();
             if !holders.iter().any(|h| (h.pid, h.descriptor) == (pid, descriptor)) {
-                // What was taken on trust has not been seen.
+                // What was assumed has not been seen.
                 let read =
                     trust == Trust::Nothing || before.binary_search(&(descriptor, inode)).is_err();
                 let seen = if read { self.look } else { 0 };
