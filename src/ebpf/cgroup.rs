@@ -1,4 +1,4 @@
-//! Where the hierarchy of all processes is mounted.
+//! Finds the cgroup hierarchy that has all processes.
 
 use std::fs::File;
 use std::io;
@@ -44,8 +44,8 @@ fn unescaped(field: &[u8]) -> Vec<u8> {
     path
 }
 
-/// Why the hierarchy is not mounted here. `ip netns exec` gives a command mounts of its own, with a
-/// fresh `/sys` that hides it.
+/// Why the hierarchy is not mounted here. `ip netns exec` gives a command its own mounts, with a
+/// new `/sys` that hides it.
 fn missing(proc: &Path) -> String {
     let first = std::fs::read(proc.join("1/mountinfo"));
     if first.is_ok_and(|mounts| mounted(&mounts).is_some()) {
@@ -59,7 +59,7 @@ fn missing(proc: &Path) -> String {
 /// Opens the root of the cgroup v2 hierarchy.
 ///
 /// # Errors
-/// Why there is none that has every process of the host in it, as a clause.
+/// A clause that says why no hierarchy with every process of the host can be opened.
 pub(super) fn root(proc: &Path) -> Result<File, String> {
     let namespace = std::fs::read_link(proc.join("self/ns/cgroup"));
     if namespace.is_ok_and(|namespace| namespace.as_os_str() != INITIAL_NAMESPACE) {

@@ -1,4 +1,4 @@
-//! Sockets that send frames to devices (`struct packet_socket` in `program/frames.h`).
+//! Packet sockets, which send frames to devices (`struct packet_socket` in `program/frames.h`).
 
 use aya::maps::{HashMap, Map, MapData, MapError};
 
@@ -19,10 +19,11 @@ pub(super) struct Raw {
     user: u32,
 }
 
-/// The cookie that stands for a packet socket, which has none of its own: no socket's cookie is as high.
+/// The base of cookies made up for packet sockets, which have none: no real cookie is as high.
 const COOKIE: u64 = 1 << 63;
 
-/// For how many readings a socket without new frames is kept: where there are few, and where the map is half full.
+/// Number of readings without new frames for which a socket is kept: if there are few, and if the
+/// map is half full.
 const KEPT: u32 = 600;
 const KEPT_OF_MANY: u32 = 8;
 const MANY: usize = 512;
@@ -34,7 +35,7 @@ struct Known {
     idle: u32,
 }
 
-/// The kernel's map, and each of its sockets in a place of its own.
+/// The kernel's map, and an index for each of its sockets.
 #[derive(Debug)]
 pub(super) struct PacketSockets {
     map: HashMap<MapData, u64, Raw>,
@@ -47,9 +48,9 @@ impl PacketSockets {
         Ok(PacketSockets { map: HashMap::try_from(map)?, frames: 0, places: Vec::new() })
     }
 
-    /// Hands on the place, the cookie and the bytes of each, and whether that is the last time; the map is read
-    /// again if there was another number of `frames` before. `forgotten` gets the place of the user whose a socket
-    /// was that is not known any more.
+    /// Hands on the index, the cookie and the bytes of each, and whether that is the last time. The map is read
+    /// again if the number of `frames` has changed. `forgotten` receives the user index of each socket that is
+    /// dropped.
     pub(super) fn read(
         &mut self,
         frames: u64,
@@ -95,7 +96,7 @@ impl PacketSockets {
         }
     }
 
-    /// What is known of the socket at a place.
+    /// The origin of the socket at an index.
     pub(super) fn origin(&self, place: usize) -> Option<Origin> {
         let Raw { netns, sender_when, name, sender, .. } = self.places.get(place)?.as_ref()?.raw;
         let start = Some(sender_when / TICK).filter(|start| *start != 0);
@@ -118,7 +119,7 @@ impl PacketSockets {
     }
 }
 
-/// The inode of a packet socket, by the cookie that stands for it.
+/// The inode of a packet socket, from its made-up cookie.
 pub(super) fn inode(cookie: u64) -> Inode {
     Inode(cookie as u32)
 }

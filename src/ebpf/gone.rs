@@ -1,4 +1,4 @@
-//! What was known of sockets that have lost their slots and may need another one.
+//! The origins of sockets that have lost their slots and may need another one.
 
 use std::collections::HashMap;
 
@@ -6,15 +6,15 @@ use foldhash::fast::RandomState;
 
 use super::slots::Origin;
 
-/// For how many sockets it is remembered at the least.
+/// Minimum number of sockets that are remembered.
 const FEWEST: usize = 1 << 14;
 
-/// The kernel keeps nothing of them.
+/// The kernel keeps nothing of these sockets.
 #[derive(Debug, Default)]
 pub(super) struct Gone {
     later: HashMap<u64, Origin, RandomState>,
     before: HashMap<u64, Origin, RandomState>,
-    /// The highest cookie of them. Most new sockets have higher ones, and need not be looked for.
+    /// The highest cookie among them. Most new sockets have higher ones, and need no look-up.
     highest: u64,
 }
 

@@ -1,8 +1,8 @@
-//! Connections that are not sockets yet, as the kernel's side keeps them (`program/handshakes.h`).
+//! Connections that are not sockets yet, as the programs in the kernel keep them (`program/handshakes.h`).
 //!
-//! A connection's own socket takes over what its handshake has carried, mostly within microseconds. What
-//! comes to nothing (nobody answers, or a scan) belongs to the listening socket in the end: an entry that has
-//! been there for a while is settled, and its bytes stay that socket's whatever becomes of the connection.
+//! A connection's own socket takes over the bytes of its handshake, mostly within microseconds. The bytes of
+//! a handshake without a connection (no answer, or a scan) are given to the listening socket: an entry that
+//! is old enough is settled, and its bytes stay that socket's whatever happens to the connection.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed};
@@ -13,15 +13,15 @@ use foldhash::fast::RandomState;
 use super::slots::Bytes;
 use crate::model::traffic::Traffic;
 
-/// How many share a set (`HANDSHAKE_WAYS`), and how many sets there are (`HANDSHAKE_SETS`).
+/// Entries in a set (`HANDSHAKE_WAYS`), and number of sets (`HANDSHAKE_SETS`).
 const WAYS: usize = 3;
 pub(super) const SETS: usize = 8192;
 
 const SETTLED: u32 = 1 << 31;
 const ON_LOOPBACK: u32 = 1 << 31;
 
-/// How long a connection may take to become a socket before its bytes are the listening socket's. Longer than the
-/// first retransmission of an answer, which comes after one second.
+/// Time after which the bytes of a connection that is no socket are given to the listening socket. Longer than
+/// the first retransmission of an answer, which comes after one second.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// `struct handshakes`
@@ -36,18 +36,18 @@ pub(super) struct Set {
 
 const _: () = assert!(size_of::<Set>() == 64);
 
-/// Which handshakes were seen before.
+/// Handshakes that were seen before.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    /// By their places, with their tags.
+    /// By their indexes, with their tags.
     since: HashMap<usize, (u32, Instant), RandomState>,
-    /// How many packets of handshakes there had been at the last look.
+    /// Number of packets of handshakes at the last look.
     packets: u64,
 }
 
 impl Waiting {
-    /// Settles what has waited for too long, where there are so many `packets` of handshakes by now: `each` gets
-    /// the listening socket's cookie and bytes.
+    /// Settles entries that are old enough, at a total of `packets`: `each` receives the listening socket's
+    /// cookie and bytes.
     pub(super) fn settle(
         &mut self,
         sets: &[Set],
@@ -75,8 +75,8 @@ impl Waiting {
                 }
                 let listener = set.listener[way].load(Relaxed);
                 let sent = set.sent[way].fetch_or(SETTLED, Relaxed);
-                // It may have become a socket in this moment, which has its bytes then. Another handshake in
-                // its place has left them.
+                // It may have become a socket in this moment, which then has its bytes. Another handshake in
+                // its entry has left them.
                 if set.tag[way].load(Acquire) == 0 || sent & SETTLED != 0 {
                     continue;
                 }

@@ -1,4 +1,4 @@
-//! Loads the programs and attaches them: with all that this kernel and this user allow.
+//! Loads and attaches the programs, with every feature that this kernel and this user allow.
 
 use std::error::Error;
 use std::fmt;
@@ -16,20 +16,21 @@ use rustix::io::Errno;
 use super::mapping::{Mapping, Shared};
 use super::slots::WAYS;
 
-/// The compiled programs, beside their source, so that building the library takes no compiler for them.
+/// The compiled programs, committed beside their source, so that building the library needs no
+/// clang.
 static OBJECT: &[u8] = include_bytes_aligned!("program/sockets.bpf.o");
 
-/// What would allow it.
+/// The fix for missing privileges.
 const MEND_PERMISSION: &str = "run it as root (CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN)";
 
-/// The programs at the root of the control groups. A socket whose release is seen before its making could be is
-/// of no use: the makers first.
+/// The programs at the root cgroup, in the order of attaching: those that see sockets being made come first,
+/// because the release of a socket without a maker is useless.
 const AT_CGROUP: [&str; 5] = ["create", "establish", "release", "ingress", "egress"];
 
-/// Those at tracepoints, by the names of these.
+/// Programs at tracepoints, with the names of these.
 const AT_TRACEPOINTS: [(&str, &str); 2] = [("queue", "net_dev_queue"), ("drop", "kfree_skb")];
 
-/// One more, for answers that the cgroup's hook doesn't see before this version.
+/// A program for kernels before this version, for answers that the cgroup's hook misses.
 const AT_TRACEPOINT_BEFORE: ((&str, &str), (u32, u32)) = (("answer", "net_dev_queue"), (6, 6));
 
 /// Why sockets can't be counted here.
@@ -54,12 +55,12 @@ impl OpenError {
         OpenError { why: why.into(), mend: None, errno: None }
     }
 
-    /// From what the loader says: the innermost error is the kernel's.
+    /// The error of the loader: the innermost error is the kernel's.
     pub(super) fn from_loader(what: &str, error: &(dyn Error + 'static)) -> OpenError {
         match errno(error) {
             Some(errno) => OpenError {
                 why: format!("{what}: {}", io::Error::from(errno)),
-                // The verifier says EACCES, also of what takes CAP_PERFMON.
+                // The verifier reports EACCES, also if CAP_PERFMON is missing.
                 mend: matches!(errno, Errno::PERM | Errno::ACCESS).then_some(MEND_PERMISSION),
                 errno: Some(errno),
             },
@@ -67,17 +68,17 @@ impl OpenError {
         }
     }
 
-    /// Why, without what would mend it.
+    /// The reason, without the fix.
     pub fn why(&self) -> &str {
         &self.why
     }
 
-    /// What would mend it, where more privileges would.
+    /// The fix, if more privileges would help.
     pub fn mend(&self) -> Option<&'static str> {
         self.mend
     }
 
-    /// What the kernel said, if it was the kernel that refused.
+    /// The kernel's error, if the kernel refused.
     pub(super) fn errno(&self) -> Option<Errno> {
         self.errno
     }
@@ -92,15 +93,15 @@ fn errno(mut error: &(dyn Error + 'static)) -> Option<Errno> {
     }
 }
 
-/// Where the kernel tells the layout of its structures (BTF). The loader reads it by itself.
+/// The layout of the kernel's structures (BTF). The loader reads it by itself.
 const TYPES: &str = "/sys/kernel/btf/vmlinux";
 
-/// Whether the kernel tells the layout of its structures.
+/// Whether the kernel has BTF.
 pub(super) fn has_types() -> bool {
     Path::new(TYPES).exists()
 }
 
-/// The first two numbers of the running kernel's version; `None` if it has others.
+/// The first two numbers of the running kernel's version; `None` if it has another form.
 pub(super) fn version() -> Option<(u32, u32)> {
     first_two_numbers(rustix::system::uname().release().to_bytes())
 }
@@ -111,32 +112,33 @@ fn first_two_numbers(release: &[u8]) -> Option<(u32, u32)> {
     number().zip(number())
 }
 
-/// A loader that knows the kernel's structures. Their descriptions take tens of megabytes for a moment: what a
-/// thread has allocated goes back to the system with the last of it.
+/// A loader that knows the kernel's structures. Their descriptions take tens of megabytes for a moment: the
+/// memory of a thread returns to the system when it ends.
 pub(super) fn loader<'a>() -> EbpfLoader<'a> {
     std::thread::spawn(EbpfLoader::new).join().unwrap_or_default()
 }
 
-/// The layout of the kernel's structures, if it tells it: what a loader knows, but doesn't give away. It is for a
-/// moment only, for the same reason.
+/// The layout of the kernel's structures, if it has BTF: the loader has it, but doesn't expose it. Only for a
+/// moment, because of its memory.
 fn types() -> Option<Btf> {
     std::thread::spawn(Btf::from_sys_fs).join().ok()?.ok()
 }
 
-/// The programs, attached for as long as this is there.
+/// The programs, which stay attached until this is dropped.
 #[derive(Debug)]
 pub(super) struct Programs {
     programs: Ebpf,
-    /// Whether they read the kernel's own structures, and so know who is who for certain.
+    /// Whether they read the kernel's structures, and so identify processes and namespaces
+    /// reliably.
     pub(super) reads_kernel: bool,
 }
 
 impl Programs {
-    /// Loads and attaches them to the root of the control groups, with room for `capacity` sockets. They
-    /// read the kernel's own structures if so told.
+    /// Loads the programs with `capacity` slots, and attaches them to the root cgroup; `reads_kernel`
+    /// lets them read the kernel's structures.
     ///
     /// # Errors
-    /// What the kernel refuses.
+    /// The kernel refuses something.
     pub(super) fn load(
         root: &File,
         capacity: u32,
@@ -169,7 +171,7 @@ impl Programs {
             })?;
         }
         for name in AT_CGROUP {
-            // By links, which any number of programs may have beside each other.
+            // By links, of which any number of programs may be attached beside each other.
             let mode = CgroupAttachMode::Single;
             let direction = match name {
                 "ingress" => CgroupSkbAttachType::Ingress,
@@ -198,7 +200,8 @@ impl Programs {
         Ok(programs)
     }
 
-    /// Attaches a program to a tracepoint; a kernel that refuses, or has no such tracepoint, shows less.
+    /// Attaches a program to a tracepoint. If the kernel refuses, or has no such tracepoint, less
+    /// is counted.
     fn trace(&mut self, name: &str, tracepoint: &str, types: &Btf) {
         let _ = match self.programs.program_mut(name) {
             Some(Program::RawTracePoint(program)) => {
@@ -211,10 +214,10 @@ impl Programs {
         };
     }
 
-    /// A map's memory, which the kernel shares.
+    /// Maps the memory of a map, which the kernel shares.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// Those of mmap(2).
     pub(super) fn mapping<T: Shared>(
         &self,
         name: &str,
@@ -234,7 +237,7 @@ impl Programs {
     /// Takes a hash map.
     ///
     /// # Errors
-    /// If there is none of this name.
+    /// None has this name.
     pub(super) fn take_map(&mut self, name: &str) -> Result<Map, OpenError> {
         let missing = || OpenError::new(format!("the map {name} is missing"));
         self.programs.take_map(name).ok_or_else(missing)

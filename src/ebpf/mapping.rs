@@ -1,5 +1,4 @@
-//! A map's memory as the kernel shares it: the one place where the library does without the
-//! compiler's checks.
+//! The memory of a map that the kernel shares: the only unsafe code of the library.
 #![allow(unsafe_code)]
 
 use std::ops::Deref;
@@ -9,11 +8,11 @@ use std::ptr::NonNull;
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
-/// What may lie in memory that somebody else writes at the same time.
+/// A type that another writer may change at the same time.
 ///
 /// # Safety
-/// The type consists of atomic integers alone, so that every bit pattern is valid and every access is
-/// free of data races; and it is `repr(C)`, with the layout that the kernel's side has.
+/// The type consists only of atomic integers, so that every bit pattern is valid and no access is a
+/// data race. It is `repr(C)`, with the layout of the kernel's side.
 pub(super) unsafe trait Shared {}
 
 /// The elements of an array map (`BPF_F_MMAPABLE`).
@@ -27,12 +26,12 @@ impl<T: Shared> Mapping<T> {
     /// Maps `len` elements of `map`.
     ///
     /// # Errors
-    /// What the kernel says: if the map has fewer, or isn't made to be shared.
+    /// Those of mmap(2): the map has fewer elements, or isn't made to be shared.
     pub(super) fn of(map: BorrowedFd<'_>, len: usize) -> Result<Mapping<T>, Errno> {
         let bytes = len.checked_mul(size_of::<T>()).filter(|bytes| *bytes > 0);
         let bytes = bytes.ok_or(Errno::INVAL)?;
         let flags = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: the kernel chooses the address, so that nothing that is in use is replaced.
+        // SAFETY: the kernel chooses the address, so no mapping in use is replaced.
         let start = unsafe { mmap(std::ptr::null_mut(), bytes, flags, MapFlags::SHARED, map, 0)? };
         let start = NonNull::new(start.cast::<T>()).ok_or(Errno::INVAL)?;
         Ok(Mapping { start, len })
@@ -43,20 +42,20 @@ impl<T: Shared> Deref for Mapping<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        // SAFETY: the mapping has room for `len` elements, begins at a page, and stays until it is
-        // dropped; see `Shared` for who else writes to it.
+        // SAFETY: the mapping has room for `len` elements, starts at a page, and stays until it is
+        // dropped; see `Shared` for other writers.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }
 
 impl<T: Shared> Drop for Mapping<T> {
     fn drop(&mut self) {
-        // SAFETY: it was mapped with this length, and nobody borrows from it any more.
+        // SAFETY: it was mapped with this length, and nothing borrows from it any more.
         let _ = unsafe { munmap(self.start.as_ptr().cast(), self.len * size_of::<T>()) };
     }
 }
 
-// SAFETY: memory that every thread may use, with atomic accesses alone.
+// SAFETY: all threads may use the memory, with atomic accesses only.
 unsafe impl<T: Shared + Sync> Send for Mapping<T> {}
 // SAFETY: as above.
 unsafe impl<T: Shared + Sync> Sync for Mapping<T> {}
@@ -69,10 +68,10 @@ unsafe impl Shared for super::slots::Bucket {}
 unsafe impl Shared for super::slots::Totals {}
 // SAFETY: see its definition.
 unsafe impl Shared for super::handshakes::Set {}
-// SAFETY: atomic integers are each by themselves.
+// SAFETY: each atomic integer is independent.
 unsafe impl Shared for std::sync::atomic::AtomicU64 {}
 
-// SAFETY: integers alone, without padding, in the layout of the kernel's side.
+// SAFETY: only integers, without padding, in the layout of the kernel's side.
 unsafe impl aya::Pod for super::outside::Raw {}
 // SAFETY: as above.
 unsafe impl aya::Pod for super::frames::Raw {}

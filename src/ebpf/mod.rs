@@ -1,16 +1,16 @@
-//! The bytes of every socket of the host, counted in the kernel, and who made it.
+//! The bytes of every socket of the host, counted in the kernel, and the maker of each socket.
 //!
-//! Small programs (`program/sockets.bpf.c`) are attached to the root of the cgroup hierarchy, so that they see
-//! the sockets of every process: one counts each packet that a socket receives and one each that it sends, one
-//! sees sockets being made, one sees connections being established from outside, and one sees sockets being let
-//! go of. Two more, at tracepoints, see what no such socket has: frames of packet sockets, and packets for which
-//! there is no socket; before Linux 6.6 a third sees the answers of servers to those who connect over IPv6. They
-//! look at no more of a packet than its headers, and let every packet pass. Nothing is pinned: when this process
-//! ends, however it does, the kernel detaches them.
+//! Small programs (`program/sockets.bpf.c`) are attached to the root of the cgroup hierarchy, so that they run
+//! for the sockets of every process. One counts received packets, one sent packets; others run when a socket is
+//! made, when a connection is established from outside, and when a socket is released. Two more, at tracepoints,
+//! count what no such socket has: frames of packet sockets, and packets without a socket. Before Linux 6.6 a
+//! third counts the answers of servers to clients that connect over IPv6. They read only the headers of a
+//! packet, and pass every packet. Nothing is pinned: when this process ends, however it does, the kernel
+//! detaches them.
 //!
-//! A socket's bytes are those of its IP packets, headers included, as connection tracking counts them: a
-//! packet that the device or the kernel cuts into segments later counts once, with one header. A packet socket's
-//! bytes are those of its frames.
+//! A socket's bytes are those of its IP packets, headers included, as in connection tracking: a packet that the
+//! device or the kernel segments later counts once, with one header. A packet socket's bytes are those of its
+//! frames.
 
 mod cgroup;
 mod frames;
@@ -50,31 +50,31 @@ pub(crate) use slots::TICK;
 use slots::{Bucket, FREE, LEAVING, Slot, Totals, WAYS};
 pub use slots::{Bytes, Origin, Task};
 
-/// How many sockets there is room for: twice as many as the host has open files when it is
-/// opened, within these bounds. Each takes 136 bytes of the kernel's memory.
+/// Number of slots for sockets: twice as many as the host has open files at the start, within these
+/// bounds. Each takes 136 bytes of the kernel's memory.
 pub const SLOTS: std::ops::RangeInclusive<u32> = 1 << 17..=1 << 20;
 
-/// With how little it is content where memory is short.
+/// Minimum number of slots if memory is short.
 const FEWEST_SLOTS: u32 = 1 << 12;
 
-/// Which part of the slots is given to sockets between two readings at the most, if it is for the reader:
-/// those that were taken back are free only after the next one.
+/// A reading is due when this part of the slots was given to sockets since the last one: slots that were
+/// taken back are free only after the next reading.
 const FILLING: u64 = 4;
 
-/// How long it takes until maps that were given up are freed.
+/// Time until maps that were given up are freed.
 const FREED: Duration = Duration::from_millis(50);
 
-/// How many users are told apart (`USERS`).
+/// Number of users that are distinguished (`USERS`).
 const USERS: usize = 4096;
 
-/// The bytes of a socket, as they were read.
+/// The bytes of a socket, as read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counted {
-    /// Its slot: what is asked of the socket is asked of this.
+    /// Its slot, by which queries about the socket find it.
     pub slot: u32,
-    /// Which socket it is, of all namespaces and for all time.
+    /// Its cookie, which is unique over all namespaces and never reused.
     pub cookie: u64,
-    /// By which descriptors name it; `None` where that isn't known (yet).
+    /// Its inode, to which descriptors refer; `None` if it isn't known (yet).
     pub inode: Option<Inode>,
     /// Its bytes since it was given this slot.
     pub bytes: Bytes,
@@ -87,42 +87,42 @@ impl Counted {
     }
 }
 
-/// Counts the bytes of all sockets, from the moment that it is opened.
+/// Counts the bytes of all sockets from its opening on.
 #[derive(Debug)]
 pub struct Reader {
-    /// In the order of their ways, and in each way of the buckets.
+    /// The slots, in the order of their ways, and in each way of the buckets.
     slots: Mapping<Slot>,
     buckets: Mapping<Bucket>,
     totals: Mapping<Totals>,
-    /// How many slots the users have.
+    /// Number of slots of each user.
     users: Mapping<AtomicU64>,
     handshakes: Mapping<Set>,
     waiting: Waiting,
     outside: Namespaces,
     /// The network namespaces of the listening sockets at the last reading, and at the one before.
     listening: [HashMap<u64, u64, RandomState>; 2],
-    /// Multipath TCP sockets that were let go of, as they were read last: their tokens, and by whom.
+    /// Released Multipath TCP sockets of the last reading: the token and the closer of each.
     closed_multipath: Vec<(u32, Task)>,
     packets: PacketSockets,
-    /// How many of them the users have.
+    /// Number of packet sockets of each user.
     packet_users: Mapping<AtomicU64>,
-    /// What was read in slots that were taken from their sockets since the last reading. A packet that was
+    /// The readings of slots that were taken from their sockets since the last reading. A packet that was
     /// being counted at that moment is counted by now.
     leaving: Vec<Counted>,
     /// Slots that were read for the last time.
     left: Vec<u32>,
     gone: Gone,
-    /// How many slots had been given to sockets at the last reading.
+    /// Number of slots given to sockets until the last reading.
     claimed: u64,
     netns: u64,
-    /// Its programs are attached for as long as it is there.
+    /// The programs, which stay attached as long as this exists.
     programs: Programs,
 }
 
-/// Does something while no signal reaches this thread, nor those that it starts: the kernel gives up looking at a
-/// program when one comes, as if it refused it. Other threads take them, or this one afterwards.
+/// Runs `work` without signals in this thread and in those that it starts: a signal makes the kernel abort the
+/// verification of a program, as if it refused it. Other threads receive the signals, or this one afterwards.
 fn undisturbed<T>(work: impl FnOnce() -> T) -> T {
-    // Where that is refused, it is as it would be without.
+    // If that is refused, signals may interrupt the work.
     let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
     let done = work();
     if let Ok(before) = before {
@@ -132,23 +132,25 @@ fn undisturbed<T>(work: impl FnOnce() -> T) -> T {
 }
 
 impl Reader {
-    /// Loads and attaches the programs. `proc` is where procfs is mounted.
+    /// Loads and attaches the programs. `proc` is the path where procfs is mounted.
     ///
     /// # Errors
-    /// If this kernel, this user or this container doesn't allow it, or sees only a part of the host.
+    /// This kernel, this user or this container doesn't allow it, or sees only a part of the host.
     pub fn open(proc: &Path) -> Result<Reader, OpenError> {
         Reader::with_room(proc, capacity(proc))
     }
 
-    /// The same with room for so many sockets, rounded up to a power of two, 8 at the least; for fewer
-    /// where memory is short.
+    /// As [`Reader::open`], with this many slots, rounded up to a power of two, at least 8; with fewer
+    /// if memory is short.
     ///
     /// # Errors
+    /// As [`Reader::open`].
     /// As above.
     pub fn with_room(proc: &Path, capacity: u32) -> Result<Reader, OpenError> {
         let mut capacity = capacity.clamp(WAYS as u32, *SLOTS.end()).next_power_of_two();
         let root = cgroup::root(proc).map_err(OpenError::new)?;
-        // Kernels before 5.11 count a map's memory as locked; later ones ask the memory cgroup.
+        // Kernels before 5.11 count a map's memory as locked; later ones charge it to the memory
+        // cgroup.
         let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
         let mut reads_kernel = load::has_types();
         loop {
@@ -159,10 +161,10 @@ impl Reader {
             match refused.errno() {
                 Some(Errno::NOMEM | Errno::TOOBIG) if capacity > FEWEST_SLOTS => {
                     capacity /= 2;
-                    // The kernel frees what it could not fill a moment later.
+                    // The kernel frees incomplete maps a moment later.
                     std::thread::sleep(FREED);
                 }
-                // It may keep its own structures to itself (lockdown).
+                // The kernel may forbid reading its structures (lockdown).
                 _ if reads_kernel => reads_kernel = false,
                 _ => return Err(refused),
             }
@@ -194,8 +196,8 @@ impl Reader {
         Ok(reader)
     }
 
-    /// Makes a socket and sees whether the programs have seen it: in the PID namespace of which the
-    /// numbers are, too. Returns the cookie of its network namespace.
+    /// Makes a socket and checks that the programs have seen it, with the pid of this PID
+    /// namespace. Returns the cookie of its network namespace.
     fn made_here(&self) -> Result<u64, OpenError> {
         // Not bound to an address: the loopback device may be down.
         let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None);
@@ -223,18 +225,18 @@ impl Reader {
         self.netns
     }
 
-    /// Whether the network namespace of every socket is known, and which process has made it: where the kernel
-    /// lets its own structures be read.
+    /// Whether the kernel lets its structures be read, so that the network namespace and the maker of every
+    /// socket are known.
     pub fn reads_kernel(&self) -> bool {
         self.programs.reads_kernel
     }
 
-    /// How many sockets there is room for.
+    /// Number of slots.
     pub fn capacity(&self) -> usize {
         self.slots.len()
     }
 
-    /// Every slot that a socket has, and its cookie.
+    /// Every slot in use, and the cookie of its socket.
     fn cookies(&self) -> impl Iterator<Item = (u32, u64)> {
         let buckets = self.buckets.len();
         self.buckets.iter().enumerate().flat_map(move |(at, bucket)| {
@@ -248,14 +250,14 @@ impl Reader {
         self.slots.get(slot as usize)
     }
 
-    /// Where it stands which socket has a slot.
+    /// The entry with the cookie of a slot's socket.
     fn owner(&self, slot: u32) -> Option<&AtomicU64> {
         let (slot, buckets) = (slot as usize, self.buckets.len());
         self.buckets.get(slot % buckets)?.cookies.get(slot / buckets)
     }
 
-    /// Hands on the bytes of every socket. Those that are its last in this slot come with what was read there
-    /// before: where that is more, the [origin](Reader::origin) is known until [`Reader::give_back`].
+    /// Hands on the bytes of every socket. The last bytes in a slot come with the bytes read there before; if
+    /// there are new ones, the [origin](Reader::origin) is known until [`Reader::give_back`].
     pub fn read(&mut self, mut each: impl FnMut(Counted, Option<Bytes>)) {
         self.give_back();
         self.settle_handshakes();
@@ -274,12 +276,12 @@ impl Reader {
         closed_multipath.clear();
         let mut listening = HashMap::default();
         for (slot, cookie) in self.cookies() {
-            // One that is being filled at this moment comes with the next reading.
+            // A slot that is being filled at this moment comes with the next reading.
             let Some(filled) = self.slot(slot).filter(|counted| counted.is_filled()) else {
                 continue;
             };
             let (bytes, inode) = (filled.bytes(), filled.inode());
-            // So does one that has got the slot of a silent one at this moment.
+            // So does a socket that gets the slot of a silent one at this moment.
             let still = self.owner(slot).is_some_and(|owner| owner.load(Acquire) == cookie);
             if still {
                 closed_multipath.extend(filled.closed_multipath());
@@ -304,7 +306,7 @@ impl Reader {
         });
     }
 
-    /// Gives listening sockets what has come to nothing.
+    /// Gives the bytes of handshakes without a connection to the listening sockets.
     fn settle_handshakes(&mut self) {
         let packets = self.count(|totals| &totals.handshakes);
         let mut waiting = std::mem::take(&mut self.waiting);
@@ -324,7 +326,7 @@ impl Reader {
         }
     }
 
-    /// The slot of a socket that has one: in one of two buckets, as in `program/slots.h`.
+    /// The slot of a socket, if it has one: in one of two buckets, as in `program/slots.h`.
     fn find(&self, cookie: u64) -> Option<&Slot> {
         let buckets = self.buckets.len();
         let second = (cookie.wrapping_mul(0xd6e8_feb8_6659_fd93) >> 40) as u32;
@@ -336,7 +338,7 @@ impl Reader {
         })
     }
 
-    /// Every socket that has a slot now, with its bytes. It is no reading: [`Reader::read`] hands on the
+    /// All sockets with slots, and their bytes now. This is no reading: [`Reader::read`] hands on the
     /// same bytes afterwards.
     pub fn peek(&self) -> impl Iterator<Item = Counted> {
         self.cookies().filter_map(|(slot, cookie)| {
@@ -345,12 +347,12 @@ impl Reader {
         })
     }
 
-    /// The bytes that stand in the slot of this socket now.
+    /// The bytes in the slot of this socket now.
     pub fn bytes(&self, of: &Counted) -> Bytes {
         self.slot(of.slot).map(Slot::bytes).unwrap_or_default()
     }
 
-    /// Whether the slot in which a socket was read is still its own.
+    /// Whether the slot in which a socket was read still belongs to it.
     pub fn has(&self, of: &Counted) -> bool {
         self.owner(of.slot).is_some_and(|owner| owner.load(Acquire) == of.cookie)
     }
@@ -363,12 +365,12 @@ impl Reader {
         self.count(|totals| &totals.claimed)
     }
 
-    /// Whether so many sockets have got slots since the last reading that it is time for the next one.
+    /// Whether so many slots were given to sockets since the last reading that the next one is due.
     pub fn is_filling(&self) -> bool {
         self.claimed_now() - self.claimed > self.capacity() as u64 / FILLING
     }
 
-    /// What is known of a socket that was read, beside its bytes; `None` if its slot is another's by now.
+    /// The origin of a socket that was read; `None` if its slot belongs to another one by now.
     pub fn origin(&self, of: &Counted) -> Option<Origin> {
         if let Some(place) = (of.slot as usize).checked_sub(self.capacity()) {
             return self.packets.origin(place);
@@ -377,21 +379,21 @@ impl Reader {
         if ![of.cookie, LEAVING].contains(&self.owner(of.slot)?.load(Acquire)) {
             return None;
         }
-        // Of one that was made in this slot it stands there.
+        // The slot of a socket that was made in it has the origin.
         if now.maker.is_some() && !now.accepted {
             return Some(now);
         }
         Some(self.gone.get(of.cookie).map_or(now, |before| now.after(before)))
     }
 
-    /// The Multipath TCP sockets that were let go of at the last reading: the token of each, which its subflows
-    /// have too, and who let go of it.
+    /// The Multipath TCP sockets that were released at the last reading: the token of each, which its subflows
+    /// have too, and its closer.
     pub fn closed_multipath(&self) -> &[(u32, Task)] {
         &self.closed_multipath
     }
 
-    /// Takes a slot from the socket that was read in it, which gets another one if it needs it: then its
-    /// `origin` is still known. What was counted until then comes with the next reading.
+    /// Takes a slot from the socket that was read in it. The socket gets another slot if it needs one,
+    /// and keeps its `origin`. Bytes counted until now come with the next reading.
     pub fn take_back(&mut self, from: &Counted, origin: &Origin) {
         let Some(owner) = self.owner(from.slot) else { return };
         if owner.compare_exchange(from.cookie, LEAVING, Relaxed, Relaxed).is_ok() {
@@ -402,7 +404,7 @@ impl Reader {
         }
     }
 
-    /// Lets the kernel give a slot to another socket.
+    /// Frees a slot for another socket.
     fn free(&self, slot: u32) {
         if let (Some(left), Some(owner)) = (self.slot(slot), self.owner(slot)) {
             let user = left.clear();
@@ -417,22 +419,22 @@ impl Reader {
         }
     }
 
-    /// Lets other sockets have the slots that were read for the last time. The next reading does so, too.
+    /// Frees the slots that were read for the last time, as the next reading does.
     pub fn give_back(&mut self) {
         for slot in std::mem::take(&mut self.left) {
             self.free(slot);
         }
     }
 
-    /// What was counted outside the slots, for each network namespace by its cookie, 0 where that isn't known. One
-    /// that is left out begins anew should it come again.
+    /// Bytes counted outside the slots, for each network namespace by its cookie, or 0 if that isn't known. A
+    /// namespace that is left out starts anew if it returns.
     pub fn outside(&mut self) -> impl Iterator<Item = (u64, Outside)> {
         let changes = self.count(|totals| &totals.outside);
         self.outside.read(changes)
     }
 }
 
-/// How many slots are made. Each socket of a process is an open file, in whatever namespace it is.
+/// The number of slots to make. Each socket of a process is an open file, in any namespace.
 fn capacity(proc: &Path) -> u32 {
     slots_for(open_files(&std::fs::read_to_string(proc.join("sys/fs/file-nr")).unwrap_or_default()))
 }

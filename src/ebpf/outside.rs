@@ -5,9 +5,9 @@ use aya::maps::{HashMap, Map, MapData, MapError};
 use super::slots::Bytes;
 use crate::model::traffic::Traffic;
 
-/// With more namespaces than this, half of the map's room, those in which nothing happens are forgotten.
+/// Number of namespaces, half of the map's room, above which quiet ones are forgotten.
 const MANY: usize = 2048;
-/// After so many readings without a change.
+/// Number of readings without a change after which a namespace is quiet.
 const QUIET: u32 = 4;
 
 /// `struct outside`
@@ -22,16 +22,16 @@ pub(super) struct Raw {
     resets: [u64; 2],
 }
 
-/// What was counted of a network namespace that no slot has.
+/// Bytes of a network namespace that are in no slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outside {
-    /// Of sockets for which there was no slot.
+    /// Bytes of sockets for which no slot was free.
     pub without_slot: Bytes,
-    /// No socket was there for them (any more).
+    /// Bytes without a socket (any more).
     pub without_socket: Bytes,
-    /// Answers to pings, sent through sockets that the kernel uses in all namespaces.
+    /// Answers to pings, which the kernel sends through sockets that all namespaces share.
     pub pings: Bytes,
-    /// Refusals of connections, sent like those.
+    /// Resets of refused connections, which the kernel sends likewise.
     pub resets: Bytes,
 }
 
@@ -53,9 +53,9 @@ impl From<Raw> for Outside {
 #[derive(Clone, Copy, Debug, Default)]
 struct Known {
     of: Outside,
-    /// What is known here alone: bytes of listening sockets that are there no more.
+    /// Bytes that only this side knows: those of listening sockets that have ended.
     own: Bytes,
-    /// For how many readings nothing has changed.
+    /// Number of readings without a change.
     quiet: u32,
 }
 
@@ -63,23 +63,23 @@ struct Known {
 #[derive(Debug)]
 pub(super) struct Namespaces {
     map: HashMap<MapData, u64, Raw>,
-    /// How often it had changed when it was read.
+    /// The number of changes when it was read.
     changes: u64,
     known: std::collections::HashMap<u64, Known, foldhash::fast::RandomState>,
 }
 
 impl Namespaces {
-    /// Where a namespace's cookie isn't known, or there are too many, its bytes stand under 0.
+    /// Bytes of unknown namespaces, or of too many, are under 0.
     pub(super) fn new(map: Map) -> Result<Namespaces, MapError> {
         let mut map = HashMap::try_from(map)?;
         map.insert(0, Raw::default(), 0)?;
         Ok(Namespaces { map, changes: 0, known: Default::default() })
     }
 
-    /// Every namespace's, by its cookie; read again if there was another number of `changes` before. Where there
-    /// are many, those in which nothing happens are left out from then on.
+    /// All namespaces, by their cookies. The map is read again if the number of `changes` has changed. If there
+    /// are many, quiet ones are left out from then on.
     pub(super) fn read(&mut self, changes: u64) -> impl Iterator<Item = (u64, Outside)> {
-        // One that can't be read now is read the next time.
+        // An entry that can't be read now is read the next time.
         if changes != self.changes
             && let Ok(all) = self.map.iter().collect::<Result<Vec<_>, _>>()
         {
@@ -107,7 +107,7 @@ impl Namespaces {
         })
     }
 
-    /// Bytes of a listening socket of this namespace that is there no more.
+    /// Adds bytes of a listening socket of this namespace that has ended.
     pub(super) fn add(&mut self, netns: u64, bytes: Bytes) {
         let known = self.known.entry(netns).or_default();
         known.own = known.own + bytes;

@@ -1,8 +1,7 @@
-//! Processes that are forked, call exec and end, as programs at the kernel's tracepoints report them.
+//! Process events (fork, exec, exit) from programs at the kernel's tracepoints.
 //!
 //! Three programs (`program/processes.bpf.c`) write events into a ring buffer, in the kernel's order. An
-//! event of exec carries the command line as the new program got it, so that it is known however soon the
-//! process ends.
+//! exec event has the command line of the new program, so that it is known however soon the process ends.
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -27,48 +26,48 @@ pub(crate) const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 
 /// `struct event` without its arguments.
 const HEAD: usize = 56;
-/// Where the arguments could not be read.
+/// The length if the arguments could not be read.
 const UNREAD: u32 = u32::MAX;
 
-/// How long it may take until a thread's end is seen.
+/// Maximum time until the end of a thread is reported.
 const CHECKED: Duration = Duration::from_secs(1);
 
 const FORK: u32 = 0;
 const EXEC: u32 = 1;
 const EXIT: u32 = 2;
 
-/// A process as the kernel identifies it.
+/// The identity of a process in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Started {
-    /// Its number in the initial PID namespace.
+    /// Its pid in the initial PID namespace.
     pub pid: u32,
-    /// When it started, in clock ticks since boot, as in `/proc/PID/stat`.
+    /// Start time in clock ticks since boot, as in `/proc/PID/stat`.
     pub start: u64,
 }
 
-/// What happened to a process. Threads are left out.
+/// A process event. Those of threads are left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ProcessEvent<'a> {
     /// The process.
     pub process: Started,
-    /// What happened to it.
+    /// The event.
     pub what: What<'a>,
-    /// The inode number of its network namespace, if it is in one.
+    /// The inode number of its network namespace, if it has one.
     pub netns: Option<u32>,
-    /// Its name (`TASK_COMM_LEN`), without what follows its end.
+    /// Its name (`TASK_COMM_LEN`), without padding.
     pub name: &'a [u8],
 }
 
-/// What happened to a process.
+/// The kind of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum What<'a> {
-    /// It began as a copy of this one.
+    /// It started as a copy of this process.
     Fork(Started),
-    /// It became another program, with this command line as `/proc/PID/cmdline` has it; `None` if that
+    /// It has started another program, with this command line as in `/proc/PID/cmdline`; `None` if it
     /// could not be read.
     Exec(Option<&'a [u8]>),
-    /// All its threads have ended. The command line is the last one, where it still was in memory
-    /// (Linux 6.16 and later).
+    /// All its threads have ended. The last command line is in it if it still was in memory (Linux
+    /// 6.16 and later).
     Exit(Option<&'a [u8]>),
 }
 
@@ -77,13 +76,13 @@ pub(crate) enum What<'a> {
 pub(crate) enum Wake {
     /// None.
     Nothing,
-    /// Those of other network namespaces than this one.
+    /// Events of other network namespaces than this one.
     OthersThan(NetnsId),
     /// All.
     All,
 }
 
-/// Reads one record; `None` for one that is none.
+/// Decodes one record; `None` if it is malformed.
 fn decode(record: &[u8]) -> Option<ProcessEvent<'_>> {
     let word = |at: usize| record.get(at..)?.first_chunk().map(|word| u32::from_ne_bytes(*word));
     let long = |at: usize| record.get(at..)?.first_chunk().map(|long| u64::from_ne_bytes(*long));
@@ -105,23 +104,23 @@ fn decode(record: &[u8]) -> Option<ProcessEvent<'_>> {
     Some(ProcessEvent { process, what, netns, name })
 }
 
-/// Receives what happens to processes.
+/// Receives process events.
 pub(crate) struct ProcessReader {
     ring: RingBuf<MapData>,
     settings: Array<MapData, [u32; 2]>,
     lost: Array<MapData, u64>,
     checked: Array<MapData, u32>,
-    /// How many had been lost when that was asked last.
+    /// Number of lost events at the last call.
     lost_before: u64,
-    /// Its programs are attached for as long as it is there.
+    /// The programs, which stay attached as long as this exists.
     _programs: Ebpf,
 }
 
 impl ProcessReader {
-    /// Loads and attaches the programs. `proc` is where procfs is mounted.
+    /// Loads and attaches the programs. `proc` is the path where procfs is mounted.
     ///
     /// # Errors
-    /// If this kernel or this user doesn't allow it, or the numbers of processes are others here.
+    /// This kernel or this user doesn't allow it, or the PID namespace is not the initial one.
     pub(crate) fn open(proc: &Path) -> Result<ProcessReader, OpenError> {
         super::undisturbed(|| ProcessReader::open_here(proc))
     }
@@ -179,8 +178,8 @@ impl ProcessReader {
         Ok(reader)
     }
 
-    /// Lets a thread end, and sees whether the programs have read what they should. Without BTF, or with
-    /// some that the loader doesn't understand, they would read at the wrong places.
+    /// Starts a thread and checks that the programs report its end correctly. Without BTF, or with one
+    /// that the loader misunderstands, they would read wrong offsets.
     fn check(&mut self) -> Result<(), OpenError> {
         let deadline = Instant::now() + CHECKED;
         while Instant::now() < deadline {
@@ -194,11 +193,11 @@ impl ProcessReader {
         Err(OpenError::new("the kernel's structures are not as its BTF says"))
     }
 
-    /// From now on the descriptor becomes readable with these events, and when a quarter of the ring is full.
-    /// At first it does with all.
+    /// Makes the descriptor readable with these events only, and when a quarter of the ring is full. At first
+    /// it is with all events.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// Those of updating the map.
     pub(crate) fn wake_for(&mut self, wake: Wake) -> Result<(), OpenError> {
         let settings = match wake {
             Wake::Nothing => [0, 0],
@@ -217,14 +216,14 @@ impl ProcessReader {
         }
     }
 
-    /// How many events were lost since this was asked last, because there was no room for them.
+    /// Number of events that were lost since the last call, because the ring was full.
     pub(crate) fn take_lost(&mut self) -> u64 {
         let lost = self.lost.get(&0, 0).unwrap_or(self.lost_before);
         lost - std::mem::replace(&mut self.lost_before, lost)
     }
 }
 
-/// On PREEMPT_RT kernels before 6.12 a ring buffer's lock may sleep, and tracepoints must not.
+/// On PREEMPT_RT kernels before 6.12 a ring buffer's lock may sleep, which tracepoints must not.
 fn is_real_time_before_6_12() -> bool {
     let real_time = std::fs::read("/sys/kernel/realtime").is_ok_and(|text| text.starts_with(b"1"));
     real_time && load::version().is_none_or(|version| version < (6, 12))

@@ -1,7 +1,7 @@
-//! What the programs in the kernel write: the layouts of `program/slots.h`.
+//! The memory that the programs in the kernel write: the layouts of `program/slots.h`.
 //!
-//! Everything in them is an atomic integer, because the kernel writes while it is read. Each is right
-//! by itself; two of them may be a packet apart.
+//! Every field is an atomic integer, because the kernel writes during the reading. Each is valid by
+//! itself; two of them may differ by a packet.
 
 use std::ops::{Add, Sub};
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed};
@@ -10,14 +10,14 @@ use crate::model::flow::Protocol;
 use crate::model::traffic::Traffic;
 use crate::sockets::Inode;
 
-/// How many slots share a bucket (`WAYS`).
+/// Number of slots in a bucket (`WAYS`).
 pub(super) const WAYS: usize = 8;
 
-/// `struct bucket`: whose slots are.
+/// `struct bucket`: the owners of slots.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
 pub(super) struct Bucket {
-    /// The cookies of the sockets; [`FREE`] and [`LEAVING`] are none.
+    /// The cookies of the sockets, or [`FREE`] or [`LEAVING`].
     pub(super) cookies: [AtomicU64; WAYS],
 }
 
@@ -26,7 +26,7 @@ pub(super) const FREE: u64 = 0;
 /// The slot was taken from its socket, and isn't free yet.
 pub(super) const LEAVING: u64 = u64::MAX;
 
-/// `struct slot`: the bytes of one socket, line of the cache by line.
+/// `struct slot`: the bytes of one socket, in the order of cache lines.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub(super) struct Slot {
@@ -76,38 +76,38 @@ const EXACT: u32 = 16;
 const NAME_OF_CLOSER: u32 = 32;
 const MULTIPATH: u32 = 64;
 
-/// `struct shared`: what is counted of all sockets together.
+/// `struct shared`: totals over all sockets.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub(super) struct Totals {
-    /// Slots that were given to sockets so far.
+    /// Number of slots given to sockets so far.
     pub(super) claimed: AtomicU64,
-    /// Slots that are free again.
+    /// Number of slots freed so far.
     pub(super) freed: AtomicU64,
-    /// Changes of the map `outside`.
+    /// Number of changes of the map `outside`.
     pub(super) outside: AtomicU64,
-    /// Packets of handshakes.
+    /// Number of packets of handshakes.
     pub(super) handshakes: AtomicU64,
-    /// Frames that packet sockets have sent.
+    /// Number of frames that packet sockets have sent.
     pub(super) frames: AtomicU64,
 }
 
-/// Bytes by where they went.
+/// Bytes, local and remote.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bytes {
-    /// Bytes that left the host, or came from outside.
+    /// Bytes to or from other hosts.
     pub remote: Traffic,
     /// Bytes on the loopback device.
     pub local: Traffic,
 }
 
 impl Bytes {
-    /// Whether there are none.
+    /// Whether all are 0.
     pub fn is_zero(self) -> bool {
         self == Bytes::default()
     }
 
-    /// The smaller of each figure.
+    /// The smaller value of each.
     pub fn min(self, other: Bytes) -> Bytes {
         let min = |a: Traffic, b: Traffic| Traffic {
             received: a.received.min(b.received),
@@ -132,7 +132,7 @@ impl Add for Bytes {
     }
 }
 
-/// Nothing is less than nothing.
+/// Subtraction that stops at 0.
 impl Sub for Bytes {
     type Output = Bytes;
     fn sub(self, other: Bytes) -> Bytes {
@@ -140,57 +140,56 @@ impl Sub for Bytes {
     }
 }
 
-/// A process as the kernel saw it in passing.
+/// A process, as the kernel saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Task {
-    /// Its number in the initial PID namespace.
+    /// Its pid in the initial PID namespace.
     pub pid: u32,
-    /// When it started, in clock ticks since boot; `None` where the kernel doesn't let that be read.
+    /// Start time in clock ticks since boot; `None` if the kernel doesn't let it be read.
     pub start: Option<u64>,
-    /// Its name, padded with NUL bytes (`TASK_COMM_LEN`); empty where it wasn't kept. Nothing in it can be
-    /// trusted.
+    /// Its name, padded with NUL bytes (`TASK_COMM_LEN`); empty if it wasn't kept. Untrusted.
     pub name: [u8; 16],
 }
 
-/// What is known of a socket beside its bytes.
+/// The knowledge of a socket beside its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// Who made it, or the listening socket at which it was accepted; `None` for one that is older than
-    /// the program in the kernel.
+    /// The process that made it, or the listening socket at which it was accepted; `None` if it is
+    /// older than the program in the kernel.
     pub maker: Option<Task>,
-    /// When that was at the latest, in nanoseconds since boot: when the socket was made, or when its maker
-    /// started.
+    /// Latest possible time of that, in nanoseconds since boot: when the socket was made, or when its
+    /// maker started.
     pub made: u64,
-    /// Who let go of it last, if anybody has.
+    /// The process that released it last, if it was released.
     pub closer: Option<Task>,
     /// Whether it was accepted at a listening socket.
     pub accepted: bool,
-    /// The cookie of that one; 0 for none.
+    /// The cookie of that listening socket; 0 for none.
     pub listener: u64,
     /// Whether no descriptor refers to it any more.
     pub released: bool,
-    /// Whether it will send and receive nothing more: it was closed before it was released, or the packet
-    /// that has told the other side of its end was acknowledged.
+    /// Whether it sends and receives nothing more: it was closed before it was released, or the peer has
+    /// acknowledged its FIN.
     pub ended: bool,
-    /// Whether it accepts connections.
+    /// Whether it is a listening socket.
     pub listening: bool,
-    /// Whether nothing was ever counted of it since it has this slot.
+    /// Whether nothing was counted in this slot.
     pub silent: bool,
-    /// Whether it is a Multipath TCP socket. Its bytes are those of its subflows, which are sockets of their
-    /// own that no descriptor refers to.
+    /// Whether it is a Multipath TCP socket. Its bytes are those of its subflows, which are sockets without
+    /// a descriptor.
     pub multipath: bool,
-    /// The token of its Multipath TCP connection, of the whole and of the subflows; 0 for none.
+    /// The token of its Multipath TCP connection, which its subflows share; 0 for none.
     pub token: u32,
-    /// The cookie of its network namespace; 0 where that isn't known.
+    /// The cookie of its network namespace; 0 if it isn't known.
     pub netns: u64,
-    /// Its port, and that to which it was connected when its first packet was counted; 0 for none.
+    /// Its local port, and the remote port when its first packet was counted; 0 for none.
     pub ports: [u16; 2],
-    /// Its protocol; of a raw socket, that which it asked for.
+    /// Its protocol; for a raw socket, the one it was opened with.
     pub protocol: Protocol,
 }
 
 impl Origin {
-    /// What is known of a socket in its new slot, of which this was known `before`, in another one.
+    /// The origin of a socket in its new slot; `before` is its origin in another one.
     pub(super) fn after(self, before: &Origin) -> Origin {
         Origin {
             closer: self.closer.or(before.closer),
@@ -207,12 +206,12 @@ impl Origin {
 }
 
 impl Slot {
-    /// Whether what stands beside the bytes was written.
+    /// Whether the fields beside the bytes were written.
     pub(super) fn is_filled(&self) -> bool {
         self.sender.flags.load(Acquire) & FILLED != 0
     }
 
-    /// Makes it a slot without a socket. Returns the place of the user whose it was.
+    /// Clears the slot. Returns the index of the user that had it.
     pub(super) fn clear(&self) -> u32 {
         let Slot { sender, receiver } = self;
         sender.flags.store(0, Relaxed);
@@ -241,13 +240,13 @@ impl Slot {
         (inode != 0).then_some(Inode(inode))
     }
 
-    /// The network namespace of a socket that accepts connections.
+    /// The network namespace, if it is a listening socket.
     pub(super) fn listens_in(&self) -> Option<u64> {
         let listens = self.receiver.listening.load(Relaxed) != 0;
         listens.then(|| self.sender.netns.load(Relaxed))
     }
 
-    /// Gives bytes to its socket that were counted elsewhere.
+    /// Adds bytes of the socket that were counted elsewhere.
     pub(super) fn add(&self, bytes: Bytes) {
         for (place, traffic) in [bytes.remote, bytes.local].into_iter().enumerate() {
             self.sender.sent[place].fetch_add(traffic.sent, Relaxed);
@@ -255,7 +254,7 @@ impl Slot {
         }
     }
 
-    /// The token of a Multipath TCP socket that was let go of, and by whom.
+    /// The token and the closer of a released Multipath TCP socket.
     pub(super) fn closed_multipath(&self) -> Option<(u32, Task)> {
         let flags = self.sender.flags.load(Acquire);
         if flags & (MULTIPATH | RELEASED) != MULTIPATH | RELEASED {
@@ -279,7 +278,7 @@ impl Slot {
             let start = start.filter(|start| *start != 0);
             (pid != 0).then(|| Task { pid, start, name: named(of_closer) })
         };
-        // Before the maker, which is written later.
+        // Read before the maker, which is written later.
         let listener = sender.listener.load(Acquire);
         let maker = passing(&sender.maker, &sender.maker_when, false);
         Origin {
@@ -304,7 +303,7 @@ impl Slot {
     }
 }
 
-/// The 16 bytes of a name in two words.
+/// The 16 bytes of a name, from two words.
 fn name(words: [u64; 2]) -> [u8; 16] {
     let mut bytes = [0; 16];
     for (bytes, word) in bytes.chunks_exact_mut(8).zip(words) {

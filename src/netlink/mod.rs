@@ -1,4 +1,4 @@
-//! Netlink: the thin socket around the kernel's dumps, and (in [`wire`]) its pure decoding.
+//! Netlink: the socket for the kernel's dumps, and the pure decoder [`wire`].
 //!
 //! Everything is read into one buffer and handed on by reference: a dump of 200,000 flows
 //! allocates nothing per flow.
@@ -19,28 +19,27 @@ use thiserror::Error;
 
 use wire::{Header, Message, Messages, WireError};
 
-/// The kernel fills at most 32 KiB a read of a dump (`netlink_recvmsg`); the rest is room for what
-/// a later kernel may do.
+/// The kernel fills at most 32 KiB in a read of a dump (`netlink_recvmsg`); the rest is for later
+/// kernels.
 const BUFFER: usize = 64 * 1024;
-/// Room in the kernel for announcements that have not been read yet, in bytes; the kernel doubles it, and uses only
-/// what waits. An announced flow takes 1,280 bytes: there is room for some fifty thousand. Once they have found no
-/// room, the kernel drops all that follow until the socket is read to its end, so a busy host loses ten thousand
-/// and more at once.
+/// Receive buffer for announcements, in bytes; the kernel doubles it, and uses only what is needed. An announced
+/// flow takes 1,280 bytes, so the buffer holds about fifty thousand. Once the buffer is full, the kernel drops
+/// announcements until the socket is read to its end, so a busy host loses ten thousand and more at once.
 const ANNOUNCEMENTS: usize = 32 << 20;
 
-/// Why a netlink request brought no answer.
+/// Why a netlink request has failed.
 #[derive(Debug, Error)]
 pub enum NetlinkError {
     /// The kernel refused the request, or a system call failed.
     #[error(transparent)]
     Kernel(#[from] io::Error),
-    /// What came back is no netlink.
+    /// The answer is not valid netlink.
     #[error("the kernel's answer can't be read: {0}")]
     Wire(#[from] WireError),
 }
 
 impl NetlinkError {
-    /// Whether the reason is a missing privilege.
+    /// Whether a privilege is missing.
     pub fn is_permission(&self) -> bool {
         matches!(self, NetlinkError::Kernel(e) if e.kind() == io::ErrorKind::PermissionDenied)
     }
@@ -52,7 +51,7 @@ impl From<Errno> for NetlinkError {
     }
 }
 
-/// The part of the kernel that a netlink socket talks to.
+/// The subsystem of a netlink socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Subsystem {
     /// `NETLINK_ROUTE`: addresses.
@@ -61,7 +60,7 @@ pub(crate) enum Subsystem {
     SockDiag,
     /// `NETLINK_NETFILTER`: conntrack.
     Netfilter,
-    /// `NETLINK_CONNECTOR`: processes that begin, change and end.
+    /// `NETLINK_CONNECTOR`: process events.
     Connector,
 }
 
@@ -80,27 +79,27 @@ impl Subsystem {
 /// How a dump ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dump {
-    /// Every entry was there once.
+    /// It has every entry once.
     Complete,
-    /// The table changed while it was read (`NLM_F_DUMP_INTR`): entries may be missing or doubled.
+    /// The table changed during the dump (`NLM_F_DUMP_INTR`): entries may be missing or doubled.
     Interrupted,
 }
 
-/// The sequence number of what was not asked for. Requests have others.
+/// The sequence number of announcements. Requests have others.
 const ANNOUNCED: u32 = 0;
 
-/// How many questions are asked before their answers are read. Each answer takes room in the kernel
-/// until then.
+/// Number of queries that are sent before their answers are read. Until then each answer takes
+/// kernel memory.
 const BATCH: usize = 64;
 
-/// How long an answer may take: the kernel makes it before the question's system call returns.
+/// Timeout of an answer: the kernel makes it before the query's system call returns.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How often a dump that the kernel calls inconsistent is begun anew before what was read is
-/// taken as it is.
+/// Maximum number of dumps while the kernel reports them as inconsistent; the last one is used as
+/// it is.
 const ATTEMPTS: u32 = 3;
 
-/// Takes a dump again while its table changes under it, three times at the most.
+/// Repeats a dump, up to three times, while the table changes during it.
 ///
 /// # Errors
 /// The first error of `dump`.
@@ -113,7 +112,7 @@ pub(crate) fn until_complete<E>(mut dump: impl FnMut() -> Result<Dump, E>) -> Re
     dump()
 }
 
-/// The answer to one dump request, as far as it has come.
+/// The answer to one dump request so far.
 #[derive(Debug)]
 struct Answer {
     sequence: u32,
@@ -121,7 +120,7 @@ struct Answer {
 }
 
 impl Answer {
-    /// Takes the messages of one read. Returns how the dump ended, once it has.
+    /// Takes the messages of one read. Returns how the dump ended, if it has.
     fn take(
         &mut self,
         bytes: &[u8],
@@ -167,19 +166,19 @@ impl Netlink {
     /// Opens a socket for requests.
     ///
     /// # Errors
-    /// What the kernel says: no such subsystem, no descriptor free.
+    /// Those of socket(2): no such subsystem, no free descriptor.
     pub(crate) fn open(subsystem: Subsystem) -> io::Result<Netlink> {
         Netlink::with_groups(subsystem, 0)
     }
 
-    /// Opens a socket that is sent the messages of the multicast `groups` (a bit mask) too. Its
+    /// Opens a socket that also receives the messages of the multicast `groups` (a bit mask). Its
     /// receive buffer has 32 MiB, or as much as the user may have.
     ///
     /// # Errors
-    /// What the kernel says: no such subsystem or group, no permission for the group.
+    /// Those of socket(2) and bind(2): no such subsystem or group, no permission for the group.
     pub(crate) fn listen(subsystem: Subsystem, groups: u32) -> io::Result<Netlink> {
         let netlink = Netlink::with_groups(subsystem, groups)?;
-        // Only CAP_NET_ADMIN may go beyond net.core.rmem_max; anyone may go up to it.
+        // Only CAP_NET_ADMIN may exceed net.core.rmem_max.
         if sockopt::set_socket_recv_buffer_size_force(&netlink.fd, ANNOUNCEMENTS).is_err() {
             sockopt::set_socket_recv_buffer_size(&netlink.fd, ANNOUNCEMENTS)?;
         }
@@ -190,18 +189,19 @@ impl Netlink {
         let flags = SocketFlags::CLOEXEC;
         let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, subsystem.protocol())?;
         bind(&fd, &SocketAddrNetlink::new(0, groups))?;
-        // An answer that found no room is never made up for: better an error than to wait for ever.
+        // An answer that found the buffer full is never repeated: an error is better than waiting
+        // for ever.
         sockopt::set_socket_timeout(&fd, sockopt::Timeout::Recv, Some(PATIENCE))?;
         Ok(Netlink { fd, sequence: ANNOUNCED, buffer: vec![0; BUFFER], lost: 0 })
     }
 
-    /// Sends one dump request and hands every message of the answer to `each`, with the request's
-    /// message type and body as given. Announcements of the socket's groups are among them, each
-    /// before those parts of the answer that the kernel made later.
+    /// Sends one dump request with this message type and body, and hands every message of the
+    /// answer to `each`. Announcements of the socket's groups are among them, each before those
+    /// parts of the answer that the kernel made later.
     ///
     /// # Errors
-    /// The kernel's refusal (`EPERM`, or `ENOENT` where the protocol's module is missing), or an
-    /// answer that is no netlink.
+    /// The kernel refuses (`EPERM`, or `ENOENT` if the protocol's module is missing), or the answer
+    /// is not valid netlink.
     pub(crate) fn dump(
         &mut self,
         kind: u16,
@@ -214,7 +214,7 @@ impl Netlink {
         sendto(&self.fd, &request, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
         let mut answer = Answer { sequence, outcome: Dump::Complete };
         loop {
-            // Where announcements have not found room, the answer has.
+            // Announcements found the buffer full, but the answer did not.
             let Some(length) = self.next_read(RecvFlags::empty())? else { continue };
             let read = self.buffer.get(..length).unwrap_or_default();
             if let Some(outcome) = answer.take(read, &mut each)? {
@@ -226,7 +226,7 @@ impl Netlink {
     /// Sends one message that has no answer.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// Those of sendto(2).
     pub(crate) fn tell(&self, kind: u16, body: &[u8]) -> io::Result<()> {
         let message = Header { kind, flags: wire::NLM_F_REQUEST, sequence: ANNOUNCED };
         let to = SocketAddrNetlink::new(0, 0);
@@ -234,12 +234,12 @@ impl Netlink {
         Ok(())
     }
 
-    /// Asks for one entry for each of `questions`, and hands the answers to `each` in their order:
-    /// the message, or the kernel's error number (`ENOENT` where there is no such entry).
+    /// Queries one entry for each of `questions`, and hands the answers to `each` in their order:
+    /// the message, or the kernel's error number (`ENOENT` if there is no such entry).
     /// Announcements of the socket's groups come among them as `None`.
     ///
     /// # Errors
-    /// What the kernel says to the whole, an answer that is no netlink, or none at all.
+    /// The exchange as a whole fails, an answer is not valid netlink, or none comes.
     pub(crate) fn ask<Q: AsRef<[u8]>>(
         &mut self,
         kind: u16,
@@ -283,7 +283,7 @@ impl Netlink {
         }
     }
 
-    /// The first of `count` sequence numbers that nothing else has.
+    /// Reserves `count` sequence numbers, and returns the first.
     fn following(&mut self, count: u32) -> u32 {
         let first = match self.sequence.checked_add(count) {
             Some(_) => self.sequence + 1,
@@ -293,7 +293,7 @@ impl Netlink {
         first
     }
 
-    /// The length of what was read; `None` where announcements have not found room.
+    /// The length of the next read; `None` if announcements found the buffer full.
     fn next_read(&mut self, flags: RecvFlags) -> Result<Option<usize>, Errno> {
         match receive(&self.fd, &mut self.buffer, flags) {
             Ok(length) => Ok(Some(length)),
@@ -305,10 +305,10 @@ impl Netlink {
         }
     }
 
-    /// Hands every message that waits on a socket made by [`Netlink::listen`] to `each`.
+    /// Hands every message that waits on a socket of [`Netlink::listen`] to `each`.
     ///
     /// # Errors
-    /// What the kernel says, or messages that are no netlink.
+    /// Those of recvfrom(2), or a message is not valid netlink.
     pub(crate) fn drain(&mut self, mut each: impl FnMut(Message<'_>)) -> Result<(), NetlinkError> {
         loop {
             let length = match self.next_read(RecvFlags::DONTWAIT) {
@@ -323,8 +323,8 @@ impl Netlink {
         }
     }
 
-    /// How often the kernel had to throw announcements away since this was asked last, because
-    /// they were not read in time.
+    /// Number of times that the kernel dropped announcements since the last call, because they were
+    /// not read in time.
     pub(crate) fn take_lost(&mut self) -> u64 {
         std::mem::take(&mut self.lost)
     }

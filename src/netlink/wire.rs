@@ -1,7 +1,7 @@
 //! Netlink messages and attributes, decoded in place.
 //!
-//! The format: `include/uapi/linux/netlink.h` of the kernel. Headers are in host byte order; what
-//! an attribute holds is in whatever order its subsystem says.
+//! The format: `include/uapi/linux/netlink.h` of the kernel. Headers are in host byte order; the
+//! byte order of an attribute's value depends on its subsystem.
 
 use thiserror::Error;
 
@@ -25,27 +25,27 @@ pub(crate) const NESTED: u16 = 0x8000;
 /// The attribute type without the `NESTED` and `NET_BYTEORDER` flags.
 const NLA_TYPE_MASK: u16 = 0x3fff;
 
-/// Bytes that are no netlink message.
+/// Why bytes are no netlink message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum WireError {
-    /// A message says that it is longer than what was received, or shorter than its own header.
+    /// The length in a message's header is more than was received, or less than the header.
     #[error("a message of {length} bytes where {available} were received")]
     Length {
-        /// The length that the header gives.
+        /// The length in the header.
         length: u32,
-        /// The bytes that there are.
+        /// The number of received bytes.
         available: usize,
     },
 }
 
-/// What a request's header says.
+/// The header of a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Header {
     /// The message type.
     pub kind: u16,
     /// `NLM_F_*`
     pub flags: u16,
-    /// Comes back in every message of the answer.
+    /// Repeated in every message of the answer.
     pub sequence: u32,
 }
 
@@ -57,7 +57,7 @@ impl Header {
         bytes
     }
 
-    /// Appends one message to others. All but the last have to be padded to four bytes.
+    /// Appends one message to others. All but the last must be padded to four bytes.
     pub(crate) fn append(self, body: &[u8], bytes: &mut Vec<u8>) {
         let length = HEADER + body.len();
         bytes.extend_from_slice(&(length as u32).to_ne_bytes());
@@ -78,7 +78,7 @@ pub(crate) struct Message<'a> {
     pub flags: u16,
     /// The request's sequence number; 0 for events.
     pub sequence: u32,
-    /// What follows the header.
+    /// The bytes after the header.
     pub body: &'a [u8],
 }
 
@@ -125,8 +125,9 @@ impl<'a> Iterator for Messages<'a> {
     }
 }
 
-/// Where what follows `length` bytes begins: `NLMSG_ALIGN`, `NLA_ALIGN`. On the hottest path, where
-/// `next_multiple_of` and its check for an overflow that can't happen are a third of the decoding.
+/// `length` rounded up to the next start of a message or attribute: `NLMSG_ALIGN`, `NLA_ALIGN`.
+/// This is the hottest path, where `next_multiple_of` and its check for an impossible overflow take
+/// a third of the decoding.
 fn aligned(length: usize) -> usize {
     length.saturating_add(3) & !3
 }
@@ -188,8 +189,8 @@ pub(crate) fn put(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
     bytes.resize(bytes.len() + aligned(length) - length, 0);
 }
 
-/// The attributes of a message, up to the first that does not fit into it: a cut message has
-/// fewer attributes, and its decoder misses one that it needs.
+/// The attributes of a message, up to the first that does not fit into it. In a message that was
+/// cut, its decoder then misses an attribute that it needs.
 #[derive(Clone, Debug)]
 pub(crate) struct Attributes<'a> {
     rest: &'a [u8],
@@ -218,7 +219,7 @@ impl<'a> Iterator for Attributes<'a> {
 
 #[cfg(test)]
 pub(crate) mod build {
-    //! The other way round: attributes to bytes, for tests.
+    //! Encodes attributes, for tests.
 
     use super::{NESTED, put};
 

@@ -1,4 +1,4 @@
-//! What a pipe is told at its start.
+//! The configuration of a pipe.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use super::event::Event;
 use super::places::Places;
 use super::resolve::{Resolve, SystemResolver};
 
-/// Takes what a pipe has to tell. It is called by the threads that forward, so it must not block.
+/// Receives the events of a pipe. The threads that forward call it, so it must not block.
 pub type OnEvent = Arc<dyn Fn(Event) + Send + Sync>;
 
 /// How a pipe listens, where it connects to, and its limits.
@@ -18,38 +18,38 @@ pub type OnEvent = Arc<dyn Fn(Event) + Send + Sync>;
 pub struct Config {
     /// The local TCP port; 0 lets the kernel choose one (see [`Pipe::address`](super::Pipe::address)).
     pub port: u16,
-    /// The local address to listen on. `None`: every address, IPv6 and IPv4.
+    /// The local address to listen on. `None`: all addresses, IPv6 and IPv4.
     pub bind: Option<IpAddr>,
     /// The remote host: a name or an IP address.
     pub host: String,
     /// The remote TCP port.
     pub remote_port: u16,
-    /// How long each address of the host is given to answer, and how long a client waits for the
-    /// host's name to resolve, or for a descriptor or one of `places`.
+    /// How long each address of the host may take to answer, and how long a client waits for the
+    /// host's name to resolve, for a descriptor, or for one of `places`.
     pub connect_timeout: Duration,
-    /// Connections on which no byte moved either way for so long are reset, but for those that wait
-    /// for `shape`.
+    /// Connections on which no byte has moved in either direction for this long are reset, except
+    /// those that wait for `shape`.
     pub idle_timeout: Option<Duration>,
-    /// How many connections are forwarded at once; more wait in the kernel's backlog.
+    /// Maximum number of connections; further clients wait in the kernel's backlog.
     pub max_connections: Option<NonZeroUsize>,
-    /// Where several pipes of the process share their places. `None`: as many as the process has
-    /// descriptors for when the pipe starts.
+    /// The capacity that several pipes of the process share. `None`: the number of free descriptors
+    /// when the pipe starts.
     pub places: Option<Arc<Places>>,
-    /// The most bytes per second that all connections together forward, in each direction. Those
-    /// that want more have equal shares.
+    /// The limit of bytes per second in each direction, over all connections. Connections that
+    /// could use more share it equally.
     pub shape: Option<NonZeroU64>,
-    /// Begins each connection to the remote with a PROXY protocol header, version 2.
+    /// Whether each connection to the remote starts with a PROXY protocol header, version 2.
     pub send_proxy: bool,
-    /// How many threads forward.
+    /// Number of threads that forward.
     pub workers: NonZeroUsize,
-    /// When and how often a silent peer is asked whether it is still there.
+    /// When and how often a silent peer is probed.
     pub keepalive: Keepalive,
-    /// What looks the host's name up.
+    /// The resolver of the host's name.
     pub resolver: Arc<dyn Resolve>,
-    /// What is told of failures, and of ends if `report_ends`. `None`: nobody is.
+    /// Receives failures, and ends if `report_ends`. `None`: no reports.
     pub report: Option<OnEvent>,
-    /// Whether each connection's end is reported: its addresses are then remembered, which costs
-    /// memory and a system call for each connection.
+    /// Whether the end of each connection is reported. Its addresses are then remembered, which
+    /// costs memory and a system call for each connection.
     pub report_ends: bool,
 }
 
@@ -71,7 +71,7 @@ impl Default for Keepalive {
 }
 
 impl Config {
-    /// From local `port`, on every address, to `host` at `remote_port`, without limits.
+    /// A pipe from the local `port`, on all addresses, to `host` at `remote_port`, without limits.
     pub fn new(port: u16, host: impl Into<String>, remote_port: u16) -> Config {
         Config {
             port,
@@ -92,8 +92,8 @@ impl Config {
         }
     }
 
-    /// Whether a pipe of this configuration would do the same as one of the other: all but whom it
-    /// reports to, what resolves the name, and with whom it shares its places.
+    /// Whether a pipe of this configuration would do the same as one of the other. The receiver of
+    /// reports, the resolver and the shared places don't matter.
     pub fn is_like(&self, other: &Config) -> bool {
         let plain = |config: &Config| {
             (
@@ -105,7 +105,7 @@ impl Config {
         plain(self) == plain(other)
     }
 
-    /// What the pipe's line on the screen is called: `pipe-PORT:HOST:REMOTEPORT`.
+    /// The name of the pipe's line: `pipe-PORT:HOST:REMOTEPORT`.
     pub fn name(&self) -> String {
         format!("pipe-{}:{}:{}", self.port, self.host, self.remote_port)
     }

@@ -16,10 +16,10 @@ use super::event::{ConnectError, End, Side};
 use super::socket::reset;
 use crate::model::traffic::Traffic;
 
-/// A client, and the way to the remote or a part of it.
+/// A client, and its connection to the remote or the attempt to make one.
 ///
-/// Small: this is what an idle connection costs beside its two descriptors. What only some need is
-/// in a box.
+/// It is small: an idle connection costs this and two descriptors. Parts that only some connections
+/// need are boxed.
 #[derive(Debug)]
 pub(super) struct Connection {
     client: Socket,
@@ -27,13 +27,13 @@ pub(super) struct Connection {
     link: Option<Link>,
     /// `Some` while connecting.
     pub(super) attempt: Option<Box<Attempt>>,
-    /// Who talks to whom, where ends are reported.
+    /// The addresses of both ends, if ends are reported.
     pub(super) names: Option<Box<Names>>,
     pub(super) accepted: Instant,
-    /// When bytes last moved, or the connecting made progress: milliseconds since the worker's
-    /// start, as far as 32 bits go.
+    /// Time of the last moved byte, or of the last progress of the attempt: milliseconds since the
+    /// worker's start, in 32 bits.
     pub(super) active: u32,
-    /// Tells this connection from those that had its place before.
+    /// Distinguishes this connection from earlier ones with the same index.
     pub(super) generation: u32,
     /// Whether it waits for its next turn.
     pub(super) ready: bool,
@@ -46,45 +46,45 @@ struct Link {
     down: Direction,
 }
 
-/// The two ends.
+/// The addresses of both ends.
 #[derive(Debug)]
 pub(super) struct Names {
     pub(super) client: SocketAddr,
     pub(super) remote: SocketAddr,
 }
 
-/// A connection on its way to the remote.
+/// An attempt to connect to the remote.
 #[derive(Debug)]
 pub(super) struct Attempt {
     pub(super) client: SocketAddr,
     pub(super) step: Step,
-    /// All of the host's, once it is resolved.
+    /// All addresses of the host, once it is resolved.
     pub(super) addresses: Option<Arc<[SocketAddr]>>,
-    /// The place of the address that is tried next.
+    /// The index of the address to try next.
     pub(super) next: usize,
-    /// What the last address said.
+    /// The error of the last address.
     pub(super) error: Option<ConnectError>,
 }
 
-/// What an attempt waits for.
+/// The step of an attempt.
 #[derive(Debug)]
 pub(super) enum Step {
-    /// The host's addresses.
+    /// Waits for the addresses of the host.
     Resolving,
-    /// This socket to be connected.
+    /// Waits until this socket is connected.
     Connecting(OwnedFd, SocketAddr),
-    /// A descriptor for a socket.
+    /// Waits for a descriptor.
     Starved,
 }
 
-/// What became of a connection in a turn.
+/// The state of a connection after a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
     /// It waits for its sockets, or for the shaper.
     Waiting,
     /// It has more to do.
     Again,
-    /// It is over.
+    /// It has ended.
     Over(End),
 }
 
@@ -112,19 +112,19 @@ impl Connection {
         &self.client.fd
     }
 
-    /// Takes notice of what the kernel says of one of the sockets.
+    /// Takes an event of one of the sockets.
     pub(super) fn notice(&mut self, side: Side, flags: EventFlags) {
         match (side, &mut self.link) {
             (Side::Client, _) => self.client.notice(flags),
             (Side::Remote, Some(link)) => link.remote.notice(flags),
-            // Not yet a socket of ours: the attempt looks itself.
+            // The attempt itself handles the socket until it is connected.
             (Side::Remote, None) => {}
         }
     }
 
-    /// The remote has answered: from now on bytes are forwarded. It may be `broken` already.
+    /// The remote has answered: forwards from now on. The connection may be `broken` already.
     pub(super) fn establish(&mut self, remote: OwnedFd, broken: Option<Errno>) {
-        // A new socket takes bytes; whether there are any to read, the kernel tells.
+        // A new socket takes bytes; the kernel reports whether there are any to read.
         self.client.writable = true;
         let mut remote = Socket::new(remote);
         remote.writable = true;
@@ -134,12 +134,12 @@ impl Connection {
             Some(Link { remote, up: Direction::new(Way::Up), down: Direction::new(Way::Down) });
     }
 
-    /// Whether the client is gone while nobody has answered yet.
+    /// Whether the client has left before the remote has answered.
     pub(super) fn is_abandoned(&self) -> bool {
         self.client.failed
     }
 
-    /// Received: what the remote took. Sent: what the client took.
+    /// Received: bytes that the remote took. Sent: bytes that the client took.
     pub(super) fn traffic(&self) -> Traffic {
         match &self.link {
             Some(link) => Traffic::new(link.up.bytes, link.down.bytes),
@@ -147,14 +147,14 @@ impl Connection {
         }
     }
 
-    /// Forwards what there is to forward, both ways.
+    /// Forwards in both directions.
     pub(super) fn turn(&mut self, resources: &mut Resources) -> Progress {
         let Some(Link { remote, up, down }) = &mut self.link else { return Progress::Waiting };
         let client = &mut self.client;
         let ups = up.turn(client, remote, resources);
         let downs = down.turn(remote, client, resources);
         for socket in [&mut *client, remote] {
-            // Told by the kernel, but not by a call: nothing could be read or written.
+            // The kernel reported an error, but no call did: nothing could be read or written.
             if std::mem::take(&mut socket.failed)
                 && socket.broken.is_none()
                 && let Err(errno) = socket_error(&socket.fd).and_then(|error| error)
@@ -162,8 +162,8 @@ impl Connection {
                 socket.broken = Some(errno);
             }
         }
-        // What the side that broke had sent before is still there to be read, and goes first, as
-        // far as the other side takes it without being waited for: it would have got it without a
+        // Bytes that the broken side had sent before can still be read. They are forwarded first,
+        // as far as the other side takes them without a wait: it would have received them without a
         // pipe in between.
         if let Some(errno) = client.broken {
             while up.turn(client, remote, resources) == Turn::Again {}
@@ -179,7 +179,7 @@ impl Connection {
         if ups == Turn::Again || downs == Turn::Again { Progress::Again } else { Progress::Waiting }
     }
 
-    /// Its turn with the shaper has come, this way.
+    /// Gives one direction its turn with the shaper.
     pub(super) fn call(&mut self, way: Way, resources: &mut Resources) {
         if let Some(Link { up, down, .. }) = &mut self.link {
             let direction = if way == Way::Up { up } else { down };
@@ -188,12 +188,12 @@ impl Connection {
         }
     }
 
-    /// Whether it waits for the shaper, either way.
+    /// Whether it waits for the shaper in any direction.
     pub(super) fn is_queued(&self) -> bool {
         self.link.as_ref().is_some_and(|link| link.up.is_queued() || link.down.is_queued())
     }
 
-    /// Closes both sides: as they did it themselves, or else by resets.
+    /// Closes both sides: in order if both have closed, or else by resets.
     pub(super) fn close(self, end: End, resources: &mut Resources) {
         let Connection { client, link, attempt, .. } = self;
         let remote = match (link, attempt.map(|attempt| attempt.step)) {
@@ -216,7 +216,7 @@ impl Connection {
     }
 }
 
-/// How a connection ended one side of which broke.
+/// The end of a connection of which one side broke.
 fn broken(side: Side, errno: Errno) -> End {
     match errno {
         Errno::CONNRESET | Errno::PIPE | Errno::CONNABORTED | Errno::NOTCONN => End::Reset(side),
@@ -225,12 +225,12 @@ fn broken(side: Side, errno: Errno) -> End {
 }
 
 impl Attempt {
-    /// Why it failed, when there is no address left.
+    /// The failure when no address is left.
     pub(super) fn failure(&mut self) -> ConnectError {
         self.error.take().unwrap_or(ConnectError::Abandoned)
     }
 
-    /// Remembers what an address said.
+    /// Remembers the error of an address.
     pub(super) fn refused(&mut self, address: SocketAddr, errno: Errno) {
         self.error = Some(ConnectError::Refused { address, error: io::Error::from(errno) });
     }

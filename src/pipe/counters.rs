@@ -1,8 +1,8 @@
-//! What goes which way.
+//! Counters of forwarded bytes.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Which way bytes go. Its number is the place of its counter.
+/// A direction of bytes. Its number is the index of its counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     /// From the client to the remote.
@@ -15,8 +15,8 @@ impl Way {
     pub(super) const BOTH: [Way; 2] = [Way::Up, Way::Down];
 }
 
-/// A worker's bytes in each [`Way`]. On a cache line of their own: they change with every write,
-/// and each worker has such a pair.
+/// A worker's bytes in each [`Way`]. They have a cache line of their own, because they change with
+/// every write and each worker has such a pair.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub(super) struct Counters([AtomicU64; 2]);

@@ -1,4 +1,4 @@
-//! One direction of a connection: bytes from one socket into the other, and what is in between.
+//! One direction of a connection: moves bytes from one socket to the other.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -15,29 +15,29 @@ use super::shape::Shaper;
 /// The shared buffer of a worker, in bytes.
 const BUFFER: usize = 64 << 10;
 
-/// Who reads this much at once has more to come: from here on bytes are spliced, not copied.
+/// A read of this many bytes means that more will come: from then on bytes are spliced, not copied.
 const BULK: usize = 16 << 10;
 
-/// How much one direction may move before the worker looks after others.
+/// Maximum number of bytes that one direction moves in a turn.
 const TURN: usize = 1 << 20;
 
-/// What a worker has for all of its connections.
+/// Resources of a worker that all its connections share.
 #[derive(Debug)]
 pub(super) struct Resources {
     buffer: Box<[u8]>,
     pub(super) pool: Pool,
     pub(super) counters: Arc<Counters>,
     pub(super) shaper: Arc<Shaper>,
-    /// The worker's number.
+    /// The worker's index.
     number: usize,
-    /// How many connections of this worker wait for the shaper, by [`Way`].
+    /// Number of connections of this worker that wait for the shaper, by [`Way`].
     pub(super) waiting: [usize; 2],
-    /// Which way the connection whose turn it is was called from the queue, until it is granted
-    /// something.
+    /// The direction for which the current connection was called from the queue, until it is
+    /// granted something.
     pub(super) called: Option<Way>,
-    /// Which ways the connection whose turn it is has to join the queue.
+    /// The directions in which the current connection has to join the queue.
     pub(super) joins: [bool; 2],
-    /// The time of this round of the worker's loop.
+    /// Time of this round of the worker's loop.
     pub(super) now: Instant,
 }
 
@@ -63,23 +63,24 @@ impl Resources {
     }
 }
 
-/// A socket and what is known of its readiness. The kernel tells changes only (edge-triggered), so
-/// what it once said holds until a call says otherwise.
+/// A socket and its readiness. The kernel reports only changes (edge-triggered), so readiness holds
+/// until a call shows otherwise.
 #[derive(Debug)]
 pub(super) struct Socket {
     pub(super) fd: OwnedFd,
-    /// A read may bring something.
+    /// Whether a read may return something.
     pub(super) readable: bool,
-    /// A write may be taken.
+    /// Whether a write may succeed.
     pub(super) writable: bool,
-    /// The stream's end or an error is on its way: a short read is not the last one.
+    /// Whether the stream's end or an error will follow: a short read is not the last one.
     pub(super) ending: bool,
-    /// The kernel has an error to tell.
+    /// Whether the kernel has reported an error.
     pub(super) failed: bool,
-    /// What a call said that can't be mended. The kernel tells an error once, and from then on that
-    /// the stream has ended, which it has not.
+    /// The permanent error of a call. The kernel reports an error once; later calls report the end
+    /// of the stream, which is wrong.
     pub(super) broken: Option<Errno>,
-    /// Urgent data has come: splice(2) stops before it without a word, and a read stops there too.
+    /// Whether urgent data has come: splice(2) stops before it silently, and a read stops there
+    /// too.
     pub(super) urgent: bool,
 }
 
@@ -97,12 +98,12 @@ impl Socket {
     }
 
     fn breaks(&mut self, errno: Errno) -> Turn {
-        // The first one is the reason; later ones follow from it.
+        // The first error is the reason; later ones follow from it.
         self.broken.get_or_insert(errno);
         Turn::Broken
     }
 
-    /// Takes notice of what the kernel says.
+    /// Takes an event of the socket.
     pub(super) fn notice(&mut self, flags: EventFlags) {
         let broken = flags.intersects(EventFlags::ERR | EventFlags::HUP);
         self.readable |= broken || flags.intersects(EventFlags::IN | EventFlags::RDHUP);
@@ -121,24 +122,24 @@ enum Held {
     Pipe(Box<KernelPipe>),
 }
 
-/// A copy of what the shared buffer could not get rid of.
+/// A copy of the bytes that could not be written from the shared buffer.
 #[derive(Debug)]
 struct Rest {
     bytes: Box<[u8]>,
     start: usize,
 }
 
-/// How far the stream is.
+/// The state of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stream {
     Open,
     /// The source has ended.
     Ended,
-    /// The other side has been told.
+    /// The end was passed on to the sink.
     Closed,
 }
 
-/// Whose fault it is.
+/// The side that broke.
 enum Broke {
     Source(Errno),
     Sink(Errno),
@@ -147,11 +148,11 @@ enum Broke {
 /// How a turn ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// One of the sockets has to become ready first.
+    /// Waits until one of the sockets is ready.
     Blocked,
-    /// There may be more to do, but others want a turn.
+    /// There may be more to do, after the turns of others.
     Again,
-    /// The shaper grants nothing for now.
+    /// Waits for the shaper.
     Parked,
     /// The stream's end has been passed on.
     Closed,
@@ -188,7 +189,7 @@ impl Direction {
         self.stream == Stream::Closed
     }
 
-    /// Moves bytes until nothing moves any more.
+    /// Moves bytes until none move any more.
     pub(super) fn turn(
         &mut self,
         source: &mut Socket,
@@ -216,7 +217,7 @@ impl Direction {
                 }
                 Stream::Closed => return Turn::Closed,
             }
-            // Without a limit a pipe takes what it can.
+            // Without a limit a kernel pipe takes what it can.
             let shaped = resources.shaper.is_on();
             let limit = if shaped { self.ask(resources) } else { usize::MAX };
             if limit == 0 {
@@ -242,7 +243,8 @@ impl Direction {
         }
     }
 
-    /// How much the shaper grants: nothing while others of this worker have waited longer.
+    /// Bytes that the shaper grants: none while other connections of this worker have waited
+    /// longer.
     fn ask(&self, resources: &mut Resources) -> usize {
         let called = resources.called == Some(self.way);
         let waiting = resources.waiting[self.way as usize];
@@ -252,13 +254,13 @@ impl Direction {
         let shaper = &resources.shaper;
         let granted = shaper.take(self.way, resources.number, BUFFER, waiting + 1, resources.now);
         if granted > 0 && called {
-            // Its turn is over; for more it goes to the end, unless it is alone.
+            // Its turn is over; for more it goes to the end of the queue, unless it is alone.
             resources.called = None;
         }
         granted
     }
 
-    /// Waits for the shaper from now on.
+    /// Starts to wait for the shaper.
     fn queue(&mut self, resources: &mut Resources) {
         if !self.queued {
             self.queued = true;
@@ -267,7 +269,7 @@ impl Direction {
         }
     }
 
-    /// Waits for the shaper no longer.
+    /// Stops waiting for the shaper.
     pub(super) fn unqueue(&mut self, resources: &mut Resources) {
         if std::mem::take(&mut self.queued) {
             resources.waiting[self.way as usize] -= 1;
@@ -279,8 +281,9 @@ impl Direction {
         self.queued
     }
 
-    /// Reads once, and writes what is not spliced as far as the sink takes it; bytes read, 0 at the
-    /// stream's end. `spliced` is what this turn has spliced so far.
+    /// Reads once, and writes bytes that are not spliced as far as the sink takes them. Returns the
+    /// bytes read, 0 at the stream's end. `spliced` are the bytes that this turn has spliced so
+    /// far.
     fn fill(
         &mut self,
         source: &mut Socket,
@@ -304,11 +307,11 @@ impl Direction {
                     self.bulk = *spliced >= BULK;
                     return Err(Broke::Source(Errno::AGAIN));
                 }
-                // Nothing there, the end, or what can't be spliced: a read tells.
+                // Nothing there, the end, or something that can't be spliced: a read shows which.
                 Ok(0) | Err(Errno::AGAIN | Errno::INTR | Errno::INVAL) => {
                     resources.pool.give_back(pipe);
                 }
-                // A read would not tell it again.
+                // A read would not report it again.
                 Err(errno) => {
                     resources.pool.give_back(pipe);
                     return Err(Broke::Source(errno));
@@ -323,14 +326,14 @@ impl Direction {
             return Ok(0);
         }
         if got < limit && !source.ending && !source.urgent {
-            // The socket was empty then; the kernel tells when it isn't any more.
+            // The socket was empty then; the kernel reports a change.
             source.readable = false;
         }
         self.bulk = got >= BULK;
         let bytes = &resources.buffer[..got];
         let sent = match send(&sink.fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
             Ok(sent) => sent,
-            // The next flush finds it out again.
+            // The next flush finds it again.
             Err(Errno::AGAIN | Errno::INTR) => 0,
             Err(errno) => return Err(Broke::Sink(errno)),
         };
@@ -341,7 +344,7 @@ impl Direction {
         Ok(got)
     }
 
-    /// Writes what is held.
+    /// Writes the bytes that are held.
     fn flush(&mut self, sink: &mut Socket, resources: &mut Resources) -> Result<(), Errno> {
         loop {
             let (sent, left) = match &mut self.held {
@@ -375,7 +378,7 @@ impl Direction {
         resources.counters.add(self.way, bytes);
     }
 
-    /// Gives back what is borrowed, with what it holds.
+    /// Returns the borrowed kernel pipe, together with its bytes.
     pub(super) fn let_go(&mut self, resources: &mut Resources) {
         if let Held::Pipe(pipe) = std::mem::replace(&mut self.held, Held::Nothing) {
             resources.pool.give_back(pipe);

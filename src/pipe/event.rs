@@ -1,4 +1,4 @@
-//! What a pipe has to tell: connections that ended, clients that could not be served.
+//! Events of a pipe: connections that ended, clients that could not be served.
 
 use std::fmt;
 use std::io;
@@ -7,29 +7,30 @@ use std::time::Duration;
 
 use crate::model::traffic::Traffic;
 
-/// Something that happened to a connection, or to the pipe.
+/// An event of a connection, or of the pipe.
 #[derive(Debug)]
 pub enum Event {
-    /// A connection has ended; only where [`Config::report_ends`](super::Config::report_ends).
+    /// A connection has ended; only with [`Config::report_ends`](super::Config::report_ends).
     Ended(Ended),
-    /// A client was closed because there was no way to the remote, or no descriptor for it.
+    /// A client was closed because the remote could not be connected to, or no descriptor was free
+    /// for it.
     Failed(Failed),
-    /// Nothing can be accepted for now, because the process or the system is out of descriptors or
-    /// memory; the pipe goes on as soon as something is free.
+    /// No client can be accepted for now, because the process or the system is out of descriptors
+    /// or memory. The pipe continues when some are free.
     Starved(io::Error),
 }
 
-/// A connection that was forwarded, and is over.
+/// A forwarded connection that has ended.
 #[derive(Clone, Debug)]
 pub struct Ended {
-    /// Whom the connection came from.
+    /// The address of the client.
     pub client: SocketAddr,
     /// The address that it was forwarded to.
     pub remote: SocketAddr,
-    /// Received: the bytes from the client that were written to the remote. Sent: the bytes from
-    /// the remote that were written to the client.
+    /// Received: bytes from the client that were written to the remote. Sent: bytes from the remote
+    /// that were written to the client.
     pub traffic: Traffic,
-    /// Since it was accepted.
+    /// Time since it was accepted.
     pub lasted: Duration,
     /// How it ended.
     pub end: End,
@@ -38,11 +39,11 @@ pub struct Ended {
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum End {
-    /// Both sides said that they are done, and all bytes were passed on.
+    /// Both sides have closed, and all bytes were passed on.
     Closed,
-    /// One side broke it off; the other one was told by a reset.
+    /// This side has reset it; the other side was reset by the pipe.
     Reset(Side),
-    /// One side does not answer any more (keepalive, retransmissions).
+    /// This side does not answer any more (keepalive, retransmissions).
     Lost(Side),
     /// No byte moved for the idle timeout.
     Idle,
@@ -77,13 +78,13 @@ impl fmt::Display for End {
 /// A client that was closed, by a reset, without having been forwarded.
 #[derive(Debug)]
 pub struct Failed {
-    /// Whom the connection came from.
+    /// The address of the client.
     pub client: SocketAddr,
-    /// Why.
+    /// The error.
     pub error: ConnectError,
 }
 
-/// Why there is no way to the remote.
+/// Why the remote could not be connected to.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The host's name has no address.
@@ -91,10 +92,10 @@ pub enum ConnectError {
     Unresolved {
         /// The name.
         host: String,
-        /// What the resolver said.
+        /// The error of the resolver.
         error: String,
     },
-    /// The last address that was tried, and what it said. `ErrorKind::TimedOut`: nothing.
+    /// The last address that was tried, and its error. `ErrorKind::TimedOut`: it did not answer.
     #[error("{address}: {}", reason(.error))]
     Refused {
         /// The address.
@@ -102,13 +103,13 @@ pub enum ConnectError {
         /// The kernel's error.
         error: io::Error,
     },
-    /// The client broke the connection off before the remote had answered.
+    /// The client has left before the remote has answered.
     #[error("the client left before the remote answered")]
     Abandoned,
-    /// There was no descriptor for it, or no place, within the connect timeout.
+    /// No descriptor or place was free for it within the connect timeout.
     #[error("no descriptor was free in time")]
     Starved,
-    /// The remote is this very pipe: each connection would make another one, for ever.
+    /// The remote is this pipe itself: each connection would cause another one, for ever.
     #[error("{address} is this pipe itself")]
     Itself {
         /// The address.
@@ -116,7 +117,7 @@ pub enum ConnectError {
     },
 }
 
-/// The error without Rust's `(os error 111)`.
+/// The text of an error without Rust's `(os error 111)`.
 fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     match text.find(" (os error") {

@@ -1,4 +1,4 @@
-//! Kernel pipes: what splice(2) moves bytes through without copying them.
+//! Kernel pipes, through which splice(2) moves bytes without copying them.
 
 use std::os::fd::OwnedFd;
 
@@ -7,16 +7,15 @@ use rustix::pipe::{
     PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice,
 };
 
-/// What a pipe is asked to hold, in bytes. Beyond this a connection gains nothing: the receiver's
-/// cache is left behind.
+/// Requested capacity in bytes. A larger one gains nothing: it exceeds the receiver's cache.
 const CAPACITY: usize = 256 << 10;
 
-/// How many a worker keeps for the next who needs one. More may be borrowed at a time.
+/// Number of empty kernel pipes that a worker keeps. More may be borrowed at a time.
 const KEPT: usize = 8;
 
-/// How many of a worker's connections may hold bytes in a pipe at a time. Each costs two
-/// descriptors and up to [`CAPACITY`] of the kernel's memory, for as long as a reader is slow; who
-/// gets none copies.
+/// Number of a worker's connections that may hold bytes in a kernel pipe at a time. Each costs two
+/// descriptors and up to [`CAPACITY`] of the kernel's memory while its reader is slow. A connection
+/// without one copies.
 const BORROWED: usize = 64;
 
 /// A kernel pipe with `held` bytes in it.
@@ -31,7 +30,7 @@ pub(super) struct KernelPipe {
 impl KernelPipe {
     fn new() -> Result<KernelPipe, Errno> {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        // An unprivileged user has a limit for all of his pipes; a small pipe does as well.
+        // An unprivileged user has a limit for all pipes; a small pipe works as well.
         let capacity = fcntl_setpipe_size(&write, CAPACITY)
             .or_else(|_| fcntl_getpipe_size(&write))
             .unwrap_or(4096);
@@ -43,9 +42,9 @@ impl KernelPipe {
         self.held
     }
 
-    /// Moves up to `limit` bytes from a socket into the empty pipe. 0: the stream has ended.
+    /// Moves up to `limit` bytes from a socket into the empty pipe; 0 at the end of the stream.
     ///
-    /// Only ever into an empty one, so that `AGAIN` can only mean an empty socket.
+    /// The pipe has to be empty, so that `AGAIN` can only mean an empty socket.
     pub(super) fn fill(&mut self, socket: &OwnedFd, limit: usize) -> Result<usize, Errno> {
         debug_assert_eq!(self.held, 0, "a pipe with bytes in it");
         let limit = limit.min(self.capacity);
@@ -54,7 +53,7 @@ impl KernelPipe {
         Ok(moved)
     }
 
-    /// Moves what it holds into a socket, as far as that takes it.
+    /// Moves its bytes into a socket, as far as that takes them.
     pub(super) fn drain(&mut self, socket: &OwnedFd) -> Result<usize, Errno> {
         let moved = splice(&self.read, None, socket, None, self.held, SpliceFlags::NONBLOCK)?;
         self.held -= moved;
@@ -62,7 +61,7 @@ impl KernelPipe {
     }
 }
 
-/// A worker's kernel pipes.
+/// The kernel pipes of a worker.
 #[derive(Debug, Default)]
 #[allow(clippy::vec_box, reason = "a connection holds it as a box: moving it allocates nothing")]
 pub(super) struct Pool {
@@ -71,7 +70,7 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// An empty pipe, if one is to be had.
+    /// An empty pipe, if one is available.
     pub(super) fn borrow(&mut self) -> Option<Box<KernelPipe>> {
         if self.borrowed >= BORROWED {
             return None;
@@ -84,7 +83,7 @@ impl Pool {
         Some(pipe)
     }
 
-    /// Takes a pipe back; what it still holds is thrown away with it.
+    /// Takes a pipe back and discards its bytes.
     pub(super) fn give_back(&mut self, pipe: Box<KernelPipe>) {
         self.borrowed -= 1;
         if pipe.held == 0 && self.kept.len() < KEPT {
@@ -92,7 +91,7 @@ impl Pool {
         }
     }
 
-    /// Closes those that nobody needs, which frees descriptors.
+    /// Closes unused pipes, which frees descriptors.
     pub(super) fn shrink(&mut self) {
         self.kept.clear();
     }

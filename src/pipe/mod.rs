@@ -1,15 +1,15 @@
 //! A TCP forwarder that counts every byte: [`Pipe`].
 //!
 //! A fixed number of worker threads each run a readiness loop over many connections. All of them
-//! wait at the same listening socket; whoever accepts keeps the connection or gives it to the
-//! worker that has the fewest. A connection stays with its worker.
+//! wait at the same listening socket. The worker that accepts a connection keeps it, or gives it to
+//! the worker with the fewest. After that a connection stays with its worker.
 //!
 //! ```text
 //!   client ──▶ [ socket ]──▶ shared buffer, or a borrowed kernel pipe ──▶[ socket ] ──▶ remote
 //!          ◀──                                                                      ◀──
 //! ```
 //!
-//! Bytes are counted when the kernel has taken them for the other side, never earlier.
+//! Bytes are counted when the kernel has taken them for the other side.
 
 mod config;
 mod connection;
@@ -46,11 +46,11 @@ use worker::Worker;
 use crate::listen::ListenError;
 use crate::model::traffic::Traffic;
 
-/// A running forwarder. Dropping it ends all of its connections at once, as [`Pipe::stop`] does.
+/// A running pipe. Dropping it ends all of its connections at once, as [`Pipe::stop`] does.
 #[derive(Debug)]
 pub struct Pipe {
     shared: Arc<Shared>,
-    /// What is listened on, as long as a worker does.
+    /// The listening socket, as long as a worker listens.
     listener: Weak<OwnedFd>,
     workers: Vec<JoinHandle<()>>,
 }
@@ -59,20 +59,21 @@ impl Pipe {
     /// Listens, and forwards from now on.
     ///
     /// # Errors
-    /// The address can't be listened on, or there is no descriptor or thread to be had.
+    /// The address can't be listened on, or a descriptor or thread is not available.
     pub fn start(config: Config) -> Result<Pipe, ListenError> {
         let (listener, address) = socket::listener(config.bind, config.port, config.keepalive)
             .map_err(|(address, errno)| ListenError::Listen { address, error: errno.into() })?;
         Pipe::start_on(Arc::new(listener), address, config, false)
     }
 
-    /// Starts a pipe that listens where this one does, by the same socket: no client is refused on
-    /// the way from one to the other. [`Pipe::close`] this one then; what it forwards runs to its end.
+    /// Starts a pipe that listens on the same socket as this one, so that no client is refused during
+    /// the change. Then [`Pipe::close`] this one; its connections are forwarded to their end.
     ///
-    /// The address, the port and keepalive of `config` don't matter. If this pipe is closed already,
+    /// The address, the port and keepalive of `config` are ignored. If this pipe is closed already,
     /// the new one listens anew.
     ///
     /// # Errors
+    /// Those of [`Pipe::start`].
     /// Those of [`Pipe::start`].
     pub fn succeed(&self, config: Config) -> Result<Pipe, ListenError> {
         let Some(listener) = self.listener.upgrade() else { return Pipe::start(config) };
@@ -94,7 +95,7 @@ impl Pipe {
             .collect::<Result<_, _>>()
             .map_err(|errno| system("an event descriptor")(errno.into()))?;
         let shared = Arc::new(Shared::new(config, address, mailboxes.into(), is_successor));
-        // All that may fail comes first: nothing is accepted by half a pipe.
+        // Everything that may fail comes first: a partly started pipe accepts no client.
         let workers: Vec<Worker> = (0..count)
             .map(|number| Worker::new(shared.clone(), number, listener.clone()))
             .collect::<Result<_, _>>()
@@ -107,49 +108,49 @@ impl Pipe {
                 let _leaving = leaving;
                 worker.run();
             });
-            // An early return drops the pipe, which ends those that run.
+            // An early return drops the pipe, which ends the running workers.
             pipe.workers.push(thread.map_err(system("a thread"))?);
         }
         Ok(pipe)
     }
 
-    /// The address that is listened on, with the real port; `[::]` stands for IPv4 too.
+    /// The listening address, with the real port; `[::]` includes IPv4.
     pub fn address(&self) -> SocketAddr {
         self.shared.address
     }
 
-    /// What it was told at its start; [`Pipe::shape`] may have changed the limit since.
+    /// The configuration at the start; [`Pipe::shape`] may have changed the limit since.
     pub fn config(&self) -> &Config {
         &self.shared.config
     }
 
-    /// What was forwarded so far, live. Received: bytes from clients that remotes' sockets have
-    /// taken; sent: bytes from remotes that clients' sockets have taken.
+    /// The bytes forwarded so far. Received: bytes from clients that the remotes' sockets have
+    /// taken; sent: bytes from remotes that the clients' sockets have taken.
     pub fn traffic(&self) -> Traffic {
         let counters = self.shared.mailboxes.iter().map(|mailbox| &mailbox.counters);
         counters.map(|bytes| Traffic::new(bytes.get(Way::Up), bytes.get(Way::Down))).sum()
     }
 
-    /// How many connections are open: accepted, and not yet closed.
+    /// Number of open connections: accepted, and not yet closed.
     pub fn open(&self) -> usize {
         self.shared.open()
     }
 
-    /// Sets another limit of bytes per second, which holds in each direction for all connections
-    /// together, or takes it away.
+    /// Sets or removes the limit of bytes per second, which applies to each direction over all
+    /// connections.
     pub fn shape(&self, rate: Option<NonZeroU64>) {
         self.shared.shaper.set(rate);
         self.shared.ring_all();
     }
 
-    /// Stops listening; open connections go on to their end. Clients that nobody has accepted yet
-    /// are refused.
+    /// Stops listening; open connections are forwarded to their end. Clients in the backlog are
+    /// refused.
     pub fn close(&self) {
         self.shared.set_mode(Mode::Closing);
     }
 
-    /// Waits, after [`Pipe::close`], until the last connection has ended. False if `deadline` came
-    /// before that.
+    /// Waits, after [`Pipe::close`], until the last connection has ended. Returns false if
+    /// `deadline` comes first.
     pub fn wait(&self, deadline: Option<Instant>) -> bool {
         let mut running = self.shared.running();
         while *running > 0 {
@@ -180,7 +181,7 @@ impl Drop for Pipe {
     fn drop(&mut self) {
         self.shared.set_mode(Mode::Stopping);
         for worker in self.workers.drain(..) {
-            // A worker that panicked has said so on stderr.
+            // A worker that panicked has reported it on stderr.
             let _ = worker.join();
         }
     }

@@ -1,21 +1,21 @@
-//! How many connections there is room for: each takes two descriptors, and a process has so many.
+//! The capacity for connections: each takes two descriptors, and a process has a limit of them.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::process::{Resource, getrlimit};
 
-/// Places for connections. Pipes of one process that share it leave each other room; a client that
-/// gets no descriptor for its remote would have taken one in vain.
+/// The capacity for connections that several pipes of one process share. A client is accepted only
+/// if a descriptor for its remote will be free too.
 #[derive(Debug)]
 pub struct Places {
-    /// Descriptors for them and for what is reserved.
+    /// Descriptors for connections and reserved ones.
     descriptors: usize,
     reserved: AtomicUsize,
     taken: AtomicUsize,
 }
 
 impl Places {
-    /// Places for this many connections.
+    /// Capacity for this many connections.
     pub fn new(most: usize) -> Places {
         Places {
             descriptors: most.saturating_mul(2),
@@ -24,8 +24,8 @@ impl Places {
         }
     }
 
-    /// As many as the process has descriptors for, beside those that are open now and as many as are
-    /// still `wanted` for other things.
+    /// As many connections as the process has free descriptors for, if this many are `wanted` for
+    /// other purposes.
     pub fn beside(wanted: usize) -> Places {
         let limit = getrlimit(Resource::Nofile).current;
         let limit = limit.and_then(|limit| usize::try_from(limit).ok());
@@ -35,7 +35,7 @@ impl Places {
         Places { descriptors, reserved: AtomicUsize::new(wanted), taken: AtomicUsize::new(0) }
     }
 
-    /// From now on so many descriptors are wanted for other things. Connections that are open stay.
+    /// Reserves this many descriptors for other purposes. Open connections stay.
     pub fn reserve(&self, wanted: usize) {
         self.reserved.store(wanted, Ordering::Release);
     }
@@ -45,7 +45,7 @@ impl Places {
         (self.descriptors.saturating_sub(reserved) / 2).max(1)
     }
 
-    /// Takes one, if there is one.
+    /// Takes one place, if one is free.
     pub(super) fn take(&self) -> bool {
         let is_left = self.taken.fetch_add(1, Ordering::AcqRel) < self.most();
         if !is_left {
@@ -54,12 +54,12 @@ impl Places {
         is_left
     }
 
-    /// Gives one back.
+    /// Returns a place.
     pub(super) fn give_back(&self) {
         self.taken.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Whether there is one.
+    /// Whether a place is free.
     pub(super) fn are_left(&self) -> bool {
         self.taken.load(Ordering::Acquire) < self.most()
     }

@@ -1,4 +1,4 @@
-//! The PROXY protocol, version 2: tells the remote who the client is.
+//! The PROXY protocol, version 2, which passes the client's address to the remote.
 //!
 //! See section 2.2 of haproxy's `doc/proxy-protocol.txt`. The header precedes the client's bytes
 //! on the connection to the remote:
@@ -14,7 +14,7 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-/// What no other protocol begins with.
+/// The signature, with which no other protocol starts.
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 const VERSION_2_PROXY: u8 = 0x21;
 const TCP_OVER_IPV4: u8 = 0x11;
@@ -45,9 +45,9 @@ impl Header {
 /// The header for a connection of `client` to `local`, the address of this host that it connected
 /// to.
 ///
-/// A socket that listens on every address sees IPv4 clients as IPv4-mapped ones, and the remote is
-/// told what they really are. The protocol has no header with one address of each kind; both are
-/// IPv6 then.
+/// A socket that listens on all addresses sees IPv4 clients as IPv4-mapped ones; the header has
+/// their IPv4 address. The protocol has no header with one address of each kind; both are IPv6
+/// then.
 pub(super) fn header(client: SocketAddr, local: SocketAddr) -> Header {
     let mut header = Header { bytes: [0; LONGEST], length: 0 };
     header.push(&SIGNATURE);

@@ -1,14 +1,14 @@
-//! Those who wait for the shaper, in the order of their turns.
+//! The connections that wait for the shaper, in the order of their turns.
 
 use std::collections::VecDeque;
 
-/// A queue in which each turn is worth one grant. Who was granted something goes to the end; who was
-/// granted nothing stays where it is, and nobody behind it is asked. So nobody has two turns before
-/// all others have had one.
+/// A queue in which each turn is one grant. A connection that was granted something goes to the end.
+/// One that was granted nothing stays first, and the next ones get no turn. So no connection has two
+/// turns before all others have had one.
 #[derive(Debug)]
 pub(super) struct Queue<T>(VecDeque<T>);
 
-/// What came of a turn.
+/// The result of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Served {
     /// It wants no more for now, or is gone.
@@ -30,12 +30,12 @@ impl<T: Copy> Queue<T> {
         self.0.is_empty()
     }
 
-    /// Waits behind all others.
+    /// Adds it at the end.
     pub(super) fn join(&mut self, who: T) {
         self.0.push_back(who);
     }
 
-    /// Gives turns, so many at most, until one is granted nothing. Whether the next one may be
+    /// Gives up to `turns` turns, until one is granted nothing. Returns whether the next one may be
     /// granted something now.
     pub(super) fn pass(&mut self, turns: usize, mut serve: impl FnMut(T) -> Served) -> bool {
         for _ in 0..turns {

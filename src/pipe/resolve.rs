@@ -1,4 +1,4 @@
-//! Looking up the host, without making anybody wait who doesn't have to.
+//! Resolves the host's name without blocking connections that need no answer.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -6,16 +6,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long an answer is used. getaddrinfo(3) tells no lifetime; this is short enough to follow a
-/// host that moves, and long enough that a burst of connections asks once.
+/// How long an answer is used. getaddrinfo(3) returns no lifetime; this is short enough to follow a
+/// host that moves, and long enough that a burst of connections causes one query.
 const FRESH: Duration = Duration::from_secs(5);
 
-/// How long a failure is believed, and an answer none of whose addresses could be connected to.
+/// How long a failure is used, and an answer without a reachable address.
 const FRESH_FAILURE: Duration = Duration::from_secs(1);
 
-/// Looks names up. It may take its time: it is called in a thread of its own.
+/// A resolver. It may block: it is called in a thread of its own.
 pub trait Resolve: Send + Sync {
-    /// The addresses of `host`, with `port`, in the order in which they are to be tried.
+    /// The addresses of `host`, with `port`, in the order in which to try them.
     ///
     /// # Errors
     /// Those of the resolver.
@@ -32,13 +32,13 @@ impl Resolve for SystemResolver {
     }
 }
 
-/// What the host's name is known to stand for.
+/// The state of the host's name.
 #[derive(Clone, Debug)]
 pub(super) enum Found {
     /// Never empty.
     Addresses(Arc<[SocketAddr]>),
     Failed(String),
-    /// The question is asked; all workers are woken when the answer is there.
+    /// The query is running; all workers are woken when it has an answer.
     Pending,
 }
 
@@ -59,7 +59,7 @@ struct State {
 struct Answer {
     result: Result<Arc<[SocketAddr]>, String>,
     at: Instant,
-    /// `None`: an address needs no resolver and is always fresh.
+    /// How long the answer is used; `None` for an address, which needs no resolver.
     fresh: Option<Duration>,
 }
 
@@ -74,7 +74,7 @@ impl Host {
         Host { name: name.to_owned(), port, resolver, state }
     }
 
-    /// What the name stands for at `now`; `done` is called when a pending answer has come.
+    /// The state of the name at `now`; `done` is called when a pending query has an answer.
     pub(super) fn ask(
         self: &Arc<Host>,
         now: Instant,
@@ -115,7 +115,7 @@ impl Host {
         state.asking = false;
     }
 
-    /// None of these addresses could be connected to: the name is soon asked for anew.
+    /// None of these addresses could be connected to: the name is soon resolved again.
     pub(super) fn doubt(&self, addresses: &Arc<[SocketAddr]>) {
         let mut state = self.state();
         if let Some(answer) = &mut state.answer

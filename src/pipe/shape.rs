@@ -1,8 +1,8 @@
-//! The limit of a whole pipe: a token bucket for each direction.
+//! The bandwidth limit of a pipe: a token bucket for each direction.
 //!
-//! Each worker has a queue of its own (see [`queue`](super::queue)). While some of them have
-//! somebody in it, the bucket fills the share of each worker by how many wait there, so that it
-//! doesn't matter which worker a connection has.
+//! Each worker has its own queue (see [`queue`](super::queue)). While connections wait, the bucket
+//! fills the share of each worker in proportion to those that wait there, so that all connections
+//! get the same, whichever worker they have.
 
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,17 +11,17 @@ use std::time::{Duration, Instant};
 
 use super::counters::Way;
 
-/// How often those who wait for tokens ask again.
+/// Interval at which waiting connections try again.
 pub(super) const TICK: Duration = Duration::from_millis(5);
 
-/// What an idle pipe may save up, in seconds of its rate: small, so that nobody sees a burst.
+/// Tokens that an idle pipe may save, in seconds of its rate: few, so that bursts are small.
 const BURST: f64 = 0.02;
 
-/// What may be made up for while there are bytes that wait, in seconds of the rate: a thread that
-/// comes late must not lower the rate.
+/// Tokens that may accumulate while bytes wait, in seconds of the rate: a late thread must not
+/// lower the rate.
 const CATCH_UP: f64 = 0.25;
 
-/// The least burst, in bytes, for very low rates.
+/// Minimum burst in bytes, for very low rates.
 const LEAST_BURST: f64 = 64.0;
 
 /// Both buckets, shared by all workers.
@@ -33,7 +33,7 @@ pub(super) struct Shaper {
 }
 
 impl Shaper {
-    /// For so many workers.
+    /// A shaper for this many workers.
     pub(super) fn new(rate: Option<NonZeroU64>, workers: usize, now: Instant) -> Shaper {
         let bucket = || Mutex::new(Bucket::new(workers, now));
         Shaper { rate: AtomicU64::new(rate.map_or(0, u64::from)), buckets: [bucket(), bucket()] }
@@ -49,8 +49,8 @@ impl Shaper {
         self.rate.load(Ordering::Relaxed) != 0
     }
 
-    /// How many of `wanted` bytes may be forwarded now, by one of `waiting` connections of this
-    /// worker that want to.
+    /// Number of the `wanted` bytes that may be forwarded now, by one of `waiting` connections of
+    /// this worker.
     pub(super) fn take(
         &self,
         way: Way,
@@ -65,14 +65,14 @@ impl Shaper {
         }
     }
 
-    /// Returns what the worker has taken and not needed.
+    /// Returns tokens that the worker has taken and not used.
     pub(super) fn give_back(&self, way: Way, worker: usize, bytes: usize) {
         if bytes > 0 && self.is_on() {
             self.bucket(way).give_back(worker, bytes);
         }
     }
 
-    /// From now on so many connections of this worker wait.
+    /// Sets the number of connections of this worker that wait.
     pub(super) fn waits(&self, way: Way, worker: usize, waiting: usize, now: Instant) {
         let rate = self.rate.load(Ordering::Relaxed);
         self.bucket(way).waits(worker, waiting, rate as f64, now);
@@ -85,22 +85,22 @@ impl Shaper {
 
 #[derive(Debug)]
 struct Bucket {
-    /// Bytes that may pass, whoever comes first.
+    /// Tokens for any connection.
     spare: f64,
-    /// What is there for those who wait, by worker.
+    /// Tokens for waiting connections, by worker.
     shares: Box<[Share]>,
-    /// When bytes were last added.
+    /// Time of the last refill.
     at: Instant,
-    /// Whether somebody went away with less than he wanted.
+    /// Whether a connection got less than it wanted.
     wanted: bool,
 }
 
-/// A worker's part of what flows into a bucket.
+/// A worker's share of a bucket.
 #[derive(Clone, Debug, Default)]
 struct Share {
-    /// Bytes that only this worker's connections may pass; none while none waits.
+    /// Tokens for this worker's connections only; 0 while none waits.
     tokens: f64,
-    /// How many of its connections wait.
+    /// Number of its connections that wait.
     waiting: usize,
 }
 
@@ -110,7 +110,7 @@ impl Bucket {
         Bucket { spare: 0.0, shares, at: now, wanted: false }
     }
 
-    /// Adds what has flowed in since the last time, to those who wait in equal parts.
+    /// Adds tokens for the time that has passed; waiting connections get equal shares.
     fn fill(&mut self, rate: f64, now: Instant) {
         let burst = burst(rate);
         let waiting: usize = self.shares.iter().map(|share| share.waiting).sum();
@@ -125,8 +125,8 @@ impl Bucket {
         for share in self.shares.iter_mut().filter(|share| share.waiting > 0) {
             let part = share.waiting as f64 / waiting as f64;
             share.tokens += inflow * part;
-            // What a worker doesn't come for is not lost to the others. With less than half a burst
-            // it would never be granted anything.
+            // Tokens that a worker doesn't take are not lost to the others. With less than half a
+            // burst it would never be granted anything.
             let over = share.tokens - (most * part).max(burst / 2.0);
             if over > 0.0 {
                 share.tokens -= over;
@@ -180,7 +180,7 @@ impl Bucket {
     }
 }
 
-/// What an idle pipe may save up, in bytes.
+/// Tokens that an idle pipe may save, in bytes.
 fn burst(rate: f64) -> f64 {
     (rate * BURST).max(LEAST_BURST)
 }

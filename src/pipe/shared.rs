@@ -1,4 +1,4 @@
-//! What the threads of a pipe share.
+//! State that the threads of a pipe share.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -16,58 +16,58 @@ use super::places::Places;
 use super::resolve::Host;
 use super::shape::Shaper;
 
-/// What the workers are to do.
+/// The mode of the workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
     /// Accept and forward.
     Running = 0,
-    /// Forward what is open, and end with it.
+    /// Forward open connections, and end with the last.
     Closing = 1,
     /// End at once.
     Stopping = 2,
 }
 
-/// All that more than one thread of a pipe knows.
+/// State that the threads of a pipe share.
 pub(super) struct Shared {
     pub(super) config: Config,
-    /// What is listened on.
+    /// The listening address.
     pub(super) address: SocketAddr,
     pub(super) host: Arc<Host>,
     pub(super) shaper: Arc<Shaper>,
     pub(super) mailboxes: Box<[Mailbox]>,
-    /// Connections of this pipe that may be open at once.
+    /// Maximum number of open connections of this pipe.
     allowed: usize,
-    /// Those that there are descriptors for.
+    /// The capacity by descriptors, shared with other pipes.
     places: Arc<Places>,
     mode: AtomicU8,
     /// Connections that are open, or about to be accepted.
     open: AtomicUsize,
-    /// How many workers have stopped accepting until a connection ends.
+    /// Number of workers that have stopped accepting until a connection ends.
     paused: AtomicUsize,
-    /// Accepted clients for whose remotes there is no descriptor.
+    /// Number of accepted clients for whose remotes no descriptor is free.
     starved: AtomicUsize,
     start: Instant,
-    /// Since when the first client in the backlog has waited for a place: milliseconds since the
-    /// start and one; 0: none waits.
+    /// Time since which the first client in the backlog waits for a place: milliseconds since the
+    /// start plus one; 0 if none waits.
     turned_away: AtomicU64,
-    /// Whether another pipe has listened at the same socket before.
+    /// Whether another pipe has listened on the same socket before.
     pub(super) is_successor: bool,
-    /// The pipe that listens at the same socket after this one.
+    /// The pipe that listens on the same socket after this one.
     successor: Mutex<Weak<Shared>>,
-    /// Workers that have not ended yet.
+    /// Number of workers that have not ended yet.
     running: Mutex<usize>,
     ended: Condvar,
 }
 
-/// Where one worker is reached.
+/// The mailbox of a worker.
 #[derive(Debug)]
 pub(super) struct Mailbox {
-    /// Readable when there is something to look at.
+    /// Becomes readable when there is something to handle.
     pub(super) wake_up: OwnedFd,
     pub(super) counters: Arc<Counters>,
-    /// Its connections, those on their way to it included.
+    /// Number of its connections, including those in its inbox.
     load: AtomicUsize,
-    /// Clients that others accepted for it; `None` once it has ended.
+    /// Clients that other workers accepted for it; `None` once it has ended.
     inbox: Mutex<Option<Vec<(OwnedFd, SocketAddr)>>>,
     rung: AtomicBool,
 }
@@ -86,12 +86,12 @@ impl Mailbox {
     /// Wakes the worker.
     pub(super) fn ring(&self) {
         if !self.rung.swap(true, Ordering::AcqRel) {
-            // Full only after 2⁶⁴ rings, and then it is readable anyway.
+            // It is full only after 2⁶⁴ calls, and readable then anyway.
             let _ = rustix::io::write(&self.wake_up, &1u64.to_ne_bytes());
         }
     }
 
-    /// The worker has heard it. To be called before it looks at what it was woken for.
+    /// Resets the wake-up. Call it before handling what it was for.
     pub(super) fn answer(&self) {
         let _ = rustix::io::read(&self.wake_up, &mut [0u8; 8]);
         self.rung.swap(false, Ordering::AcqRel);
@@ -109,11 +109,12 @@ impl Mailbox {
         self.load.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Gives the worker a client, which counts as its own from now on; back if it has ended.
+    /// Gives the worker a client, which is included in its load from now on. Returns the client if
+    /// the worker has ended.
     pub(super) fn give(&self, client: OwnedFd, from: SocketAddr) -> Option<OwnedFd> {
         match &mut *self.inbox() {
             Some(inbox) => {
-                // Under the lock: the worker may be done with the client the next moment.
+                // Under the lock: the worker may end the client at the next moment.
                 self.take_up();
                 inbox.push((client, from));
             }
@@ -123,12 +124,12 @@ impl Mailbox {
         None
     }
 
-    /// Clients that others gave.
+    /// Takes the clients that others gave.
     pub(super) fn collect(&self) -> Vec<(OwnedFd, SocketAddr)> {
         self.inbox().as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// Takes nothing any more, if nothing is there.
+    /// Closes the inbox, if it is empty.
     pub(super) fn shut(&self) -> bool {
         let mut inbox = self.inbox();
         let empty = inbox.as_ref().is_none_or(Vec::is_empty);
@@ -152,8 +153,8 @@ impl Shared {
     ) -> Shared {
         let host = Host::new(&config.host, config.remote_port, config.resolver.clone());
         let allowed = config.max_connections.map_or(usize::MAX, usize::from);
-        // Others in this process may use descriptors up all the same: then calls fail. Each worker
-        // will have a readiness queue.
+        // Other code of this process may still use up descriptors: then calls fail. Each worker
+        // needs one for its epoll.
         let places =
             config.places.clone().unwrap_or_else(|| Arc::new(Places::beside(mailboxes.len())));
         let start = Instant::now();
@@ -187,7 +188,7 @@ impl Shared {
         }
     }
 
-    /// Tells all workers; there is no way back to an earlier mode.
+    /// Sets the mode of all workers; they never return to an earlier mode.
     pub(super) fn set_mode(&self, mode: Mode) {
         self.mode.fetch_max(mode as u8, Ordering::AcqRel);
         self.ring_all();
@@ -197,13 +198,13 @@ impl Shared {
         self.mailboxes.iter().for_each(Mailbox::ring);
     }
 
-    /// Who listens at the same socket from now on.
+    /// Sets the pipe that listens on the same socket from now on.
     pub(super) fn set_successor(&self, successor: &Arc<Shared>) {
         *self.successor() = Arc::downgrade(successor);
     }
 
-    /// Wakes the workers that listen after this pipe. A client wakes one worker of all that wait at
-    /// the socket; if that one doesn't accept any more, nobody else would know of him.
+    /// Wakes the workers of the successors. A client wakes one worker of all that wait at the
+    /// socket; if that one doesn't accept any more, no other worker would notice the client.
     pub(super) fn wake_successors(&self) {
         let mut next = self.successor().upgrade();
         while let Some(successor) = next {
@@ -220,7 +221,7 @@ impl Shared {
         self.open.load(Ordering::Acquire)
     }
 
-    /// Takes a place for one more connection, if there is one.
+    /// Takes a place for one more connection, if one is free.
     pub(super) fn reserve(&self) -> bool {
         let before = self.open.fetch_add(1, Ordering::AcqRel);
         let reserved = before < self.allowed && self.places.take();
@@ -230,24 +231,25 @@ impl Shared {
         reserved
     }
 
-    /// Whether there is a place for one more.
+    /// Whether a place is free.
     pub(super) fn has_room(&self) -> bool {
         self.open() < self.allowed && self.places.are_left()
     }
 
-    /// Whether it is descriptors that there is no place for.
+    /// Whether descriptors are what limits the places.
     pub(super) fn is_scarce(&self) -> bool {
         self.open() < self.allowed && !self.places.are_left()
     }
 
-    /// Gives a place back that no connection came to take. Nobody is told: workers that find no
+    /// Returns a place that no connection used. No worker is woken: workers without a free
     /// descriptor would wake each other for ever.
     pub(super) fn unreserve(&self) {
         self.places.give_back();
         self.open.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// A connection has ended: its place and its descriptors are free, which others may wait for.
+    /// Returns the place of a connection that has ended, and wakes workers that may wait for its
+    /// place or descriptors.
     pub(super) fn release(&self) {
         self.unreserve();
         if self.paused.load(Ordering::Acquire) > 0 {
@@ -263,26 +265,26 @@ impl Shared {
         self.paused.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Whether some client waits for a descriptor for its remote. Until it has got one nobody may
-    /// accept another client: clients could take all descriptors there are, and wait for ever.
+    /// Whether a client waits for a descriptor for its remote. Until then no other client may be
+    /// accepted: clients could take all descriptors and wait for ever.
     pub(super) fn is_starved(&self) -> bool {
         self.starved.load(Ordering::Acquire) > 0
     }
 
-    /// One more client waits for a descriptor.
+    /// Notes one more client that waits for a descriptor.
     pub(super) fn starve(&self) {
         self.starved.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// So many clients don't wait any more.
+    /// Notes that this many clients don't wait any more.
     pub(super) fn feed(&self, clients: usize) {
         if clients > 0 && self.starved.fetch_sub(clients, Ordering::AcqRel) == clients {
             self.ring_all();
         }
     }
 
-    /// A client waits in the backlog at `now`, and there is no place for it. How long none of those
-    /// who wait there has been accepted.
+    /// Notes that a client waits in the backlog at `now` without a free place. Returns for how long
+    /// no client in the backlog was accepted.
     pub(super) fn turn_away(&self, now: Instant) -> Duration {
         let since_start = now.saturating_duration_since(self.start).as_millis();
         let at = u64::try_from(since_start).unwrap_or(u64::MAX).saturating_add(1);
@@ -294,7 +296,7 @@ impl Shared {
         Duration::from_millis(at.saturating_sub(since))
     }
 
-    /// A client has been accepted: it is the next one that waits from now on, if there is one.
+    /// Notes that a client was accepted: the wait of the next one starts now, if there is one.
     pub(super) fn let_in(&self) {
         if self.turned_away.load(Ordering::Relaxed) != 0 {
             self.turned_away.store(0, Ordering::Release);
@@ -307,12 +309,12 @@ impl Shared {
         }
     }
 
-    /// The number of workers that run.
+    /// The number of running workers.
     pub(super) fn running(&self) -> MutexGuard<'_, usize> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is told when the last worker ends.
+    /// Is notified when the last worker ends.
     pub(super) fn ended(&self) -> &Condvar {
         &self.ended
     }

@@ -1,4 +1,4 @@
-//! The sockets of a pipe: how they listen, connect, and what they are set to.
+//! The sockets of a pipe: listening, connecting, and their options.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,14 +13,14 @@ use rustix::net::{
 
 use super::config::Keepalive;
 
-/// How many connections may wait to be accepted; the kernel bounds it by `net.core.somaxconn`.
+/// Maximum length of the backlog; the kernel limits it to `net.core.somaxconn`.
 const BACKLOG: i32 = 65_535;
 
 const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
 
-/// A listening socket, and what it listens on; `bind` of `None` means every address.
+/// A listening socket and its address; `bind` of `None` means all addresses.
 ///
-/// What is set on it is inherited by what it accepts.
+/// Accepted sockets inherit its options.
 pub(super) fn listener(
     address: Option<IpAddr>,
     port: u16,
@@ -31,7 +31,7 @@ pub(super) fn listener(
     let open = |address| listen_on(address, keepalive).map_err(|errno| (address, errno));
     match address {
         Some(address) => open(SocketAddr::new(address, port)),
-        // A kernel may have been told to do without IPv6.
+        // The kernel may have IPv6 disabled.
         None => match open(any6) {
             Err((_, Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL)) => open(any4),
             other => other,
@@ -43,7 +43,7 @@ fn listen_on(address: SocketAddr, keepalive: Keepalive) -> Result<(OwnedFd, Sock
     let socket = tcp(address)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
     if address.is_ipv6() {
-        // `::` is IPv4's any address too, whatever net.ipv6.bindv6only says.
+        // `::` is IPv4's wildcard too, regardless of net.ipv6.bindv6only.
         let only = address.ip() != IpAddr::V6(Ipv6Addr::UNSPECIFIED);
         sockopt::set_ipv6_v6only(&socket, only)?;
     }
@@ -54,7 +54,7 @@ fn listen_on(address: SocketAddr, keepalive: Keepalive) -> Result<(OwnedFd, Sock
     Ok((socket, address))
 }
 
-/// A socket that is being connected: not yet there, and perhaps never.
+/// A socket that is being connected; this may fail later.
 pub(super) fn connecting(address: SocketAddr, keepalive: Keepalive) -> Result<OwnedFd, Errno> {
     let socket = tcp(address)?;
     set(&socket, keepalive)?;
@@ -64,18 +64,18 @@ pub(super) fn connecting(address: SocketAddr, keepalive: Keepalive) -> Result<Ow
     }
 }
 
-/// The next connection that waits, and whom it comes from.
+/// The next client in the backlog, and its address.
 pub(super) fn accept(listener: &OwnedFd) -> Result<(OwnedFd, SocketAddr), Errno> {
     let (socket, address) = acceptfrom_with(listener, FLAGS)?;
     Ok((socket, plain(address)?))
 }
 
-/// The address of this end, IPv4 in its own form.
+/// The address of this end; an IPv4-mapped one becomes IPv4.
 pub(super) fn local(socket: &OwnedFd) -> Result<SocketAddr, Errno> {
     plain(Some(getsockname(socket)?))
 }
 
-/// Where a connection to this address would come from; nothing is sent to find that out.
+/// The source address of a connection to this address; no packet is sent to find it.
 pub(super) fn source(address: SocketAddr) -> Result<SocketAddr, Errno> {
     let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
     let socket = socket_with(family, SocketType::DGRAM, FLAGS, None)?;
@@ -83,7 +83,7 @@ pub(super) fn source(address: SocketAddr) -> Result<SocketAddr, Errno> {
     local(&socket)
 }
 
-/// Makes the end of this socket a reset: whatever waits to be sent is thrown away.
+/// Ends this socket by a reset: bytes that wait to be sent are discarded.
 pub(super) fn reset(socket: OwnedFd) {
     // It fails only for what is no socket.
     let _ = sockopt::set_socket_linger(&socket, Some(Duration::ZERO));
@@ -96,9 +96,9 @@ fn tcp(address: SocketAddr) -> Result<OwnedFd, Errno> {
 
 fn set(socket: impl AsFd, keepalive: Keepalive) -> Result<(), Errno> {
     let socket = socket.as_fd();
-    // What one side sends goes on at once: it is the sender's business to collect.
+    // Bytes are sent on at once: batching is up to the original sender.
     sockopt::set_tcp_nodelay(socket, true)?;
-    // Urgent data is data: without this a byte would leave the stream.
+    // Urgent data is part of the stream: otherwise a byte would be missing in it.
     sockopt::set_socket_oobinline(socket, true)?;
     sockopt::set_socket_keepalive(socket, true)?;
     sockopt::set_tcp_keepidle(socket, keepalive.idle)?;
@@ -111,9 +111,9 @@ fn plain(address: Option<SocketAddrAny>) -> Result<SocketAddr, Errno> {
     Ok(SocketAddr::new(address.ip().to_canonical(), address.port()))
 }
 
-/// Whether a connection from `local` to `remote` leads to a listener at `listening`.
+/// Whether a connection from `local` to `remote` reaches a listener at `listening`.
 pub(super) fn leads_to(local: SocketAddr, remote: SocketAddr, listening: SocketAddr) -> bool {
-    // An address of this host is reached from itself, but for 127.0.0.0/8, reached from 127.0.0.1.
+    // An address of this host is reached from itself, except 127.0.0.0/8, reached from 127.0.0.1.
     let here = local.ip() == remote.ip() || remote.ip().is_loopback();
     let covers = listening.ip().is_unspecified() || listening.ip() == remote.ip();
     here && covers && remote.port() == listening.port()

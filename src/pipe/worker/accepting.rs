@@ -1,4 +1,4 @@
-//! Who is let in, by whom, and when nobody is.
+//! Accepting clients, and pausing that.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -11,17 +11,17 @@ use crate::pipe::event::{ConnectError, Event, Failed};
 use crate::pipe::shared::{Mailbox, Mode};
 use crate::pipe::socket;
 
-/// Connections accepted before the others have their turn.
+/// Maximum number of clients accepted in a row.
 const ACCEPTS: usize = 64;
 
 impl Worker {
-    /// Accepts those who wait.
+    /// Accepts the clients in the backlog.
     pub(super) fn accept(&mut self) {
         for _ in 0..ACCEPTS {
             let Some(listener) = self.listener.clone().filter(|_| !self.paused) else {
                 return;
             };
-            // Who comes after the pipe was closed is its successor's.
+            // Clients that come after the pipe was closed belong to its successor.
             if self.shared.mode() != Mode::Running {
                 return;
             }
@@ -34,7 +34,7 @@ impl Worker {
                     self.turn_away(&listener);
                 }
                 self.pause();
-                // Who ended meanwhile may not have seen that somebody waits.
+                // A connection that ended meanwhile may have missed that a client waits.
                 if self.shared.has_room() {
                     self.resume();
                 }
@@ -49,7 +49,7 @@ impl Worker {
                     self.shared.unreserve();
                     match errno {
                         Errno::AGAIN => return,
-                        // Of the connection that waited, see accept(2); there may be others.
+                        // An error of the waiting connection, see accept(2); there may be others.
                         Errno::INTR
                         | Errno::CONNABORTED
                         | Errno::CONNRESET
@@ -74,14 +74,14 @@ impl Worker {
         }
     }
 
-    /// Resets the client that has waited longest, if nobody was let in for as long as a client waits
-    /// for its remote. A pipe may be full of connections that wait for this client: where two pipes
-    /// lead to each other, they would wait for ever.
+    /// Resets the client that has waited longest, if no client was accepted for the connect timeout.
+    /// A pipe may be full of connections that wait for this client: two pipes that lead to each
+    /// other would wait for ever.
     fn turn_away(&self, listener: &OwnedFd) {
         if self.shared.turn_away(self.resources.now) < self.shared.config.connect_timeout {
             return;
         }
-        // Without a place, but only for a moment: there is a descriptor to spare.
+        // Without a place, but only for a moment: one descriptor is spare.
         if let Ok((client, from)) = socket::accept(listener) {
             self.shared.let_in();
             let error = ConnectError::Starved;
@@ -100,7 +100,7 @@ impl Worker {
             .enumerate()
             .min_by_key(|(_, load)| *load)
             .unwrap_or((self.number, own));
-        // A hand-over costs a switch of threads: a small difference is none.
+        // A hand-over costs a switch of threads, so a small difference is ignored.
         let kept =
             if least < own - own / 8 { mailboxes[idlest].give(client, from) } else { Some(client) };
         if let Some(client) = kept {
@@ -109,7 +109,7 @@ impl Worker {
         }
     }
 
-    /// Accepts nobody for a while.
+    /// Stops accepting for a while.
     pub(super) fn pause(&mut self) {
         let Some(listener) = self.listener.clone().filter(|_| !self.paused) else {
             return;
@@ -120,7 +120,7 @@ impl Worker {
         let _ = epoll::delete(&self.epoll, &listener);
     }
 
-    /// Accepting is tried again.
+    /// Accepts again.
     pub(super) fn resume(&mut self) {
         self.retry = None;
         self.retry_starved();
@@ -137,7 +137,7 @@ impl Worker {
         }
     }
 
-    /// Accepts nobody ever again.
+    /// Stops accepting for good.
     pub(super) fn stop_accepting(&mut self) {
         if let Some(listener) = self.listener.take() {
             if std::mem::take(&mut self.paused) {
@@ -151,7 +151,7 @@ impl Worker {
     }
 }
 
-/// Waits at the listener.
+/// Adds the listener to the epoll.
 pub(super) fn watch(epoll: &OwnedFd, listener: &OwnedFd) -> Result<(), Errno> {
     // Exclusive: a client wakes one worker, not all.
     epoll::add(

@@ -1,4 +1,4 @@
-//! The way to the remote: a name, its addresses in turn, a connection.
+//! Connecting to the remote: a name, its addresses in turn, a connection.
 
 use std::mem;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use crate::pipe::resolve::Found;
 use crate::pipe::{proxy, socket};
 
 impl Worker {
-    /// A new client.
+    /// Starts with a new client.
     pub(super) fn begin(&mut self, client: OwnedFd, from: SocketAddr) {
         self.generation = (self.generation + 1) & (u32::MAX >> 1);
         let mut connection = Connection::new(client, from, self.resources.now);
@@ -26,13 +26,14 @@ impl Worker {
         let token = Token { place: place as u32, generation: self.generation };
         self.attempts += 1;
         if self.attempts == 1 {
-            // Nobody was waited for until now.
+            // Its timeout starts now.
             self.swept = self.resources.now;
         }
         let Some(connection) = self.connections.get(place) else { return };
         match epoll::add(&self.epoll, connection.client(), token.data(Side::Client), WATCHED) {
-            // A client that has left, perhaps while it waited in the backlog, gets no connection: it
-            // would be one for nobody, and pipes that lead to each other would make them for ever.
+            // A client that has left, perhaps in the backlog, gets no connection to the remote: it
+            // would be useless, and pipes that lead to each other would make such connections for
+            // ever.
             Ok(()) if matches!(sockopt::socket_error(connection.client()), Ok(Err(_))) => {
                 self.fail(token, ConnectError::Abandoned);
             }
@@ -45,7 +46,7 @@ impl Worker {
         }
     }
 
-    /// Goes on with an attempt that waits for nothing but a try.
+    /// Continues an attempt that can be tried now.
     pub(super) fn advance(&mut self, token: Token) {
         let clock = self.clock();
         let now = self.resources.now;
@@ -73,7 +74,7 @@ impl Worker {
         let Some(attempt) = connection.attempt.as_deref_mut() else { return };
         attempt.addresses = Some(addresses.clone());
         while let Some(address) = addresses.get(attempt.next).copied() {
-            // Before connecting: what is accepted from oneself connects again, for ever.
+            // Before connecting: a connection to the pipe itself would cause another one, for ever.
             if leads_here(&mut self.itself, address, self.shared.address, now) {
                 attempt.next += 1;
                 attempt.error = Some(ConnectError::Itself { address });
@@ -91,7 +92,7 @@ impl Worker {
                     return;
                 }
                 Err(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
-                    // Another try in vain is no progress.
+                    // Another failed try is no progress.
                     if !matches!(attempt.step, Step::Starved) {
                         attempt.step = Step::Starved;
                         connection.active = clock;
@@ -109,7 +110,7 @@ impl Worker {
         self.fail(token, error);
     }
 
-    /// The kernel has something to say of the socket that is being connected.
+    /// Takes an event of the socket that is being connected.
     pub(super) fn connected(&mut self, token: Token, flags: EventFlags) {
         let Some(connection) = self.get(token) else { return };
         let Some(attempt) = connection.attempt.as_deref_mut() else { return };
@@ -122,12 +123,12 @@ impl Worker {
         };
         let told = sockopt::socket_error(&remote).and_then(|told| told);
         match told.and_then(|()| socket::local(&remote)) {
-            // It was connected, and has been broken off since; what was said before goes on.
+            // It was connected, and is broken by now; bytes from before are forwarded.
             Err(errno @ (Errno::CONNRESET | Errno::PIPE)) => {
                 self.established(token, remote, address, flags, Some(errno));
             }
-            // A port that nobody listens on may be connected to itself, if it is one that the
-            // kernel gives to clients.
+            // A socket can connect to itself, if no socket listens on the port and it is in the
+            // range of ephemeral ports.
             Ok(local) if local == address => {
                 attempt.refused(address, Errno::CONNREFUSED);
                 socket::reset(remote);
@@ -176,7 +177,7 @@ impl Worker {
         self.turn(token);
     }
 
-    /// An address has not answered, or the resolver has not, or there was no descriptor.
+    /// An address, the resolver or a free descriptor has not come in time.
     pub(super) fn connect_timed_out(&mut self, token: Token) {
         let clock = self.clock();
         let Some(connection) = self.get(token) else { return };
@@ -193,12 +194,13 @@ impl Worker {
                 let error = "no answer in time".to_owned();
                 self.fail(token, ConnectError::Unresolved { host, error });
             }
-            // Those it waits for may wait for it: pipes that lead to each other do.
+            // The connections that hold descriptors may wait for this one: pipes that lead to each
+            // other do.
             Step::Starved => self.fail(token, ConnectError::Starved),
         }
     }
 
-    /// Lets a connection wait until there is a descriptor for its remote.
+    /// Lets a connection wait until a descriptor for its remote is free.
     fn starve(&mut self, token: Token, errno: Errno) {
         self.shared.report(super::Event::Starved(errno.into()));
         self.resources.pool.shrink();
@@ -208,16 +210,16 @@ impl Worker {
         self.pause();
     }
 
-    /// Tries again with those that waited for a descriptor.
+    /// Tries again the connections that waited for a descriptor.
     pub(super) fn retry_starved(&mut self) {
         for _ in 0..self.starved.len() {
             let Some(token) = self.starved.pop_front() else { return };
             let before = self.starved.len();
             self.advance(token);
-            // After the try: a client that still waits has never been missing from the count.
+            // After the try: a client that still waits stays in the count all the time.
             self.shared.feed(1);
             if self.starved.len() > before {
-                // Still nothing: the next one won't find anything either. It was first and stays so.
+                // Still none: the next one won't find any either. It was first and stays so.
                 self.starved.rotate_right(1);
                 return;
             }
@@ -225,7 +227,7 @@ impl Worker {
     }
 }
 
-/// Whether this address is the pipe's own; what was last found out is believed for a while.
+/// Whether this address is the pipe's own; the last result is used for a while.
 fn leads_here(
     known: &mut Option<(SocketAddr, Instant, bool)>,
     address: SocketAddr,
@@ -241,14 +243,14 @@ fn leads_here(
     {
         return here;
     }
-    // Where there is no way, connecting will tell.
+    // If there is no route, connecting reports it.
     let here =
         socket::source(address).is_ok_and(|source| socket::leads_to(source, address, listening));
     *known = Some((address, now, here));
     here
 }
 
-/// Tells the remote who the client is. The socket is new: it takes so few bytes at once.
+/// Sends the PROXY header to the remote. A new socket takes so few bytes at once.
 fn greet(socket: &OwnedFd, client: SocketAddr, remote: &OwnedFd) -> Result<(), Errno> {
     let header = proxy::header(client, socket::local(socket)?);
     let bytes = header.as_bytes();

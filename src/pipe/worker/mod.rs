@@ -23,23 +23,23 @@ use super::shape::TICK;
 use super::shared::{Mailbox, Mode, Shared};
 use super::socket;
 
-/// Events taken at once.
+/// Maximum number of events taken at once.
 const EVENTS: usize = 256;
 
-/// Turns that the shaper's queue has before events are looked after again.
+/// Maximum number of turns of the shaper's queue before events are taken again.
 const TURNS: usize = 64;
 
-/// How long accepting pauses where nothing tells when there will be a descriptor: others on this
-/// host may free one.
+/// How long accepting pauses if nothing announces a free descriptor: other processes of this host
+/// may free one.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Timeouts are looked after so many times in the shortest of them.
+/// Number of timeout checks within the shortest timeout.
 const SWEEPS: u32 = 16;
 
 const LISTENER: u64 = u64::MAX;
 const WAKE_UP: u64 = u64::MAX - 1;
 
-/// What is asked of a forwarded socket: changes, once.
+/// The events of a forwarded socket: changes, reported once.
 const WATCHED: EventFlags = EventFlags::IN
     .union(EventFlags::OUT)
     .union(EventFlags::RDHUP)
@@ -50,36 +50,36 @@ pub(super) struct Worker {
     shared: Arc<Shared>,
     number: usize,
     epoll: OwnedFd,
-    /// `None` once nothing is accepted any more.
+    /// `None` once no client is accepted any more.
     listener: Option<Arc<OwnedFd>>,
     /// Whether accepting pauses.
     paused: bool,
-    /// When what failed for want of something is tried again.
+    /// Time at which operations without a free resource are tried again.
     retry: Option<Instant>,
     connections: Slab<Connection>,
     generation: u32,
     resources: Resources,
     start: Instant,
-    /// Connections that were not done when their turn was over.
+    /// Connections that have more to do after their turn.
     ready: VecDeque<Token>,
     /// Connections that wait for the shaper, by [`Way`].
     queues: [Queue<Token>; 2],
-    /// How many wait there, as the shaper knows it.
+    /// The number of waiting connections that the shaper knows.
     told: [usize; 2],
-    /// Whether the shaper may have something for those who wait.
+    /// Whether the shaper may have tokens for waiting connections.
     hurries: bool,
-    /// Connections that wait for an answer of the resolver.
+    /// Connections that wait for the resolver.
     resolving: Vec<Token>,
     /// Connections that wait for a descriptor.
     starved: VecDeque<Token>,
-    /// Connections on their way to the remote.
+    /// Number of connections that are not connected to the remote yet.
     attempts: usize,
     swept: Instant,
     /// Whether an address was found to be the pipe's own, and when.
     itself: Option<(SocketAddr, Instant, bool)>,
 }
 
-/// Which connection: its place, and its generation there.
+/// Identifies a connection: its index, and its generation there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Token {
     place: u32,
@@ -137,7 +137,7 @@ impl Worker {
         })
     }
 
-    /// Runs until the pipe is stopped, or closed and done.
+    /// Runs until the pipe is stopped, or closed and without connections.
     pub(super) fn run(mut self) {
         let mut events = Vec::with_capacity(EVENTS);
         while self.goes_on() {
@@ -149,7 +149,7 @@ impl Worker {
                 timeout.as_ref(),
             ) {
                 Ok(_) | Err(Errno::INTR) => {}
-                // It fails only for what is no epoll, or no memory of ours.
+                // It fails only for an invalid epoll or invalid memory.
                 Err(_) => break,
             }
             self.resources.now = Instant::now();
@@ -174,7 +174,7 @@ impl Worker {
             self.end(place, End::Cut);
         }
         self.tell_shaper();
-        // What others accepted meanwhile.
+        // Clients that other workers accepted meanwhile.
         while !self.mailbox().shut() {
             for (client, _) in self.mailbox().collect() {
                 socket::reset(client);
@@ -202,7 +202,7 @@ impl Worker {
         }
     }
 
-    /// How long there is nothing to do without an event.
+    /// Time until something has to be done without an event.
     fn timeout(&self) -> Option<Timespec> {
         if !self.ready.is_empty() || self.hurries {
             return Some(Timespec { tv_sec: 0, tv_nsec: 0 });
@@ -212,7 +212,7 @@ impl Worker {
         let tick =
             self.queues.iter().any(|queue| !queue.is_empty()).then(|| self.resources.now + TICK);
         let next = [sweep, tick, self.retry].into_iter().flatten().min()?;
-        // One millisecond more than nothing, for kernels that count in whole ones.
+        // One millisecond more than 0, for kernels that count in whole milliseconds.
         let left = next.saturating_duration_since(now).max(Duration::from_millis(1));
         Some(Timespec {
             tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
@@ -225,12 +225,12 @@ impl Worker {
         (connection.generation == token.generation).then_some(connection)
     }
 
-    /// Milliseconds since the start, as far as 32 bits go.
+    /// Milliseconds since the start, in 32 bits.
     fn clock(&self) -> u32 {
         self.resources.now.saturating_duration_since(self.start).as_millis() as u32
     }
 
-    /// Somebody wants something.
+    /// Handles a wake-up.
     fn answer(&mut self) {
         self.mailbox().answer();
         for (client, from) in self.mailbox().collect() {
@@ -243,7 +243,7 @@ impl Worker {
             self.resume();
         }
         if self.shared.is_successor {
-            // A client may wait whose coming woke a worker of the pipe before.
+            // A client may wait that woke a worker of the pipe before.
             self.accept();
         }
     }
@@ -299,7 +299,7 @@ impl Worker {
         }
     }
 
-    /// Puts a connection that was granted too little behind the others.
+    /// Puts a connection that was granted too little at the end of the queue.
     fn join(&mut self, token: Token) {
         for way in Way::BOTH {
             if std::mem::take(&mut self.resources.joins[way as usize]) {
@@ -317,7 +317,7 @@ impl Worker {
         }
     }
 
-    /// The first in the queue has its turn.
+    /// Gives the first in the queue its turn.
     fn serve(&mut self, token: Token, way: Way) -> Served {
         let Some(connection) = self.connections.get_mut(token.place as usize) else {
             return Served::Enough;
@@ -329,7 +329,7 @@ impl Worker {
         self.forward(token);
         let refused = self.resources.called.take().is_some();
         let joins = std::mem::take(&mut self.resources.joins[way as usize]);
-        // The other way it comes like everybody.
+        // In the other direction it is served like all others.
         self.join(token);
         match (joins, refused) {
             (false, _) => Served::Enough,
@@ -338,7 +338,7 @@ impl Worker {
         }
     }
 
-    /// The shaper shares by how many wait.
+    /// Updates the number of waiting connections in the shaper.
     fn tell_shaper(&mut self) {
         for way in Way::BOTH {
             let waiting = self.resources.waiting[way as usize];
@@ -349,7 +349,7 @@ impl Worker {
         }
     }
 
-    /// Ends a connection; a client that was not forwarded yet is told by a reset.
+    /// Ends a connection; a client that was not forwarded yet is reset.
     fn end(&mut self, place: usize, end: End) {
         let Some(mut connection) = self.connections.try_remove(place) else { return };
         if connection.attempt.is_some() {
@@ -378,7 +378,8 @@ impl Worker {
         self.end(token.place as usize, End::Cut);
     }
 
-    /// Resets who has waited too long: for the remote, for a descriptor, or without a byte.
+    /// Resets connections that have waited too long: for the remote, for a descriptor, or without a
+    /// byte.
     fn sweep(&mut self) {
         let Some(every) = self.sweep_every() else { return };
         if self.resources.now < self.swept + every {
@@ -396,7 +397,7 @@ impl Worker {
                 let waited = u128::from(clock.wrapping_sub(connection.active));
                 match connection.attempt {
                     Some(_) => waited >= connect,
-                    // Who waits for the shaper is not silent.
+                    // A connection that waits for the shaper is not idle.
                     None => waited >= idle && !connection.is_queued(),
                 }
             })
@@ -414,7 +415,7 @@ impl Worker {
         }
     }
 
-    /// How often timeouts are looked after, if there are any.
+    /// Interval of timeout checks, if there are any timeouts.
     fn sweep_every(&self) -> Option<Duration> {
         let config = &self.shared.config;
         let connect = (self.attempts > 0).then_some(config.connect_timeout);
