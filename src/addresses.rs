@@ -1,4 +1,4 @@
-//! The addresses of this host: which end of a flow is here.
+//! The addresses of this host, which decide which ends of a flow are here.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,16 +10,16 @@ use crate::netlink::{Netlink, NetlinkError, Subsystem};
 
 /// `RTM_GETADDR` (`include/uapi/linux/rtnetlink.h`)
 const RTM_GETADDR: u16 = 22;
-/// `struct ifaddrmsg` (`include/uapi/linux/if_addr.h`): `AF_UNSPEC` and no further choice.
+/// `struct ifaddrmsg` (`include/uapi/linux/if_addr.h`): `AF_UNSPEC`, and no other filter.
 const IFADDRMSG: [u8; 8] = [0; 8];
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_BROADCAST: u16 = 4;
 
-/// Every address under which this network namespace receives.
+/// Every address at which this network namespace receives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LocalAddresses {
-    /// With the number of the interface that has the address, or 0.
+    /// The index of the interface with each address, or 0.
     own: HashMap<Address, u32, RandomState>,
     broadcast: HashSet<Address, RandomState>,
 }
@@ -30,18 +30,18 @@ impl LocalAddresses {
         address.is_loopback() || self.own.contains_key(address)
     }
 
-    /// Whether `address` is this host's alone: on no other one it means the same.
+    /// Whether `address` is unique to this host, unlike loopback addresses.
     pub(crate) fn is_known_as(&self, address: &Address) -> bool {
         !address.is_loopback() && self.own.contains_key(address)
     }
 
-    /// Whether a packet to `address` is taken by this host: its own addresses, broadcasts and
-    /// multicast groups.
+    /// Whether this host receives packets to `address`: its own addresses, broadcasts and multicast
+    /// groups.
     pub(crate) fn receives_at(&self, address: &Address) -> bool {
         self.sends_from(address) || self.broadcast.contains(address) || address.is_multicast()
     }
 
-    /// Every address of its own that is listed, loopback among them.
+    /// All listed addresses of its own, including loopback.
     pub(crate) fn own(&self) -> impl Iterator<Item = Address> {
         self.own.keys().copied()
     }
@@ -51,7 +51,7 @@ impl LocalAddresses {
         self.own.insert(address, 0);
     }
 
-    /// Every broadcast address that is listed.
+    /// All listed broadcast addresses.
     pub(crate) fn broadcasts(&self) -> impl Iterator<Item = Address> {
         self.broadcast.iter().copied()
     }
@@ -61,13 +61,13 @@ impl LocalAddresses {
         self.broadcast.insert(address);
     }
 
-    /// The number of the interface that has this address; 0 where it is not listed.
+    /// The index of the interface with this address; 0 if it is not listed.
     pub(crate) fn interface(&self, address: &Address) -> u32 {
         self.own.get(address).copied().unwrap_or(0)
     }
 
-    /// Takes one message of an address dump. One that is no address is skipped: an interface may
-    /// be unnumbered.
+    /// Takes one message of an address dump. A message without an address is skipped: an interface
+    /// may be unnumbered.
     fn take(&mut self, body: &[u8]) {
         let Some((header, attributes)) = body.split_first_chunk::<8>() else { return };
         let [.., a, b, c, d] = *header;
@@ -81,7 +81,7 @@ impl LocalAddresses {
                 _ => {}
             }
         }
-        // On a point-to-point link IFA_ADDRESS is the peer's and IFA_LOCAL our own.
+        // On a point-to-point link IFA_ADDRESS is the peer's and IFA_LOCAL this host's.
         self.own.extend(local.or(address).map(|address| (address, interface)));
     }
 }
@@ -103,18 +103,18 @@ impl Reader {
     /// Opens a routing socket.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// Those of socket(2).
     pub(crate) fn open() -> std::io::Result<Reader> {
         Ok(Reader { netlink: Netlink::open(Subsystem::Route)? })
     }
 
-    /// The addresses there are now.
+    /// Lists the current addresses.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// Those of the exchange with the kernel.
     pub(crate) fn read(&mut self) -> Result<LocalAddresses, NetlinkError> {
         let mut addresses = LocalAddresses::default();
-        // An address that comes or goes meanwhile is there or not at the next look.
+        // An address that changes meanwhile is correct at the next look.
         self.netlink.dump(RTM_GETADDR, &IFADDRMSG, |message| addresses.take(message.body))?;
         Ok(addresses)
     }

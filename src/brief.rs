@@ -1,8 +1,8 @@
-//! Long names in little memory.
+//! Long names in bounded memory.
 //!
-//! A process chooses its command line, up to 64 KiB of it, and may choose another one every millisecond. So
-//! what outlives a process keeps the whole of a name only where there is room, and shows by `...` where it
-//! doesn't.
+//! A process chooses its command line, up to 64 KiB, and may choose another one every millisecond. So
+//! values that outlive a process keep a whole name only if there is room; a name that was cut ends in
+//! `...`.
 
 use std::hash::BuildHasher;
 use std::sync::LazyLock;
@@ -11,16 +11,16 @@ use foldhash::quality::RandomState;
 
 use crate::model::traffic::Name;
 
-/// What follows the beginning of a name that was cut.
+/// The end of a name that was cut.
 const CUT: &[u8] = b"...";
 
-/// Bytes of a name in a [`Brief`]: no output shows more of a name than 1,000 characters.
+/// Maximum bytes of a name in a [`Brief`]: no output shows more than 1,000 characters of a name.
 const BRIEF: usize = 1024;
 
-/// The same for all names of this run, and unknown to whoever chooses them.
+/// The same for all names of this run, and unknown to the processes that choose them.
 static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::default);
 
-/// `name`, or its beginning and `...` where it has more than `most` bytes: `most` bytes together.
+/// `name`, or if it has more than `most` bytes its start and `...`, together `most` bytes.
 pub(crate) fn shortened(name: &Name, most: usize) -> Name {
     if name.len() <= most {
         return name.clone();
@@ -29,34 +29,34 @@ pub(crate) fn shortened(name: &Name, most: usize) -> Name {
     [&name[..end], &CUT[..most.min(CUT.len())]].concat().into()
 }
 
-/// Whether `short` is what [`shortened`] made of `name`.
+/// Whether `short` is the result of [`shortened`] for `name`.
 pub(crate) fn is_shortened(name: &[u8], short: &[u8]) -> bool {
     let beginning = short.strip_suffix(CUT);
     name.len() > short.len() && beginning.is_some_and(|beginning| name.starts_with(beginning))
 }
 
-/// What a name is remembered by for long: all of it, or the first 1,024 bytes and a hash of the whole. Two
-/// names stay two.
+/// A name for long storage: all of it, or its first 1,024 bytes and a hash of the whole. Different names
+/// stay different.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Brief {
     name: Name,
-    /// Of the whole name, if it was cut.
+    /// The hash of the whole name, if it was cut.
     hash: Option<u64>,
 }
 
 impl Brief {
-    /// The brief form of `name`, which is `name` itself where that is short.
+    /// The brief form of `name`; a short name stays as it is.
     pub(crate) fn of(name: &Name) -> Brief {
         let is_long = name.len() > BRIEF;
         Brief { name: shortened(name, BRIEF), hash: is_long.then(|| HASHER.hash_one(&**name)) }
     }
 
-    /// The name, or its beginning and `...`.
+    /// The name, or its start and `...`.
     pub(crate) fn name(&self) -> &Name {
         &self.name
     }
 
-    /// Whether there was more of the name.
+    /// Whether the name was cut.
     pub(crate) fn is_cut(&self) -> bool {
         self.hash.is_some()
     }

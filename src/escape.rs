@@ -1,17 +1,17 @@
-//! Untrusted bytes made safe to look at.
+//! Makes untrusted bytes safe to print.
 //!
-//! A process chooses its own command line. Printed as it is, it could move the cursor, set the
-//! title, answer in the user's name, forge a line of a log, or read differently from what it
-//! says. So nothing that came from outside reaches a terminal or a log but through [`visible`].
+//! A process chooses its own command line. Printed unchanged, it could move the cursor, set the
+//! title, answer in the user's name, forge a line of a log, or look like other text. So outside
+//! text reaches a terminal or a log only through [`visible`].
 
 use std::borrow::Cow;
 
-/// Characters that are drawn as nothing or that change how their neighbours are drawn.
+/// Characters that are drawn as nothing, or that change how their neighbours are drawn.
 ///
-/// Most of them std calls unprintable too; they are listed so that the promise does not hang on
-/// the version of its tables. The others (marks with the property Default_Ignorable_Code_Point:
-/// fillers, variation selectors) count as printable there, and would let two different names
-/// look the same.
+/// std treats most of them as unprintable too; they are listed so that the guarantee does not
+/// depend on the version of its tables. std treats the others (marks with the property
+/// Default_Ignorable_Code_Point: fillers, variation selectors) as printable, and they would make
+/// different names look the same.
 const HIDDEN: &[(char, char)] = &[
     ('\u{0}', '\u{1f}'),
     ('\u{7f}', '\u{9f}'),
@@ -38,11 +38,11 @@ const HIDDEN: &[(char, char)] = &[
     ('\u{f0000}', '\u{10ffff}'), // private use
 ];
 
-/// How a character shows on a terminal.
+/// How a terminal draws a character.
 #[derive(PartialEq)]
 enum Look {
     Plain,
-    /// It is drawn onto the character before it.
+    /// Onto the character before it.
     Combining,
     Hidden,
 }
@@ -61,9 +61,9 @@ fn look(c: char) -> Look {
     if noncharacter || HIDDEN.iter().any(|&(first, last)| (first..=last).contains(&c)) {
         return Look::Hidden;
     }
-    // std keeps a table of what is printable, and shows it only through its own escaping: a lone
-    // combining mark is escaped there, one after another character is not. What is escaped in
-    // both places is unassigned, a format character, or a space that is not the plain one.
+    // std has a table of printable characters, but exposes it only through its escaping: a lone
+    // combining mark is escaped there, one after another character is not. What is escaped in both
+    // positions is unassigned, a format character, or a space that is not the plain one.
     if c.escape_debug().len() == 1 {
         return Look::Plain;
     }
@@ -77,16 +77,15 @@ fn look(c: char) -> Look {
 
 /// `bytes` as text that is safe on a terminal and in one line of a log.
 ///
-/// Printable UTF-8 stays as it is, right-to-left letters among it. Escaped are: control
-/// characters (`\n`, `\t`, `\r`, `\x1b`, `\u{9b}`), bytes that are no UTF-8 (`\xff`), and
-/// everything that is invisible, unassigned, private, or that changes the direction of its
-/// neighbours (`\u{202e}`); of spaces, all but the plain one. A combining mark with no character
-/// of the text to combine with is escaped as well: it would be drawn onto whatever was printed
-/// before.
+/// Printable UTF-8 stays, including right-to-left letters. Escaped are: control characters (`\n`,
+/// `\t`, `\r`, `\x1b`, `\u{9b}`), bytes that are not UTF-8 (`\xff`), and everything that is
+/// invisible, unassigned, private, or changes the direction of its neighbours (`\u{202e}`); of
+/// spaces, all but the plain one. A combining mark without a character of the text before it is
+/// escaped too: it would be drawn onto whatever was printed before.
 ///
 /// A backslash stays a backslash, so `\n` in the result may be a newline or the two characters.
-/// Command lines hold many backslashes and the result is for eyes only: regular expressions see
-/// the raw bytes, and nothing reads the text back.
+/// Command lines contain many backslashes, and the result is only for reading: regular expressions
+/// use the raw bytes, and nothing parses the text.
 pub fn visible(bytes: &[u8]) -> String {
     escaped(bytes, |_, _| false)
 }
@@ -142,9 +141,9 @@ fn push_hex(text: &mut String, byte: u8) {
     text.push_str(&format!("\\x{byte:02x}"));
 }
 
-/// `text`, or where it has more than `limit` characters, its first `limit - 3` and `...`.
+/// `text`, or if it has more than `limit` characters its first `limit - 3` and `...`.
 ///
-/// Never longer than `limit` characters: below 3 there are only so many dots.
+/// The result never has more than `limit` characters: below 3 it consists of dots only.
 pub fn cut(text: &str, limit: usize) -> Cow<'_, str> {
     if text.chars().nth(limit).is_none() {
         return Cow::Borrowed(text);
@@ -154,11 +153,10 @@ pub fn cut(text: &str, limit: usize) -> Cow<'_, str> {
     Cow::Owned(short)
 }
 
-/// The same as [`cut`] of [`visible`], without escaping what will be cut off: a command line may
-/// be megabytes long.
+/// As [`cut`] of [`visible`], without escaping what is cut off: a command line may have megabytes.
 pub fn visible_cut(bytes: &[u8], limit: usize) -> String {
-    // No character of the result stands for more than four bytes. A sequence that this splits is
-    // wrong only beyond the first `limit + 1` characters, and `cut` looks at no more of them.
+    // A character of the result stands for at most four bytes. A sequence that this splits is wrong
+    // only beyond the first `limit + 1` characters, which `cut` doesn't use.
     let enough = limit.saturating_add(2).saturating_mul(4);
     let text = visible(&bytes[..bytes.len().min(enough)]);
     match cut(&text, limit) {

@@ -1,7 +1,7 @@
-//! Which processes the user wants to see.
+//! The processes that the user wants to see.
 //!
-//! Patterns are written as for Python's `re` on byte strings, and most of those mean the same
-//! here; [`compile`] tells the differences.
+//! Patterns are written as for Python's `re` on byte strings, and most of them have the same
+//! meaning here; [`compile`] documents the differences.
 
 use regex::bytes::{Regex, RegexBuilder};
 use regex_syntax::ParserBuilder;
@@ -9,12 +9,12 @@ use regex_syntax::ast::{self, ErrorKind};
 
 use crate::escape::visible;
 
-/// Chooses command lines by regular expressions.
+/// Selects command lines by regular expressions.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Compiled by [`compile`]: one of them has to be found, if there is any.
+    /// Compiled by [`compile`]: one of them has to match, if there are any.
     pub include: Vec<Regex>,
-    /// Compiled by [`compile`]: none of them may be found.
+    /// Compiled by [`compile`]: none of them may match.
     pub exclude: Vec<Regex>,
 }
 
@@ -22,7 +22,7 @@ impl Filter {
     /// A filter from the values of `--include` and `--exclude`.
     ///
     /// # Errors
-    /// The first pattern that [`compile`] refuses, with the option it was given to.
+    /// The first pattern that [`compile`] refuses, and its option.
     pub fn new(include: &[String], exclude: &[String]) -> Result<Filter, FilterError> {
         Ok(Filter {
             include: compile_all("--include", include)?,
@@ -30,33 +30,33 @@ impl Filter {
         })
     }
 
-    /// Whether a process of this command line is to be shown: some `include` is found anywhere in
-    /// it, or there is none, and no `exclude` is.
+    /// Whether a process with this command line is selected: some `include` matches anywhere in it,
+    /// or there is none, and no `exclude` matches.
     ///
-    /// Give the raw command line: uncut and not escaped.
+    /// Takes the raw command line: neither cut nor escaped.
     pub fn selects(&self, command_line: &[u8]) -> bool {
         let found_in = |patterns: &[Regex]| patterns.iter().any(|p| p.is_match(command_line));
         (self.include.is_empty() || found_in(&self.include)) && !found_in(&self.exclude)
     }
 }
 
-/// A pattern that cannot be used, and the option that it was given to. One line.
+/// An unusable pattern and its option, in one line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{option}: {problem}")]
 pub struct FilterError {
-    /// The option, as the user writes it: `--include`.
+    /// The option, such as `--include`.
     pub option: &'static str,
-    /// What is wrong with its value.
+    /// The error of its value.
     pub problem: PatternError,
 }
 
-/// A regular expression that cannot be used. One line, safe to print.
+/// An unusable regular expression. One line, safe to print.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("bad regular expression '{pattern}': {reason}")]
 pub struct PatternError {
     /// The pattern, made [`visible`].
     pub pattern: String,
-    /// What is wrong, and for what this engine cannot do, what to do instead.
+    /// The error, and for what this engine does not support, the alternative.
     pub reason: String,
 }
 
@@ -69,19 +69,18 @@ fn compile_all(option: &'static str, patterns: &[String]) -> Result<Vec<Regex>, 
 
 /// A regular expression over raw bytes.
 ///
-/// Bytes are what a command line is made of, and it need not be UTF-8: so `.` is any byte but a
-/// newline and `\w`, `\d`, `\s`, `\b` and `(?i)` know ASCII only, all as in Python 2. (Were `.` a
-/// Unicode character, one stray byte in its command line would hide a process from `ssh.+host`.)
-/// A letter beyond ASCII matches its UTF-8 bytes. `(?u)` at the beginning of a pattern makes it
-/// match characters instead, and a pattern that makes sense no other way (`[äö]`, `\p{Greek}`) is
-/// read like that by itself.
+/// A command line consists of bytes and need not be UTF-8. So `.` is any byte but a newline, and
+/// `\w`, `\d`, `\s`, `\b` and `(?i)` are ASCII only, all as in Python 2. (If `.` were a Unicode
+/// character, one stray byte in its command line would hide a process from `ssh.+host`.) A letter
+/// beyond ASCII matches its UTF-8 bytes. `(?u)` at the start of a pattern makes it match characters
+/// instead; a pattern that is valid only that way (`[äö]`, `\p{Greek}`) is read so automatically.
 ///
-/// Not as in Python: no look-around, no back-references, no `(?#comments)`; `\z` instead of `\Z`;
-/// `$` does not match before a newline at the end; a plain `{`, and a `[` inside `[...]`, want a
+/// Unlike Python: no look-around, no back-references, no `(?#comments)`; `\z` instead of `\Z`; `$`
+/// does not match before a newline at the end; a plain `{`, and a `[` inside `[...]`, need a
 /// backslash; and `&&`, `--`, `~~` inside `[...]` are set operations.
 ///
 /// # Errors
-/// When the pattern is malformed, uses what this engine lacks, or is too big.
+/// The pattern is malformed, uses what this engine lacks, or is too big.
 pub fn compile(pattern: &str) -> Result<Regex, PatternError> {
     let build = |unicode| RegexBuilder::new(pattern).unicode(unicode).build();
     build(false)
@@ -95,7 +94,7 @@ pub fn compile(pattern: &str) -> Result<Regex, PatternError> {
         })
 }
 
-/// A pattern that is found everywhere.
+/// A pattern that matches everything.
 #[allow(clippy::expect_used, reason = "the pattern is known")]
 pub(crate) fn anything() -> Regex {
     Regex::new("").expect("an empty pattern is one")
@@ -103,13 +102,13 @@ pub(crate) fn anything() -> Regex {
 
 const ENGINE: &str = "not supported by this regular expression engine";
 
-/// What is wrong with `pattern`, in one line.
+/// The error of `pattern`, in one line.
 fn reason(pattern: &str, error: &regex::Error) -> String {
     if let regex::Error::CompiledTooBig(limit) = error {
         return format!("it is too big, it would take more than {limit} bytes of memory");
     }
     // `regex` only has a drawing of the pattern with its message below. Its parser has the kind and
-    // the place of the error; the options are those of the last attempt in [`compile`].
+    // the position of the error; the options are those of the last attempt in [`compile`].
     let parsed = ParserBuilder::new().utf8(false).unicode(true).build().parse(pattern);
     match parsed {
         Err(regex_syntax::Error::Parse(error)) => malformed(&error),
@@ -118,7 +117,7 @@ fn reason(pattern: &str, error: &regex::Error) -> String {
     }
 }
 
-/// What is wrong with a pattern that the parser refuses, and what to write instead.
+/// The error of a pattern that the parser refuses, and what to write instead.
 fn malformed(error: &ast::Error) -> String {
     let place = error.pattern().get(error.span().start.offset..).unwrap_or_default();
     match error.kind() {
@@ -127,12 +126,12 @@ fn malformed(error: &ast::Error) -> String {
              leave it out and use an exclude pattern for what must not match"
         ),
         ErrorKind::UnsupportedBackreference => no_references(),
-        // The engine takes Python's (?P=name) for flags.
+        // The engine parses Python's (?P=name) as flags.
         ErrorKind::FlagUnrecognized if place.starts_with("P=") => no_references(),
         ErrorKind::EscapeUnrecognized if place.starts_with("\\Z") => {
             format!("\\Z is {ENGINE}; write \\z for the end of the text")
         }
-        // Both are plain characters to Python in places where they are not here.
+        // Both are plain characters in Python in positions where they are not here.
         kind @ ErrorKind::ClassUnclosed => format!("{kind}; a [ of its own wants a backslash"),
         kind @ (ErrorKind::RepetitionCountUnclosed | ErrorKind::RepetitionCountDecimalEmpty) => {
             format!("{kind}; a {{ of its own wants a backslash")

@@ -1,9 +1,9 @@
-//! Processes grouped to applications: the first that any rule finds in the command line, else what
-//! the process is labelled by, else the command line itself.
+//! Groups processes to applications: by the first rule that matches the command line, else by the
+//! label of the process, else by the command line itself.
 //!
-//! What a process has chosen, its command line and the name of its program, never stands on the line of an
-//! application that no rule has found, nor on that of a unit, container, user or file that is another's:
-//! there it gets a backslash in front (module `lookalike`).
+//! Text that a process has chosen, its command line or the name of its program, is never the name of an
+//! application's line that no rule gave it, nor of the line of another unit, container, user or file: it
+//! then gets a backslash in front (module `lookalike`).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -18,16 +18,16 @@ use crate::model::traffic::Name;
 use crate::processes::{Described, Label, LabelBy};
 use crate::selection::{Selected, Selection};
 
-/// How many command lines are remembered with their applications, and how many bytes of them.
-/// Processes that live are asked about once; this is for short-lived ones that come again.
+/// Number of command lines that are remembered with their applications, and maximum bytes of them.
+/// A living process is looked up once; this is for short-lived ones that come again.
 const REMEMBERED: (usize, usize) = (10_000, 4 << 20);
 
-/// An application, and how its processes are known.
+/// An application, and the rules that match its processes.
 #[derive(Clone, Debug)]
 pub struct Application {
-    /// What its line is called.
+    /// The name of its line.
     pub name: Name,
-    /// A process belongs to it in whose command line any of them is found.
+    /// A process belongs to it if any of these matches anywhere in its command line.
     pub rules: Vec<Regex>,
 }
 
@@ -39,45 +39,46 @@ pub struct Groups {
 }
 
 impl Groups {
-    /// Groups by these applications.
+    /// Groups of these applications.
     pub fn new(applications: Vec<Application>) -> Groups {
         Groups { applications: applications.into(), labels: Arc::default() }
     }
 
-    /// These, where what no rule matches is grouped by the first of `labels` that it has.
+    /// Groups processes that no rule matches by the first of `labels` that they have.
     pub fn labelled_by(self, labels: &[LabelBy]) -> Groups {
         Groups { labels: labels.into(), ..self }
     }
 
-    /// Whether the configuration has chosen the name of a line: it is an application's or a pipe's. All other
-    /// names are chosen by others than who has written the configuration.
+    /// Whether the name of a line comes from the configuration: it is an application's or a pipe's. Processes
+    /// choose all other names.
     pub fn have_named(&self, line: &[u8]) -> bool {
         let is_line = |application: &Application| *distinct(&application.name) == *line;
         is_own(line) || self.applications.iter().any(is_line)
     }
 
-    /// Whether another line than that of a process has a right to a text that the process has chosen.
+    /// Whether a text that a process has chosen is also the name of an application, or could be
+    /// another process's label.
     fn claim(&self, text: &[u8], is_program: bool) -> bool {
         self.applications.iter().any(|application| *application.name == *text)
             || self.labels.iter().any(|by| by.could_be(text, is_program))
     }
 
-    /// The first application with a rule that is found anywhere in `name`: a command line, or what
-    /// a pipe is called. Raw: uncut and not escaped.
+    /// The first application with a rule that matches anywhere in `name`: a command line, or the
+    /// name of a pipe, neither cut nor escaped.
     pub fn find(&self, name: &[u8]) -> Option<&Name> {
         let found = |application: &&Application| application.rules.iter().any(|r| r.is_match(name));
         self.applications.iter().find(found).map(|application| &application.name)
     }
 }
 
-/// What is known of a command line.
+/// What is remembered of a command line.
 #[derive(Clone, Debug)]
 struct Matched {
     application: Option<Name>,
     selected: Selected,
 }
 
-/// Puts processes on the lines of their applications.
+/// Assigns processes to the lines of their applications.
 #[derive(Debug)]
 pub struct Grouping {
     groups: Groups,
@@ -89,7 +90,7 @@ pub struct Grouping {
 }
 
 impl Grouping {
-    /// Groups what `selection` selects.
+    /// Groups the processes that `selection` selects.
     pub fn new(groups: Groups, selection: Selection) -> Grouping {
         Grouping {
             groups,
@@ -105,7 +106,7 @@ impl Grouping {
             return matched.clone();
         }
         let selected = self.selection.of(command_line);
-        // What is shown nowhere needs no application.
+        // A process without selected bytes needs no application.
         let application =
             if selected.any() { self.groups.find(command_line).cloned() } else { None };
         let matched = Matched { application, selected };
@@ -119,7 +120,7 @@ impl Grouping {
         matched
     }
 
-    /// The line of a process that no application has.
+    /// The line of a process without an application.
     fn other(&mut self, process: &Described) -> Name {
         let (text, is_program) = match &process.label {
             Some(Label { name, chosen: false }) => return self.of_label(name),
@@ -139,7 +140,7 @@ impl Grouping {
             self.told.insert(label.clone());
         }
         let line = distinct(label);
-        // Only its rules say what belongs to an application.
+        // Only its rules decide what belongs to an application.
         let is_taken = self.groups.applications.iter().any(|a| a.name == *label);
         if is_taken { marked(&line) } else { line }
     }

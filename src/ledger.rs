@@ -1,7 +1,6 @@
 //! Totals and rates per process, over time and in bounded memory.
 //!
-//! The ledger knows neither where bytes come from nor how they are shown. Its time is what its
-//! caller says it is.
+//! The ledger knows neither the sources of bytes nor the outputs. The caller supplies the time.
 
 mod ended;
 
@@ -24,32 +23,32 @@ use ended::Ended;
 
 type Map<K, V> = HashMap<K, V, RandomState>;
 
-/// The name of the line in which the smallest ended lines are folded together.
+/// The name of the line into which the smallest ended lines are folded.
 pub(crate) const ENDED: &str = "(ended)";
 
-/// Where the bytes of a process stand.
+/// The line of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Line {
-    /// How its line is named. No process may have the name of a line of the program's own: see
+    /// The name of the line. No process may have the name of a line of the program's own: see
     /// module `lookalike`.
     pub name: Name,
-    /// What it is.
+    /// The kind of the line.
     pub kind: Kind,
-    /// Which of its bytes stand there; the others are shown nowhere.
+    /// The part of its bytes that the line shows; the rest is left out.
     pub selected: Selected,
 }
 
-/// Decides on which line a process stands. Asked when its first bytes come, and again only when it
-/// has changed what it is called.
+/// Decides the line of a process: when its first bytes come, and again only when its name has
+/// changed.
 pub(crate) trait Naming: fmt::Debug + Send {
-    /// The line of such a process.
+    /// The line of a process with this name.
     fn line(&mut self, process: &Described) -> Line;
 
-    /// What is shown of the bytes that have no process.
+    /// The part of the bytes without a process that is shown.
     fn of_unattributed(&self) -> Selected;
 }
 
-/// A process stands on the line of its command line.
+/// Without groups, the line of a process is that of its command line.
 impl Naming for Selection {
     fn line(&mut self, process: &Described) -> Line {
         let selected = self.of(&process.command_line);
@@ -61,14 +60,14 @@ impl Naming for Selection {
     }
 }
 
-/// What a ledger shows and how much it remembers.
+/// The options of a ledger.
 #[derive(Debug)]
 pub(crate) struct Options {
-    /// Who stands on which line.
+    /// Decides the lines of processes.
     pub naming: Box<dyn Naming>,
-    /// How many lines on which only ended processes stand are remembered by name.
+    /// Maximum number of lines of ended processes that are kept by name.
     pub ended_lines: usize,
-    /// How many bytes of memory their names may take. Where that is not enough the longest are cut.
+    /// Maximum bytes of the names of ended processes. Beyond it the longest are cut.
     pub ended_bytes: usize,
 }
 
@@ -78,7 +77,7 @@ impl Default for Options {
     }
 }
 
-/// The bytes of a process or a reason, those that never left this host apart.
+/// The bytes of a process or a reason; local ones separately.
 #[derive(Clone, Copy, Debug, Default)]
 struct Both {
     remote: Account,
@@ -124,7 +123,7 @@ struct Live {
     bytes: Both,
 }
 
-/// Whether a process is what it was, with names that were cut.
+/// Whether a process is the same as before, except for names that were cut.
 fn is_cut(before: &Described, now: &Described) -> bool {
     let same = |before: &Name, now: &Name| before == now || is_shortened(before, now);
     let label = match (&before.label, &now.label) {
@@ -134,12 +133,13 @@ fn is_cut(before: &Described, now: &Described) -> bool {
     label && same(&before.command_line, &now.command_line)
 }
 
-/// Accounts the shares of processes.
+/// Accounts shares.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     options: Options,
     live: Map<ProcessId, Live>,
-    /// The lines of ended processes whose flows may still bring bytes: names of `ended`, or the folded one.
+    /// The lines of ended processes whose flows may still bring bytes: names of `ended`, or the
+    /// folded line.
     names: Map<ProcessId, Line>,
     ended: Map<Name, Ended>,
     ended_bytes: usize,
@@ -147,11 +147,11 @@ pub(crate) struct Ledger {
     folded: Account,
     folded_name: Name,
     unattributed: [Both; Reason::ALL.len()],
-    /// Of ended processes, what stands on no line.
+    /// Bytes of ended processes that are on no line.
     left_out: Account,
-    /// All that was ever credited.
+    /// All bytes ever credited.
     counted: Account,
-    /// What is shown of the bytes without a process, once nothing is credited any more.
+    /// The shown part of bytes without a process, once nothing is credited any more.
     retired: Option<Selected>,
     refreshed: Option<Instant>,
     elapsed: Duration,
@@ -178,7 +178,7 @@ impl Ledger {
         }
     }
 
-    /// Begins a refresh: what comes now is what its rates are made of.
+    /// Starts a refresh: rates are made of bytes from here on.
     pub(crate) fn begin(&mut self) {
         for live in self.live.values_mut() {
             live.bytes.begin();
@@ -192,7 +192,7 @@ impl Ledger {
         }
     }
 
-    /// Accounts a share. `describe` tells of a process that has no line yet.
+    /// Accounts a share. `describe` gives the name of a process that has no line yet.
     pub(crate) fn credit(&mut self, share: &Share, describe: impl FnOnce() -> Described) {
         self.counted += Account { total: share.traffic, recent: share.recent };
         if let Some(reason) = share.from {
@@ -225,9 +225,9 @@ impl Ledger {
         self.live.insert(process, live);
     }
 
-    /// Tells what a process is now, which may have called exec or set its title. Its bytes move
-    /// along: a line is what its processes are called now. Where the name was only cut, what was decided by
-    /// the whole of it stays.
+    /// Updates the name of a process, which may have called exec or set its title. Its bytes move along: a
+    /// line has the current name of its processes. If the name was only cut, the decisions made by the
+    /// whole name stay.
     pub(crate) fn rename(&mut self, process: ProcessId, described: &Described) {
         let Some(live) = self.live.get_mut(&process).filter(|live| live.process != *described)
         else {
@@ -253,7 +253,7 @@ impl Ledger {
         }
     }
 
-    /// Decides anew for every process that lives. What has ended stays where it stood.
+    /// Decides the line of every living process again. Bytes of ended ones stay on their lines.
     pub(crate) fn set_naming(&mut self, naming: Box<dyn Naming>) {
         self.options.naming = naming;
         for live in self.live.values_mut() {
@@ -261,7 +261,7 @@ impl Ledger {
         }
     }
 
-    /// Processes that have brought bytes in this refresh.
+    /// Processes that had bytes in this refresh.
     pub(crate) fn active(&self) -> impl Iterator<Item = ProcessId> {
         let brought = |live: &Live| !live.bytes.all().recent.is_zero();
         self.live.iter().filter(move |(_, live)| brought(live)).map(|(process, _)| *process)
@@ -274,22 +274,22 @@ impl Ledger {
         self.refreshed = Some(at);
     }
 
-    /// How long this refresh has lasted; no time for the first one.
+    /// Length of this refresh; zero for the first one.
     pub(crate) fn elapsed(&self) -> Duration {
         self.elapsed
     }
 
-    /// Whether nobody knows how long it took to use what is recent: there was no refresh before.
+    /// Whether recent bytes have no known time: there was no refresh before.
     fn is_timeless(&self) -> bool {
         self.elapsed.is_zero()
     }
 
-    /// What is recent is so only where it is known how long that took.
+    /// An account whose recent bytes are zero if their time is unknown.
     fn timed(&self, account: Account) -> Account {
         if self.is_timeless() { Account { recent: Traffic::ZERO, ..account } } else { account }
     }
 
-    /// Adds what stands on each line, and on the one of what was folded.
+    /// Adds all lines, including the folded one.
     pub(crate) fn add_rows(&self, rows: &mut Rows) {
         for (id, Live { process, line, bytes }) in &self.live {
             let account = self.timed(bytes.selected(line.selected));
@@ -309,12 +309,12 @@ impl Ledger {
         }
     }
 
-    /// What is shown of the bytes that have no process.
+    /// The shown part of the bytes without a process.
     fn of_unattributed(&self) -> Selected {
         self.retired.unwrap_or_else(|| self.options.naming.of_unattributed())
     }
 
-    /// What has no process, for each reason why there is anything.
+    /// Bytes without a process, for each reason that has any.
     pub(crate) fn unattributed(&self) -> impl Iterator<Item = Unattributed> {
         let selected = self.of_unattributed();
         let accounts =
@@ -326,7 +326,7 @@ impl Ledger {
             .filter(|unattributed| !unattributed.account.is_zero())
     }
 
-    /// What stands neither on a line nor under a reason, because it is not selected.
+    /// Bytes neither on a line nor under a reason, because they are not selected.
     pub(crate) fn left_out(&self) -> Account {
         let left_out = |bytes: &Both, selected| bytes.all() - bytes.selected(selected);
         let of_unattributed = self.of_unattributed();
@@ -335,7 +335,7 @@ impl Ledger {
         self.timed(live.chain(unattributed).chain([self.left_out]).sum())
     }
 
-    /// All that was credited: what stands on lines, under reasons, and what is [left out](Ledger::left_out).
+    /// All credited bytes: on lines, under reasons, and [left out](Ledger::left_out).
     pub(crate) fn counted(&self) -> Account {
         self.timed(self.counted)
     }

@@ -1,9 +1,9 @@
-//! bwmon tells which application on a Linux host uses how much of the network.
+//! bwmon reports which application on a Linux host uses how much of the network.
 //!
-//! A [`Monitor`](monitor::Monitor) reads the kernel through one of several sources (programs in the kernel,
-//! connection tracking, the sockets' own counters), finds the process of every byte, and adds up. Each refresh
-//! comes to a [`Snapshot`](model::Snapshot), a plain value: who has used how much so far and since the one before.
-//! Every byte that was counted stands in it once: on the row of its process, or under the reason why it has none.
+//! A [`Monitor`](monitor::Monitor) reads the kernel through one of several sources (eBPF programs, connection
+//! tracking, the sockets' own counters), finds the process of every byte, and adds up. Each refresh results in a
+//! [`Snapshot`](model::Snapshot), a plain value: the bytes of every process so far and since the refresh before.
+//! Every counted byte is in it once: on the row of its process, or under the reason why it has none.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -21,9 +21,9 @@
 //! # Ok::<(), bwmon::monitor::WatchError>(())
 //! ```
 //!
-//! An [`Aggregator`](aggregator::Aggregator) puts monitors and [pipes](pipe::Pipe) together, groups processes to
-//! applications and watches over thresholds. The three programs are thin: they read arguments and configurations
-//! ([`config`]), and show what an aggregator says.
+//! An [`Aggregator`](aggregator::Aggregator) combines monitors and [pipes](pipe::Pipe), groups processes to
+//! applications and watches thresholds. The three programs are thin: they read arguments and configurations
+//! ([`config`]), and show the snapshots of an aggregator.
 //!
 //! # Forward a port, and count
 //!
@@ -62,7 +62,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # Find the process that has a socket
+//! # Find the process that holds a socket
 //!
 //! ```
 //! use std::fs;
@@ -85,7 +85,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! `examples/` has these as programs, and `ARCHITECTURE.md` the map of the code.
+//! `examples/` has these as programs, and `ARCHITECTURE.md` describes the modules.
 
 mod addresses;
 pub mod aggregator;
@@ -107,6 +107,8 @@ mod ledger;
 pub mod listen;
 mod lookalike;
 pub mod model;
+#[cfg(test)]
+mod module_order;
 pub mod monitor;
 mod netlink;
 pub mod netns;
@@ -117,8 +119,6 @@ mod recording;
 mod render;
 #[doc(hidden)]
 pub mod replay;
-#[cfg(test)]
-mod rooms;
 pub mod selection;
 mod serve;
 pub mod sockets;

@@ -1,9 +1,9 @@
-//! Why a port can't be listened on, whoever wants to.
+//! Errors of listening on a port, for pipes and the web page.
 
 use std::io;
 use std::net::SocketAddr;
 
-/// Why nothing can be listened for.
+/// Why a port can't be listened on.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// The address can't be listened on.
@@ -11,13 +11,14 @@ pub enum ListenError {
     Listen {
         /// The address and port.
         address: SocketAddr,
-        /// The kernel's error: the address is in use, not this host's, not permitted ...
+        /// The kernel's error: the address is in use, does not belong to this host, is not
+        /// permitted ...
         error: io::Error,
     },
-    /// Threads or descriptors are not to be had.
+    /// A thread or a descriptor is not available.
     #[error("{what} can't be had: {error}")]
     System {
-        /// What could not be made.
+        /// What could not be created.
         what: &'static str,
         /// The kernel's error.
         error: io::Error,

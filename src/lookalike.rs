@@ -1,10 +1,10 @@
-//! Keeps the lines of processes apart from those that are the program's own.
+//! Keeps the lines of processes distinct from the program's own lines.
 //!
-//! Reasons, such as `(kernel)`, and `(ended)` begin with a bracket, pipes with `pipe-8080:`. A process
-//! chooses its own name, and could choose one of these. So what a process or an application is named
-//! gets a backslash in front where it could be taken for one: `\(kernel)`. No other line has that form,
-//! and the program's own lines stay what scripts expect. A name that begins with a backslash of its own
-//! gets another one, so that the first one is always this program's.
+//! Reasons, such as `(kernel)`, and `(ended)` start with a parenthesis, pipes with `pipe-8080:`. A
+//! process chooses its own name, and could choose one of these. So the name of a process or an
+//! application that looks like one gets a backslash in front: `\(kernel)`. No other line has that form,
+//! and the program's own lines stay as scripts expect them. A name that starts with a backslash gets
+//! another one, so that the first one always comes from this program.
 //!
 //! Regular expressions search the [`original`].
 
@@ -14,29 +14,30 @@ use unicode_width::UnicodeWidthChar;
 
 use crate::model::traffic::Name;
 
-/// How many bytes of a name are looked at.
+/// Bytes of a name that are checked.
 const LOOKED_AT: usize = 256;
 
-/// What a pipe's name begins with; the number of a port follows.
+/// The start of a pipe's name; the port number follows.
 const PIPE: [char; 5] = ['p', 'i', 'p', 'e', '-'];
 
-/// Characters that [`escape`](crate::escape) prints as they are, and that fonts draw as nothing: the space, the
-/// Braille pattern without dots, the Egyptian full and half blank, the Khitan filler, the notehead that is null.
-/// It escapes all other blanks.
+/// Characters that [`escape`](crate::escape) leaves unchanged, and that fonts draw as nothing: the space, the
+/// Braille pattern without dots, the Egyptian full and half blank, the Khitan filler, the null notehead. It
+/// escapes all other blanks.
 const BLANKS: [char; 6] = [' ', '\u{2800}', '\u{13441}', '\u{13442}', '\u{16fe4}', '\u{1d159}'];
 
-/// Characters that are drawn much like an opening parenthesis, and belong to another class than opening
-/// brackets: the parts of a tall one, the ornate one (closing, since it is used from right to left).
+/// Characters that look like an opening parenthesis, and are in another class than opening brackets:
+/// the parts of a tall one, and the ornate one (a closing bracket, since it is used from right to
+/// left).
 const PARENTHESES: [char; 4] = ['\u{239b}', '\u{239c}', '\u{239d}', '\u{fd3e}'];
 
-/// The name of a line of processes, with a backslash in front where it looks like one of the
-/// program's own, or begins with a backslash. Two names never become the same.
+/// The name of a line of processes, with a backslash in front if it looks like one of the program's
+/// own, or starts with a backslash. Different names stay different.
 pub(crate) fn distinct(name: &Name) -> Name {
     if name.first() == Some(&b'\\') || is_own(name) { marked(name) } else { name.clone() }
 }
 
-/// The name of a line of processes, with a backslash in front whatever it looks like: another line has
-/// a right to it.
+/// The name of a line of processes, always with a backslash in front: another line may have the name
+/// itself.
 pub(crate) fn marked(name: &Name) -> Name {
     let mut marked = Vec::with_capacity(name.len() + 1);
     marked.push(b'\\');
@@ -44,21 +45,21 @@ pub(crate) fn marked(name: &Name) -> Name {
     marked.into()
 }
 
-/// The name that [`distinct`] or [`marked`] was given; that of a line that is the program's own as it is.
+/// The name that [`distinct`] or [`marked`] was given; the name of the program's own line stays.
 pub(crate) fn original(name: &[u8]) -> &[u8] {
     name.strip_prefix(b"\\").unwrap_or(name)
 }
 
-/// Whether the name of a line, printed, begins like a reason or a pipe: the line is the program's own, or
+/// Whether the printed name of a line starts like a reason or a pipe: the line is the program's own, or
 /// looks like it.
 pub(crate) fn is_own(name: &[u8]) -> bool {
-    // Most names. Nothing but a mark comes before the first character.
+    // Most names. Only a mark comes before the first character.
     if name.first().is_none_or(|first| first.is_ascii() && !matches!(first, b' ' | b'(' | b'p')) {
         return false;
     }
     let text = String::from_utf8_lossy(&name[..name.len().min(LOOKED_AT)]);
-    // What compatibility takes for the same character in another form: fullwidth, in a circle, in parentheses,
-    // set vertically.
+    // Characters that Unicode's compatibility mapping equates: fullwidth, in a circle, in parentheses, set
+    // vertically.
     let mut characters = text.nfkd().filter(|character| character.width().is_some_and(|w| w > 0));
     let Some(first) = characters.find(|character| !BLANKS.contains(character)) else {
         return false;
@@ -77,8 +78,8 @@ pub(crate) fn is_own(name: &[u8]) -> bool {
         && characters.next().is_some_and(char::is_numeric)
 }
 
-/// Whether a character is drawn much like an opening parenthesis. Of the opening brackets only those that
-/// names of processes begin with (`[kworker/0:1]`) are told apart from it.
+/// Whether a character looks like an opening parenthesis. Of the opening brackets only those that names
+/// of processes start with (`[kworker/0:1]`) are treated as distinct.
 fn is_bracket(character: char) -> bool {
     let opens = character.general_category() == GeneralCategory::OpenPunctuation;
     opens && !matches!(character, '[' | '{') || PARENTHESES.contains(&character)

@@ -1,13 +1,13 @@
-//! Which bytes of which processes are counted, where several monitors look at one kernel.
+//! The processes and bytes that several monitors select of one source.
 
 use crate::filter::Filter;
 
-/// Which of a process's bytes are counted.
+/// The selected bytes of a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Selected {
-    /// Those that left this host, or came from elsewhere.
+    /// Bytes to or from other hosts.
     pub remote: bool,
-    /// Those that never left this host.
+    /// Bytes that never left this host.
     pub local: bool,
 }
 
@@ -21,19 +21,19 @@ impl Selected {
     }
 }
 
-/// What one monitor selects.
+/// The selection of one monitor.
 #[derive(Clone, Debug)]
 pub struct Selector {
     /// The processes, by their command lines.
     pub filter: Filter,
     /// Whether bytes that never left this host are left out.
     pub ignore_local: bool,
-    /// Whether the monitor reads the source that is at hand. What one that reads another source
-    /// selects is counted there, and not here as well.
+    /// Whether the monitor reads the source in question. What a monitor of another source selects
+    /// is counted there, and not here.
     pub here: bool,
 }
 
-/// What all monitors together select of one source.
+/// The selection of all monitors at one source.
 ///
 /// Bytes that several monitors select are counted once, by the first of them.
 #[derive(Clone, Debug)]
@@ -47,7 +47,7 @@ impl Selection {
         Selection { selectors }
     }
 
-    /// What is counted of the processes of a command line. Give the raw one: uncut, not escaped.
+    /// The selected bytes of processes with a command line, which is neither cut nor escaped.
     pub fn of(&self, command_line: &[u8]) -> Selected {
         let mut selecting =
             self.selectors.iter().filter(|selector| selector.filter.selects(command_line));
@@ -60,7 +60,7 @@ impl Selection {
         Selected { remote: first.here, local }
     }
 
-    /// What is counted of the bytes that have no process, which no monitor's filter can leave out.
+    /// The selected bytes without a process, which no monitor's filter can leave out.
     pub fn of_unattributed(&self) -> Selected {
         Selected {
             remote: self.selectors.first().is_some_and(|first| first.here),

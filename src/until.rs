@@ -1,11 +1,11 @@
-//! How tests wait for what others do.
+//! Waiting in tests.
 
 use std::time::{Duration, Instant};
 
-/// No machine is so busy.
+/// Longer than any host takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits until there is something, and hands it on; `what` is waited for is said where it never comes.
+/// Waits until the condition returns a value; a panic names `what` if it never does.
 pub(crate) fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let begin = Instant::now();
     loop {

@@ -1,5 +1,4 @@
-//! One look at the kernel after another: the sources, in their order, and the ledger that gets what
-//! they say.
+//! Looks at the kernel: reads the sources, in order, and accounts their shares to the ledger.
 
 mod naming;
 
@@ -19,38 +18,38 @@ use crate::sources::{self, Forwarded, Needs, Round};
 
 pub(crate) use naming::{credit, name};
 
-/// Reads the kernel once a look, and accounts what it says.
+/// Reads the kernel, and accounts its bytes.
 #[derive(Debug)]
 pub(crate) struct Watch {
     source: SourceKind,
     environment: Environment,
-    /// The one that was chosen first.
+    /// The sources, the chosen one first.
     sources: Vec<Box<dyn sources::Source>>,
     pipes: OwnPipes,
-    /// What the kernel's own sockets have counted of pings.
+    /// Bytes of pings that the kernel's own sockets have counted.
     pings: Traffic,
-    /// Processes that have brought bytes and were not listed at that look: they have ended, or are
-    /// listed at the next one.
+    /// Processes with bytes that were not listed at that look: they have ended, or are listed at
+    /// the next one.
     unlisted: Vec<ProcessId>,
-    /// Whether the first reading is still to be finished.
+    /// Whether the first reading is not complete yet.
     begins: bool,
-    /// Where what the core is given is recorded.
+    /// The recording of the core's input, if there is one.
     recorder: Option<Recorder>,
 }
 
 impl Watch {
-    /// Opens what it takes to watch `source` in the network namespaces `netns` through the procfs at
-    /// `proc`. With `lookback` what was counted before the start is accounted too.
+    /// Opens what `source` needs in the network namespaces `netns`, through the procfs at `proc`.
+    /// With `lookback` bytes counted before the start are accounted too.
     ///
     /// # Errors
-    /// If the host's addresses or processes can't be listed at all, or the source can't be had.
+    /// The host's addresses or processes can't be listed, or the source can't be opened.
     pub(crate) fn open(
         source: SourceKind,
         netns: NetnsChoice,
         lookback: bool,
         proc: &Path,
     ) -> Result<Watch, WatchError> {
-        // Names first: whoever brings bytes from then on has one.
+        // Names first: every process with bytes from then on has one.
         let names = Names::default();
         names.listen(proc);
         let chosen = sources::open(source, netns, lookback, proc)?;
@@ -69,13 +68,13 @@ impl Watch {
         })
     }
 
-    /// From now on processes are labelled by the first of these that they have.
+    /// Labels processes from now on, each by the first of these that it has.
     pub(crate) fn label_by(&mut self, labels: Vec<LabelBy>) {
         self.environment.label_by(labels);
     }
 
-    /// Also accounts what passes through this host on the way from one to another, where it takes more
-    /// than the source to see it: connection tracking, if that counts.
+    /// Also accounts forwarded traffic, if the source needs connection tracking for it, and that
+    /// counts.
     pub(crate) fn count_forwarded(&mut self) {
         if self.source == SourceKind::Ebpf
             && self.sources.len() == 1
@@ -85,14 +84,14 @@ impl Watch {
         }
     }
 
-    /// This process forwards TCP connections between these local and those remote ports, and
-    /// accounts them itself: what it holds of them is [`Reason::OwnPipe`](crate::model::owner::Reason) from
+    /// Sets the ports of this process's pipes, local and remote ones. The pipes account their bytes
+    /// themselves: the bytes of their connections are [`Reason::OwnPipe`](crate::model::owner::Reason) from
     /// now on.
     pub(crate) fn leave_to_pipes(&mut self, ports: impl IntoIterator<Item = u16>) {
         self.pipes.ports.extend(ports);
     }
 
-    /// From now on what the core is given is recorded.
+    /// Records the core's input from now on.
     pub(crate) fn record(&mut self, recorder: Recorder) {
         self.sources.iter_mut().for_each(|source| source.record(&recorder));
         self.recorder = Some(recorder);
@@ -103,42 +102,41 @@ impl Watch {
         self.recorder.as_ref()
     }
 
-    /// Whether not everything was read for the first time: see [`Watch::look_until`].
+    /// Whether the first reading is not complete yet: see [`Watch::look_until`].
     pub(crate) fn is_reading(&self) -> bool {
         self.begins
     }
 
-    /// What is watched.
+    /// The source.
     pub(crate) fn source(&self) -> SourceKind {
         self.source
     }
 
-    /// Descriptors that become readable when there is something for [`Watch::drain`].
+    /// Descriptors that become readable when [`Watch::drain`] has something to take.
     pub(crate) fn events(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let own = self.sources.iter().flat_map(|source| source.events());
         self.environment.events().chain(own)
     }
 
-    /// Takes what was announced since the last time, so that the kernel's buffer never fills. The
-    /// next look accounts it. Returns whether that should not wait.
+    /// Takes announcements, so that the kernel's buffer never fills. The next look accounts them.
+    /// Returns whether that look should not wait.
     pub(crate) fn drain(&mut self) -> bool {
         let calls = self.environment.drain();
         self.sources.iter_mut().fold(calls, |calls, source| source.drain() || calls)
     }
 
-    /// Whether there is something to [drain](Watch::drain) that nothing announces, so that it should be seen
-    /// to several times a second.
+    /// Whether to call [`Watch::drain`] several times a second even if no descriptor is readable.
     pub(crate) fn needs_peeks(&self) -> bool {
         self.sources.iter().any(|source| source.needs_peeks())
     }
 
-    /// Looks once and accounts the new bytes to `ledger`. What takes long when everything is read for the first time
-    /// is not waited for after `until`: it goes on in the background, and another look takes what has come of it.
-    /// [`Looked::unread`] says what is left. Bytes whose socket or process was not read yet wait
-    /// under [`Reason::Unread`](crate::model::owner::Reason), or are accounted when they are read first.
+    /// Takes a look and accounts the new bytes to `ledger`. The first reading is waited for until `until` at most:
+    /// it continues in the background, and a later look takes its result. [`Looked::unread`] says what is left.
+    /// Bytes whose socket or process was not read yet wait under [`Reason::Unread`](crate::model::owner::Reason), or
+    /// are accounted when they are first read.
     ///
     /// # Errors
-    /// If the source can't be read (any more). What was accounted before stays right.
+    /// If the source can't be read (any more). Bytes accounted before remain valid.
     pub(crate) fn look_until(
         &mut self,
         ledger: &mut Ledger,

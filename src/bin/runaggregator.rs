@@ -1,4 +1,4 @@
-//! Shows how much each application receives and sends, and tells when it is too much.
+//! Shows how much each application receives and sends, and notifies when it is too much.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Forwards a local port to a remote host, and shows what went through it.
+//! Forwards a local port to a remote host, and shows the forwarded bytes.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Lines on which only ended processes stand: they stay, in bounded memory.
+//! Lines of ended processes, which stay, in bounded memory.
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
@@ -16,20 +16,20 @@ use crate::processes::{Described, ProcessId, command_line};
 pub(super) struct Ended {
     pub(super) kind: Kind,
     pub(super) account: Account,
-    /// When a process of this line ended last.
+    /// When a process of this line last ended.
     last: u64,
 }
 
 impl Ended {
-    /// The order of folding: the smallest first, of those that are as big the newest. No number of lines
-    /// pushes out one that has carried more, or as much and before them.
+    /// The order of folding: the smallest first; of equal ones the newest. So new lines never push out a
+    /// line with as many bytes or more.
     fn worth(&self) -> (u64, Reverse<u64>) {
         (self.account.total.total(), Reverse(self.last))
     }
 }
 
 impl Ledger {
-    /// Processes that have ended: their bytes stay on their line.
+    /// Notes ended processes: their bytes stay on their line.
     pub(crate) fn ended(&mut self, processes: impl IntoIterator<Item = ProcessId>) {
         for process in processes {
             let Some(Live { line, bytes, .. }) = self.live.remove(&process) else { continue };
@@ -58,13 +58,13 @@ impl Ledger {
         self.fold();
     }
 
-    /// Forgets the names of ended processes to which no flow belongs any more.
+    /// Drops the names of ended processes that own no flow any more.
     pub(crate) fn keep_names_of<S: BuildHasher>(&mut self, referenced: &HashSet<ProcessId, S>) {
         self.names.retain(|process, _| referenced.contains(process));
     }
 
-    /// Folds ended lines into one where there are too many, and cuts names where they take too many bytes.
-    /// Lines that a living process shares are no trouble, since they are shown anyway.
+    /// Folds ended lines into one if there are too many, and cuts names if they take too many bytes. Lines
+    /// that a living process shares don't matter, since they are shown anyway.
     fn fold(&mut self) {
         let Options { ended_lines, ended_bytes, .. } = self.options;
         if self.ended.len() <= ended_lines && self.ended_bytes <= ended_bytes {
@@ -88,10 +88,10 @@ impl Ledger {
         }
     }
 
-    /// Folds the lines of the least worth, but for the few that ended last, which somebody may look for.
+    /// Folds the lowest lines, except the few that ended last, which a user may look for.
     fn fold_lines(&mut self, living: &HashSet<Name>, renamed: &mut Map<Name, Name>) {
         let most = self.options.ended_lines;
-        // A quarter of the room at once: so they are put in order for every 250th end, not for each.
+        // A quarter at once, so that sorting is needed at every 250th end, not at each.
         let lines = most - most / 4;
         let newest = self.endings.saturating_sub(most as u64 / 10);
         let mut folding: Vec<(bool, (u64, Reverse<u64>), Name)> = self
@@ -111,8 +111,8 @@ impl Ledger {
         }
     }
 
-    /// Cuts the longest names, of those that are about as long the newest first, until a quarter of the room
-    /// is free. No line is folded because of others' names.
+    /// Cuts the longest names, of similar lengths the newest first, until a quarter of the bytes is free. No
+    /// line is folded because of other lines' names.
     fn cut_names(&mut self, living: &HashSet<Name>, renamed: &mut Map<Name, Name>) {
         let Options { ended_lines, ended_bytes, .. } = self.options;
         let room = ended_bytes - ended_bytes / 4;
@@ -146,8 +146,8 @@ impl Ledger {
         }
     }
 
-    /// Accounts a share of a process that nobody but the kernel has seen, which had this short name. It has
-    /// ended, or will be seen.
+    /// Accounts a share of a process that only the kernel has seen, with this short name. It has ended, or
+    /// will be seen.
     pub(super) fn credit_unseen(&mut self, share: &Share, comm: Comm) {
         let command_line = command_line(&[], comm.bytes());
         let line = self.options.naming.line(&Described { command_line, label: None });
@@ -167,18 +167,18 @@ impl Ledger {
         self.fold();
     }
 
-    /// Nobody brings anything any more: all that lives has ended, as far as it is known here.
+    /// Stops crediting: all living processes are treated as ended.
     pub(crate) fn retire(&mut self) {
         let all: Vec<ProcessId> = self.live.keys().copied().collect();
         self.ended(all);
         self.names.clear();
-        // Nobody reads on.
+        // Nothing is read any more.
         let unread = std::mem::take(&mut self.unattributed[Reason::Unread.index()]);
         self.unattributed[Reason::Exited.index()].add(unread);
         self.retired = Some(self.options.naming.of_unattributed());
     }
 
-    /// Takes over what stands in another one, which is [retired](Ledger::retire).
+    /// Takes over the lines of another ledger, which is [retired](Ledger::retire).
     pub(crate) fn inherit(&mut self, retired: Ledger) {
         for (name, Ended { kind, account, .. }) in retired.ended {
             let bytes = name.len();

@@ -1,4 +1,4 @@
-//! What a refresh came to, in a form that can be compared.
+//! The result of a refresh in a form that can be compared.
 
 use std::time::Duration;
 
@@ -10,29 +10,29 @@ use crate::model::{Account, Kind, Snapshot};
 /// Bytes in and out.
 pub type Bytes2 = [u64; 2];
 
-/// All so far, and since the refresh before.
+/// All bytes so far, and those since the refresh before.
 type Account2 = (Bytes2, Bytes2);
 
 /// Name, kind, bytes and processes of a row.
 type RowFigures = (Text, String, Account2, Vec<(u32, u64)>);
 
-/// The figures of a snapshot: all of it that the core decides, in an order of their own.
+/// The figures of a snapshot: all values that the core decides, in a fixed order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Figures {
-    /// When it was taken, in microseconds since the recording began.
+    /// When it was taken, in microseconds since the start of the recording.
     pub at: u64,
     /// The rows.
     pub rows: Vec<RowFigures>,
-    /// Reason and bytes of what has no process.
+    /// The reasons of bytes without a process, and the bytes.
     pub unattributed: Vec<(String, Account2)>,
-    /// What stands on no row.
+    /// Bytes on no row.
     pub left_out: Account2,
-    /// What was counted.
+    /// All counted bytes.
     pub counted: Account2,
 }
 
 impl Figures {
-    /// Those of a snapshot that was taken so long after the recording began.
+    /// The figures of a snapshot that was taken `at` this time after the start of the recording.
     pub fn of(snapshot: &Snapshot, at: Duration) -> Figures {
         let mut rows: Vec<_> = snapshot
             .rows
@@ -57,8 +57,8 @@ impl Figures {
         }
     }
 
-    /// All bytes so far of an owner: on the rows whose names begin with one of these, or under the reason that one of
-    /// them is in parentheses.
+    /// All bytes so far of an owner: on rows whose names start with one of these, or, for a text in parentheses,
+    /// under that reason.
     pub fn owned(&self, beginnings: &[String]) -> Bytes2 {
         let begins =
             |name: &[u8]| beginnings.iter().any(|begin| name.starts_with(begin.as_bytes()));
@@ -68,7 +68,7 @@ impl Figures {
         sum(rows.chain(reasons))
     }
 
-    /// What rows, reasons and what is left out come to: all bytes so far, and recent ones.
+    /// The sum of rows, reasons and what is left out: all bytes so far, and recent ones.
     pub fn sum(&self) -> (Bytes2, Bytes2) {
         let rows = self.rows.iter().map(|row| row.2);
         let all = rows.chain(self.unattributed.iter().map(|of| of.1)).chain([self.left_out]);

@@ -1,7 +1,7 @@
-//! The lines of a recording: JSON, one value a line, small enough to be kept in the repository.
+//! The lines of a recording: one JSON value a line, small enough to be kept in the repository.
 //!
-//! What comes again is written once: a tuple, a flow, a socket is a text or a list where it comes first, and its
-//! number, from 0, in the order of the first ones, later.
+//! A tuple, flow or socket that comes again is written once: as a text or a list at first, and later as its
+//! number, from 0, in the order of first occurrence.
 
 use std::net::SocketAddr;
 
@@ -19,7 +19,7 @@ use crate::processes::{Ownership, ProcessId};
 use crate::sockets::{Inode, Socket, TcpState};
 use crate::tracker::{NewFlowRecord, Seen};
 
-/// What a recording that this program writes and reads begins with.
+/// The version of recordings that this program writes and reads.
 pub(crate) const VERSION: u32 = 1;
 
 /// The first line.
@@ -30,77 +30,78 @@ pub(crate) struct Header {
     pub(crate) version: u32,
     /// The name of the source.
     pub(crate) source: String,
-    /// Whether what was counted before the start is accounted.
+    /// Whether bytes counted before the start are accounted.
     pub(crate) lookback: bool,
 }
 
-/// Each other line: what the core was given, in this order.
+/// Each other line: an input of the core, in its order.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Line {
-    /// A look began, so many microseconds after the recording.
+    /// A look started, this many microseconds after the recording.
     Look(u64),
-    /// What the environment answers from here on.
+    /// The answers of the environment from here on.
     Answers(Answers),
-    /// An observation of flows began: how far namespaces were opened, and what the tracker had seen.
+    /// An observation of flows started: the progress of opening namespaces, and the tracker's
+    /// records.
     Observe(OpeningName, Vec<RecordRow>),
-    /// The order of the namespaces, where it has changed.
+    /// The order of the namespaces, if it has changed.
     Namespaces(Vec<u32>),
-    /// The addresses of a namespace, where they have changed: its own, and broadcasts.
+    /// The addresses of a namespace, if they have changed: its own, and broadcasts.
     Addresses(u32, Vec<String>, Vec<String>),
-    /// The sockets of a namespace, where they have changed.
+    /// The sockets of a namespace, if they have changed.
     Table(u32, Vec<Item<SocketRow>>),
-    /// The reading of a namespace's flows began; whether processes were still unread, and whether the flows are
-    /// those of a table.
+    /// Reading a namespace's flows started; whether processes were still unread, and whether the flows come
+    /// from a table.
     Reading(u32, bool, bool),
     /// Flows that were read.
     Flows(Vec<Item<FlowRow>>),
-    /// The reading of a namespace's flows ended.
+    /// Reading a namespace's flows ended.
     Leave(u32, CoverageName),
     /// The observation of flows ended.
     Observed,
-    /// An observation of sockets that count for themselves began.
+    /// An observation of sockets with slots started.
     Count,
-    /// Sockets that were read as they were read last.
+    /// Sockets whose reading equals their last one.
     Quiet(Vec<u32>),
     /// A socket that was read, and not accounted.
     Seen(Item<SlotRow>, [u64; 4]),
-    /// A socket that was read, and accounted by what was found of it; by nothing where it is none of those that are
-    /// watched.
+    /// A socket that was read, and accounted by what was found of it; without anything found if it is not in a
+    /// watched namespace.
     Slot(Item<SlotRow>, [u64; 4], u8, Option<Evidence>),
-    /// New bytes of a socket of which nothing is remembered.
+    /// New bytes of a socket that is not remembered.
     Passing([u64; 4], u8, Option<Evidence>),
-    /// A socket is forgotten.
+    /// A socket was forgotten.
     Release(u32),
-    /// What was counted outside the slots, by namespaces.
+    /// Bytes counted outside the slots, by namespace.
     Outside(Vec<(u64, [u64; 16])>),
-    /// Bytes that were accounted by what is not recorded.
+    /// Bytes that were accounted by input that is not recorded.
     Share(OwnerRow, Bytes2, Bytes2, Option<String>, bool),
-    /// Names were brought up to date: which processes have ended, and whose names were cut.
+    /// Names were updated: processes that ended, and processes whose names were cut.
     Name(Vec<ProcessRow>, Vec<ProcessRow>),
-    /// A namespace is not watched any more.
+    /// A namespace is no longer watched.
     Forget(u32),
-    /// A refresh, and what it came to.
+    /// A refresh, and its result.
     Refresh(Figures),
-    /// What was counted otherwise, by names. Written by whoever has made the recording.
+    /// Bytes counted by other means, by names. Written by the maker of the recording.
     Truth(Truth),
 }
 
-/// What was counted otherwise.
+/// Bytes counted by other means.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Truth {
-    /// What was played.
+    /// The workload that was recorded.
     pub workload: String,
-    /// Bytes in and out of each owner. Their rows have names that begin with one of these; one in parentheses is a
-    /// reason.
+    /// Received and sent bytes of each owner. Rows belong to it if their names start with one of these texts; a
+    /// text in parentheses is a reason.
     pub owners: Vec<(Vec<String>, Bytes2)>,
-    /// What all rows and reasons together come to.
+    /// The sum of all rows and reasons.
     pub sum: Option<Bytes2>,
-    /// How much of it has to stand there, in percent.
+    /// The minimum part of each owner's bytes that its rows must have, in percent.
     pub floor: f64,
 }
 
-/// Something that may have come before.
+/// A value that may have come before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Item<T> {
@@ -109,28 +110,28 @@ pub(crate) enum Item<T> {
     New(T),
 }
 
-/// What the environment was asked, and said.
+/// Queries of the environment, and its answers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Answers {
-    /// Who holds a socket.
+    /// The holders of sockets.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) owners: Vec<(u32, OwnershipRow)>,
-    /// Who alone can have accepted at these sockets.
+    /// The only process that can have accepted at these sockets.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) acceptors: Vec<(Vec<u32>, Option<ProcessRow>)>,
-    /// Which of several sockets the kernel would choose.
+    /// Of several sockets, the one that the kernel would choose.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) chosen: Vec<(TupleText, Option<u32>)>,
-    /// What a process is named.
+    /// Command lines and labels of processes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) named: Vec<(ProcessRow, Option<Text>)>,
-    /// Whether a process is there.
+    /// Whether a process exists.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) there: Vec<(ProcessRow, bool)>,
 }
 
-/// A number and a start time.
+/// A pid and a start time.
 pub(crate) type ProcessRow = (u32, u64);
 
 pub(crate) fn process_row(id: ProcessId) -> ProcessRow {
@@ -145,9 +146,9 @@ pub(crate) fn process((pid, start_time): ProcessRow) -> ProcessId {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Text {
-    /// What is UTF-8.
+    /// Valid UTF-8.
     Text(String),
-    /// What is not.
+    /// Other bytes.
     Raw(Vec<u8>),
 }
 
@@ -170,7 +171,7 @@ impl From<&[u8]> for Text {
     }
 }
 
-/// `6 10.77.0.1:40000 10.77.0.2:9000`: the number of the protocol, who sends, who receives.
+/// `6 10.77.0.1:40000 10.77.0.2:9000`: the protocol number, the sender, the receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct TupleText(pub(crate) Tuple);
@@ -201,8 +202,8 @@ impl TryFrom<String> for TupleText {
     }
 }
 
-/// A flow: its tuples (none for a reply that is just the other direction), its zone and generation, what was counted,
-/// its status, and [`FLOW_BITS`].
+/// A flow: its tuples (without the reply if that is the reverse), its zone and generation, its counters, its status,
+/// and [`FLOW_BITS`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct FlowRow(
     pub(crate) Item<TupleText>,
@@ -228,7 +229,7 @@ impl FlowRow {
         FlowRow(original_text, reply, zone, generation, counters, status.0, bits)
     }
 
-    /// The flow, with the tuples that its items stand for.
+    /// The flow, with the tuples of its items.
     pub(crate) fn flow(&self, original: Tuple, reply: Option<Tuple>) -> Flow {
         let FlowRow(_, _, zone, generation, counters, status, bits) = *self;
         let [socket, closed, ended] = FLOW_BITS.map(|bit| bits & bit != 0);
@@ -258,11 +259,11 @@ fn unpair([original, reply]: [u64; 2]) -> Counters {
     Counters { original, reply }
 }
 
-/// A socket: its tuple, inode, cookie and state, [`SOCKET_BITS`], and what it has counted.
+/// A socket: its tuple, inode, cookie and state, [`SOCKET_BITS`], and its counters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct SocketRow(pub(crate) Item<TupleText>, Option<u32>, u64, u8, u8, Option<[u64; 2]>);
 
-/// Takes no IPv4; is a subflow; is found by no flow.
+/// Accepts no IPv4; is a subflow; is found by no flow.
 const SOCKET_BITS: [u8; 3] = [1, 2, 4];
 
 impl SocketRow {
@@ -272,7 +273,7 @@ impl SocketRow {
         SocketRow(tuple, inode.map(|inode| inode.0), cookie, state.0, bits, counters.map(pair))
     }
 
-    /// The socket, and whether no flow is to find it. Whose it is by its user matters to nothing.
+    /// The socket, and whether no flow finds it. Its user is not recorded, because nothing uses it.
     pub(crate) fn socket(&self, tuple: Tuple) -> (Socket, bool) {
         let SocketRow(_, inode, cookie, state, bits, counters) = *self;
         let [v6_only, is_subflow, is_unmatched] = SOCKET_BITS.map(|bit| bits & bit != 0);
@@ -290,8 +291,8 @@ impl SocketRow {
     }
 }
 
-/// What the tracker saw: in which namespace's table, the flow, who was at its ends in which namespace, and whether
-/// that was its beginning.
+/// A record of the tracker: the namespace of the table, the flow, the processes at its ends and their namespaces,
+/// and whether the flow started.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RecordRow(u32, pub(crate) Item<FlowRow>, [Option<(u32, u64, u32)>; 2], bool);
 
@@ -311,7 +312,7 @@ impl RecordRow {
     }
 }
 
-/// Who holds a socket.
+/// The holder of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum OwnershipRow {
@@ -319,7 +320,7 @@ pub(crate) enum OwnershipRow {
     None(NoOwner),
 }
 
-/// Why nobody does.
+/// Why there is no holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum NoOwner {
@@ -353,7 +354,7 @@ impl From<OwnershipRow> for Ownership {
     }
 }
 
-/// Whose bytes are: a process, one that was not seen and its short name, or a reason.
+/// An owner: a process, an unseen one with its short name, or a reason.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum OwnerRow {
@@ -373,7 +374,7 @@ impl From<Owner> for OwnerRow {
 }
 
 impl OwnerRow {
-    /// `None` for a reason that there is not.
+    /// `None` for an unknown reason.
     pub(crate) fn owner(&self) -> Option<Owner> {
         Some(match self {
             OwnerRow::Process(pid, start) => Owner::Process(process((*pid, *start))),
@@ -402,7 +403,7 @@ pub(crate) fn bytes2(traffic: Traffic) -> Bytes2 {
     [traffic.received, traffic.sent]
 }
 
-/// The slot and cookie of a socket that counts for itself.
+/// The slot and cookie of a socket.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct SlotRow(u32, u64);
 
@@ -417,7 +418,7 @@ impl SlotRow {
     }
 }
 
-/// Bytes in and out, of the host's others and on the loopback device.
+/// Received and sent bytes, first remote ones, then those on the loopback device.
 pub(crate) fn bytes4(bytes: ebpf::Bytes) -> [u64; 4] {
     let ebpf::Bytes { remote, local } = bytes;
     [remote.received, remote.sent, local.received, local.sent]
@@ -427,8 +428,8 @@ pub(crate) fn unbytes([a, b, c, d]: [u64; 4]) -> ebpf::Bytes {
     ebpf::Bytes { remote: Traffic::new(a, b), local: Traffic::new(c, d) }
 }
 
-/// What was found of the processes at a socket that counts for itself: who holds it, who made it, who let go of it,
-/// and its inode. Makers and closers are asked for only where they matter.
+/// What was found at a socket with a slot: its holder, its maker, its closer, and its inode. Makers and closers are
+/// recorded only if they were needed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Evidence(
     pub(crate) Option<OwnershipRow>,
@@ -437,14 +438,14 @@ pub(crate) struct Evidence(
     pub(crate) Option<u32>,
 );
 
-/// Accepted; released; made by somebody.
+/// Accepted; released; has a maker.
 const ORIGIN_BITS: [u8; 3] = [1, 2, 4];
 
 pub(crate) fn origin_bits(origin: &Origin) -> u8 {
     bits(ORIGIN_BITS, [origin.accepted, origin.released, origin.maker.is_some()])
 }
 
-/// What of a socket's origin decides whose it is.
+/// The part of a socket's origin that decides its owner.
 pub(crate) fn origin(bits: u8) -> Origin {
     let [accepted, released, made] = ORIGIN_BITS.map(|bit| bits & bit != 0);
     let maker = made.then_some(ebpf::Task { pid: 0, start: None, name: [0; 16] });
@@ -466,7 +467,7 @@ pub(crate) fn origin(bits: u8) -> Origin {
     }
 }
 
-/// How far the namespaces of the start are opened.
+/// The progress of opening the namespaces of the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum OpeningName {
@@ -495,7 +496,7 @@ impl From<OpeningName> for Opening {
     }
 }
 
-/// Which of a namespace's flows were read.
+/// The part of a namespace's flows that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum CoverageName {

@@ -1,8 +1,8 @@
-//! Recordings of what decides whose bytes are was given, while a program watches real traffic: for
-//! [`replay`](crate::replay), which gives it to the same code again.
+//! Recordings of the input of attribution and ledger, made while a program watches real traffic. A
+//! [`replay`](crate::replay) gives the input to the same code again.
 //!
-//! The border is where values come in that were read or asked: flows, sockets, counters, what the tracker has seen,
-//! and what the [environment](crate::environment) answers.
+//! Recorded is what was read or queried: flows, sockets, counters, the tracker's records, and the answers of the
+//! [environment](crate::environment).
 
 mod figures;
 pub(crate) mod format;

@@ -1,4 +1,4 @@
-//! Writes what the core is given while a program watches real traffic.
+//! Writes the input of the core while a program watches real traffic.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -32,7 +32,7 @@ use crate::tracker::NewFlowRecord;
 
 type Map<K, V> = HashMap<K, V, RandomState>;
 
-/// A recording that is being written. A clone writes to the same one.
+/// A recording that is being written. Clones write to the same one.
 #[derive(Clone)]
 pub(crate) struct Recorder(Arc<Mutex<Tape>>);
 
@@ -42,7 +42,7 @@ impl fmt::Debug for Recorder {
     }
 }
 
-/// What was found of the processes at a socket that counts for itself.
+/// What was found of the processes at a socket with a slot.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Found {
     pub(crate) now: Option<Ownership>,
@@ -59,7 +59,7 @@ impl From<Found> for Evidence {
     }
 }
 
-/// What came before, by its number.
+/// The numbers of values that came before.
 #[derive(Debug)]
 struct Known<T>(Map<T, u32>);
 
@@ -76,7 +76,7 @@ impl<T: Eq + Hash + Clone> Known<T> {
     }
 }
 
-/// What was answered last.
+/// The last answers.
 #[derive(Debug, Default)]
 struct Answered {
     owners: Map<Inode, Ownership>,
@@ -91,42 +91,42 @@ struct Tape {
     to: BufWriter<File>,
     error: Option<io::Error>,
     begun: Instant,
-    /// What is written next: these answers, then these lines. An answer may come before lines that do not ask for
-    /// it, unless it replaces another.
+    /// What is written next: these answers, then these lines. An answer may come before lines that do not use it,
+    /// unless it replaces another.
     answers: Answers,
     lines: Vec<Line>,
     answered: Answered,
     tuples: Known<Tuple>,
     flows: Known<String>,
     sockets: Known<String>,
-    /// By slots and cookies: their numbers, and what was read last.
+    /// By slot and cookie: the number, and the last reading.
     slots: Map<(u32, u64), (u32, Bytes)>,
-    /// Processes that have ended, or whose names were cut, while names are brought up to date.
+    /// Processes that have ended, or whose names were cut, during an update of names.
     ended: Vec<ProcessRow>,
     cut: Vec<ProcessRow>,
     present: Vec<Present>,
-    /// The order of the namespaces as it was written.
+    /// The order of the namespaces, as written.
     order: Vec<u32>,
-    /// The reading of a namespace's flows that is under way and was not written yet.
+    /// The current reading of a namespace's flows, if it was not written yet.
     reading: Option<(NetnsKey, bool, bool)>,
 }
 
-/// A namespace: what there is in it, and whether that is to be written anew.
+/// The content of a namespace, and whether it has to be written again.
 #[derive(Debug, Default)]
 struct Present {
     key: NetnsKey,
     addresses: (LocalAddresses, bool),
-    /// With whether no flow is to find it.
+    /// Its sockets, each with whether no flow finds it.
     sockets: (Vec<(Socket, bool)>, bool),
-    /// Whether it is written at all.
+    /// Whether its content is written at all.
     is_written: bool,
 }
 
 impl Recorder {
-    /// Begins a recording of this source.
+    /// Starts a recording of this source.
     ///
     /// # Errors
-    /// The file can't be made.
+    /// The file can't be created.
     pub(crate) fn create(path: &Path, source: SourceKind, lookback: bool) -> io::Result<Recorder> {
         let mut tape = Tape {
             path: path.to_owned(),
@@ -154,20 +154,20 @@ impl Recorder {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where it is written, and why it can't be any more.
+    /// The path, and the error of writing, if there was one.
     pub(crate) fn take_error(&self) -> Option<(PathBuf, io::Error)> {
         let mut tape = self.tape();
         tape.error.take().map(|error| (tape.path.clone(), error))
     }
 
-    /// A look begins.
+    /// A look starts.
     pub(crate) fn look(&self) {
         let mut tape = self.tape();
         let at = tape.begun.elapsed().as_micros() as u64;
         tape.lines.push(Line::Look(at));
     }
 
-    /// What of an observation of flows comes before they are read.
+    /// An observation of flows starts.
     pub(crate) fn observe(&self, opening: Opening, records: &[NewFlowRecord]) {
         let mut tape = self.tape();
         let records = records.iter().map(|record| {
@@ -178,7 +178,8 @@ impl Recorder {
         tape.lines.push(line);
     }
 
-    /// What there is in a namespace. One other than the program's own is written once a flow has to do with it.
+    /// The content of a namespace. One other than the program's own is written once a flow needs
+    /// it.
     pub(crate) fn namespace(&self, key: NetnsKey, addresses: &LocalAddresses, table: &SocketTable) {
         let mut tape = self.tape();
         let is_matched = |socket: &Socket| {
@@ -204,7 +205,7 @@ impl Recorder {
         }
     }
 
-    /// These are all of them, in their order.
+    /// All namespaces, in their order.
     pub(crate) fn namespaces(&self, keys: impl Iterator<Item = NetnsKey>) {
         let mut tape = self.tape();
         let keys: Vec<NetnsKey> = keys.collect();
@@ -213,7 +214,7 @@ impl Recorder {
         tape.order();
     }
 
-    /// The flows of a namespace are read.
+    /// Reading the flows of a namespace starts.
     pub(crate) fn reading(&self, key: NetnsKey, unread: bool, tables: bool) {
         let mut tape = self.tape();
         tape.reading = Some((key, unread, tables));
@@ -233,19 +234,19 @@ impl Recorder {
         }
     }
 
-    /// The flows of a namespace were read.
+    /// Reading the flows of a namespace ends.
     pub(crate) fn leave(&self, key: NetnsKey, coverage: Coverage) {
         let mut tape = self.tape();
         tape.reading = None;
         tape.lines.push(Line::Leave(key.0, coverage.into()));
     }
 
-    /// So were those of all namespaces.
+    /// The observation of flows ends.
     pub(crate) fn observed(&self) {
         self.tape().lines.push(Line::Observed);
     }
 
-    /// Sockets that count for themselves are read.
+    /// An observation of sockets with slots starts.
     pub(crate) fn count(&self) {
         self.tape().lines.push(Line::Count);
     }
@@ -253,7 +254,7 @@ impl Recorder {
     /// A socket was read, and not accounted.
     pub(crate) fn seen(&self, socket: &Counted) {
         let mut tape = self.tape();
-        // One that is none of those that are watched changes nothing.
+        // A socket of a namespace that is not watched changes nothing.
         let Some((number, bytes)) = tape.slots.get(&slot_key(socket)).copied() else { return };
         if bytes != socket.bytes {
             let line = Line::Seen(tape.slot(socket), bytes4(socket.bytes));
@@ -265,7 +266,8 @@ impl Recorder {
         }
     }
 
-    /// A socket was read and accounted by what was found; by nothing where it is none of those that are watched.
+    /// A socket was read and accounted by what was found; without anything found if it is not in a
+    /// watched namespace.
     pub(crate) fn accounted(&self, socket: &Counted, origin: &Origin, found: Option<Found>) {
         let mut tape = self.tape();
         if found.is_none() && !tape.slots.contains_key(&slot_key(socket)) {
@@ -276,7 +278,7 @@ impl Recorder {
         tape.lines.push(line);
     }
 
-    /// So were new bytes of a socket of which nothing is remembered.
+    /// New bytes of a socket that is not remembered were accounted.
     pub(crate) fn passing(&self, new: Bytes, origin: &Origin, found: Option<Found>) {
         if let Some(found) = found {
             let line = Line::Passing(bytes4(new), origin_bits(origin), Some(found.into()));
@@ -284,7 +286,7 @@ impl Recorder {
         }
     }
 
-    /// A socket is forgotten.
+    /// A socket was forgotten.
     pub(crate) fn release(&self, socket: &Counted) {
         let mut tape = self.tape();
         if let Some((number, _)) = tape.slots.get(&slot_key(socket)).copied() {
@@ -292,7 +294,7 @@ impl Recorder {
         }
     }
 
-    /// What was counted outside the slots.
+    /// Bytes counted outside the slots.
     pub(crate) fn outside(&self, all: &[(u64, Outside)]) {
         let bytes = |of: &Outside| {
             let Outside { without_slot, without_socket, pings, resets } = *of;
@@ -305,13 +307,12 @@ impl Recorder {
         self.tape().lines.push(Line::Outside(all));
     }
 
-    /// Bytes were accounted by what is not recorded.
+    /// Bytes were accounted by input that is not recorded.
     pub(crate) fn share(&self, share: &Share) {
         self.tape().lines.push(share_line(share));
     }
 
-    /// Names are brought up to date. Returns those of the ended processes that somebody has asked for: others stand
-    /// nowhere.
+    /// An update of names starts. Returns the ended processes whose names were queried: others are on no line.
     pub(crate) fn begin_names(&self, ended: Vec<ProcessId>) -> Vec<ProcessId> {
         let mut tape = self.tape();
         let ended = tape.asked(ended);
@@ -319,7 +320,7 @@ impl Recorder {
         ended
     }
 
-    /// Names were brought up to date.
+    /// An update of names ends.
     pub(crate) fn named_all(&self) {
         let mut tape = self.tape();
         let (ended, cut) = (std::mem::take(&mut tape.ended), std::mem::take(&mut tape.cut));
@@ -333,29 +334,29 @@ impl Recorder {
         cut
     }
 
-    /// A namespace is not watched any more.
+    /// A namespace is no longer watched.
     pub(crate) fn forget(&self, key: NetnsKey) {
         let mut tape = self.tape();
         tape.present.retain(|present| present.key != key);
         tape.lines.push(Line::Forget(key.0));
     }
 
-    /// A look is over: what it was given is written.
+    /// A look ends: its input is written.
     pub(crate) fn looked(&self) {
         self.tape().flush();
     }
 
-    /// A refresh came to this.
+    /// A refresh with this result was taken.
     pub(crate) fn refresh(&self, snapshot: &Snapshot) {
         let mut tape = self.tape();
         let at = snapshot.instant.saturating_duration_since(tape.begun);
-        // As it is read back.
+        // In the form in which it is read back.
         let at = Duration::from_micros(at.as_micros() as u64);
         tape.lines.push(Line::Refresh(Figures::of(snapshot, at)));
         tape.flush();
     }
 
-    /// What a process was said to be named.
+    /// The command line and label that a query got.
     pub(crate) fn named(&self, id: ProcessId, described: Option<&Described>) {
         let name = described.map(|described| described.command_line.clone());
         let mut tape = self.tape();
@@ -367,7 +368,7 @@ impl Recorder {
         }
     }
 
-    /// Which of several sockets the kernel would choose.
+    /// Of several sockets, the one that the kernel would choose.
     pub(crate) fn chosen(&self, tuple: &Tuple, chosen: Option<Inode>) {
         let mut tape = self.tape();
         if tape.answered.chosen.get(tuple) != Some(&chosen) {
@@ -438,7 +439,8 @@ impl Tape {
         of
     }
 
-    /// An answer is about to come: where it replaces another, that one is for all lines so far.
+    /// An answer will follow. If it replaces another, all lines so far are written with the old
+    /// one.
     fn replaces(&mut self, is_known: impl FnOnce(&Answered) -> bool) {
         if is_known(&self.answered) {
             self.flush();
@@ -460,7 +462,7 @@ impl Tape {
         })
     }
 
-    /// Writes what has changed in a namespace.
+    /// Writes the changes of a namespace.
     fn write_namespace(&mut self, place: usize) {
         let present = &mut self.present[place];
         let key = present.key.0;
@@ -482,7 +484,7 @@ impl Tape {
         }
     }
 
-    /// Writes the order of the namespaces, where it has changed.
+    /// Writes the order of the namespaces, if it has changed.
     fn order(&mut self) {
         let written = self.present.iter().filter(|present| present.is_written);
         let order: Vec<u32> = written.map(|present| present.key.0).collect();
@@ -492,14 +494,14 @@ impl Tape {
         }
     }
 
-    /// Writes that the reading of a namespace's flows has begun.
+    /// Writes that reading a namespace's flows has started.
     fn read(&mut self) {
         if let Some((key, unread, tables)) = self.reading.take() {
             self.lines.push(Line::Reading(key.0, unread, tables));
         }
     }
 
-    /// A flow is about to come: writes every namespace that it has to do with.
+    /// A flow will follow: writes every namespace that it needs.
     fn meet(&mut self, flow: &Flow) {
         let ends = [flow.original, flow.reply].map(|tuple| [tuple.source, tuple.destination]);
         let reading = self.reading.map(|(key, ..)| key);
@@ -534,7 +536,7 @@ impl Tape {
     }
 }
 
-/// Processes whose answers are recorded, if anything is.
+/// Answers queries about processes, and records the answers if there is a recording.
 pub(crate) struct Recorded<'a> {
     pub(crate) owners: &'a mut Owners,
     pub(crate) recorder: Option<&'a Recorder>,

@@ -1,8 +1,8 @@
 //! Replays of recordings.
 //!
-//! What is right of the border (the join, attribution, names, the ledger, the snapshot) is pure, and runs in a replay
-//! as it does in the program: without root, without the kernel, and in no time. A recording has what each refresh came
-//! to as well, so a replay shows whether the same is decided now.
+//! The join, attribution, names, the ledger and the snapshot are pure, and run in a replay as they do in the program:
+//! without root, without the kernel, and within milliseconds. A recording also has the result of each refresh, so a
+//! replay shows whether the result is the same now.
 //!
 //! `runmonitor --record FILE` writes a recording.
 

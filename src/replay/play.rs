@@ -1,4 +1,4 @@
-//! Gives the core what it was given when it was recorded.
+//! Feeds the core with recorded input.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -35,7 +35,7 @@ use crate::watch::{credit, name};
 
 type Map<K, V> = HashMap<K, V, RandomState>;
 
-/// More slots than there are, of sockets and of packet sockets.
+/// More slots than exist, of sockets and of packet sockets.
 const SLOTS: u32 = 1 << 24;
 
 /// Why a recording can't be replayed.
@@ -44,40 +44,40 @@ pub enum ReplayError {
     /// It can't be read.
     #[error("{0}")]
     Io(#[from] std::io::Error),
-    /// It is none, or of another version.
+    /// It is no recording, or of another version.
     #[error(
         "line 1: not a recording of version {VERSION} ({0}): it begins with {{\"bwmon-recording\":{VERSION},...}}; \
          record it again"
     )]
     Header(String),
-    /// A line that is not understood.
+    /// A line is invalid.
     #[error("line {line}: {why}")]
     Line {
-        /// Which one, from 1.
+        /// Its number, from 1.
         line: usize,
-        /// What is wrong with it.
+        /// The error.
         why: String,
     },
-    /// The core asks what it didn't ask when this was recorded.
+    /// The core queries what it didn't query when this was recorded.
     #[error(
         "line {line}: nothing is recorded of {what}; if the core rightly asks, record it again"
     )]
     Unanswered {
-        /// The line at which it asks, from 1.
+        /// The line at which it queries, from 1.
         line: usize,
-        /// What is asked.
+        /// The query.
         what: String,
     },
 }
 
-/// A refresh as it was recorded, and as the core comes to it now.
+/// A refresh as recorded, and its result now.
 #[derive(Debug)]
 pub struct Replayed {
-    /// What it came to in the run that was recorded.
+    /// The recorded result.
     pub recorded: Figures,
-    /// What it comes to.
+    /// The result now.
     pub replayed: Figures,
-    /// The same, as it is shown.
+    /// The snapshot of the result now.
     pub snapshot: Snapshot,
 }
 
@@ -113,7 +113,7 @@ impl<R: BufRead> Player<R> {
         &self.source
     }
 
-    /// What was counted otherwise, once all was replayed, if that was recorded.
+    /// Bytes counted by other means, if they were recorded. Available after the last refresh.
     pub fn truth(&self) -> Option<&Truth> {
         self.truth.as_ref()
     }
@@ -158,7 +158,7 @@ fn shown(id: ProcessId) -> String {
     format!("process {}, begun at {},", id.pid, id.start_time)
 }
 
-/// What the environment answered last.
+/// The last answers of the environment.
 #[derive(Debug, Default)]
 struct Recorded {
     owners: Map<Inode, Ownership>,
@@ -167,7 +167,7 @@ struct Recorded {
     named: Map<ProcessId, Option<Described>>,
     there: Map<ProcessId, bool>,
     cut: RefCell<Vec<ProcessId>>,
-    /// What was asked first that is not known.
+    /// The first query without a recorded answer.
     unanswered: RefCell<Option<String>>,
 }
 
@@ -231,14 +231,14 @@ impl ProcessNames for &Recorded {
     }
 }
 
-/// A namespace as it was last.
+/// The last content of a namespace.
 #[derive(Debug, Default)]
 struct Namespace {
     addresses: LocalAddresses,
     table: SocketTable,
 }
 
-/// All that decides: attribution, the ledger, and the snapshot.
+/// Everything that decides: attribution, the ledger, and the snapshot.
 #[derive(Debug)]
 struct Core {
     flows: FlowAttribution,
@@ -250,15 +250,15 @@ struct Core {
     answers: Recorded,
     namespaces: Map<u32, Namespace>,
     order: Vec<u32>,
-    /// What is read: the namespace, and whether processes were unread.
+    /// The namespace that is read, and whether processes were unread.
     reading: (NetnsKey, bool),
     referenced: Option<HashSet<ProcessId, RandomState>>,
-    /// Whether sockets count for themselves.
+    /// Whether sockets are counted by slots.
     counts: bool,
     items: Items,
 }
 
-/// What came before, in its order.
+/// Values that came before, in order.
 #[derive(Debug, Default)]
 struct Items {
     tuples: Vec<Tuple>,
@@ -306,7 +306,7 @@ impl Items {
         Ok(socket)
     }
 
-    /// A socket that counts for itself, and by now has so many bytes.
+    /// A socket with a slot, and its bytes now.
     fn slot(&mut self, item: &Item<SlotRow>, bytes: [u64; 4]) -> Result<Counted, String> {
         let counted = match item {
             Item::Seen(number) => {
@@ -346,7 +346,7 @@ impl Core {
         }
     }
 
-    /// Takes a line; what is wrong with it.
+    /// Takes a line; the error says what is wrong with it.
     fn take(&mut self, line: Line) -> Result<(), String> {
         match line {
             Line::Look(_) => self.referenced = None,
@@ -414,7 +414,7 @@ impl Core {
         Ok(())
     }
 
-    /// Takes a line about sockets that count for themselves.
+    /// Takes a line about sockets with slots.
     fn take_slots(&mut self, line: Line) -> Result<(), String> {
         match line {
             Line::Count => {
@@ -459,7 +459,7 @@ impl Core {
                 let all = all.iter().map(|(netns, bytes)| (*netns, outside(bytes)));
                 sockets.outside(all, |share| credit(ledger, &share, &mut &*answers));
             }
-            // All others are taken before.
+            // All other lines are handled before.
             _ => {}
         }
         Ok(())
@@ -470,7 +470,7 @@ impl Core {
         Ok(row.record(flow))
     }
 
-    /// Flows go the way from reading to accounting that they go in the program.
+    /// Flows take the same path from reading to accounting as in the program.
     fn read_flows(&mut self, read: &[Flow]) -> Result<(), String> {
         let Core { flows, ledger, answers, namespaces, order, reading, .. } = self;
         let (netns, unread) = *reading;
@@ -540,7 +540,7 @@ fn outside(bytes: &[u64; 16]) -> Outside {
     Outside { without_slot: of(0), without_socket: of(4), pings: of(8), resets: of(12) }
 }
 
-/// Whose a socket is, by what was found of the processes at it.
+/// The owner of a socket, by what was found of the processes at it.
 fn resolution(
     found: &Evidence,
     origin: &Origin,

@@ -1,6 +1,6 @@
 //! One line chart as inline SVG: rates over the last 60 s.
 //!
-//! Only numbers and our own words stand in it: names are the legend's, which the page writes.
+//! It contains only numbers and fixed words: names are in the legend, which the page writes.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use maud::{Markup, html};
 
 use super::history::SPAN;
 
-/// How many lines can be told apart, by colour and by dashes.
+/// Number of lines that can be distinguished by colour and dashes.
 pub(super) const STYLES: usize = 10;
 
-/// The size of the drawing, and where its axes are, in its own units.
+/// The size of the drawing and the position of its axes, in SVG units.
 const WIDTH: f64 = 520.0;
 const HEIGHT: f64 = 250.0;
 const LEFT: f64 = 66.0;
@@ -20,19 +20,19 @@ const RIGHT: f64 = 508.0;
 const TOP: f64 = 26.0;
 const BOTTOM: f64 = 208.0;
 
-/// Dashes and gaps of each style; none is a full line.
+/// Dashes and gaps of each style; no dashes mean a solid line.
 pub(super) const DASHES: [&str; STYLES] =
     ["", "8 4", "2 3", "10 3 2 3", "5 3", "16 5", "1 5", "10 3 2 3 2 3", "4 8", "16 3 5 3"];
 
 /// One line.
 pub(super) struct Line {
-    /// Which of the [`STYLES`].
+    /// The index of one of the [`STYLES`].
     pub(super) style: usize,
     /// Bytes per second at each of the chart's points; finite and not negative.
     pub(super) rates: Vec<f64>,
 }
 
-/// What a chart is of.
+/// The texts of a chart.
 pub(super) struct Words<'a> {
     /// Unique in the page.
     pub(super) id: &'a str,
@@ -42,7 +42,7 @@ pub(super) struct Words<'a> {
     pub(super) verb: &'a str,
 }
 
-/// Draws `lines`, whose points are as old as `ages` says, oldest first.
+/// Draws `lines` with points of these `ages`, the oldest first.
 pub(super) fn chart(words: &Words<'_>, ages: &[Duration], lines: &[Line]) -> Markup {
     let peak = lines.iter().flat_map(|line| &line.rates).fold(0.0, |a: f64, &b| a.max(b)) / 1024.0;
     let scale = Scale::up_to(peak);
@@ -68,7 +68,7 @@ pub(super) fn chart(words: &Words<'_>, ages: &[Duration], lines: &[Line]) -> Mar
     }
 }
 
-/// The points of a line as SVG has them.
+/// The points of a line in SVG's syntax.
 fn points(ages: &[Duration], rates: &[f64], scale: &Scale) -> String {
     let mut points = String::new();
     for (x, y) in thinned(ages, rates, scale) {
@@ -78,7 +78,7 @@ fn points(ages: &[Duration], rates: &[f64], scale: &Scale) -> String {
     points
 }
 
-/// The vertical axis: a line across the chart for each round value.
+/// The vertical axis: a horizontal line for each round value.
 fn values(scale: &Scale) -> Markup {
     html! {
         text x=(LEFT) y="14" { "KiB/s" }
@@ -110,19 +110,19 @@ fn times() -> Markup {
     }
 }
 
-/// Where a point that is so old stands.
+/// The x coordinate of a point of this age.
 fn x(age: Duration) -> f64 {
     let share = (age.as_secs_f64() / SPAN.as_secs_f64()).clamp(0.0, 1.0);
     RIGHT - share * (RIGHT - LEFT)
 }
 
-/// The points of a line without those that lie on a level between their neighbours.
+/// The points of a line without those that equal both neighbours.
 fn thinned(ages: &[Duration], rates: &[f64], scale: &Scale) -> Vec<(f64, f64)> {
     let mut points: Vec<(f64, f64)> = Vec::new();
     for (age, rate) in ages.iter().zip(rates) {
         let (x, y) = (x(*age), scale.y(*rate));
         if let [.., (_, before), (last, level)] = &mut points[..] {
-            // No closer than the page writes it.
+            // With the precision that the page writes.
             if (*before - y).abs() < 0.05 && (*level - y).abs() < 0.05 {
                 *last = x;
                 continue;
@@ -130,7 +130,7 @@ fn thinned(ages: &[Duration], rates: &[f64], scale: &Scale) -> Vec<(f64, f64)> {
         }
         points.push((x, y));
     }
-    // A line of one point would not be drawn.
+    // A line of one point would be invisible.
     if let [(x, y)] = points[..] {
         points.insert(0, (x - 4.0, y));
     }
@@ -146,9 +146,10 @@ struct Scale {
 }
 
 impl Scale {
-    /// One that has room for `peak` KiB/s, and at most 5 steps.
+    /// The scale for up to `peak` KiB/s, with at most 5 steps.
     fn up_to(peak: f64) -> Scale {
-        // An idle line's scale would have no end; 0.1 KiB/s is the least that is worth drawing.
+        // The steps of an idle line would be infinitely small; 0.1 KiB/s is the smallest rate worth
+        // drawing.
         let peak = if peak.is_finite() { peak.clamp(0.1, 1e15) } else { 0.1 };
         let power = 10f64.powf((peak / 5.0).log10().floor());
         let step = [1.0, 2.0, 5.0, 10.0]
@@ -156,7 +157,7 @@ impl Scale {
             .into_iter()
             .find(|step| step * 5.0 >= peak)
             .unwrap_or(power * 10.0);
-        // The quotient is at most 5, but for the last bit.
+        // The quotient is at most 5, except for rounding.
         let steps = ((peak / step - 1e-9).ceil() as u32).clamp(1, 5);
         Scale { step, steps }
     }
@@ -169,7 +170,7 @@ impl Scale {
         (0..=self.steps).map(|n| self.step * f64::from(n))
     }
 
-    /// Where so many bytes per second stand.
+    /// The y coordinate of a rate in bytes per second.
     fn y(&self, rate: f64) -> f64 {
         let share = (rate / 1024.0 / self.top()).clamp(0.0, 1.0);
         BOTTOM - share * (BOTTOM - TOP)
@@ -185,7 +186,7 @@ impl Scale {
     }
 }
 
-/// KiB/s of a figure in words.
+/// A rate in KiB/s, in words.
 fn kib(value: f64) -> String {
     format!("{value:.1} KiB/s")
 }

@@ -1,8 +1,8 @@
-//! What every application carried in the last minute: [`History`].
+//! The traffic of every application in the last minute: [`History`].
 //!
-//! Bytes are kept with the time that they took, not rates: a point in time that stands for several
-//! records is then their average, and no byte is lost or counted twice by the merging. Of an application only
-//! those points are kept at which it carried anything, so that a quiet host costs little.
+//! Bytes are stored with the time that they took, not as rates. A point in time that merges several records
+//! is then their average, and no byte is lost or counted twice. Of each application only points with traffic
+//! are stored, so that a quiet host costs little.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -12,22 +12,22 @@ use foldhash::fast::RandomState;
 use crate::brief::Brief;
 use crate::model::traffic::{Name, Rate, Traffic};
 
-/// How far back the history goes.
+/// The length of the history.
 pub(crate) const SPAN: Duration = Duration::from_secs(60);
 
-/// At most so many points in time are kept.
+/// Maximum number of points in time.
 pub(crate) const POINTS: usize = 600;
 
-/// At most so many applications are remembered.
+/// Maximum number of applications.
 pub(crate) const APPLICATIONS: usize = 1000;
 
 /// Records closer to each other than this are one point: the span divided by the points.
 const CELL: Duration = Duration::from_millis(100);
 
-/// What one application carried up to a point in time.
+/// The bytes of one application up to a point in time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample<'a> {
-    /// What it is called.
+    /// Its name.
     pub name: &'a Name,
     /// Bytes since the record before.
     pub recent: Traffic,
@@ -37,15 +37,15 @@ pub(crate) struct Sample<'a> {
 
 /// The last 60 s of every application.
 ///
-/// An application is remembered as long as it carried something within the span. Time is an
-/// argument everywhere; one that goes backwards is taken for the newest that was seen.
+/// An application is remembered as long as it had traffic within the span. Time is always an
+/// argument; one that goes backwards is treated as the newest so far.
 #[derive(Debug, Default)]
 pub(crate) struct History {
-    /// The time that cells are counted from.
+    /// The time from which cells are numbered.
     start: Option<Instant>,
     points: VecDeque<Point>,
     applications: HashMap<Brief, Series, RandomState>,
-    /// Applications that were ever remembered.
+    /// Number of applications that were ever added.
     born: u64,
     left_out: usize,
     version: u64,
@@ -55,18 +55,18 @@ pub(crate) struct History {
 struct Point {
     cell: u64,
     at: Instant,
-    /// How long the bytes of this point took.
+    /// The time that the bytes of this point took.
     elapsed: Duration,
 }
 
-/// Something remembered.
+/// A remembered application.
 #[derive(Debug)]
 pub(super) struct Series {
-    /// Which one it was to be remembered, from 0. It stays the same from page to page.
+    /// Its number in the order of adding, from 0, which stays the same from page to page.
     pub(super) born: u64,
     /// Bytes since the start.
     pub(super) total: Traffic,
-    /// Where it carried anything, oldest first; never empty.
+    /// The points with traffic, the oldest first; never empty.
     carried: VecDeque<Carried>,
 }
 
@@ -77,11 +77,11 @@ struct Carried {
 }
 
 impl History {
-    /// Remembers what `applications` carried in the time that has `elapsed` since the record before,
-    /// up to `at`. Those that are not named carried nothing.
+    /// Adds the bytes of `applications` in the time that has `elapsed` since the record before, up
+    /// to `at`. All others had none.
     ///
-    /// A name that comes twice is added up; the later total holds. Where there are more than
-    /// [`APPLICATIONS`], those that carried least in the last minute are left out.
+    /// If a name comes twice, its bytes are added up, and the later total applies. If there are more
+    /// than [`APPLICATIONS`], those with the least traffic in the last minute are left out.
     pub(crate) fn record<'a>(
         &mut self,
         at: Instant,
@@ -110,7 +110,7 @@ impl History {
         self.version = self.version.wrapping_add(1);
     }
 
-    /// Makes the newest point one that includes `at`: its cell.
+    /// Makes the cell of `at` the newest point.
     fn advance(&mut self, at: Instant, elapsed: Duration) -> u64 {
         let start = *self.start.get_or_insert(at);
         let at = self.points.back().map_or(at, |point| point.at.max(at));
@@ -126,7 +126,7 @@ impl History {
         cell
     }
 
-    /// Drops what is older than the span, and who carried nothing since.
+    /// Drops points older than the span, and applications without any.
     fn forget(&mut self) {
         let Some(newest) = self.points.back().map(|point| point.at) else { return };
         while self.points.len() > POINTS
@@ -143,7 +143,7 @@ impl History {
         });
     }
 
-    /// Remembers `newcomers`, in the place of those that carried less if there is no room.
+    /// Adds `newcomers`; if there is no room, they replace applications with less traffic.
     fn admit(&mut self, newcomers: BTreeMap<Brief, (Carried, Traffic)>) {
         let mut newcomers: Vec<_> = newcomers.into_iter().collect();
         let excess = (self.applications.len() + newcomers.len()).saturating_sub(APPLICATIONS);
@@ -172,23 +172,23 @@ impl History {
         }
     }
 
-    /// Applications that there was no room for at the newest record: those that were refused or
-    /// forgotten in favour of others.
+    /// Number of applications without room at the newest record: they were refused, or replaced by
+    /// others.
     pub(super) fn left_out(&self) -> usize {
         self.left_out
     }
 
-    /// Another number after each record.
+    /// A number that changes with each record.
     pub(super) fn version(&self) -> u64 {
         self.version
     }
 
-    /// The points that are at most [`SPAN`] old, oldest first: how old each is.
+    /// The ages of the points within [`SPAN`], the oldest first.
     pub(super) fn ages(&self, now: Instant) -> Vec<Duration> {
         self.window(now).map(|point| now.saturating_duration_since(point.at)).collect()
     }
 
-    /// Those that carried something within the span, in no order.
+    /// The applications with traffic within the span, in no order.
     pub(super) fn applications(&self, now: Instant) -> Vec<(&Name, &Series)> {
         let Some(first) = self.window(now).next().map(|point| point.cell) else {
             return Vec::new();
@@ -200,7 +200,7 @@ impl History {
         carrying.map(|(brief, application)| (brief.name(), application)).collect()
     }
 
-    /// Bytes per second of `application` at each of the points that [`History::ages`] gives.
+    /// Bytes per second of `application` at each point of [`History::ages`].
     pub(super) fn rates(&self, application: &Series, now: Instant) -> Vec<Rate> {
         let mut carried = application.carried.iter().peekable();
         self.window(now)
@@ -216,8 +216,7 @@ impl History {
             .collect()
     }
 
-    /// Bytes per second of `application` at the newest point; none if that is older than the
-    /// span.
+    /// Bytes per second of `application` at the newest point; zero if that is older than the span.
     pub(super) fn rate(&self, application: &Series, now: Instant) -> Rate {
         match (self.window(now).next_back(), application.carried.back()) {
             (Some(point), Some(carried)) if point.cell == carried.cell => {
@@ -233,7 +232,7 @@ impl History {
 }
 
 impl Series {
-    /// The bytes of both directions together that are remembered: who is busy.
+    /// All remembered bytes of both directions, by which applications are ranked.
     pub(super) fn sum(&self) -> u64 {
         self.carried.iter().map(|carried| carried.bytes).sum::<Traffic>().total()
     }

@@ -1,8 +1,8 @@
-//! The last minute of every application as a web page, for whoever has no terminal at hand.
+//! A web page with the last minute of every application.
 //!
-//! `history` remembers what was carried. `page` makes a document of it: it holds everything it
-//! needs, runs no script and fetches nothing. `routes` says what is where, and refuses whoever was
-//! sent by another web page; `server` has the connections and their limits.
+//! `history` stores the traffic. `page` makes an HTML document of it, which is self-contained: it
+//! runs no script and fetches nothing. `routes` maps requests to answers, and refuses requests that
+//! another web page has caused. `server` handles connections and their limits.
 
 mod chart;
 mod history;

@@ -1,6 +1,6 @@
-//! The page: one document that needs nothing else, and reloads itself.
+//! The page: one self-contained document that reloads itself.
 //!
-//! `maud` makes the markup, and escapes whatever is not markup itself.
+//! `maud` writes the markup, and escapes everything that is not markup.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -13,13 +13,13 @@ use super::history::{History, SPAN, Series};
 use crate::escape::{cut, visible_cut};
 use crate::model::traffic::{Name, Rate};
 
-/// Characters of a name that are shown.
+/// Maximum characters of a name in the table.
 const SHOWN: usize = 100;
 
-/// Characters of a name that are said when it is pointed at.
+/// Maximum characters of a name in its tooltip.
 const SAID: usize = 500;
 
-/// Seconds until the page is asked for again.
+/// Seconds until the page is reloaded.
 const REFRESH: u32 = 5;
 
 const STYLE: &str = include_str!("page.css");
@@ -37,8 +37,8 @@ struct Listed<'a> {
 /// The last 60 s of `history` as an HTML document: two charts of the busiest applications, and a
 /// table of all of them, the busiest now first.
 ///
-/// It holds no script, fetches nothing, and asks to be fetched again after 5 s. Names are escaped:
-/// none of them is ever part of the markup.
+/// It runs no script, fetches nothing, and reloads after 5 s. Names are escaped: none of them is
+/// ever part of the markup.
 pub(crate) fn page(history: &History, now: Instant) -> String {
     let applications = history.applications(now).into_iter();
     let mut entries: Vec<Listed<'_>> = applications
@@ -62,7 +62,7 @@ pub(crate) fn page(history: &History, now: Instant) -> String {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 title { "bwmon: bandwidth by application" }
-                // Nothing in it comes from outside.
+                // Its text is fixed.
                 style { (PreEscaped(STYLE)) (PreEscaped(dashes())) }
             }
             body {
@@ -86,7 +86,7 @@ pub(crate) fn page(history: &History, now: Instant) -> String {
 /// One direction of a rate.
 type Way = fn(&Rate) -> f64;
 
-/// The charts of both directions, and what their lines are.
+/// The charts of both directions, and the legend of their lines.
 fn charts(history: &History, now: Instant, busiest: &[Listed<'_>]) -> Markup {
     let ages = history.ages(now);
     let styles = styles(busiest);
@@ -155,12 +155,12 @@ fn table(entries: &[Listed<'_>]) -> Markup {
     }
 }
 
-/// How each of the busiest is drawn. As far as possible an application keeps its style from page
-/// to page, whatever its rank is; no two share one.
+/// The style of each of the busiest. As far as possible an application keeps its style from page to
+/// page, whatever its rank; no two share one.
 fn styles(busiest: &[Listed<'_>]) -> Vec<usize> {
     let mut taken = [false; STYLES];
     let mut order: Vec<usize> = (0..busiest.len()).collect();
-    // Who was there first has the first choice.
+    // The application that was added first chooses first.
     order.sort_unstable_by_key(|&n| busiest[n].application.born);
     let mut styles = vec![0; busiest.len()];
     for n in order {
@@ -173,7 +173,7 @@ fn styles(busiest: &[Listed<'_>]) -> Vec<usize> {
     styles
 }
 
-/// The dashes of each style; the colours are the style sheet's.
+/// The dashes of each style; the colours are in the style sheet.
 fn dashes() -> String {
     let mut css = String::new();
     for (style, dashes) in super::chart::DASHES.iter().enumerate() {
@@ -184,13 +184,13 @@ fn dashes() -> String {
     css
 }
 
-/// A name as markup: cut, and in full (up to a limit) when it is pointed at.
+/// A name as markup: cut, and longer in the tooltip.
 fn named(name: &[u8]) -> Markup {
     if name.is_empty() {
         return html! { "(no name)" };
     }
     let said = visible_cut(name, SAID);
-    // The direction of its letters is its own matter: hence the isolation.
+    // The isolation keeps the direction of its letters inside it.
     match cut(&said, SHOWN) {
         Cow::Borrowed(all) => html! { bdi { (all) } },
         Cow::Owned(shown) => html! { bdi title=(said) { (shown) } },

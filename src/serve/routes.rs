@@ -1,4 +1,4 @@
-//! What a request is answered: the page, or in a line of text why not.
+//! Answers requests: with the page, or with a line of text that says why not.
 
 use std::future::ready;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,8 +12,8 @@ use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 
-/// What every answer says. Names are escaped; should one ever get through, it would find nothing
-/// that it may do.
+/// Headers of every answer. Names are escaped; if markup ever got through, these would forbid it
+/// everything.
 const HEADERS: &[(HeaderName, &str)] = &[
     (
         header::CONTENT_SECURITY_POLICY,
@@ -25,11 +25,11 @@ const HEADERS: &[(HeaderName, &str)] = &[
     (header::REFERRER_POLICY, "no-referrer"),
 ];
 
-/// Why a request is not answered: one line.
+/// Why a request is refused: one line.
 type Refusal = (StatusCode, &'static str);
 
-/// What is served at the `address` that is listened on. `page` makes the page as of now. The bodies
-/// of requests are not looked at.
+/// The routes of the server that listens on `address`. `page` makes the current page. The bodies of
+/// requests are not read.
 pub(super) fn routes(
     address: SocketAddr,
     page: impl Fn() -> Bytes + Clone + Send + Sync + 'static,
@@ -39,7 +39,8 @@ pub(super) fn routes(
     Router::new()
         .route("/", page)
         .fallback(|| ready((StatusCode::NOT_FOUND, "There is nothing but / here.\n")))
-        // Around all of them, so whoever comes by another name isn't even told what there is.
+        // Around all routes, so that a request under another name doesn't even learn which routes
+        // exist.
         .layer(middleware::from_fn_with_state(address, guarded))
 }
 
@@ -62,10 +63,10 @@ async fn guarded(State(address): State<SocketAddr>, request: Request, next: Next
 
 /// Why a request that came to `address` is not for this host, if it isn't.
 ///
-/// DNS rebinding: a page of evil.example that the user looks at has its name resolve to 127.0.0.1 a
-/// moment later, and may then read what we serve as if it were its own. The browser tells: Host is
-/// still evil.example. Addresses and localhost can't be had by anybody else. Who listens on another
-/// address than loopback serves others, by whatever name they have for this host.
+/// DNS rebinding: a page of evil.example in the user's browser makes its name resolve to 127.0.0.1,
+/// and could then read this page as if it were its own. But the browser still sends evil.example as
+/// Host. Nobody else can own addresses or localhost, so only these are accepted. A server on
+/// another address than loopback serves other hosts, under any name that they use.
 fn refusal<B>(request: &Request<B>, address: SocketAddr) -> Option<Refusal> {
     match host(request) {
         Err(Malformed) => Some((StatusCode::BAD_REQUEST, "One Host is needed.\n")),
@@ -77,10 +78,10 @@ fn refusal<B>(request: &Request<B>, address: SocketAddr) -> Option<Refusal> {
     }
 }
 
-/// A request that RFC 9112 wants refused: without Host, or with more than one.
+/// A request that RFC 9112 requires to be refused: without Host, or with more than one.
 struct Malformed;
 
-/// The host that the client believes to talk to, with the port if it says one.
+/// The host that the client addresses, with its port if there is one.
 fn host<B>(request: &Request<B>) -> Result<Option<&str>, Malformed> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let said = match (hosts.next(), hosts.next()) {
@@ -88,7 +89,7 @@ fn host<B>(request: &Request<B>) -> Result<Option<&str>, Malformed> {
         (None, None) if request.version() > Version::HTTP_10 => return Err(Malformed),
         (said, None) => said.map(HeaderValue::to_str).transpose().map_err(|_| Malformed)?,
     };
-    // A target with a host in it goes before the header.
+    // A target with a host in it has precedence over the header.
     Ok(request.uri().authority().map(|authority| authority.as_str()).or(said))
 }
 

@@ -1,9 +1,10 @@
-//! Gives the page to whoever asks: [`Server`].
+//! Serves the page: [`Server`].
 //!
-//! One thread of its own does it all. Nobody who asks can hold up the program or the others: the
-//! page is made under a lock that is not held while it is sent, every step of a connection has a
-//! time limit, and where there are too many connections the oldest makes room. `axum::serve` has
-//! neither limit: so the connections are accepted here, and hyper's timeouts are around the routes.
+//! One thread does all of it. No client can delay the program or other clients: the page is made
+//! under a lock that is not held while it is sent, every step of a connection has a timeout, and if
+//! there are too many connections the oldest is closed. `axum::serve` has neither timeouts nor a
+//! maximum of connections; so connections are accepted here, and hyper's timeouts surround the
+//! routes.
 
 use std::collections::VecDeque;
 use std::io;
@@ -27,29 +28,29 @@ use super::routes::routes;
 use crate::listen::ListenError;
 use crate::model::Snapshot;
 
-/// What a connection may cost.
+/// The limits of connections.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
-    /// How many there are at once.
+    /// Maximum number of connections.
     connections: usize,
-    /// The time for the head of a request to be complete. It starts with the connection, or with
-    /// the end of the answer before: so it bounds idle connections too.
+    /// Timeout for the complete head of a request. It starts with the connection, or with the end
+    /// of the answer before, so it limits idle connections too.
     head: Duration,
-    /// How long a connection is used. An answer that is under way then has [`Limits::head`] to
-    /// arrive: who never reads does not stay for ever.
+    /// Lifetime of a connection. An answer that is being sent then has [`Limits::head`] to arrive,
+    /// so a client that never reads does not stay for ever.
     life: Duration,
 }
 
 const LIMITS: Limits =
     Limits { connections: 64, head: Duration::from_secs(10), life: Duration::from_secs(60) };
 
-/// How long nothing is accepted after the kernel had nothing to accept with.
+/// How long accepting pauses if the kernel has no descriptor or memory.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Bytes of the head of a request. Longer ones are refused.
+/// Maximum bytes of the head of a request. Longer ones are refused.
 const HEAD: usize = 16 << 10;
 
-/// How old a page may be that is given again while nothing was recorded.
+/// Maximum age of a cached page if nothing was recorded since.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// A running web server of one page. Dropping it closes all of its connections.
@@ -60,20 +61,20 @@ pub(crate) struct Server {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What the thread and the program share.
+/// State shared by the thread and the program.
 #[derive(Debug)]
 struct Shared {
-    /// What is listened on, with the real port.
+    /// The listening address, with the real port.
     address: SocketAddr,
     history: Mutex<History>,
 }
 
 impl Server {
-    /// Listens on `address`, port 0 for any that is free, and serves from now on: an empty history
-    /// until something is recorded.
+    /// Listens on `address`, with port 0 on any free port, and serves from now on. The history is
+    /// empty until something is recorded.
     ///
     /// # Errors
-    /// The address can't be listened on, or there is no descriptor or thread to be had.
+    /// The address can't be listened on, or a descriptor or thread is not available.
     pub(crate) fn start(address: SocketAddr) -> Result<Server, ListenError> {
         Server::with_limits(address, LIMITS)
     }
@@ -84,7 +85,7 @@ impl Server {
         let listener = TcpListener::bind(address).map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
         let real = listener.local_addr().map_err(listen)?;
-        // All that may fail comes first: the thread has nobody to tell.
+        // Everything that may fail comes first: the thread can't report errors.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
@@ -101,24 +102,24 @@ impl Server {
             move || {
                 runtime.block_on(async {
                     tokio::spawn(accept(listener, shared, limits));
-                    // Sent or dropped, it is the end either way.
+                    // Both sending and dropping end it.
                     let _ = stopped.await;
                 });
-                // Here the runtime goes, and with it whatever waits in it.
+                // Here the runtime ends, and with it all tasks.
             }
         });
         let thread = thread.map_err(system("a thread"))?;
         Ok(Server { shared, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// The address that is listened on, with the real port.
+    /// The listening address, with the real port.
     pub(crate) fn address(&self) -> SocketAddr {
         self.shared.address
     }
 
-    /// Adds a refresh to what is shown, as [`History::record`] does.
+    /// Adds a refresh to the history, as [`History::record`] does.
     ///
-    /// It waits for a page that is being made, which takes milliseconds, but never for a client.
+    /// It waits while a page is being made, which takes milliseconds, but never for a client.
     pub(crate) fn record(&self, snapshot: &Snapshot) {
         let rows = snapshot.rows.iter().filter(|row| !row.account.recent.is_zero());
         let samples = rows.map(|row| Sample {
@@ -134,7 +135,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.stop.take();
         if let Some(thread) = self.thread.take() {
-            // If it panicked, it has said so on stderr.
+            // If it panicked, it has reported it on stderr.
             let _ = thread.join();
         }
     }
@@ -146,8 +147,8 @@ impl Shared {
     }
 }
 
-/// The page that was made last. All who ask share its bytes, so neither many clients nor one that
-/// asks all the time make the program's thread wait for more than a page per record.
+/// The last page. All clients share its bytes, so neither many clients nor one that asks all the
+/// time make the program's thread wait for more than one page per record.
 #[derive(Default)]
 struct Cache(Option<Made>);
 
@@ -158,7 +159,7 @@ struct Made {
 }
 
 impl Cache {
-    /// The page, as of now.
+    /// The current page.
     fn page(&mut self, shared: &Shared) -> Bytes {
         let now = Instant::now();
         let history = shared.history();
@@ -175,7 +176,7 @@ impl Cache {
     }
 }
 
-/// Accepts for ever.
+/// Accepts connections for ever.
 async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>, limits: Limits) {
     let cache = Arc::new(Mutex::new(Cache::default()));
     let routes = routes(shared.address, move || {
@@ -187,15 +188,15 @@ async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>, limits: 
             Ok((stream, _)) => stream,
             Err(error) if is_of_one_connection(&error) => continue,
             Err(_) => {
-                // No descriptors or no memory, and the connection stays where it is: to try again
-                // at once would be to do nothing else. Ours that end give some back.
+                // No descriptors or no memory, and the connection stays in the backlog: without a
+                // pause this would be a busy loop. Connections that end free some.
                 sleep(PAUSE).await;
                 continue;
             }
         };
         open.retain(|connection| !connection.is_finished());
-        // The oldest makes room. Whoever asks in earnest has long been answered; if newcomers
-        // waited instead, those who open connections and say nothing would lock out everybody.
+        // The oldest is closed: a real client has its answer by then. If new clients waited
+        // instead, silent connections would lock out everyone.
         while open.len() >= limits.connections {
             let Some(oldest) = open.pop_front() else { break };
             oldest.abort();
@@ -206,15 +207,15 @@ async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>, limits: 
     }
 }
 
-/// Whether only the connection that was to be accepted is gone.
+/// Whether the error is only about the connection that was to be accepted.
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, WouldBlock};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | WouldBlock)
 }
 
-/// Answers what comes through one connection, to its end.
+/// Answers the requests of one connection, to its end.
 async fn talk(stream: tokio::net::TcpStream, routes: Router, limits: Limits) {
-    // Without it the answer is a little late at worst.
+    // If this fails, the answer is a little late at worst.
     let _ = stream.set_nodelay(true);
     let mut connection = pin!(
         http1::Builder::new()

@@ -1,4 +1,4 @@
-//! The names of the processes that stand in a ledger.
+//! The names of the processes in a ledger.
 
 use crate::attribution::Share;
 use crate::ledger::Ledger;
@@ -9,19 +9,19 @@ pub(crate) fn credit(ledger: &mut Ledger, share: &Share, processes: &mut dyn Pro
     ledger.credit(share, || described(share, processes));
 }
 
-/// What a share's process is named.
+/// The name of a share's process.
 fn described(share: &Share, processes: &mut dyn ProcessNames) -> Described {
     let described = share.to.process().and_then(|process| {
-        // Its sockets have been too short-lived for a look, perhaps.
+        // Its sockets may have been too short-lived for a look.
         processes.refresh(process);
         processes.described(process)
     });
-    // Who has held a socket is known by name; this stands for the case that it isn't after all.
+    // A process that has held a socket has a name; this is a fallback.
     described.unwrap_or_else(|| Described { command_line: (*b"[?]").into(), label: None })
 }
 
-/// Brings what processes are named up to date, and tells the ledger which have ended. `unlisted` are
-/// those that have brought bytes and were not there.
+/// Updates the names of processes, and passes ended ones to the ledger. `unlisted` are processes
+/// with bytes that were not listed.
 pub(crate) fn name(
     ledger: &mut Ledger,
     processes: &mut dyn ProcessNames,

@@ -1,29 +1,30 @@
-//! The rooms of the crate: data goes one way through them, and none knows one that comes later.
+//! The order of the crate's modules: data goes one way through them, and no module uses a later
+//! one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// From what is read to what is shown. A room may use those in lines before its own, and those in its own line that
-/// come before it.
-const ROOMS: &[&str] = &[
-    // Values, and what is done with names.
+/// The modules, from reading to showing. A module may use those of earlier lines, and those before it in its own
+/// line.
+const MODULES: &[&str] = &[
+    // Values and names.
     "model escape filter brief lookalike listen",
-    // How the kernel says it.
+    // Decoders and readers of the kernel.
     "netlink netns addresses cpu sockets conntrack ebpf",
-    // Who holds sockets, and what is announced.
+    // Processes, and their events.
     "processes tracker",
     // Read, resolve, account.
     "environment attribution recording sources selection ledger group",
     "pipe",
     "alert notify",
-    // The engine.
+    // The loop that reads and accounts.
     "watch monitor replay aggregator",
-    // What people and programs see.
+    // Outputs and configuration.
     "render serve config cli",
 ];
 
-/// Every source file of a directory but tests, with the room that it is in.
+/// Every source file of a directory except tests.
 fn files(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
@@ -39,7 +40,7 @@ fn files(directory: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// What stands behind `crate::` in the code of a file, without comments and tests.
+/// The names after `crate::` in the code of a file, without comments and tests.
 fn used(code: &str) -> BTreeSet<String> {
     let code = code.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     let mut used = BTreeSet::new();
@@ -59,20 +60,21 @@ fn used(code: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn no_room_knows_one_that_comes_later() {
+fn no_module_uses_a_later_one() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let order: BTreeMap<&str, usize> =
-        ROOMS.iter().flat_map(|line| line.split(' ')).zip(0..).collect();
+        MODULES.iter().flat_map(|line| line.split(' ')).zip(0..).collect();
     let mut found = Vec::new();
     files(&source, &mut found);
     let mut upwards = Vec::new();
     for path in found {
         let relative = path.strip_prefix(&source).unwrap();
-        let room = relative.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs");
-        if ["lib", "rooms", "until", "bin"].contains(&room) {
+        let module = relative.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs");
+        if ["lib", "module_order", "until", "bin"].contains(&module) {
             continue;
         }
-        let place = order.get(room).unwrap_or_else(|| panic!("{room} is in no line of ROOMS"));
+        let place =
+            order.get(module).unwrap_or_else(|| panic!("{module} is in no line of MODULES"));
         for other in used(&fs::read_to_string(&path).unwrap()) {
             if order.get(other.as_str()).is_some_and(|of| of > place) {
                 upwards.push(format!("{} uses {other}", relative.display()));
@@ -80,7 +82,7 @@ fn no_room_knows_one_that_comes_later() {
         }
     }
     upwards.sort();
-    assert!(upwards.is_empty(), "rooms that know later ones:\n{}", upwards.join("\n"));
+    assert!(upwards.is_empty(), "modules that use later ones:\n{}", upwards.join("\n"));
 }
 
 #[test]
