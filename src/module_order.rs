@@ -24,7 +24,7 @@ const MODULES: &[&str] = &[
     "render serve config cli",
 ];
 
-/// Every source file of a directory except tests.
+/// Adds every source file of a directory to `found`, except tests.
 fn files(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();

@@ -113,7 +113,7 @@ mod tests {
         assert!(inside(proc, "0", || ()).is_err());
     }
 
-    /// Whoever may goes in, and comes to no other place than was asked for.
+    /// A privileged thread enters the requested namespace, and no other.
     #[test]
     fn the_thread_is_there_or_a_privilege_is_missing() {
         let proc = Path::new("/proc");

@@ -1,11 +1,11 @@
-complete -c runaggregator -l app-config -d 'Applications: the processes that share a line' -r -F
-complete -c runaggregator -l monitor-config -d 'Monitors and pipes' -r -F
-complete -c runaggregator -l notification-config -d 'Notifications about the traffic of applications' -r -F
-complete -c runaggregator -l group-by -d 'Group processes that no rule of --app-config matches by this attribute. Processes without it follow --auto-group' -r -f -a "user\t'The effective user'
+complete -c runaggregator -l app-config -d 'File with the applications: which processes share a line' -r -F
+complete -c runaggregator -l monitor-config -d 'File with the monitors and pipes' -r -F
+complete -c runaggregator -l notification-config -d 'File with the notifications about the traffic of applications' -r -F
+complete -c runaggregator -l group-by -d 'Group processes by this attribute if no rule of --app-config matches them. Processes without it follow --auto-group' -r -f -a "user\t'The effective user'
 unit\t'The systemd unit'
 container\t'The container'
 exe\t'The path of the executable file'"
-complete -c runaggregator -l source -d 'Where bytes are counted' -r -f -a "ebpf\t'IP bytes of every socket, counted by programs in the kernel'
+complete -c runaggregator -l source -d 'Where bytes are counted' -r -f -a "ebpf\t'IP bytes of every socket, counted by eBPF programs'
 conntrack\t'IP bytes of every tracked flow, from connection tracking'
 sockets\t'Payload bytes of TCP, from the sockets themselves'
 auto\t'eBPF if it is allowed, else conntrack, else sockets'"
@@ -15,8 +15,8 @@ complete -c runaggregator -l interval -d 'Seconds between two refreshes; fractio
 complete -c runaggregator -l count -d 'Exit after N refreshes, as after Ctrl-C' -r
 complete -c runaggregator -l serve -d 'Serve a web page with the last minute on this port of 127.0.0.1, or on this address and port' -r
 complete -c runaggregator -l drain-timeout -d 'After Ctrl-C, wait at most this long for open connections and running commands' -r
-complete -c runaggregator -l auto-group -d 'Group processes that no rule of --app-config matches by the name of their program'
-complete -c runaggregator -l all -d 'Also show applications that used less than 1 KiB per second'
+complete -c runaggregator -l auto-group -d 'Group processes by the name of their program if no rule of --app-config matches them'
+complete -c runaggregator -l all -d 'Also show applications that used 1 KiB per second or less'
 complete -c runaggregator -l unattributed -d 'Also show bytes without a known process, a line for each reason'
 complete -c runaggregator -l check-config -d 'Check the files, print the resulting configuration, and exit'
 complete -c runaggregator -s h -l help -d 'Print help (see more with \'--help\')'

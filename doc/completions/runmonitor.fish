@@ -1,6 +1,6 @@
 complete -c runmonitor -l include -d 'Show only processes whose command line this regular expression matches, anywhere in it. May be given several times' -r
 complete -c runmonitor -l exclude -d 'Leave out processes whose command line this regular expression matches, anywhere in it, even if they are included. May be given several times' -r
-complete -c runmonitor -l source -d 'Where bytes are counted' -r -f -a "ebpf\t'IP bytes of every socket, counted by programs in the kernel'
+complete -c runmonitor -l source -d 'Where bytes are counted' -r -f -a "ebpf\t'IP bytes of every socket, counted by eBPF programs'
 conntrack\t'IP bytes of every tracked flow, from connection tracking'
 sockets\t'Payload bytes of TCP, from the sockets themselves'
 auto\t'eBPF if it is allowed, else conntrack, else sockets'"

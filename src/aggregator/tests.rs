@@ -1,4 +1,4 @@
-//! Made-up bytes, told together.
+//! An aggregator with made-up bytes of several sources.
 
 use std::path::Path;
 use std::time::Duration;
@@ -41,8 +41,8 @@ fn groups(name: &str, rule: &str) -> Groups {
     Groups::new(vec![Application { name: name.as_bytes().into(), rules }])
 }
 
-/// What has carried anything since: name, bytes per second received, and received so far, by use. Every byte stands
-/// somewhere.
+/// Lines with bytes since the last refresh, by use: name, bytes per second received, and bytes received so far.
+/// Checks that every byte is in the snapshot.
 fn shown(snapshot: &Snapshot) -> Vec<(String, u64, u64)> {
     assert_eq!(snapshot.sum(), snapshot.counted, "{snapshot:?}");
     let name = |row: &Row| String::from_utf8(row.name.to_vec()).unwrap();
@@ -58,8 +58,8 @@ fn at(instant: Instant) -> Moment {
     Moment { at: Timestamp::UNIX_EPOCH, instant }
 }
 
-/// Two refreshes two seconds apart; what had come by the first is shown with its rate because
-/// the monitors' ledgers have begun before.
+/// Takes two refreshes two seconds apart. Bytes from before the first have a rate, because the
+/// monitors' ledgers have started before.
 fn snapshot(aggregator: &mut Aggregator) -> Snapshot {
     let start = Instant::now();
     for monitor in aggregator.monitors_mut() {
@@ -96,7 +96,7 @@ fn the_bytes_of_a_refresh_and_its_time_are_handed_over() {
     assert_eq!(recent, [Traffic::new(3, 0), Traffic::new(4001, 0)]);
 }
 
-/// Nobody knows how long these took.
+/// Their time is unknown.
 #[test]
 fn bytes_of_a_source_that_has_just_been_opened_are_not_recent() {
     let mut aggregator = Aggregator::new(vec![
@@ -114,7 +114,7 @@ fn bytes_of_a_source_that_has_just_been_opened_are_not_recent() {
     assert_eq!(row.account.recent, Traffic::new(1000, 0));
 }
 
-/// What both sources have counted of one process is not added up.
+/// Bytes of one process that both sources have counted are not added up.
 #[test]
 fn what_two_sources_see_is_counted_once() {
     let bytes = [("ssh", 1000, false), ("ssh", 10, true), ("wget", 500, false)];
@@ -135,7 +135,7 @@ fn what_two_sources_see_is_counted_once() {
     assert_eq!(shown(&snapshot), [("wget".to_owned(), 200, 400), ssh]);
 }
 
-/// An application that is silent at one source still has what that has counted.
+/// An application that is silent at one source keeps its bytes of that source.
 #[test]
 fn totals_are_of_all_sources() {
     let mut aggregator = Aggregator::new(vec![
@@ -195,7 +195,7 @@ fn a_monitor_without_a_selection_shows_nothing_and_counts_everything() {
     assert_eq!(snapshot.counted.total.received, 4000);
 }
 
-/// The bytes of a source stay when no monitor names it any more, and when one does so again.
+/// The bytes of a source stay when no monitor names it any more, and when one names it again.
 #[test]
 fn what_was_counted_stays_when_a_source_is_closed() {
     let mut aggregator = Aggregator::new(vec![
@@ -225,7 +225,7 @@ fn what_was_counted_stays_when_a_source_is_closed() {
     assert_eq!(total(&mut aggregator), (3, 1517, 2));
 }
 
-/// What one source has counted is not looked back at through another that takes its place.
+/// Bytes that one source has counted are not looked back at through another one that replaces it.
 #[test]
 fn the_past_is_accounted_once_whatever_source_follows() {
     let plan = |sources: &[SourceChoice]| Plan {

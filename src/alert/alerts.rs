@@ -36,7 +36,7 @@ pub struct Alerts {
     pub(super) awake: Vec<usize>,
     /// Maximum number of remembered applications.
     pub(super) limit: usize,
-    /// Whether an application had to be forgotten that was still needed, or found no room.
+    /// See [`Alerts::take_crowded`].
     crowded: bool,
 }
 
@@ -174,8 +174,8 @@ impl Alerts {
         self.check(at)
     }
 
-    /// Whether there were more applications than can be watched since the last call: one was forgotten that
-    /// fired or whose next notification may come too early, or one was not watched at all.
+    /// Whether there were more applications than can be watched since the last call: one was forgotten whose next
+    /// notification may now come too early, or that had the least traffic, or one was not watched at all.
     pub fn take_crowded(&mut self) -> bool {
         std::mem::take(&mut self.crowded)
     }

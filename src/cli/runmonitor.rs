@@ -30,7 +30,7 @@ const PROGRAM: &str = "runmonitor";
 /// Shows what each process on this host receives and sends.
 ///
 /// Every refresh prints a line for each command line, the busiest last: bytes received / bytes
-/// sent -- command line. They include bytes that the kernel counted before the program started;
+/// sent -- command line. Totals include bytes that the kernel counted before the program started;
 /// --bandwidth shows bytes per second instead.
 #[derive(Clone, Debug, Parser)]
 #[command(name = PROGRAM, version, infer_long_args = true, args_override_self = true)]

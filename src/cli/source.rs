@@ -13,7 +13,7 @@ impl ValueEnum for SourceChoice {
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
         let help = match self {
-            SourceChoice::Ebpf => "IP bytes of every socket, counted by programs in the kernel",
+            SourceChoice::Ebpf => "IP bytes of every socket, counted by eBPF programs",
             SourceChoice::Conntrack => "IP bytes of every tracked flow, from connection tracking",
             SourceChoice::Sockets => "Payload bytes of TCP, from the sockets themselves",
             SourceChoice::Auto => "eBPF if it is allowed, else conntrack, else sockets",

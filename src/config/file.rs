@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn of_devices_only_the_empty_one_is_read_by_root() {
-        // Anybody may write there, and nobody reads it.
+        // Any user may write there, but reading it gives nothing.
         for occasion in [Occasion::Start, Occasion::Reload] {
             assert_eq!(contents(Path::new("/dev/null"), occasion), Ok(Vec::new()));
         }
@@ -213,7 +213,7 @@ mod tests {
             eprintln!("SKIPPED: root alone takes care of who has written a file");
             return;
         }
-        // A terminal of somebody's who types the lines.
+        // A terminal, whose user types the lines.
         let flags = rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY;
         let terminal = rustix::pty::openpt(flags).unwrap();
         rustix::pty::grantpt(&terminal).unwrap();

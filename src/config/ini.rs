@@ -309,8 +309,8 @@ fn option(line: &[u8]) -> Option<(&[u8], &[u8])> {
 /// A value without the comment after it.
 fn uncommented(value: &[u8]) -> &[u8] {
     let Some(at) = value.iter().position(|byte| *byte == b';') else { return value };
-    // Python checks the character before the first `;` only. So a value can start with a `;`, but
-    // not if blanks precede it.
+    // Python checks the character before the first `;`; for a `;` at the start, that is index -1, the
+    // last character. So a value can start with a `;`, but not if it ends in a blank.
     let before = if at > 0 { value.get(at - 1) } else { value.last() };
     match before {
         Some(byte) if is_space(*byte) => &value[..at],

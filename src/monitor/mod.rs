@@ -260,7 +260,7 @@ impl Monitor {
     /// # Errors
     /// If the source can't be read (any more). Bytes accounted before remain valid.
     pub fn look(&mut self) -> Result<(), WatchError> {
-        // Whoever had no patience at the start has none now.
+        // A first reading that goes on in the background is not waited for.
         self.look_until(self.is_reading().then(Instant::now))
     }
 
@@ -439,7 +439,7 @@ fn wait_for(monitor: &Monitor, until: Instant, or_events: bool) -> bool {
 mod tests {
     use super::*;
 
-    /// What `auto` comes to where these sources fail when they are looked at for the first time.
+    /// The result of `auto` if these sources fail at the first look.
     fn auto(failing: &[SourceKind]) -> Result<Monitor, OpenError> {
         let options = Options { netns: NetnsChoice::Own, ..Options::default() };
         Monitor::first_of(&options, |source| {

@@ -158,7 +158,7 @@ mod tests {
                 "out 123.46/100.00 at 2026-01-02 03:04:05",
             ),
             ("{state}{state}", "firingfiring"),
-            // All other braces are somebody else's.
+            // All other braces belong to the command.
             ("{print $1}", "{print $1}"),
             ("{{state}}", "{firing}"),
             ("{ state } {State} {} { {stat", "{ state } {State} {} { {stat"),

@@ -171,13 +171,13 @@ mod tests {
 
     #[test]
     fn without_a_command_there_is_nothing_to_run() {
-        // What fires was not told by a command, but by a line: its end is.
+        // No command reported the firing, only a line; a command reports its end.
         let mut queue = Queue::default();
         let no_firing = Commands { firing: None, ..commands() };
         queue.offer(&no_firing, firing("a"), false);
         queue.offer(&no_firing, resolved("a"), false);
         assert_eq!(drain(&mut queue), ["resolve a 0"]);
-        // What is over is not told as firing, even though its end has no command.
+        // A resolved alert is not reported as firing, even if its end has no command.
         let no_resolved = Commands { resolved: None, ..commands() };
         queue.offer(&no_resolved, firing("a"), false);
         queue.offer(&no_resolved, resolved("a"), false);

@@ -178,7 +178,7 @@ mod tests {
         let Found::Addresses(addresses) = ask_and_wait(&host, now) else { panic!() };
         assert!(matches!(host.ask(now + FRESH / 2, || {}), Found::Addresses(_)));
         assert_eq!(counting.0.load(Ordering::Relaxed), 1);
-        // Nobody answers there: asked again, but not at once.
+        // These addresses don't answer: the name is resolved again, but not at once.
         host.doubt(&addresses);
         assert!(matches!(host.ask(now + FRESH_FAILURE / 2, || {}), Found::Addresses(_)));
         ask_and_wait(&host, now + FRESH / 2);

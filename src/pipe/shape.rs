@@ -194,7 +194,7 @@ mod tests {
         Shaper::new(NonZeroU64::new(rate), 2, now)
     }
 
-    /// What passes in `seconds` if somebody asks every so many milliseconds.
+    /// The bytes granted in `seconds` to a connection that asks at this interval in milliseconds.
     fn passed(rate: u64, seconds: u64, every: &[u64], wanted: usize) -> usize {
         let start = Instant::now();
         let shaper = shaper(rate, start);
@@ -278,7 +278,7 @@ mod tests {
         for step in 1..=1000 {
             let now = start + Duration::from_millis(5 * step);
             for (worker, waiting) in [(0, 1), (1, 9)] {
-                // Whoever asks first takes all that there is for him.
+                // The first one that asks takes all its tokens.
                 while let granted @ 1.. = shaper.take(Way::Up, worker, 64 << 10, waiting, now) {
                     sums[worker] += granted;
                 }
@@ -304,7 +304,7 @@ mod tests {
         }
         // But for what is kept for the one who doesn't come.
         assert!((4_750_000..=5_000_000).contains(&sum), "{sum} of 5,000,000");
-        // It comes to all of them when he waits no more.
+        // All get its tokens when it waits no more.
         let now = start + Duration::from_secs(5);
         shaper.waits(Way::Up, 1, 0, now);
         assert!(shaper.take(Way::Up, 0, 64 << 10, 1, now) > 0);

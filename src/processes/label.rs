@@ -298,7 +298,7 @@ mod tests {
             (br"C:\Program Files\Tool\tool.exe", "tool.exe"),
             (b"a\\b\0", "a\\b"),
             (b"name:with:colons\0", "name:with:colons"),
-            // Nothing to be had from the command line.
+            // The command line gives no name.
             (b"", "[comm]"),
             (b"\0\0", "[comm]"),
             (b"/\0", "[comm]"),

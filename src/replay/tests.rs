@@ -1,4 +1,4 @@
-//! The recordings of `tests/fixtures/recordings`, replayed.
+//! Replays of the recordings in `tests/fixtures/recordings`.
 
 use std::fs::{self, File};
 use std::io::BufReader;
@@ -16,8 +16,8 @@ fn recordings() -> Vec<PathBuf> {
     files
 }
 
-/// Replays one; fails unless it comes to what the run came to, no byte is lost or told twice, and the right names have
-/// what nft has counted.
+/// Replays a recording. Fails unless the results are those of the run, no byte is lost or doubled, and the right names
+/// have the bytes that nft has counted.
 fn replay(path: &Path) {
     let name = path.file_name().unwrap().to_string_lossy();
     let mut player = Player::open(BufReader::new(File::open(path).unwrap())).unwrap();
@@ -48,7 +48,7 @@ fn replay(path: &Path) {
     }
 }
 
-/// A test for each recording, and that each recording has one.
+/// A test for each recording, and a check that each recording has one.
 macro_rules! replayed {
     ($($name:ident: $file:literal,)*) => {
         $(
@@ -96,7 +96,7 @@ replayed! {
     processes_that_live_a_moment_counted_in_the_kernel: "ebpf-processes_5ms",
 }
 
-/// What a replay of these lines fails of.
+/// The error of replaying these lines.
 fn error(lines: &[&str]) -> String {
     match Player::open(lines.join("\n").as_bytes()) {
         Ok(player) => player
@@ -141,7 +141,7 @@ fn a_line_that_is_not_understood_is_named() {
     }
 }
 
-/// A core that asks for more than the one that was recorded gets no answer that would look right.
+/// A core that queries more than the recorded one gets no answer that looks right.
 #[test]
 fn a_question_that_was_not_recorded_is_an_error() {
     let share = r#"{"share":[[12,345],[10,20],[0,0],null,false]}"#;

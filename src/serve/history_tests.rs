@@ -57,7 +57,7 @@ fn what_is_too_close_is_averaged_in_time() {
     assert!((rates[1] - 36.0 / 0.24).abs() < 1e-6, "{rates:?}");
 }
 
-/// How long its bytes took is known to who counted them, and can't be told from a record before.
+/// The caller knows how long its bytes took; a record before doesn't show it.
 #[test]
 fn the_first_point_is_of_the_time_that_it_took() {
     let (mut history, start) = (History::default(), Instant::now());

@@ -12,7 +12,7 @@ fn name(bytes: impl AsRef<[u8]>) -> Name {
     bytes.as_ref().into()
 }
 
-/// A history in which each of `names` carried something, the later the more.
+/// A history with traffic of each of `names`, increasing in their order.
 fn history_of(names: &[Name], at: Instant) -> History {
     let mut history = History::default();
     let samples = names.iter().enumerate().map(|(n, name)| Sample {
@@ -29,7 +29,7 @@ fn page_of(text: impl AsRef<[u8]>) -> String {
     page(&history_of(&[name(text)], now), now)
 }
 
-/// Whether nothing in the page could run or be fetched, whatever the names are.
+/// Checks that nothing in the page can run or be fetched, whatever the names are.
 fn assert_harmless(html: &str) {
     let lower = html.to_lowercase();
     for bad in ["<script", "<img", "<a ", "<iframe", "<link", "url(", "@import", "javascript:<"] {
@@ -211,7 +211,7 @@ proptest! {
     }
 }
 
-/// Writes a page to look at: `BWMON_PAGE=/tmp/page.html cargo test --lib page_to_look_at`.
+/// Writes a page for viewing: `BWMON_PAGE=/tmp/page.html cargo test --lib page_to_look_at`.
 #[test]
 fn page_to_look_at() {
     let start = Instant::now();

@@ -13,7 +13,7 @@ use crate::model::traffic::{Name, Traffic};
 use crate::model::{Account, Kind, Row};
 use crate::until::until;
 
-/// Longer than anything takes on a machine that does much else.
+/// Longer than anything takes on a busy host.
 const LONG: Duration = Duration::from_secs(60);
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
@@ -288,7 +288,7 @@ fn only_errors_of_one_connection_are_passed_over() {
     }
 }
 
-/// Other tests need descriptors: this one has a process of its own.
+/// Other tests need descriptors, so this one runs in a process of its own.
 #[test]
 fn without_descriptors_it_waits_and_goes_on() {
     const ALONE: &str = "BWMON_TEST_ALONE";

@@ -147,7 +147,7 @@ mod tests {
             extra.total = Traffic::new(total, total);
             extra.grow(Traffic::new(counted, 0))
         };
-        // Somebody's, a moment later.
+        // A moment later it has an owner.
         assert_eq!(grow(100, 0), Traffic::ZERO);
         assert_eq!(grow(0, 0), Traffic::ZERO);
         assert_eq!(grow(500, 0), Traffic::ZERO);

@@ -11,8 +11,7 @@ use crate::model::Snapshot;
 use crate::monitor::Moment;
 use crate::until::until;
 
-/// A pipe to a remote from a port that is free, and below those that the kernel gives to whoever
-/// connects.
+/// A pipe to a remote from a free port below the range of ephemeral ports.
 fn config(remote: &TcpListener) -> Config {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let begin = std::process::id() as u16 % 1_000 * 20;
@@ -43,8 +42,8 @@ fn connect(config: &Config, remote: &TcpListener) -> [TcpStream; 2] {
     [client, remote]
 }
 
-/// Moves bytes from the client to the remote, which has taken them when this returns, and they have
-/// been counted.
+/// Sends bytes from the client to the remote. When it returns, the remote has them, and they are
+/// counted.
 fn send(pipes: &Pipes, [client, remote]: &mut [TcpStream; 2], bytes: usize) {
     let counted = || pipes.all().map(|pipe| pipe.traffic().received).sum::<u64>();
     let before = counted();
@@ -59,7 +58,7 @@ impl Pipes {
         self.commit(change);
     }
 
-    /// Name, bytes received since the refresh before, received so far. A second has passed.
+    /// Name, bytes received since the refresh before, and bytes received so far. A second passes.
     fn refresh(&mut self) -> Vec<(String, u64, u64)> {
         let at = self.at.unwrap_or_else(Instant::now) + Duration::from_secs(1);
         let snapshot = self.snapshot(at);

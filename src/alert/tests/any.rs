@@ -1,4 +1,4 @@
-//! What must hold on any timeline.
+//! Properties of any timeline.
 
 use std::collections::HashMap;
 

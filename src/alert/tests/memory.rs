@@ -1,4 +1,4 @@
-//! Other rules, and applications that come and go.
+//! Changes of rules, and applications that come and go.
 
 use super::*;
 use crate::brief::Brief;
@@ -96,7 +96,7 @@ fn those_silent_for_longest_are_forgotten_first() {
     assert!(t.alerts.take_crowded() && !t.alerts.take_crowded());
 }
 
-/// Whoever starts many processes can't keep others from being told of.
+/// A user who starts many processes can't suppress notifications about others.
 #[test]
 fn no_number_of_applications_that_have_fired_keeps_another_one_from_it() {
     let hour = Duration::from_secs(3600);

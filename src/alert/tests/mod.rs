@@ -1,4 +1,4 @@
-//! Timelines by hand.
+//! Timelines written by hand.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ mod memory;
 const KIB: f64 = 1024.0;
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A rule as the original has it: a second's mean, and a notification each second.
+/// A rule as in the original: the mean of a second, and a notification each second.
 fn rule(name: &str, filter: &str) -> Rule {
     Rule {
         name: name.as_bytes().into(),
@@ -39,7 +39,7 @@ impl Timeline {
         timeline
     }
 
-    /// Time goes on, with these KiB/s received and sent.
+    /// Lets time pass, with these KiB/s received and sent.
     fn after(&mut self, time: Duration, rates: &[(&str, f64, f64)]) -> Vec<String> {
         self.now += time;
         let rates: Vec<(Name, Rate)> = rates
@@ -60,7 +60,7 @@ impl Timeline {
             .collect()
     }
 
-    /// A second of `app` receiving at `kib` KiB/s.
+    /// A second in which `app` receives at `kib` KiB/s.
     fn second(&mut self, kib: f64) -> Vec<String> {
         self.after(SECOND, &[("app", kib, 0.0)])
     }

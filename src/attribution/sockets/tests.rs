@@ -35,7 +35,7 @@ fn counted(slot: u32, cookie: u64, bytes: Bytes) -> Counted {
     Counted { slot, cookie, inode: None, bytes }
 }
 
-/// One who has decided, and keeps the shares.
+/// A source with given owners, which keeps the shares.
 struct Decided {
     origin: Origin,
     resolution: Option<Resolution>,
@@ -50,7 +50,7 @@ impl Decided {
 }
 
 impl Decided {
-    /// Takes one socket, which may pass or do without its slot afterwards.
+    /// Takes one socket, which may not be remembered, or lose its slot afterwards.
     fn take(
         &mut self,
         attribution: &mut SocketAttribution,
@@ -67,7 +67,7 @@ impl Decided {
         done.then_some(self.origin)
     }
 
-    /// Takes the last bytes in a slot, of which so many were taken before.
+    /// Takes the last bytes in a slot; `before` were taken earlier.
     fn last(&mut self, attribution: &mut SocketAttribution, counted: &Counted, before: Bytes) {
         if attribution.is_remembered(counted) {
             self.read(attribution, counted);
@@ -89,7 +89,7 @@ impl Decided {
     }
 }
 
-/// One observation of one socket, whose it is as decided.
+/// One observation of one socket with a given owner.
 fn observe(
     attribution: &mut SocketAttribution,
     counted: Counted,
@@ -201,7 +201,7 @@ fn what_waits_for_a_process_moves_to_it() {
     assert_eq!(shares, [Share { to: WORKER.into(), traffic, recent, from, local: false }]);
 }
 
-/// As with flows: the better reason is that of all bytes.
+/// As with flows, the better reason gets all bytes.
 #[test]
 fn a_connection_that_nobody_accepts_has_one_reason_in_the_end() {
     let mut attribution = SocketAttribution::new();
@@ -216,7 +216,7 @@ fn a_connection_that_nobody_accepts_has_one_reason_in_the_end() {
     assert_eq!(shares, [Share { to: exited, traffic, recent, from, local: false }]);
 }
 
-/// Whoever has had a socket keeps it where nothing is known any more.
+/// The last holder keeps a socket of which nothing is known any more.
 #[test]
 fn a_socket_stays_whose_it_was() {
     let mut attribution = SocketAttribution::new();
@@ -227,7 +227,7 @@ fn a_socket_stays_whose_it_was() {
     assert_eq!(look(remote(99, 61), Owner::Nobody(Reason::Kernel))[0].to, MAKER.into());
 }
 
-/// It may be accepted after any time, and its bytes have to be there then.
+/// It may be accepted at any time, and its bytes are needed then.
 #[test]
 fn a_connection_that_waits_to_be_accepted_keeps_its_slot_and_is_looked_for() {
     let accepted = Origin { accepted: true, ..MADE };
@@ -313,7 +313,8 @@ fn pressure_is_medium_when_an_eighth_is_taken_and_high_when_half_is() {
     );
 }
 
-/// Most sockets of a busy server are seen once, closed already, and once more when their slots are free.
+/// Most sockets of a busy server are seen once, already closed, and once more when their slots are
+/// free.
 #[test]
 fn a_socket_that_has_come_and_gone_needs_not_be_remembered() {
     let mut attribution = SocketAttribution::new();
@@ -388,7 +389,7 @@ fn what_is_remembered_of_a_socket_goes_with_its_slot() {
 }
 
 proptest! {
-    /// Whatever is said of whose it is: every byte stands on one line.
+    /// Whatever its owner is, every byte is on one line.
     #[test]
     fn every_byte_is_accounted_once(
         looks in proptest::collection::vec((0usize..4, 0u64..1000, 0u64..1000, 0usize..4), 1..60)

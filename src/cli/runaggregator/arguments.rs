@@ -25,15 +25,15 @@ use crate::processes::LabelBy;
 #[derive(Clone, Debug, Parser)]
 #[command(name = PROGRAM, version, infer_long_args = true, args_override_self = true)]
 pub struct Arguments {
-    /// Applications: the processes that share a line
+    /// File with the applications: which processes share a line
     #[arg(long, value_name = "FILE", allow_hyphen_values = true)]
     pub app_config: Option<PathBuf>,
 
-    /// Monitors and pipes
+    /// File with the monitors and pipes
     #[arg(long, value_name = "FILE", allow_hyphen_values = true)]
     pub monitor_config: Option<PathBuf>,
 
-    /// Notifications about the traffic of applications
+    /// File with the notifications about the traffic of applications
     ///
     /// In commands that a shell reads, write "$BWMON_APP", with the quotes, instead of {app}: a process
     /// chooses its own name, and {app} reduces it to letters, digits and _.:/-. If root runs the
@@ -42,16 +42,16 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE", allow_hyphen_values = true)]
     pub notification_config: Option<PathBuf>,
 
-    /// Group processes that no rule of --app-config matches by the name of their program
+    /// Group processes by the name of their program if no rule of --app-config matches them
     #[arg(long)]
     pub auto_group: bool,
 
-    /// Group processes that no rule of --app-config matches by this attribute. Processes without it
-    /// follow --auto-group
+    /// Group processes by this attribute if no rule of --app-config matches them. Processes without
+    /// it follow --auto-group
     #[arg(long, value_enum, value_name = "WHAT")]
     pub group_by: Option<GroupBy>,
 
-    /// Also show applications that used less than 1 KiB per second
+    /// Also show applications that used 1 KiB per second or less
     #[arg(long)]
     pub all: bool,
 

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// `section/key=value` for all that counts, a line each, and the errors after it.
+/// `section/key=value` for each entry that applies, a line each, and then the errors.
 fn read(text: &[u8]) -> String {
     let (document, errors) = parse(Path::new("f"), text);
     let mut lines = String::new();
@@ -188,7 +188,7 @@ fn references_of_the_whole_file() {
     assert_eq!(names, [b"b", b"d", b"a"]);
 }
 
-/// Anything, with what matters here well represented.
+/// Any text, in which relevant characters are frequent.
 fn documents() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         any::<Vec<u8>>(),
@@ -225,7 +225,7 @@ proptest! {
         }
     }
 
-    /// What rust-ini writes and reads, without its own quoting and escaping, is read the same.
+    /// What rust-ini writes and reads, without its own quoting and escaping, is read as the same.
     /// Only plain documents: for others it differs from Python.
     #[test]
     fn a_second_opinion_on_plain_documents(

@@ -15,7 +15,7 @@ use crate::notify::Commands;
 
 const FILE: &str = "f";
 
-/// What is shown of a monitor file, and of what is shown.
+/// The output for a monitor file, and the output for that output.
 fn monitors(text: &str) -> (String, String) {
     let again = |text: &str| {
         let (monitors, pipes) = parse_monitors(Path::new(FILE), text.as_bytes()).unwrap();
@@ -217,12 +217,12 @@ fn patterns_that_can_not_be_written_as_they_are() {
     }
 }
 
-/// A name as it can stand in a section's header, and be shown as it is.
+/// A name that can be in a section's header, and is shown unchanged.
 fn name() -> impl Strategy<Value = String> {
     "[ -\\\\^-~\u{e9}\u{5d0}]{0,12}"
 }
 
-/// A pattern that is written as it is.
+/// A pattern that is written unchanged.
 fn pattern_text() -> impl Strategy<Value = Regex> {
     "[a-z0-9.|^$()*%;\\\\-]{1,8}".prop_filter_map("no pattern", |text| compile(&text).ok())
 }
@@ -366,7 +366,7 @@ proptest! {
         prop_assert_eq!(show(&read), text);
     }
 
-    /// Literals are the patterns of which it is known what they match.
+    /// Literals are patterns whose matches are known.
     #[test]
     fn a_literal_is_read_back_the_same(text in any::<String>(), blanks in "[ \n;%\"\\\\a#\t]{0,8}") {
         for text in [text.as_str(), blanks.as_str()] {

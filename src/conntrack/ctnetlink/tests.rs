@@ -1,4 +1,4 @@
-//! What a ctnetlink message is made of, built here and read by the decoder and by another one.
+//! ctnetlink messages, built here and read by the decoder and by another one.
 
 use proptest::prelude::*;
 
@@ -217,7 +217,7 @@ proptest! {
         prop_assert_eq!(decode(&flow_bytes(&flow)), Ok(flow));
     }
 
-    /// netlink-packet-netfilter decodes the tuples independently of us, all but ICMP's.
+    /// netlink-packet-netfilter decodes the tuples independently, except ICMP's.
     #[test]
     fn another_decoder_sees_the_same_tuples(flow in any_flow()) {
         prop_assume!(!flow.original.protocol.is_icmp() && !flow.reply.protocol.is_icmp());
@@ -226,7 +226,7 @@ proptest! {
         prop_assert_eq!(oracle::tuples(&bytes), (family, Some(flow.original), Some(flow.reply)));
     }
 
-    /// What the kernel is asked is what another decoder reads, in the family of its addresses.
+    /// Another decoder reads the queries, in the family of their addresses.
     #[test]
     fn another_decoder_understands_a_question(flow in any_flow()) {
         prop_assume!(!flow.original.protocol.is_icmp());
@@ -235,7 +235,7 @@ proptest! {
         prop_assert_eq!(asked, (family, Some(flow.original), None));
     }
 
-    /// ICMP's too, as the kernel itself writes it.
+    /// Those of ICMP too, as the kernel itself writes them.
     #[test]
     fn a_question_is_written_as_the_kernel_writes_an_entry(flow in any_flow()) {
         let bytes = question(&flow.original);

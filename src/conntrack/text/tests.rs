@@ -306,7 +306,7 @@ enum Style {
     List { extended: bool, id: bool },
 }
 
-/// A line in parts, so that they can be moved.
+/// A line in parts, which can be moved.
 struct Parts {
     header: Vec<String>,
     original: Vec<String>,
@@ -384,7 +384,7 @@ fn printed(address: Address, v6: bool, style: Style) -> String {
     }
 }
 
-/// The line as it is really printed: `[UNREPLIED]` between the tuples, the rest after them.
+/// The line as it is printed: `[UNREPLIED]` between the tuples, the rest after them.
 fn write_line(flow: &Flow, v6: bool, style: Style) -> String {
     let Parts { header, original, reply, flags, id } = parts(flow, v6, style);
     let offloaded = flow.status.has(Status::OFFLOAD);
@@ -474,7 +474,7 @@ fn a_style() -> impl Strategy<Value = Style> {
     ]
 }
 
-/// Words that say nothing about the flow.
+/// Words without meaning for the flow.
 const IDLE: [&str; 18] = [
     "mark=7",
     "secmark=0",

@@ -22,7 +22,7 @@ fn share(pid: u32, received: u64, sent: u64) -> Share {
     Share { to: Owner::Process(process(pid)), traffic, recent: traffic, from: None, local: false }
 }
 
-/// New bytes without one.
+/// New bytes without a process.
 fn lost(reason: Reason, received: u64, sent: u64) -> Share {
     Share { to: Owner::Nobody(reason), ..share(0, received, sent) }
 }
@@ -45,19 +45,19 @@ impl Ledger {
         self.credit(&share, || called(name));
     }
 
-    /// For a process that has a name here already.
+    /// For a process that has a name already.
     fn give_again(&mut self, share: Share) {
         self.credit(&share, || panic!("{share:?} has a line"));
     }
 
-    /// The rows that have anything.
+    /// The rows with any bytes.
     fn rows(&self) -> Vec<Row> {
         let mut rows = Rows::default();
         self.add_rows(&mut rows);
         rows.finish()
     }
 
-    /// The rows that show something, in order: name, received, sent.
+    /// The rows that are shown, in order: name, received, sent.
     fn shows(&self, show: Show) -> Vec<(String, u64, u64)> {
         let mut rows = self.rows();
         rows.sort_by(|a, b| a.name.cmp(&b.name));
@@ -87,14 +87,14 @@ impl Ledger {
         }
     }
 
-    /// Of the rows and the reasons.
+    /// The sum of the rows and the reasons.
     fn sum(&self) -> Account {
         let rows = self.rows().into_iter().map(|row| row.account);
         rows.chain(self.unattributed().map(|unattributed| unattributed.account)).sum()
     }
 }
 
-/// What is looked at.
+/// The figures of a line.
 #[derive(Clone, Copy)]
 enum Show {
     /// All bytes so far.
@@ -126,7 +126,7 @@ fn a_number_that_is_used_again_is_another_process() {
     assert_eq!(ledger.shows(Show::Traffic), [row("first", 10, 1), row("second", 20, 2)]);
 }
 
-/// Nothing is known of it but a number, which may be another's by now, and a short name.
+/// Only a pid, which may belong to another process by now, and a short name are known.
 #[test]
 fn a_process_that_only_the_kernel_has_seen_is_a_line_by_its_short_name_and_no_other_process() {
     let mut ledger = Ledger::new(Options::default());
@@ -238,7 +238,7 @@ fn long_names_of_ended_lines_are_cut_and_nothing_is_folded_for_them() {
     assert_eq!(kept, ledger.ended.keys().collect(), "no other name is kept for late bytes");
 }
 
-/// A name of 64 KiB takes no line of others, and no memory for long.
+/// A name of 64 KiB neither folds other lines nor takes memory for long.
 #[test]
 fn lines_with_long_names_fold_no_line_that_has_carried_more() {
     let mut ledger = Ledger::new(Options::default());
@@ -259,7 +259,7 @@ fn lines_with_long_names_fold_no_line_that_has_carried_more() {
     assert!(kept <= 4 << 20, "{kept}");
 }
 
-/// Whoever wants a line to go has to carry more than it has, in each of hundreds of others.
+/// To fold a line, each of hundreds of other lines must have more bytes.
 #[test]
 fn no_number_of_later_lines_as_big_folds_one() {
     let mut ledger = Ledger::new(Options::default());
@@ -305,7 +305,7 @@ fn a_process_that_calls_itself_like_a_reason_has_a_line_of_its_own() {
     assert_eq!(ledger.shows(Show::Traffic), []);
 }
 
-/// Whoever starts many processes can't hide what he has sent.
+/// A user who starts many processes can't hide the bytes of one.
 #[test]
 fn no_number_of_small_lines_folds_a_big_one() {
     let mut ledger = Ledger::new(Options::default());

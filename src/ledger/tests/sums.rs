@@ -1,4 +1,4 @@
-//! Whatever happens to processes, lines and names, the sums are what was credited.
+//! Whatever happens to processes, lines and names, the sums are the credited bytes.
 
 use proptest::collection::{hash_set, vec};
 use proptest::prelude::*;
@@ -18,8 +18,8 @@ const PIDS: u32 = 6;
 
 #[derive(Clone, Debug)]
 enum Event {
-    /// Bytes, the recent ones among them, of a process or of none. Some of the others may have
-    /// stood under a reason.
+    /// Bytes, including recent ones, of a process or of none. Some of the others may have been
+    /// under a reason.
     Credit {
         to: Result<u32, usize>,
         recent: Traffic,
@@ -53,7 +53,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// What a process has brought, and as what.
+/// The bytes and the name of a process.
 struct Brought {
     name: usize,
     /// All bytes, and those of this refresh.

@@ -1,4 +1,4 @@
-//! Real little commands.
+//! Small real commands.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -15,7 +15,7 @@ mod waiting;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A directory of its own and a runner whose reports are kept.
+/// A temporary directory, and a runner whose reports are kept.
 struct Bench {
     directory: PathBuf,
     runner: Runner,
@@ -43,8 +43,8 @@ impl Bench {
         Some(Command::parse(&text).unwrap())
     }
 
-    /// For both states: the state and the application are written down once the gate is open. It
-    /// ends with the directory, too: whoever reads the test's standard error waits for its end.
+    /// Commands for both states: they write the state and the application once the gate is open.
+    /// They also end with the directory: a reader of the test's standard error waits for their end.
     fn gated(&self) -> Commands {
         let script = "touch started; while [ -e started ] && ! [ -e gate ]; do sleep 0.01; done; \
                       [ -e gate ] || exit 0; mkdir lock || touch twice; echo $1 $2 $3 >> runs; rmdir lock";
@@ -106,7 +106,7 @@ fn firing(application: &[u8]) -> Facts {
     }
 }
 
-/// It fires for an application whose name is not of the configuration.
+/// A firing for an application whose name is not from the configuration.
 fn outsider(application: &[u8]) -> Facts {
     Facts { configured: false, ..firing(application) }
 }
@@ -115,7 +115,7 @@ fn resolved(application: &[u8]) -> Facts {
     Facts { state: State::Resolved, value: 0.0, ..firing(application) }
 }
 
-/// The state of a process (`Z` for a zombie) and its parent, if there is one of this number.
+/// The state of a process (`Z` for a zombie) and its parent, if the pid exists.
 fn process(pid: &str) -> Option<(String, String)> {
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).ok()?;
     let mut fields = stat.rsplit_once(") ")?.1.split(' ').map(str::to_owned);

@@ -1,4 +1,4 @@
-//! Who runs when, and what becomes of the others.
+//! The order of commands, and waiting ones.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Against the real directories of `/proc`: sockets of this very process.
+//! With the real `/proc`: sockets of the test's own process.
 
 use std::net::TcpListener;
 use std::os::fd::AsRawFd;
@@ -91,7 +91,7 @@ fn who_has_ended_is_forgotten_and_an_exec_is_described_anew() {
     assert_eq!((search.young.len(), search.acceptors.len()), (0, 0));
 }
 
-/// However many there are, descriptors are kept open for a few.
+/// Only some processes have their descriptors kept open, however many there are.
 #[test]
 fn what_is_remembered_is_bounded() {
     let mut search = search();
@@ -159,7 +159,7 @@ fn of_those_that_accept_together_who_has_waited_longest_is_asked_first() {
     }
 }
 
-/// Nobody has waited for the child, so that it is there without a command line.
+/// The child is not reaped, so that it exists without a command line.
 #[test]
 fn one_that_is_ending_is_not_named_by_its_parent_if_its_short_name_differs() {
     let mut parent = std::process::Command::new("sleep").arg("60").spawn().unwrap();

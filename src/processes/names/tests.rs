@@ -1,4 +1,4 @@
-//! On events and readings of the test's own.
+//! With events and readings made by hand.
 
 use super::table::{Entry, Named};
 use super::*;
@@ -63,14 +63,14 @@ fn a_name_stays_when_the_process_ends_and_for_two_looks_at_least() {
     assert!(names.table().processes.len() <= ENDED && names.table().numbers.len() <= ENDED);
 }
 
-/// Of so many names as long as they are read, half have room.
+/// Number of names of maximum length, of which half have room.
 const MANY: u32 = (2 * MOST_BYTES / describe::COMMAND_LINE_MAX) as u32;
 
 fn flooding(number: u32) -> ProcessId {
     ProcessId { start_time: 1, pid: 100 + number }
 }
 
-/// Many processes of one user with command lines as long as they are read.
+/// Many processes of one user with command lines of maximum length.
 fn begin_with_long_names(names: &Names) {
     let long = [b'x'; describe::COMMAND_LINE_MAX];
     (0..MANY).for_each(|number| names.exec(flooding(number), &long, b"x"));
@@ -84,7 +84,7 @@ fn end_with_long_names(names: &Names) {
     }
 }
 
-/// What the table keeps, as it counts that, and as it is.
+/// The bytes in the table, by its own count and in fact.
 fn bytes(names: &Names) -> usize {
     let table = names.table();
     let of = |entry: &Entry| entry.named.as_ref().map_or(0, |n| n.lengths().iter().sum());
@@ -107,7 +107,8 @@ fn what_is_kept_of_ended_processes_is_bounded_within_a_look_too() {
     assert!(names.table().long.len() <= ENDED);
 }
 
-/// 64 KiB for each process that lives would be gigabytes, for a user who needs no memory of his own for them.
+/// 64 KiB for each living process would be gigabytes, for a user who needs no memory of their own
+/// for that.
 #[test]
 fn names_of_living_processes_are_bounded_and_of_the_longest_the_newest_are_cut() {
     let names = Names::default();
@@ -266,7 +267,7 @@ fn a_process_that_is_seen_after_it_was_forgotten_is_forgotten_again() {
     assert!(table.processes.contains_key(&SHELL));
 }
 
-/// Where the kernel reports numbers alone.
+/// The kernel reports only pids here.
 #[test]
 fn a_copy_whose_short_name_differs_from_its_parents_is_not_named_by_it() {
     let names = Names::default();

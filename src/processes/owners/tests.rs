@@ -1,4 +1,4 @@
-//! Against the real directories of `/proc`: this test's own sockets, and children that inherit them.
+//! With the real `/proc`: the test's own sockets, and children that inherit them.
 
 use std::cell::RefCell;
 use std::net::TcpListener;
@@ -26,7 +26,7 @@ struct Setup {
 }
 
 impl Setup {
-    /// Only the test process and the children of this test are there.
+    /// A procfs with only the test process and the children of this test.
     fn new() -> Setup {
         let few = Few::new();
         let owners = Owners::open(few.path()).unwrap();
@@ -66,7 +66,7 @@ impl Setup {
         self.heir_that("exec sleep 60")
     }
 
-    /// One that runs this script of the shell, whose standard input the socket is.
+    /// A child that runs this shell script, with the socket as its standard input.
     fn heir_that(&self, script: &str) -> Heir {
         let listener = std::os::fd::OwnedFd::from(self.listener.try_clone().unwrap());
         let mut shell = Command::new("sh");
@@ -91,7 +91,7 @@ impl Setup {
         self.owners.sole(self.inode).map(|id| id.pid)
     }
 
-    /// Closes the socket here: it lives on in those that have inherited it.
+    /// Closes the socket here: the children that have inherited it still hold it.
     fn leave_to_heirs(&mut self) {
         // The number is nothing else's, not even for as long as it takes to list descriptors.
         self.listener = fcntl_dupfd_cloexec(&self.listener, 1000).unwrap().into();
@@ -99,7 +99,7 @@ impl Setup {
         self.listener = TcpListener::bind("127.0.0.1:0").unwrap();
     }
 
-    /// Leaves the socket to two that have one name, and their numbers.
+    /// Leaves the socket to two children with the same name, and returns their pids.
     fn leave_to_two(&mut self) -> ([Heir; 2], [u32; 2]) {
         let heirs = [self.heir(), self.heir()];
         let pids = heirs.each_ref().map(|heir| heir.0.id());
@@ -112,7 +112,7 @@ impl Setup {
         (heirs, pids)
     }
 
-    /// Looks until this is so.
+    /// Takes looks until the condition holds.
     fn look_until(&mut self, mut so: impl FnMut(&mut Setup) -> bool) {
         let start = Instant::now();
         loop {
@@ -188,8 +188,8 @@ fn a_socket_that_was_handed_on_is_its_holders() {
     assert_eq!(id.pid, heir.0.id());
 }
 
-/// A forking server closes a connection that its child keeps, and the next one gets the number
-/// of that descriptor: taking the number for the old connection would hide the new one.
+/// A forking server closes a connection that its child keeps, and the next one gets the number of
+/// that descriptor: assuming the old connection there would hide the new one.
 #[test]
 fn a_descriptor_number_that_is_used_again_hides_no_socket() {
     let mut setup = Setup::new();
@@ -283,7 +283,7 @@ fn a_child_that_has_inherited_a_listening_socket_may_accept_too() {
     setup.look_until(|setup| (setup.sole(), setup.acceptor()) == (Some(own), Some(own)));
 }
 
-/// Between fork and exec every child holds all that its parent does.
+/// Between fork and exec a child holds all sockets of its parent.
 #[test]
 fn a_child_that_has_let_go_of_a_listening_socket_accepts_nothing() {
     let mut setup = Setup::new();
@@ -346,7 +346,7 @@ fn of_several_that_are_called_the_same_it_is_the_youngest() {
     assert!(acceptors.resting.is_empty(), "whoever runs, the name is the same");
 }
 
-/// What is about to end has given its command line back before its descriptors.
+/// A process that is about to end frees its command line before its descriptors.
 #[test]
 fn one_that_is_about_to_end_is_called_as_its_program_is() {
     let mut setup = Setup::new();
@@ -405,7 +405,7 @@ fn every_process_is_in_a_network_namespace() {
     assert!(setup.owners.namespaces().any(|at| at == (own, heir.0.id())));
 }
 
-/// Waits for everybody's descriptors, but not longer than anything may take.
+/// A time until which all descriptors are read, on any host.
 fn patience() -> Option<Instant> {
     Some(Instant::now() + Duration::from_secs(20))
 }

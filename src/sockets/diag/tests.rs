@@ -1,4 +1,4 @@
-//! Sockets from bytes: hand-made, by netlink-packet-sock-diag, and damaged.
+//! Decoding of messages: hand-made, by netlink-packet-sock-diag, and damaged.
 
 use netlink_packet_core::{Emitable, Parseable};
 use netlink_packet_sock_diag::constants::{AF_INET as OTHER_AF_INET, IPPROTO_UDP};
@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::netlink::wire::build::attribute;
 
-/// A connected TCP socket as Linux 6.18 lists it with `INET_DIAG_INFO` asked for: 10.77.0.1:42154
-/// to 10.77.0.2:80, user 1000. Only the counters of its `tcp_info` are filled.
+/// A connected TCP socket as Linux 6.18 lists it with `INET_DIAG_INFO`: 10.77.0.1:42154 to
+/// 10.77.0.2:80, user 1000. Only the counters of its `tcp_info` are filled.
 fn message(tcp_info: &[u8]) -> Vec<u8> {
     #[rustfmt::skip]
     let mut bytes = vec![
@@ -111,7 +111,7 @@ fn the_request_is_the_other_encoders() {
     assert_eq!(request(Family::V4, Protocol::UDP, true).as_slice(), other);
 }
 
-/// `struct inet_diag_req`: what the newer request says of extensions and states, elsewhere.
+/// `struct inet_diag_req` has the extensions and states of the newer request at other offsets.
 #[test]
 fn the_request_for_both_families_says_the_same() {
     let newer = request(Family::V4, Protocol::TCP, true);

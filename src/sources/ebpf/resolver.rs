@@ -134,7 +134,7 @@ mod tests {
         let id = ProcessId { start_time: 5, pid: u32::MAX };
         assert_eq!(resolver.task(&Task { start: Some(5), ..task }, 7), Owner::Process(id));
         assert_eq!(&*resolver.owners.described(id).unwrap().command_line, b"[gone]");
-        // From now on somebody is known who had that number by then.
+        // From now on a process is known that had the pid at that time.
         assert_eq!(resolver.task(&task, 7), Owner::Process(id));
         assert_eq!(resolver.task(&task, 4), unseen);
     }

@@ -1,5 +1,5 @@
-//! Whatever happens on a host, every byte that was counted stands somewhere, once for each end of
-//! its flow that is here. The model below knows nothing of processes and reasons.
+//! Whatever happens on a host, every counted byte is accounted once for each end of its flow that
+//! is here. The model below knows nothing of processes and reasons.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -14,41 +14,41 @@ const ADDRESSES: [&str; 5] = ["10.0.0.1", "127.0.0.1", "224.0.0.1", "192.0.2.1",
 const PORTS: [u16; 2] = [53, 2048];
 const PROTOCOLS: [Protocol; 4] = [Protocol::TCP, Protocol::UDP, Protocol::ICMP, Protocol::GRE];
 const REASONS: [Ownership; 3] = [Ownership::Denied, Ownership::Hidden, Ownership::Nobody];
-/// How many flows a world has.
+/// Number of flows in a world.
 const FLOWS: usize = 6;
 
-/// A process that was seen at an end, and whether that is in another namespace.
+/// A process that was seen at an end, and whether the end is in another namespace.
 #[derive(Clone, Copy, Debug)]
 struct Sight {
     pid: u32,
     other_netns: bool,
 }
 
-/// What may happen. Numbers that are too great wrap around.
+/// An event. Numbers that are too large wrap around.
 #[derive(Clone, Debug)]
 enum Event {
     /// A flow carries bytes.
     Carry { flow: usize, bytes: Counters },
-    /// Somebody sets a flow's counters to zero.
+    /// A flow's counters are reset.
     Zero { flow: usize },
-    /// A flow ends and another one has its tuple.
+    /// A flow ends and another one gets its tuple.
     Renew { flow: usize },
-    /// A flow is shown by the observation that is under way; with or without its counters.
+    /// The current observation shows a flow, with or without its counters.
     Show { flow: usize, counted: bool },
-    /// The end of a flow is announced. What comes next under its tuple is another one.
+    /// The end of a flow is announced. The next flow of its tuple is another one.
     Announce { flow: usize },
-    /// A flow is announced: its beginning, or what was seen later. Each end that was seen is
-    /// some process's, in this namespace or in another one.
+    /// A flow is announced: its start, or what was seen later. Each end that was seen belongs to a
+    /// process, in this namespace or in another one.
     Record { flow: usize, seen: [Option<Sight>; 2], is_new: bool },
-    /// The observation ends. One that is complete has shown each flow that would be forgotten.
+    /// The observation ends. A complete one has shown each flow that would be forgotten otherwise.
     End { complete: bool },
-    /// A socket turns up at an end of a flow, or bound to its address or port.
+    /// A socket appears at an end of a flow, or bound to its address or port.
     Open { flow: usize, responder: bool, bound: u8, holder: Ownership, orphan: Option<u8> },
-    /// One disappears.
+    /// A socket disappears.
     Close { socket: usize },
-    /// One is handed on.
+    /// A socket is passed to another process.
     HandOn { socket: usize, holder: Ownership },
-    /// An address of the host comes or goes.
+    /// An address of the host is added or removed.
     Readdress { here: bool },
 }
 
@@ -89,8 +89,8 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     vec(event, 0..150)
 }
 
-/// Flows between a few endpoints, some with translated addresses, some counted at a socket. No two
-/// are the same one.
+/// Flows between a few endpoints, some with translated addresses, some counted at a socket. All are
+/// different.
 fn flows() -> impl Strategy<Value = Vec<Flow>> {
     use proptest::sample::select;
     let end = || (select(&ADDRESSES[..]), select(&PORTS[..]));

@@ -1,4 +1,4 @@
-//! What a counter has grown by: first sight, new generations, flows that come twice or not at all.
+//! The growth of counters: first readings, new generations, flows that come twice or not at all.
 
 use super::*;
 
@@ -62,8 +62,9 @@ fn counters_that_somebody_has_zeroed_count_from_zero() {
     assert_eq!(host.of(1), (4002, 111));
 }
 
-/// The kernel makes the id from the tuple and the entry's place in memory, and both may be the same
-/// again: the next connection, over before anybody looked, isn't the last one's process's.
+/// The kernel makes the id from the tuple and the entry's address in memory, and both may be the
+/// same again: the next connection, which ended before a look, doesn't belong to the last one's
+/// process.
 #[test]
 fn an_entry_that_gets_the_id_of_the_one_before_has_no_process_yet() {
     let (mut host, flow) = client(true);
@@ -283,7 +284,7 @@ fn an_end_brings_what_was_carried_since_the_last_look() {
     assert_eq!((host.of(1), host.all()), ((2020, 110), (2020, 110)));
 }
 
-/// With greater counters and even the same id: nothing but the announced end tells them apart.
+/// With larger counters and even the same id: only the announced end distinguishes them.
 #[test]
 fn after_an_end_comes_another_flow() {
     let (mut host, flow) = client(true);
@@ -308,7 +309,7 @@ fn a_part_of_a_dump_that_was_made_before_the_end_counts_nothing_again() {
     assert_eq!(host.all(), (2 * 2020, 2 * 110));
 }
 
-/// The kernel may tell the end of a flow after the next one of its tuple was read.
+/// The kernel may announce the end of a flow after the next one of its tuple was read.
 #[test]
 fn an_end_that_is_reported_late_counts_what_is_new_of_its_own_flow() {
     let mut host = Host::new();

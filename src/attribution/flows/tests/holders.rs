@@ -1,4 +1,4 @@
-//! How the holder of an end changes, and what that does to the bytes it has carried.
+//! Changes of an end's holder, and the effects on its bytes.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Whose the two ends of a flow are.
+//! The owners of the two ends of a flow.
 
 use super::*;
 

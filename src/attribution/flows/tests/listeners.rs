@@ -1,4 +1,4 @@
-//! Ends without a socket whose port somebody listens on, and sockets that share an address.
+//! Ends without a socket at a listening port, and sockets that share an address.
 
 use super::*;
 
@@ -14,7 +14,7 @@ impl Host {
     }
 }
 
-/// Accepted and closed since the look before.
+/// A connection that was accepted and closed since the look before.
 fn short() -> Flow {
     tcp(CLIENT, SERVER).entry(7)
 }
@@ -61,7 +61,7 @@ fn a_listener_of_the_kernel_lets_nobody_be_named() {
     assert_eq!(host.under(Reason::Exited), (100, 2000));
 }
 
-/// A port that is scanned before somebody opens it.
+/// A port that is scanned before a process opens it.
 #[test]
 fn a_connection_that_was_never_answered_was_never_accepted() {
     let mut host = Host::new();
@@ -109,7 +109,7 @@ fn a_port_that_nobody_listens_on_names_nobody() {
     assert_eq!((host.of(1), host.under(Reason::Exited)), ((0, 0), (100, 2000)));
 }
 
-/// Two name servers on one port; the kernel spreads what comes in over them.
+/// Two name servers on one port, over which the kernel spreads queries.
 fn two_servers() -> (Host, [Inode; 2]) {
     let mut host = Host::new();
     let sockets = [1, 2].map(|pid| host.open(held(pid), Protocol::UDP, "0.0.0.0:53", ANY));
@@ -146,7 +146,7 @@ fn who_holds_the_chosen_one_may_be_hidden() {
     assert_eq!(host.under(Reason::NoPermission), (1, 2));
 }
 
-/// A connection that waits to be accepted for so many looks, and says nothing more.
+/// A connection that waits to be accepted for this many looks, without more bytes.
 fn silent(flow: Flow, client: &str, server: &str, looks: u32) -> Host {
     let mut host = Host::new();
     host.look([]);

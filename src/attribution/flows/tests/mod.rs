@@ -1,4 +1,4 @@
-//! A host made by hand: its addresses, its sockets, who holds them, and flows that it is shown.
+//! A host made by hand: its addresses, its sockets, their holders, and its flows.
 
 mod conservation;
 mod generations;
@@ -21,7 +21,7 @@ use crate::processes::{Ownership, SocketOwners};
 use crate::sockets::{Inode, Socket, SocketTable, TcpState};
 use crate::tracker::Seen;
 
-/// The addresses of the host. Every other one is somebody else's.
+/// The addresses of the host. All others belong to other hosts.
 const OWN: [&str; 3] = ["10.0.0.1", "198.51.100.1", "fd00::1"];
 
 fn endpoint(text: &str) -> Endpoint {
@@ -51,7 +51,7 @@ fn udp(from: &str, to: &str) -> Flow {
     flow(Protocol::UDP, from, to)
 }
 
-/// What a socket itself has counted.
+/// A flow that a socket has counted.
 fn at_socket(cookie: u64, local: &str, remote: &str) -> Flow {
     let counted_at = CountedAt::Socket;
     Flow { generation: Some(cookie), counted_at, ..tcp(local, remote) }
@@ -81,13 +81,13 @@ fn process(pid: u32) -> ProcessId {
     ProcessId { start_time: 1, pid }
 }
 
-/// A flow of this namespace begins, and these processes have its ends here.
+/// The start of a flow in this namespace, and the processes at its ends.
 fn born(flow: Flow, ends: [Option<u32>; 2]) -> NewFlowRecord {
     let seen = |pid| Seen { process: process(pid), netns: NetnsKey::OWN };
     NewFlowRecord { netns: NetnsKey::OWN, flow, ends: ends.map(|pid| pid.map(seen)), is_new: true }
 }
 
-/// What was seen a moment later.
+/// A later record of the flow.
 fn late(flow: Flow, ends: [Option<u32>; 2]) -> NewFlowRecord {
     NewFlowRecord { is_new: false, ..born(flow, ends) }
 }
@@ -96,7 +96,7 @@ fn held(pid: u32) -> Ownership {
     Ownership::Process(process(pid))
 }
 
-/// The simplest ledger there can be, in numbers that don't overflow. `[received, sent]`.
+/// A minimal ledger, in numbers that don't overflow: `[received, sent]`.
 #[derive(Debug, Default)]
 struct Sums {
     processes: HashMap<ProcessId, [u128; 2]>,
@@ -137,7 +137,7 @@ impl Sums {
     }
 }
 
-/// Who holds the sockets.
+/// The holders of the sockets.
 struct Holders<'a>(&'a HashMap<Inode, Ownership>);
 
 impl SocketOwners for Holders<'_> {
@@ -167,7 +167,7 @@ struct Host {
     addresses: LocalAddresses,
     sockets: Vec<Socket>,
     other_namespaces: Vec<Place>,
-    /// Which of several sockets that share an address the kernel chooses.
+    /// Of several sockets that share an address, the one that the kernel chooses.
     chosen: Option<Inode>,
     holders: HashMap<Inode, Ownership>,
     attribution: FlowAttribution,
@@ -213,7 +213,7 @@ impl Host {
         inode
     }
 
-    /// A TCP socket that no descriptor refers to.
+    /// A TCP socket without a descriptor.
     fn without_inode(&mut self, state: TcpState, local: &str, remote: &str) {
         let inode = self.open(Ownership::Nobody, Protocol::TCP, local, remote);
         let socket = self.sockets.last_mut().unwrap();
@@ -229,7 +229,7 @@ impl Host {
         self.holders.insert(inode, holder);
     }
 
-    /// Shows one flow in the observation that is under way.
+    /// Shows one flow in the current observation.
     fn show(&mut self, flow: Flow) -> Vec<Share> {
         self.show_in(NetnsKey::OWN, flow)
     }
@@ -270,7 +270,7 @@ impl Host {
         shares
     }
 
-    /// Takes what was seen of flows.
+    /// Takes records of new flows.
     fn take_records(&mut self, records: impl IntoIterator<Item = NewFlowRecord>) -> Vec<Share> {
         let mut shares = Vec::new();
         self.attribution.take_records(records, |_, share| shares.push(share));
@@ -286,7 +286,7 @@ impl Host {
         shares
     }
 
-    /// One whole observation, before whose flows something is announced.
+    /// One whole observation, with announcements before its flows.
     fn record_and_look(
         &mut self,
         records: impl IntoIterator<Item = NewFlowRecord>,
@@ -299,24 +299,24 @@ impl Host {
         shares
     }
 
-    /// Ends an observation, in which all flows were there or some may have been missing.
+    /// Ends an observation, in which all flows were shown or some may have been missing.
     fn end(&mut self, complete: bool) -> Observation {
         let coverage = if complete { Coverage::Whole } else { Coverage::Interrupted };
         self.attribution.leave(NetnsKey::OWN, coverage);
         self.attribution.end()
     }
 
-    /// What a process has received and sent.
+    /// The bytes of a process.
     fn of(&self, pid: u32) -> (u128, u128) {
         self.sums.processes.get(&process(pid)).map_or((0, 0), |[r, s]| (*r, *s))
     }
 
-    /// What stands under a reason.
+    /// The bytes under a reason.
     fn under(&self, reason: Reason) -> (u128, u128) {
         self.sums.reasons.get(&reason).map_or((0, 0), |[r, s]| (*r, *s))
     }
 
-    /// The sum of everything that was accounted.
+    /// The sum of all accounted bytes.
     fn all(&self) -> (u128, u128) {
         let [received, sent] = self.sums.all();
         (received, sent)

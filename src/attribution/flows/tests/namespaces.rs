@@ -1,4 +1,4 @@
-//! Flows that pass through this namespace to an end in another one.
+//! Flows that this namespace forwards to an end in another one.
 
 use super::*;
 
@@ -58,17 +58,17 @@ impl Host {
     }
 }
 
-/// As the host that passes it on has it.
+/// The flow in the table of the host that forwards it.
 pub(super) fn masqueraded() -> Flow {
     tcp(INSIDE, REMOTE).answered(REMOTE, "10.0.0.1:40000").entry(7)
 }
 
-/// As the container has it.
+/// The flow in the container's table.
 fn inside() -> Flow {
     tcp(INSIDE, REMOTE).entry(70)
 }
 
-/// Both were seen there.
+/// Both ends were seen there.
 fn seen_in(netns: NetnsKey, record: NewFlowRecord) -> NewFlowRecord {
     let there = |seen: Option<Seen>| seen.map(|seen| Seen { netns, ..seen });
     NewFlowRecord { ends: record.ends.map(there), ..record }
@@ -118,7 +118,7 @@ fn what_other_hosts_send_each_other_stays_forwarded() {
     assert_eq!((host.under(Reason::Forwarded), host.all()), ((2000, 100), (2000, 100)));
 }
 
-/// Every namespace has a loopback address; it is nobody's end elsewhere.
+/// Every namespace has a loopback address, which is no end of a flow elsewhere.
 #[test]
 fn an_address_that_every_namespace_has_leads_to_none() {
     let mut host = Host::with_containers();
@@ -269,7 +269,7 @@ fn what_was_taken_to_be_forwarded_is_the_containers_when_it_is_reported_late() {
     assert_eq!((host.of(1), host.all()), ((2002, 101), (2002, 101)));
 }
 
-/// Forwarded bytes stand as their originator sees them, who isn't the one that was seen.
+/// Forwarded bytes are accounted as their originator sees them, which isn't the end that was seen.
 #[test]
 fn a_server_in_a_container_that_is_reported_late_has_what_comes_after() {
     let mut host = Host::new();
@@ -290,7 +290,7 @@ fn both_containers_of_a_flow_that_is_reported_late_have_their_view_of_it() {
     assert_eq!(host.all(), (2100, 2100));
 }
 
-/// It begins to track in the moment in which the flow is told late.
+/// The container starts to track at the moment of the late record.
 #[test]
 fn who_was_told_late_stays_with_the_table_that_has_told() {
     for is_new in [true, false] {

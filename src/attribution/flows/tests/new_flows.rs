@@ -1,11 +1,11 @@
-//! What was seen of flows when they began.
+//! Records of new flows.
 
 use super::*;
 
 const CLIENT: &str = "10.0.0.1:40000";
 const REMOTE: &str = "192.0.2.7:443";
 
-/// A host that has looked once: what is new from now on has begun since.
+/// A host after one look: new flows have started since.
 fn watched() -> Host {
     let mut host = Host::new();
     host.look([]);
@@ -16,7 +16,7 @@ fn connection() -> Flow {
     tcp(CLIENT, REMOTE).entry(7)
 }
 
-/// The client alone was seen.
+/// Only the client was seen.
 fn by(pid: u32) -> [Option<u32>; 2] {
     [Some(pid), None]
 }
@@ -81,7 +81,7 @@ fn a_record_may_come_two_observations_after_the_end() {
     }
 }
 
-/// With the same id, too.
+/// Even with the same id.
 #[test]
 fn after_a_late_record_comes_that_of_the_next_flow() {
     let mut host = watched();
@@ -102,7 +102,7 @@ fn of_a_flow_that_was_read_and_goes_on_all_is_whose_it_was_when_it_began() {
     assert_eq!((host.of(1), host.all()), ((2022, 111), (2022, 111)));
 }
 
-/// Who holds the socket now is known better than who was seen when it began.
+/// The current holder of the socket is better evidence than the process seen at the start.
 #[test]
 fn a_late_record_takes_nothing_from_who_was_found() {
     let mut host = watched();
@@ -120,7 +120,7 @@ fn an_end_that_is_not_here_is_not_made_one_by_what_is_reported_late() {
     assert_eq!((host.of(1), host.all()), ((0, 0), (2000, 100)));
 }
 
-/// A server accepts a moment after the flow has begun.
+/// A server accepts a moment after the flow has started.
 #[test]
 fn what_is_seen_later_completes_a_record() {
     let mut host = watched();
@@ -158,7 +158,7 @@ fn what_is_seen_later_of_a_flow_nobody_has_heard_of_is_nothing() {
     assert_eq!((host.of(1), host.under(Reason::Exited)), ((0, 0), (10, 1)));
 }
 
-/// A client that binds its port uses it again at once, and the kernel may give the same id.
+/// A client that binds its port reuses it at once, and the kernel may give the same id.
 #[test]
 fn flows_that_follow_each_other_with_one_id_are_each_their_own_process() {
     for id in [Some(7), None] {
@@ -214,7 +214,7 @@ fn without_its_socket_a_flow_stays_whose_it_was_when_it_began() {
     assert_eq!((host.of(1), host.all()), ((30, 3), (30, 3)));
 }
 
-/// A flow that was dropped by a firewall has begun and is never read.
+/// A flow that a firewall has dropped has started and is never read.
 #[test]
 fn a_testimony_that_nobody_asks_for_is_forgotten() {
     for (looks, kept) in [(1, true), (3, true), (4, false)] {
@@ -238,7 +238,7 @@ fn without_lookback_a_flow_that_was_seen_to_begin_counts_in_full() {
     assert_eq!(recent, [Traffic::new(2000, 100), Traffic::ZERO]);
 }
 
-/// Ten thousand connections a second, and their ends: a host that has seen them keeps nothing.
+/// Ten thousand connections a second, and their ends: nothing of them is kept.
 #[test]
 fn short_flows_leave_nothing_behind() {
     let mut host = watched();
@@ -255,7 +255,7 @@ fn short_flows_leave_nothing_behind() {
     assert!(host.attribution.claims.is_empty());
 }
 
-/// A raw socket gets the answers to everybody's pings.
+/// A raw socket receives the answers to the pings of all.
 #[test]
 fn a_ping_stays_its_senders_where_others_have_raw_sockets() {
     for local in ["0.0.0.0:0", "10.0.0.1:0"] {
@@ -273,7 +273,7 @@ fn a_ping_stays_its_senders_where_others_have_raw_sockets() {
     }
 }
 
-/// A protocol without ports has one flow for all who use it between two addresses.
+/// A protocol without ports has one flow for all processes that use it between two addresses.
 #[test]
 fn what_several_send_one_after_the_other_is_each_ones() {
     let mut host = watched();

@@ -1,10 +1,10 @@
-//! Namespaces that are there when the program starts and are opened one after the other.
+//! Namespaces that exist at the start of the program and are opened one after the other.
 
 use super::namespaces::{CONTAINER, INSIDE, OWN, REMOTE, SERVER, masqueraded};
 use super::*;
 
 impl Host {
-    /// A host whose containers are not open yet. Returns these.
+    /// A host whose containers are not open yet, and the containers.
     fn opening(lookback: bool) -> (Host, Vec<Place>) {
         let mut host = Host::with_containers();
         host.attribution = FlowAttribution::new(lookback);

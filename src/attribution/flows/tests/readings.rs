@@ -1,4 +1,4 @@
-//! Which flows of a table are read, and when all of them are.
+//! The part of a table that is read, and when all of it is.
 
 use super::*;
 
@@ -17,7 +17,7 @@ impl Host {
         Some(ports)
     }
 
-    /// An observation of those flows that were asked for.
+    /// An observation of the flows that were queried.
     fn look_at_chosen(&mut self, flows: impl IntoIterator<Item = Flow>) -> Observation {
         self.attribution.begin();
         flows.into_iter().for_each(|flow| drop(self.show(flow)));
@@ -59,7 +59,7 @@ fn flows_that_have_begun_are_asked_for_once() {
     assert_eq!(host.open_ports(), Some(vec![]));
 }
 
-/// A question names no zone.
+/// A query names no zone.
 #[test]
 fn flows_with_a_zone_are_read_with_all_others() {
     let mut host = Host::new();
@@ -111,7 +111,7 @@ fn a_beginning_that_is_reported_after_the_flow_was_read_was_not_missed() {
     assert!(!host.missed());
 }
 
-/// Those that were asked for were known, or have been told.
+/// Flows that were queried were known, or announced.
 #[test]
 fn a_reading_of_some_flows_says_nothing_of_missed_beginnings() {
     let mut host = Host::new();

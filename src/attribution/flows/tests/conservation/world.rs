@@ -1,36 +1,36 @@
-//! What is expected of a host to which things happen.
+//! The model: what is expected of a host after some events.
 
 use std::collections::VecDeque;
 
 use super::*;
 
-/// For how many observations a beginning is remembered that was not shown.
+/// Number of observations for which a start without a reading is remembered.
 const KEPT: u32 = 3;
 
-/// One flow of a world, and what the model remembers of it.
+/// One flow of a world, and the model's memory of it.
 #[derive(Clone, Debug)]
 struct Entry {
     flow: Flow,
     now: Counters,
-    /// The counters and the id that were shown last.
+    /// The last counters and id that were shown.
     shown: Option<(Counters, Option<u64>)>,
-    /// From how many complete observations it has been missing.
+    /// Number of complete observations that it has been missing from.
     missing: u32,
     shown_now: bool,
-    /// Whether what was shown last was the end of a flow, and in this observation.
+    /// Whether the last reading was the end of a flow, in this observation.
     ended: bool,
     ended_now: bool,
-    /// In which observation that was.
+    /// The observation of that end.
     ended_at: u32,
-    /// Which of its ends have been here.
+    /// Whether each of its ends has been here.
     here: [bool; 2],
-    /// Whether the beginning of what was shown last was announced.
+    /// Whether the start of the last flow that was shown was announced.
     announced: bool,
-    /// Beginnings that were announced and not shown yet.
+    /// Starts that were announced and not shown yet.
     new_flows: VecDeque<KnownNewFlow>,
 }
 
-/// A beginning that was announced: the id, at which ends somebody was seen, and when.
+/// A start that was announced: the id, the ends that were seen, and when.
 #[derive(Clone, Copy, Debug)]
 struct KnownNewFlow {
     id: Option<u64>,
@@ -39,7 +39,7 @@ struct KnownNewFlow {
 }
 
 impl Entry {
-    /// What stands somewhere because of ends that are known from now on.
+    /// The bytes that are accounted because of ends that are known from now on.
     fn learn(&mut self, seen: [Option<Sight>; 2], last: Counters) -> [u128; 2] {
         let [original, reply] = [last.original, last.reply].map(u128::from);
         let mut more = [0, 0];
@@ -175,7 +175,7 @@ impl World {
         }
     }
 
-    /// Shows a flow, perhaps its end, and expects what it has carried since it was shown last.
+    /// Shows a flow, perhaps its end, and expects its bytes since the last reading.
     fn show(&mut self, index: usize, counted: bool, ended: bool) {
         let ends = self.ends_here(&self.flows[index].flow);
         let entry = &mut self.flows[index];
@@ -256,8 +256,9 @@ impl World {
         assert!(each.len() <= 2 && each.iter().all(|local| *local == each[0]));
     }
 
-    /// Says who was at a flow's ends. An end in another namespace that is told after the flow was
-    /// shown has all that was shown; forwarded bytes stay so, unless it is the originator's.
+    /// Announces the processes at a flow's ends. An end in another namespace that is announced
+    /// after the flow was shown gets all its bytes; forwarded bytes stay so, unless it is the
+    /// originator's.
     fn take_records(&mut self, index: usize, seen: [Option<Sight>; 2], is_new: bool) {
         let observation = self.host.attribution.observation;
         let entry = &mut self.flows[index];
@@ -291,8 +292,7 @@ impl World {
         assert!(shares.iter().all(|share| share.recent == Traffic::ZERO));
     }
 
-    /// Which ends are here: those whose address is, and those at which a socket has the very
-    /// address, whosever it is.
+    /// Whether each end is here: its address is, or a socket has that address.
     fn ends_here(&self, flow: &Flow) -> [bool; 2] {
         if flow.counted_at == CountedAt::Socket {
             return [true, false];
