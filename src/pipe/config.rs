@@ -6,8 +6,8 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::connection_slots::ConnectionSlots;
 use super::event::Event;
-use super::places::Places;
 use super::resolve::{Resolve, SystemResolver};
 
 /// Receives the events of a pipe. The threads that forward call it, so it must not block.
@@ -25,7 +25,7 @@ pub struct Config {
     /// The remote TCP port.
     pub remote_port: u16,
     /// How long each address of the host may take to answer, and how long a client waits for the
-    /// host's name to resolve, for a descriptor, or for one of `places`.
+    /// host's name to resolve, for a descriptor, or for one of `slots`.
     pub connect_timeout: Duration,
     /// Connections on which no byte has moved in either direction for this long are reset, except
     /// those that wait for `shape`.
@@ -34,7 +34,7 @@ pub struct Config {
     pub max_connections: Option<NonZeroUsize>,
     /// The capacity that several pipes of the process share. `None`: the number of free descriptors
     /// when the pipe starts.
-    pub places: Option<Arc<Places>>,
+    pub slots: Option<Arc<ConnectionSlots>>,
     /// The limit of bytes per second in each direction, over all connections. Connections that
     /// could use more share it equally.
     pub shape: Option<NonZeroU64>,
@@ -81,7 +81,7 @@ impl Config {
             connect_timeout: Duration::from_secs(5),
             idle_timeout: None,
             max_connections: None,
-            places: None,
+            slots: None,
             shape: None,
             send_proxy: false,
             workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
@@ -93,7 +93,7 @@ impl Config {
     }
 
     /// Whether a pipe of this configuration would do the same as one of the other. The receiver of
-    /// reports, the resolver and the shared places don't matter.
+    /// reports, the resolver and the shared slots don't matter.
     pub fn is_like(&self, other: &Config) -> bool {
         let plain = |config: &Config| {
             (

@@ -106,7 +106,7 @@ pub enum ConnectError {
     /// The client has left before the remote has answered.
     #[error("the client left before the remote answered")]
     Abandoned,
-    /// No descriptor or place was free for it within the connect timeout.
+    /// No descriptor or slot was free for it within the connect timeout.
     #[error("no descriptor was free in time")]
     Starved,
     /// The remote is this pipe itself: each connection would cause another one, for ever.

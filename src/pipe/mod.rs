@@ -13,11 +13,11 @@
 
 mod config;
 mod connection;
+mod connection_slots;
 mod counters;
 mod direction;
 mod event;
 mod kernel_pipe;
-mod places;
 mod proxy;
 mod queue;
 mod resolve;
@@ -27,8 +27,8 @@ mod socket;
 mod worker;
 
 pub use config::{Config, Keepalive, OnEvent};
+pub use connection_slots::ConnectionSlots;
 pub use event::{ConnectError, End, Ended, Event, Failed, Side};
-pub use places::Places;
 pub use resolve::{Resolve, SystemResolver};
 
 use std::io;

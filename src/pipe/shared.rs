@@ -10,9 +10,9 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 
 use super::config::Config;
+use super::connection_slots::ConnectionSlots;
 use super::counters::Counters;
 use super::event::Event;
-use super::places::Places;
 use super::resolve::Host;
 use super::shape::Shaper;
 
@@ -38,7 +38,7 @@ pub(super) struct Shared {
     /// Maximum number of open connections of this pipe.
     allowed: usize,
     /// The capacity by descriptors, shared with other pipes.
-    places: Arc<Places>,
+    slots: Arc<ConnectionSlots>,
     mode: AtomicU8,
     /// Connections that are open, or about to be accepted.
     open: AtomicUsize,
@@ -47,7 +47,7 @@ pub(super) struct Shared {
     /// Number of accepted clients for whose remotes no descriptor is free.
     starved: AtomicUsize,
     start: Instant,
-    /// Time since which the first client in the backlog waits for a place: milliseconds since the
+    /// Time since which the first client in the backlog waits for a slot: milliseconds since the
     /// start plus one; 0 if none waits.
     turned_away: AtomicU64,
     /// Whether another pipe has listened on the same socket before.
@@ -155,8 +155,10 @@ impl Shared {
         let allowed = config.max_connections.map_or(usize::MAX, usize::from);
         // Other code of this process may still use up descriptors: then calls fail. Each worker
         // needs one for its epoll.
-        let places =
-            config.places.clone().unwrap_or_else(|| Arc::new(Places::beside(mailboxes.len())));
+        let slots = config
+            .slots
+            .clone()
+            .unwrap_or_else(|| Arc::new(ConnectionSlots::beside(mailboxes.len())));
         let start = Instant::now();
         let shaper = Shaper::new(config.shape, mailboxes.len(), start);
         Shared {
@@ -164,7 +166,7 @@ impl Shared {
             host: Arc::new(host),
             shaper: Arc::new(shaper),
             allowed,
-            places,
+            slots,
             mode: AtomicU8::new(Mode::Running as u8),
             open: AtomicUsize::new(0),
             paused: AtomicUsize::new(0),
@@ -221,35 +223,35 @@ impl Shared {
         self.open.load(Ordering::Acquire)
     }
 
-    /// Takes a place for one more connection, if one is free.
+    /// Takes a slot for one more connection, if one is free.
     pub(super) fn reserve(&self) -> bool {
         let before = self.open.fetch_add(1, Ordering::AcqRel);
-        let reserved = before < self.allowed && self.places.take();
+        let reserved = before < self.allowed && self.slots.take();
         if !reserved {
             self.open.fetch_sub(1, Ordering::AcqRel);
         }
         reserved
     }
 
-    /// Whether a place is free.
+    /// Whether a slot is free.
     pub(super) fn has_room(&self) -> bool {
-        self.open() < self.allowed && self.places.are_left()
+        self.open() < self.allowed && self.slots.are_left()
     }
 
-    /// Whether descriptors are what limits the places.
+    /// Whether descriptors are what limits the slots.
     pub(super) fn is_scarce(&self) -> bool {
-        self.open() < self.allowed && !self.places.are_left()
+        self.open() < self.allowed && !self.slots.are_left()
     }
 
-    /// Returns a place that no connection used. No worker is woken: workers without a free
+    /// Returns a slot that no connection used. No worker is woken: workers without a free
     /// descriptor would wake each other for ever.
     pub(super) fn unreserve(&self) {
-        self.places.give_back();
+        self.slots.give_back();
         self.open.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Returns the place of a connection that has ended, and wakes workers that may wait for its
-    /// place or descriptors.
+    /// Returns the slot of a connection that has ended, and wakes workers that may wait for its
+    /// slot or descriptors.
     pub(super) fn release(&self) {
         self.unreserve();
         if self.paused.load(Ordering::Acquire) > 0 {
@@ -283,7 +285,7 @@ impl Shared {
         }
     }
 
-    /// Notes that a client waits in the backlog at `now` without a free place. Returns for how long
+    /// Notes that a client waits in the backlog at `now` without a free slot. Returns for how long
     /// no client in the backlog was accepted.
     pub(super) fn turn_away(&self, now: Instant) -> Duration {
         let since_start = now.saturating_duration_since(self.start).as_millis();

@@ -393,7 +393,7 @@ mod tests {
             // Not even one line has its row where the cursor needs the only one.
             let end = cursor_row(&shown, usize::from(cols));
             prop_assert!(end < usize::from(rows).max(2), "{} rows in {}", end, rows);
-            // As many as fit: with one more it would scroll. Before one that was cut, because it doesn't fit, none comes.
+            // As many lines as fit: with one more the screen would scroll. A line that is cut comes alone.
             let count = shown.lines().count();
             if count < lines.len() && all.ends_with(&shown) {
                 let more = format!("{}\n{shown}", lines[lines.len() - count - 1]);

@@ -15,7 +15,7 @@ use crate::escape::visible;
 use crate::group::Groups;
 use crate::model::SourceChoice;
 use crate::monitor::Options;
-use crate::pipe::{self, Places};
+use crate::pipe::{self, ConnectionSlots};
 
 use super::{Arguments, PROGRAM};
 
@@ -34,7 +34,7 @@ pub(super) struct Setup {
     /// The options for opening sources.
     options: Options,
     /// The connection slots that all pipes share.
-    places: Arc<Places>,
+    slots: Arc<ConnectionSlots>,
     /// When a source was last opened.
     pub(super) opened: Option<Instant>,
 }
@@ -51,8 +51,8 @@ impl Setup {
             proc: proc.to_owned(),
             ..Options::default()
         };
-        let places = Arc::new(Places::beside(OTHER_DESCRIPTORS));
-        Setup { source: arguments.source, options, places, opened: None }
+        let slots = Arc::new(ConnectionSlots::beside(OTHER_DESCRIPTORS));
+        Setup { source: arguments.source, options, slots, opened: None }
     }
 
     /// Applies the configuration to the aggregator.
@@ -103,12 +103,12 @@ impl Setup {
     /// Reserves descriptors for so many pipes; the rest is for connections.
     fn reserve(&self, pipes: usize) {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        self.places.reserve(OTHER_DESCRIPTORS + pipes * (1 + threads * PIPE_DESCRIPTORS));
+        self.slots.reserve(OTHER_DESCRIPTORS + pipes * (1 + threads * PIPE_DESCRIPTORS));
     }
 
     fn pipe(&self, settings: &PipeSettings, messages: &Messages) -> pipe::Config {
         let mut config = settings.config();
-        config.places = Some(self.places.clone());
+        config.slots = Some(self.slots.clone());
         config.report = Some(messages.report(Some(&config.name())));
         config
     }

@@ -81,7 +81,7 @@ impl Worker {
         if self.shared.turn_away(self.resources.now) < self.shared.config.connect_timeout {
             return;
         }
-        // Without a place, but only for a moment: one descriptor is spare.
+        // Without a slot, but only for a moment: one descriptor is spare.
         if let Ok((client, from)) = socket::accept(listener) {
             self.shared.let_in();
             let error = ConnectError::Starved;

@@ -22,14 +22,14 @@ impl Worker {
         let mut connection = Connection::new(client, from, self.resources.now);
         connection.generation = self.generation;
         connection.active = self.clock();
-        let place = self.connections.insert(connection);
-        let token = Token { place: place as u32, generation: self.generation };
+        let index = self.connections.insert(connection);
+        let token = Token { index: index as u32, generation: self.generation };
         self.attempts += 1;
         if self.attempts == 1 {
             // Its timeout starts now.
             self.swept = self.resources.now;
         }
-        let Some(connection) = self.connections.get(place) else { return };
+        let Some(connection) = self.connections.get(index) else { return };
         match epoll::add(&self.epoll, connection.client(), token.data(Side::Client), WATCHED) {
             // A client that has left, perhaps in the backlog, gets no connection to the remote: it
             // would be useless, and pipes that lead to each other would make such connections for
@@ -41,7 +41,7 @@ impl Worker {
             // Out of memory, or of what fs.epoll.max_user_watches allows.
             Err(errno) => {
                 self.shared.report(super::Event::Starved(errno.into()));
-                self.end(place, End::Cut);
+                self.end(index, End::Cut);
             }
         }
     }
@@ -70,7 +70,7 @@ impl Worker {
             }
         };
         let keepalive = self.shared.config.keepalive;
-        let Some(connection) = self.connections.get_mut(token.place as usize) else { return };
+        let Some(connection) = self.connections.get_mut(token.index as usize) else { return };
         let Some(attempt) = connection.attempt.as_deref_mut() else { return };
         attempt.addresses = Some(addresses.clone());
         while let Some(address) = addresses.get(attempt.next).copied() {
@@ -154,7 +154,7 @@ impl Worker {
         let clock = self.clock();
         let config = &self.shared.config;
         let (ends, greets) = (config.report_ends, config.send_proxy);
-        let Some(connection) = self.connections.get_mut(token.place as usize) else { return };
+        let Some(connection) = self.connections.get_mut(token.index as usize) else { return };
         let Some(attempt) = connection.attempt.as_deref() else { return };
         let client = attempt.client;
         let greeting = if greets && broken.is_none() {

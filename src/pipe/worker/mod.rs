@@ -82,7 +82,7 @@ pub(super) struct Worker {
 /// Identifies a connection: its index, and its generation there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Token {
-    place: u32,
+    index: u32,
     generation: u32,
 }
 
@@ -90,14 +90,14 @@ impl Token {
     fn data(self, side: Side) -> EventData {
         // The generation has 31 bits.
         let side = matches!(side, Side::Remote) as u64;
-        EventData::new_u64(u64::from(self.place) | u64::from(self.generation) << 32 | side << 63)
+        EventData::new_u64(u64::from(self.index) | u64::from(self.generation) << 32 | side << 63)
     }
 
     fn from_data(data: u64) -> (Token, Side) {
         let side = if data >> 63 == 0 { Side::Client } else { Side::Remote };
         // The lower half, and the upper one without its highest bit.
-        let (place, generation) = (data as u32, (data >> 32) as u32 & (u32::MAX >> 1));
-        (Token { place, generation }, side)
+        let (index, generation) = (data as u32, (data >> 32) as u32 & (u32::MAX >> 1));
+        (Token { index, generation }, side)
     }
 }
 
@@ -169,9 +169,9 @@ impl Worker {
             }
         }
         self.shared.feed(std::mem::take(&mut self.starved).len());
-        let left: Vec<usize> = self.connections.iter().map(|(place, _)| place).collect();
-        for place in left {
-            self.end(place, End::Cut);
+        let left: Vec<usize> = self.connections.iter().map(|(index, _)| index).collect();
+        for index in left {
+            self.end(index, End::Cut);
         }
         self.tell_shaper();
         // Clients that other workers accepted meanwhile.
@@ -221,7 +221,7 @@ impl Worker {
     }
 
     fn get(&mut self, token: Token) -> Option<&mut Connection> {
-        let connection = self.connections.get_mut(token.place as usize)?;
+        let connection = self.connections.get_mut(token.index as usize)?;
         (connection.generation == token.generation).then_some(connection)
     }
 
@@ -271,8 +271,8 @@ impl Worker {
     /// Moves the bytes of a connection.
     fn forward(&mut self, token: Token) {
         let clock = self.clock();
-        let place = token.place as usize;
-        let Some(connection) = self.connections.get_mut(place) else { return };
+        let index = token.index as usize;
+        let Some(connection) = self.connections.get_mut(index) else { return };
         let before = connection.traffic();
         let progress = connection.turn(&mut self.resources);
         if connection.traffic() != before {
@@ -285,7 +285,7 @@ impl Worker {
                     self.ready.push_back(token);
                 }
             }
-            Progress::Over(end) => self.end(place, end),
+            Progress::Over(end) => self.end(index, end),
         }
     }
 
@@ -319,7 +319,7 @@ impl Worker {
 
     /// Gives the first in the queue its turn.
     fn serve(&mut self, token: Token, way: Way) -> Served {
-        let Some(connection) = self.connections.get_mut(token.place as usize) else {
+        let Some(connection) = self.connections.get_mut(token.index as usize) else {
             return Served::Enough;
         };
         if connection.generation != token.generation {
@@ -350,8 +350,8 @@ impl Worker {
     }
 
     /// Ends a connection; a client that was not forwarded yet is reset.
-    fn end(&mut self, place: usize, end: End) {
-        let Some(mut connection) = self.connections.try_remove(place) else { return };
+    fn end(&mut self, index: usize, end: End) {
+        let Some(mut connection) = self.connections.try_remove(index) else { return };
         if connection.attempt.is_some() {
             self.attempts -= 1;
         }
@@ -375,7 +375,7 @@ impl Worker {
             let client = attempt.client;
             self.shared.report(Event::Failed(Failed { client, error }));
         }
-        self.end(token.place as usize, End::Cut);
+        self.end(token.index as usize, End::Cut);
     }
 
     /// Resets connections that have waited too long: for the remote, for a descriptor, or without a
@@ -401,15 +401,15 @@ impl Worker {
                     None => waited >= idle && !connection.is_queued(),
                 }
             })
-            .map(|(place, connection)| Token {
-                place: place as u32,
+            .map(|(index, connection)| Token {
+                index: index as u32,
                 generation: connection.generation,
             })
             .collect();
         for token in late {
             match self.get(token).map(|connection| connection.attempt.is_some()) {
                 Some(true) => self.connect_timed_out(token),
-                Some(false) => self.end(token.place as usize, End::Idle),
+                Some(false) => self.end(token.index as usize, End::Idle),
                 None => {}
             }
         }

@@ -1,18 +1,18 @@
 //! Pipes that wait for one another: a connection through the one makes another one through the
-//! other, and so on, until there is no place.
+//! other, and so on, until there is no slot.
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
-use bwmon::pipe::{Config, Pipe, Places};
+use bwmon::pipe::{Config, ConnectionSlots, Pipe};
 use testbed::streams::{LOCAL, MOMENT, connect, exchange, expect_reset, finish, reset};
 use testbed::wait::eventually;
 
 use super::rig::{Answer, Events, Failure, Rig, entrance, pipe_to};
 
-/// How long a client waits for a place.
+/// How long a client waits for a slot.
 const TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Two pipes that lead to each other.
@@ -23,7 +23,7 @@ struct Ring {
 impl Ring {
     fn new() -> Ring {
         let limits = |config: &mut Config| {
-            config.places = Some(Arc::new(Places::new(20)));
+            config.slots = Some(Arc::new(ConnectionSlots::new(20)));
             config.connect_timeout = TIMEOUT;
         };
         let second = Arc::new(OnceLock::new());
@@ -80,7 +80,7 @@ fn a_client_that_left_before_it_was_accepted_gets_no_connection() {
 #[test]
 fn a_client_without_a_place_is_reset_in_time_and_the_others_go_on() {
     let rig = Rig::with(|config| {
-        config.places = Some(Arc::new(Places::new(1)));
+        config.slots = Some(Arc::new(ConnectionSlots::new(1)));
         config.connect_timeout = TIMEOUT;
     });
     let (client, remote) = rig.connect();

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use bwmon::pipe::{Config, Pipe, Places};
+use bwmon::pipe::{Config, ConnectionSlots, Pipe};
 use testbed::streams::{MOMENT, PATIENCE, Remote, connect, exchange, finish};
 use testbed::wait::eventually;
 
 use super::rig::{Rig, entrance, pipe_to};
 
-/// A pipe to this remote in the place of that one.
+/// A pipe to this remote in the slot of that one.
 fn successor(pipe: &Pipe, remote: &Remote) -> Pipe {
     let address = remote.address();
     pipe.succeed(Config::new(0, address.ip().to_string(), address.port())).unwrap()
@@ -80,11 +80,11 @@ fn the_successor_of_a_closed_pipe_listens_anew() {
 
 #[test]
 fn pipes_share_their_places() {
-    let places = Arc::new(Places::new(2));
+    let slots = Arc::new(ConnectionSlots::new(2));
     let remote = Remote::new();
     let start = || {
         let (pipe, _) = pipe_to(remote.address(), |config| {
-            config.places = Some(places.clone());
+            config.slots = Some(slots.clone());
             // On a busy machine the third one would be turned away.
             config.connect_timeout = PATIENCE;
         });
@@ -94,7 +94,7 @@ fn pipes_share_their_places() {
     let first = (connect(entrance(&one)), remote.accept());
     let second = (connect(entrance(&other)), remote.accept());
     let third = connect(entrance(&one));
-    assert!(remote.accept_within(MOMENT).is_none(), "there are places for two");
+    assert!(remote.accept_within(MOMENT).is_none(), "there are two slots");
     // Nobody rings at another pipe's workers, who look again by themselves.
     finish(second.0, second.1);
     let served = remote.accept();
