@@ -13,6 +13,13 @@ complete -c runaggregator -l netns -d 'Network namespaces to watch' -r -f -a "al
 own\t'Only that of the program itself'"
 complete -c runaggregator -l interval -d 'Seconds between two refreshes; fractions are allowed' -r
 complete -c runaggregator -l count -d 'Exit after N refreshes, as after Ctrl-C' -r
+complete -c runaggregator -l format -d 'What a refresh is written as' -r -f -a "text\t'Lines for people, as they always were'
+json\t'JSON Lines: a line with everything there is for each refresh'
+csv\t'CSV: a record for each row of each refresh, and a header'"
+complete -c runaggregator -l units -d 'In what units text shows bytes, instead of plain numbers' -r -f -a "bin-bytes\t'B, KiB, MiB: steps of 1024'
+bin-bits\t'bit, Kibit, Mibit: steps of 1024'
+si-bytes\t'B, kB, MB: steps of 1000'
+si-bits\t'bit, kbit, Mbit: steps of 1000'"
 complete -c runaggregator -l serve -d 'Serve a web page with the last minute on this port of 127.0.0.1, or on this address and port' -r
 complete -c runaggregator -l drain-timeout -d 'After Ctrl-C, wait at most this long for open connections and running commands' -r
 complete -c runaggregator -l auto-group -d 'Group processes by the name of their program if no rule of --app-config matches them'
