@@ -166,7 +166,7 @@ fn the_environment_and_the_placeholders_arrive() {
     let bench = Bench::new();
     // Without what the tests themselves are told.
     let script = "printf \"%s\\n\" \"$@\" > words; \
-                  env | grep ^BWMON_ | grep -v ^BWMON_REQUIRE | LC_ALL=C sort > env";
+                  env | grep ^BWMON_ | grep -vE \"^BWMON_(RE|WRITE)\" | LC_ALL=C sort > env";
     let command = bench.shell(script, "{app} '{rule}: {value} / {threshold}' {print} '' '$HOME'");
     bench.notify(&only(command), firing(b"ssh -p 22 "), false);
     bench.until_idle();
