@@ -47,8 +47,7 @@ enum Look {
     Hidden,
 }
 
-/// Whether a character by itself is drawn as nothing, does something to a terminal, or changes how its neighbours are
-/// drawn.
+/// Whether a character alone is drawn as nothing, controls a terminal, or changes how its neighbours are drawn.
 pub(crate) fn is_hidden(c: char) -> bool {
     look(c) == Look::Hidden
 }
@@ -90,16 +89,17 @@ pub fn visible(bytes: &[u8]) -> String {
     escaped(bytes, |_, _| false)
 }
 
-/// The same for programs, from which the bytes can be had again: a backslash is `\\`. A first character by which
-/// spreadsheets know a formula (`=`, `+`, `-`, `@`) is escaped as well.
+/// Escapes `bytes` as [`visible`], but reversibly, for programs: a backslash is `\\`. A first character that starts a
+/// formula in spreadsheets (`=`, `+`, `-`, `@`) is escaped as well.
 ///
 /// `\xHH` is the byte of these two hexadecimal digits, `\u{H}` the character of that number in UTF-8, and `\n`, `\r`,
-/// `\t` are what they are in C.
+/// `\t` are as in C.
 pub fn reversible(bytes: &[u8]) -> String {
     escaped(bytes, |at, c| c == '\\' || at == 0 && matches!(c, '=' | '+' | '-' | '@'))
 }
 
-/// Escapes also each character that `other` says, of which it is told where in the text it stands.
+/// Also escapes each character for which `other` returns true; `other` receives its position in the
+/// result.
 fn escaped(bytes: &[u8], other: impl Fn(usize, char) -> bool) -> String {
     let mut text = String::with_capacity(bytes.len());
     let mut combinable = false;

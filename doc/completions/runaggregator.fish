@@ -13,10 +13,10 @@ complete -c runaggregator -l netns -d 'Network namespaces to watch' -r -f -a "al
 own\t'Only that of the program itself'"
 complete -c runaggregator -l interval -d 'Seconds between two refreshes; fractions are allowed' -r
 complete -c runaggregator -l count -d 'Exit after N refreshes, as after Ctrl-C' -r
-complete -c runaggregator -l format -d 'What a refresh is written as' -r -f -a "text\t'Lines for people, as they always were'
-json\t'JSON Lines: a line with everything there is for each refresh'
-csv\t'CSV: a record for each row of each refresh, and a header'"
-complete -c runaggregator -l units -d 'In what units text shows bytes, instead of plain numbers' -r -f -a "bin-bytes\t'B, KiB, MiB: steps of 1024'
+complete -c runaggregator -l format -d 'Format of the refreshes' -r -f -a "text\t'Lines of text for people'
+json\t'JSON Lines: one line with all data for each refresh'
+csv\t'CSV: a header, and a record for each row of each refresh'"
+complete -c runaggregator -l units -d 'Units of bytes in text, instead of plain numbers' -r -f -a "bin-bytes\t'B, KiB, MiB: steps of 1024'
 bin-bits\t'bit, Kibit, Mibit: steps of 1024'
 si-bytes\t'B, kB, MB: steps of 1000'
 si-bits\t'bit, kbit, Mbit: steps of 1000'"

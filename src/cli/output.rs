@@ -1,4 +1,4 @@
-//! What standard output is written in: the flags `--format` and `--units` of all three programs.
+//! The format of standard output: the flags `--format` and `--units` of all three programs.
 
 use clap::{Args, ValueEnum};
 
@@ -8,32 +8,32 @@ use crate::render::json::Json;
 use crate::render::terminal::Terminal;
 use crate::render::units::Units;
 
-// A comment for documentation would take the place of the program's description in its help.
+// A doc comment would replace the program's description in its help.
 #[allow(missing_docs)]
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Output {
-    /// What a refresh is written as
+    /// Format of the refreshes
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub format: FormatChoice,
 
-    /// In what units text shows bytes, instead of plain numbers
+    /// Units of bytes in text, instead of plain numbers
     #[arg(long, value_enum, value_name = "FAMILY")]
     pub units: Option<Units>,
 }
 
-/// What a refresh is written as.
+/// The format of the refreshes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum FormatChoice {
-    /// Lines for people, as they always were
+    /// Lines of text for people
     #[default]
     Text,
-    /// JSON Lines: a line with everything there is for each refresh
+    /// JSON Lines: one line with all data for each refresh
     Json,
-    /// CSV: a record for each row of each refresh, and a header
+    /// CSV: a header, and a record for each row of each refresh
     Csv,
 }
 
-/// Why flags of output don't go together.
+/// Why flags of output exclude each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("--units {units} is for --format text: {format} has plain numbers of bytes; leave one of them out", units = .0.name(), format = .1.name())]
 pub(super) struct OutputError(Units, FormatChoice);
@@ -49,10 +49,10 @@ impl FormatChoice {
 }
 
 impl Output {
-    /// Whether the flags go together.
+    /// Checks that the flags don't exclude each other.
     ///
     /// # Errors
-    /// They don't.
+    /// They do.
     pub(super) fn check(self) -> Result<(), OutputError> {
         match (self.units, self.format) {
             (Some(units), FormatChoice::Json | FormatChoice::Csv) => {
@@ -62,13 +62,13 @@ impl Output {
         }
     }
 
-    /// Whether it has facts of processes.
+    /// Whether the format has facts of processes.
     pub(super) fn has_facts(self) -> bool {
         self.format == FormatChoice::Json
     }
 
-    /// What writes refreshes, `text` for a terminal or a stream, and whether each one takes the place of the one
-    /// before.
+    /// The writer of refreshes, with `text` for a terminal or a stream, and whether each refresh replaces the
+    /// one before.
     pub(super) fn format<F: Format>(
         self,
         text: impl FnOnce(Terminal) -> F,
@@ -85,7 +85,7 @@ impl Output {
     }
 }
 
-/// What this host is called (uname(2)).
+/// The name of this host (uname(2)).
 fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

@@ -174,7 +174,7 @@ impl Environment {
                             self.without_flows.insert(namespace.key);
                             None
                         }
-                        // It has ended: the next look finds another one there.
+                        // It has ended: the next look finds another process there.
                         Some(Err(_)) | None => None,
                     }
                 }

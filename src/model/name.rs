@@ -37,7 +37,7 @@ pub(super) fn serialize<S: Serializer>(
     Text(name.as_ref()).serialize(serializer)
 }
 
-/// The same, for a field of several.
+/// Serializes a field of several texts.
 pub(super) fn serialize_all<S: Serializer>(
     names: &[Name],
     serializer: S,
@@ -45,7 +45,7 @@ pub(super) fn serialize_all<S: Serializer>(
     serializer.collect_seq(names.iter().map(|name| Text(name)))
 }
 
-/// The same, for a field that may have none.
+/// Serializes an optional text.
 pub(super) fn serialize_optional<S: Serializer>(
     name: &Option<Name>,
     serializer: S,

@@ -93,12 +93,12 @@ pub struct Process {
     /// The command line, unescaped.
     #[serde(skip)]
     pub command_line: Name,
-    /// What else is known of it, if that was asked for.
+    /// Further facts of it, if they are asked for.
     #[serde(flatten)]
     pub facts: Option<Arc<ProcessFacts>>,
 }
 
-/// What is known of a process beside its number. What can't be read is `null`.
+/// Facts of a process beside its pid. What can't be read is `null`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ProcessFacts {
@@ -110,25 +110,25 @@ pub struct ProcessFacts {
     #[serde(serialize_with = "name::serialize_all")]
     #[cfg_attr(test, schemars(schema_with = "name::schema_of_all"))]
     pub cmdline: Vec<Name>,
-    /// The path of its executable file, as it was when the program began.
+    /// The path of its executable file, as it was when the program started.
     #[serde(serialize_with = "name::serialize_optional")]
     #[cfg_attr(test, schemars(schema_with = "name::schema_of_optional"))]
     pub exe: Option<Name>,
-    /// The number of its effective user.
+    /// Its effective uid.
     pub uid: Option<u32>,
-    /// That user's name, or his number where he has none.
+    /// The name of that user, or the number if it has none.
     #[serde(serialize_with = "name::serialize_optional")]
     #[cfg_attr(test, schemars(schema_with = "name::schema_of_optional"))]
     pub user: Option<Name>,
-    /// The systemd unit that it runs in.
+    /// Its systemd unit.
     #[serde(serialize_with = "name::serialize_optional")]
     #[cfg_attr(test, schemars(schema_with = "name::schema_of_optional"))]
     pub unit: Option<Name>,
-    /// The container that it runs in: the first 12 digits of its id, or its name.
+    /// Its container: the first 12 digits of the id, or the name.
     #[serde(serialize_with = "name::serialize_optional")]
     #[cfg_attr(test, schemars(schema_with = "name::schema_of_optional"))]
     pub container: Option<Name>,
-    /// The Kubernetes pod that it runs in: `NAMESPACE/NAME`, or its UID where nothing on this host has its name.
+    /// Its Kubernetes pod: `NAMESPACE/NAME`, or its UID if nothing on this host has its name.
     #[serde(serialize_with = "name::serialize_optional")]
     #[cfg_attr(test, schemars(schema_with = "name::schema_of_optional"))]
     pub pod: Option<Name>,

@@ -41,7 +41,7 @@ impl Draft {
         self.counted += ledger.counted();
     }
 
-    /// Adds what is known of the processes of which nothing is known yet.
+    /// Adds facts of processes that have none yet.
     pub(crate) fn add_facts(&mut self, facts: &mut FactsReader) {
         facts.begin();
         let unknown = |process: &&mut Process| process.facts.is_none();

@@ -109,7 +109,7 @@ pub struct Monitor {
     /// Findings since the last snapshot.
     looked: Looked,
     notices: Vec<Notice>,
-    /// `None` where snapshots have no facts of processes.
+    /// `None` if snapshots have no facts of processes.
     facts: Option<FactsReader>,
     opened: Instant,
     snapshots: u64,

@@ -222,7 +222,7 @@ impl DescriptorSearch {
         self.young.retain(|young| young.pid != pid);
     }
 
-    /// Forgets every process, and closes what is open of them.
+    /// Forgets all processes, and closes their descriptors.
     pub(crate) fn clear(&mut self) {
         self.recent_holders.clear();
         self.acceptors.clear();

@@ -1,4 +1,4 @@
-//! What there is to know of processes beside their command lines.
+//! Facts of processes beside their command lines.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -15,8 +15,7 @@ use super::pods::{self, Pods};
 use crate::model::traffic::Name;
 use crate::model::{Process, ProcessFacts};
 
-/// Of how many processes a refresh reads again what is known already. A user or a cgroup can change without
-/// exec.
+/// Number of known processes that a refresh reads again: a user or a cgroup can change without exec.
 const AGAIN: usize = 16;
 
 /// Reads facts of processes, each of them seldom.
@@ -27,18 +26,18 @@ pub(crate) struct FactsReader {
     pods: Pods,
     known: HashMap<ProcessId, Known, RandomState>,
     refresh: u64,
-    /// How many may still be read again at this refresh.
+    /// Number of processes that may still be read again at this refresh.
     left: usize,
 }
 
 #[derive(Debug)]
 struct Known {
-    /// As it was when this was read.
+    /// Its command line when this was read.
     command_line: Name,
     facts: Arc<ProcessFacts>,
-    /// The refresh at which it was read.
+    /// The refresh that read it.
     read: u64,
-    /// The refresh at which it was asked for.
+    /// The last refresh that asked for it.
     asked: u64,
 }
 
@@ -46,7 +45,7 @@ impl FactsReader {
     /// Reads the procfs that is mounted at `proc`.
     ///
     /// # Errors
-    /// There is none.
+    /// That of opening it.
     pub(crate) fn open(proc: &Path) -> Result<FactsReader, Errno> {
         Ok(FactsReader {
             proc: Proc::open(proc)?,
@@ -58,7 +57,7 @@ impl FactsReader {
         })
     }
 
-    /// Begins a refresh: those that were not asked for at the one before are forgotten.
+    /// Starts a refresh: processes that the one before did not ask for are forgotten.
     pub(crate) fn begin(&mut self) {
         let before = self.refresh;
         self.known.retain(|_, known| known.asked == before);
@@ -66,11 +65,12 @@ impl FactsReader {
         self.left = AGAIN;
     }
 
-    /// Adds what is known of a process. It stays as it is where it has ended meanwhile and nothing was read before.
+    /// Adds the facts of a process. It stays as it is if it has ended and was never read.
     pub(crate) fn add_to(&mut self, process: &mut Process) {
         let (id, refresh) = (process.id(), self.refresh);
         let is_same = |known: &Known| known.command_line == process.command_line;
-        // At its second refresh a process has become what it is: who forks and then drops its rights is young.
+        // Facts are final at a process's second refresh: a young one may still drop its privileges
+        // after the fork.
         let is_due = match self.known.get(&id) {
             None => true,
             Some(known) if !is_same(known) => true,
@@ -91,7 +91,7 @@ impl FactsReader {
         }
     }
 
-    /// Reads what there is of a process; `None` if it has ended.
+    /// Reads the facts of a process; `None` if it has ended.
     fn read(&mut self, id: ProcessId) -> Option<ProcessFacts> {
         let (pid, proc) = (id.pid, &self.proc);
         let cmdline = proc.cmdline(pid).ok().unwrap_or_default();
@@ -108,13 +108,14 @@ impl FactsReader {
             pod: pods::uid(&cgroup).map(|uid| self.pods.name(uid, Instant::now())),
             netns: proc.netns(pid).map(|netns| netns.0),
         };
-        // Last: a number may be another process's by now, and then this was, too.
+        // Last: the pid may be another process's by now, and then the facts would be, too.
         let (start, comm) = proc.stat(pid).ok()?;
         (start == id.start_time).then(|| ProcessFacts { comm: comm.into(), ..facts })
     }
 }
 
-/// The words of a raw command line. Each is ended by a NUL byte, but for a title that was written over them.
+/// The words of a raw command line. Each ends in a NUL byte, except in a title that was written
+/// over them.
 fn words(cmdline: &[u8]) -> Vec<Name> {
     if cmdline.is_empty() {
         return Vec::new();

@@ -1,8 +1,8 @@
-//! Kubernetes pods: which one a process is in, and what it is named.
+//! Kubernetes pods: the pod of a process, and its name.
 //!
 //! The kubelet makes a cgroup for each pod, also for one in the host's network namespace, with the pod's UID in its
-//! name; and in `/var/log/pods` a directory `NAMESPACE_NAME_UID` for each pod that has logs. So neither the container
-//! runtime nor the API server has to be asked.
+//! name. In `/var/log/pods` it makes a directory `NAMESPACE_NAME_UID` for each pod that has logs. So no query to the
+//! container runtime or the API server is needed.
 
 use std::collections::HashMap;
 use std::fs;
@@ -13,17 +13,17 @@ use std::time::{Duration, Instant};
 use super::label::{container_part, paths, user_of};
 use crate::model::traffic::Name;
 
-/// Where the kubelet keeps the logs of pods.
+/// The directory of the kubelet's logs of pods.
 const LOGS: &str = "/var/log/pods";
 
-/// How long nothing is looked for again in the directory, where it did not have a pod.
+/// Time for which a pod that the directory did not have is not searched again.
 const AGAIN: Duration = Duration::from_secs(10);
 
-/// How many names are read of the directory: a host has some hundred pods.
+/// Number of names that are read of the directory: a host has some hundred pods.
 const MOST: usize = 10_000;
 
 /// The UID in the name of a pod's cgroup: `podUID`, or as a slice of systemd `kubepods-burstable-podUID.slice` with
-/// underscores for hyphens. The UID of a static pod is the hash of its file, of hexadecimal digits alone.
+/// underscores for hyphens. The UID of a static pod is the hash of its file, which has only hexadecimal digits.
 fn uid_in(part: &[u8]) -> Option<Vec<u8>> {
     let uid = match part.strip_suffix(b".slice") {
         Some(slice) => {
@@ -39,8 +39,8 @@ fn uid_in(part: &[u8]) -> Option<Vec<u8>> {
     (matches!(uid.len(), 32 | 36) && uid.iter().enumerate().all(is_uid)).then_some(uid)
 }
 
-/// The UID of the pod that a process with this `/proc/PID/cgroup` is in. Only the kubelet's own cgroups count: below
-/// those of users and containers others make them.
+/// The UID of the pod of a process with this `/proc/PID/cgroup`. Only the kubelet's own cgroups apply: users and
+/// containers can make others below theirs.
 pub(super) fn uid(cgroup: &[u8]) -> Option<Vec<u8>> {
     paths(cgroup).find_map(|path| {
         let (mut is_kubelets, mut before) = (false, None);
@@ -49,7 +49,8 @@ pub(super) fn uid(cgroup: &[u8]) -> Option<Vec<u8>> {
             if is_kubelets && let Some(uid) = uid_in(part) {
                 return Some(uid);
             }
-            // What is below was made by others. A node may be a container itself, with the kubelet's below.
+            // Cgroups below are made by others. A node may be a container itself, with the
+            // kubelet's cgroups below.
             if user_of(part).is_some() || is_kubelets && container_part(part, before).is_some() {
                 return None;
             }
@@ -74,7 +75,7 @@ impl Default for Pods {
 }
 
 impl Pods {
-    /// `NAMESPACE/NAME` of a pod, or its UID where there are no logs of it.
+    /// `NAMESPACE/NAME` of a pod, or its UID if it has no logs.
     pub(super) fn name(&mut self, uid: Vec<u8>, now: Instant) -> Name {
         let is_due = self.read.is_none_or(|read| now.saturating_duration_since(read) >= AGAIN);
         if !self.names.contains_key(&uid) && is_due {

@@ -18,7 +18,7 @@ pub(crate) struct Applications {
     pub all: bool,
     /// Whether bytes without a process have lines too.
     pub unattributed: bool,
-    /// In what units bytes per second are shown; in KiB without.
+    /// The units of bytes per second; `None` for KiB.
     pub units: Option<Units>,
     /// The terminal that shows it.
     pub terminal: Terminal,

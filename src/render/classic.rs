@@ -22,7 +22,7 @@ pub(crate) struct Classic {
     pub show: Show,
     /// Whether bytes without a process have lines too.
     pub unattributed: bool,
-    /// In what units bytes are shown; as plain numbers without.
+    /// The units of bytes; `None` for plain numbers.
     pub units: Option<Units>,
     /// The terminal that shows it.
     pub terminal: Terminal,

@@ -9,16 +9,16 @@ use super::{Format, Frame};
 use crate::escape::reversible;
 use crate::model::{Account, Snapshot};
 
-/// Records of each refresh.
+/// Writes the records of each refresh.
 #[derive(Clone, Debug)]
 pub(crate) struct Csv {
-    /// What this host is called.
+    /// The name of this host.
     pub host: String,
     /// Whether the header was written.
     is_begun: bool,
 }
 
-/// A row, or what has no process. The names of the fields are the columns.
+/// A row, or bytes without a process. The names of the fields are the columns.
 #[derive(Serialize)]
 struct Record<'a> {
     seq: u64,
@@ -36,7 +36,7 @@ struct Record<'a> {
 }
 
 impl Csv {
-    /// Nothing is written yet.
+    /// Starts before the header.
     pub(crate) fn new(host: String) -> Csv {
         Csv { host, is_begun: false }
     }
@@ -67,7 +67,7 @@ impl Format for Csv {
             recent_tx_bytes: recent.sent,
             pids,
         };
-        // The same order at each refresh.
+        // In the same order at each refresh.
         let mut rows: Vec<_> = snapshot.rows.iter().collect();
         rows.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         let rows = rows.into_iter().map(|row| {

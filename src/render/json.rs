@@ -1,6 +1,7 @@
 //! JSON Lines: each refresh is a line, a [`Snapshot`] with the format's version, the host and the source.
 //!
-//! The format is described in `doc/user-manual.md`, and by `doc/snapshot.schema.json`, which is made of the types.
+//! The format is described in `doc/user-manual.md`, and by `doc/snapshot.schema.json`, which is
+//! generated from the types.
 
 use std::io::{self, Write};
 
@@ -11,13 +12,14 @@ use super::{Format, Frame};
 use crate::escape;
 use crate::model::Snapshot;
 
-/// The version of the format. It grows when a key goes or gets another meaning, not when one is added.
+/// The version of the format. It increases when a key is removed or changes its meaning, not when
+/// one is added.
 const SCHEMA: u32 = 1;
 
-/// A line for each refresh.
+/// Writes a line for each refresh.
 #[derive(Clone, Debug)]
 pub(crate) struct Json {
-    /// What this host is called.
+    /// The name of this host.
     pub host: String,
 }
 
@@ -26,13 +28,14 @@ pub(crate) struct Json {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[cfg_attr(test, schemars(title = "What `--format json` prints for a refresh"))]
 struct Line<'a> {
-    /// The version of this format. It grows when a key goes or gets another meaning, not when one is added.
+    /// The version of this format. It increases when a key is removed or changes its meaning, not
+    /// when one is added.
     #[cfg_attr(test, schemars(range(min = SCHEMA, max = SCHEMA)))]
     schema: u32,
-    /// What the host is called (uname(2)).
+    /// The name of the host (uname(2)).
     host: &'a str,
-    /// Where bytes are counted: `ebpf`, `conntrack` or `sockets`; the first one where it is several, and `null` where
-    /// only pipes are.
+    /// The source: `ebpf`, `conntrack` or `sockets`; the first one if there are several, and `null` if there are only
+    /// pipes.
     source: Option<&'a str>,
     #[serde(flatten)]
     snapshot: &'a Snapshot,
@@ -41,7 +44,7 @@ struct Line<'a> {
 impl Format for Json {
     fn format(&mut self, frame: &Frame) -> Vec<u8> {
         let mut snapshot = Snapshot::clone(&frame.snapshot);
-        // The same order at each refresh.
+        // In the same order at each refresh.
         snapshot.rows.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         for row in &mut snapshot.rows {
             row.processes.sort_unstable_by_key(|process| process.id());
@@ -50,7 +53,7 @@ impl Format for Json {
         let line = Line { schema: SCHEMA, host: &self.host, source, snapshot: &snapshot };
         let mut bytes = Vec::new();
         let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, Visible);
-        // Writing to memory doesn't fail, and nothing here has keys that are no strings.
+        // Writing to memory doesn't fail, and all keys are strings.
         if line.serialize(&mut serializer).is_err() {
             return Vec::new();
         }
@@ -59,8 +62,8 @@ impl Format for Json {
     }
 }
 
-/// Characters that would do something to a terminal, or hide, are escaped as `\u009b`, so that nothing untrusted reaches
-/// one that way.
+/// Characters that control a terminal, or are hidden, are escaped as `\u009b`, so that nothing untrusted reaches a
+/// terminal raw.
 struct Visible;
 
 impl Formatter for Visible {
@@ -107,7 +110,7 @@ mod tests {
         assert_eq!(text(examples::snapshot()), expected);
     }
 
-    /// The schema is made of the types, and kept in `doc/`.
+    /// The schema in `doc/` is generated from the types.
     #[test]
     fn the_schema_is_the_types() {
         let schema = schemars::schema_for!(Line<'static>);

@@ -1,8 +1,8 @@
-//! Bytes in units that people read.
+//! Bytes in human-readable units.
 
 use clap::ValueEnum;
 
-/// A family of units, named as bandwhich's `--unit-family` names them.
+/// A family of units, with the names of bandwhich's `--unit-family`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Units {
     /// B, KiB, MiB: steps of 1024
@@ -16,7 +16,7 @@ pub enum Units {
 }
 
 impl Units {
-    /// What the flag calls it.
+    /// The name in the flag.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Units::BinBytes => "bin-bytes",
@@ -26,7 +26,7 @@ impl Units {
         }
     }
 
-    /// The most characters that [`Units::show`] makes of anything below 1024 EiB.
+    /// Maximum characters of a result of [`Units::show`] below 1024 EiB.
     pub(crate) const fn width(self) -> usize {
         match self {
             Units::BinBytes => "1023.99 KiB".len(),
@@ -36,7 +36,7 @@ impl Units {
         }
     }
 
-    /// So many bytes, with two decimals above the smallest unit: `512 B`, `1.50 KiB`.
+    /// This many bytes, with two decimals above the smallest unit: `512 B`, `1.50 KiB`.
     pub(crate) fn show(self, bytes: f64) -> String {
         let (step, prefixes, unit, is_bits) = match self {
             Units::BinBytes => (1024.0, ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"], "B", false),
@@ -51,7 +51,7 @@ impl Units {
         let (last, others) = (prefixes[5], &prefixes[..5]);
         for prefix in others {
             value /= step;
-            // What would be rounded up to the next unit is shown in it.
+            // A value that rounding would lift to the next unit is shown in that unit.
             if (value * 100.0).round() < step * 100.0 {
                 return format!("{value:.2} {prefix}{unit}");
             }

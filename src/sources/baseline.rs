@@ -67,7 +67,7 @@ impl Baseline {
         self.past.is_none() && self.thread.is_finished()
     }
 
-    /// Takes what was announced to it since the last time.
+    /// Takes announcements of new flows.
     pub(super) fn drain(&mut self) {
         if let Some(past) = &mut self.past {
             past.drain();

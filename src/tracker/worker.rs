@@ -180,7 +180,7 @@ impl Worker {
         true
     }
 
-    /// New flows are announced no more, and what was kept to resolve them is let go of.
+    /// Stops the announcements of new flows, and drops everything that was kept to resolve them.
     fn stop_following(&mut self) {
         self.netns_listeners.iter_mut().for_each(NetnsListener::stop_following);
         self.retries = RetryQueue::default();

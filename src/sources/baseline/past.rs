@@ -17,7 +17,7 @@ use crate::sockets::Socket;
 use crate::sources::flow_reading::attribute;
 use crate::tracker::{FlowTable, Namespace, Opens, choose};
 
-/// How many new flows are remembered; those beyond are taken for the past's.
+/// Number of new flows that are remembered. Further ones count as past.
 const NEW_FLOWS: usize = 262_144;
 
 /// A network namespace that another thread reads, independent of the environment.
@@ -222,8 +222,8 @@ impl Past {
         std::mem::take(&mut self.new)
     }
 
-    /// Takes what was announced since the last time, so that the kernel's buffers don't fill while the past waits for
-    /// the holders of sockets to be read.
+    /// Takes announcements of new flows, so that the kernel's buffers don't fill while the past waits for the holders
+    /// of sockets to be read.
     pub(super) fn drain(&mut self) {
         let Past { namespaces, new, .. } = self;
         for PastNamespace { namespace, new_flows, .. } in namespaces {
