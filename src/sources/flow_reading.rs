@@ -262,7 +262,7 @@ fn read_table(
     let FlowTable { reader, sysctls, ahead } = table;
     let ahead = ahead.take();
     let entries = match &ahead {
-        Some(Ok((_, flows))) => Some(flows.len() as u64),
+        Some(Ok((_, chunks))) => Some(chunks.iter().map(|chunk| chunk.len() as u64).sum()),
         Some(Err(_)) => None,
         None => reader.entries(),
     };
@@ -281,8 +281,10 @@ fn read_table(
     };
     let read = match (ahead, &chosen) {
         (Some(read), _) => {
-            let (table, flows) = read?;
-            flows.iter().for_each(|flow| account(flow, attribution));
+            let (table, chunks) = read?;
+            for chunk in chunks {
+                chunk.iter().for_each(|flow| account(flow, attribution));
+            }
             table
         }
         (None, Some(chosen)) => reader.read_chosen(chosen, |flow| account(flow, attribution))?,

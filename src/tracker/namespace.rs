@@ -28,8 +28,15 @@ pub(crate) struct FlowTable {
     /// The sysctls of connection tracking when it was opened.
     pub(crate) sysctls: Sysctls,
     /// The whole table, read in advance for a look; see [`Namespace::read_ahead`].
-    pub(crate) ahead: Option<Result<(conntrack::Table, Vec<Flow>), conntrack::ReadError>>,
+    pub(crate) ahead: Option<Result<(conntrack::Table, Chunks), conntrack::ReadError>>,
 }
+
+/// Flows in pieces, each of which is freed as soon as it was used: attribution remembers them meanwhile, and the
+/// table may have hundreds of thousands.
+pub(crate) type Chunks = Vec<Vec<Flow>>;
+
+/// Flows in a piece.
+const CHUNK: usize = 4096;
 
 impl FlowTable {
     /// Opens the table of this thread's namespace; for the program's `own`, with all readers.
@@ -47,9 +54,18 @@ impl FlowTable {
 
     /// Reads the whole table for the next look.
     pub(crate) fn read_ahead(&mut self) {
-        let mut flows = Vec::new();
-        let read = self.reader.read(|flow| flows.push(*flow));
-        self.ahead = Some(read.map(|table| (table, flows)));
+        let mut chunks = Chunks::new();
+        let read = self.reader.read(|flow| match chunks.last_mut() {
+            Some(chunk) if chunk.len() < CHUNK => chunk.push(*flow),
+            _ => {
+                // Most tables are small.
+                let capacity = if chunks.is_empty() { 0 } else { CHUNK };
+                let mut chunk = Vec::with_capacity(capacity);
+                chunk.push(*flow);
+                chunks.push(chunk);
+            }
+        });
+        self.ahead = Some(read.map(|table| (table, chunks)));
     }
 }
 
