@@ -37,12 +37,18 @@ pub(super) fn serialize<S: Serializer>(
     Text(name.as_ref()).serialize(serializer)
 }
 
-/// Serializes a field of several texts.
-pub(super) fn serialize_all<S: Serializer>(
-    names: &[Name],
+/// The words of a raw command line.
+pub(super) fn words(cmdline: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let words = cmdline.strip_suffix(b"\0").unwrap_or(cmdline);
+    words.split(|byte| *byte == 0).filter(|_| !cmdline.is_empty())
+}
+
+/// Serializes a raw command line as the list of its words.
+pub(super) fn serialize_words<S: Serializer>(
+    cmdline: &Name,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(names.iter().map(|name| Text(name)))
+    serializer.collect_seq(words(cmdline).map(Text))
 }
 
 /// Serializes an optional text.
@@ -60,7 +66,7 @@ pub(super) fn schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
 }
 
 #[cfg(test)]
-pub(super) fn schema_of_all(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+pub(super) fn schema_of_words(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({ "type": "array", "items": schema(generator) })
 }
 
@@ -69,4 +75,20 @@ pub(super) fn schema_of_optional(generator: &mut schemars::SchemaGenerator) -> s
     let mut schema = schema(generator);
     schema.insert("type".to_owned(), serde_json::json!(["string", "array", "null"]));
     schema
+}
+
+#[cfg(test)]
+mod tests {
+    use super::words;
+
+    #[test]
+    fn words_are_what_was_given_to_exec() {
+        let words = |cmdline| -> Vec<String> {
+            words(cmdline).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+        };
+        assert_eq!(words(b"ssh\0-o\0a b\0"), ["ssh", "-o", "a b"]);
+        assert_eq!(words(b"sh\0\0x\0"), ["sh", "", "x"]);
+        assert_eq!(words(b"nginx: worker process"), ["nginx: worker process"]);
+        assert!(words(b"").is_empty());
+    }
 }

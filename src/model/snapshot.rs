@@ -106,10 +106,11 @@ pub struct ProcessFacts {
     #[serde(serialize_with = "name::serialize")]
     #[cfg_attr(test, schemars(schema_with = "name::schema"))]
     pub comm: Name,
-    /// The words of its command line, at most 64 KiB of them; none for a kernel thread.
-    #[serde(serialize_with = "name::serialize_all")]
-    #[cfg_attr(test, schemars(schema_with = "name::schema_of_all"))]
-    pub cmdline: Vec<Name>,
+    /// The words of its command line, at most 64 KiB; none for a kernel thread. In memory as in
+    /// `/proc/PID/cmdline`, where a NUL byte ends each word: see [`ProcessFacts::words`].
+    #[serde(serialize_with = "name::serialize_words")]
+    #[cfg_attr(test, schemars(schema_with = "name::schema_of_words"))]
+    pub cmdline: Name,
     /// The path of its executable file, as it was when the program started.
     #[serde(serialize_with = "name::serialize_optional")]
     #[cfg_attr(test, schemars(schema_with = "name::schema_of_optional"))]
@@ -134,6 +135,13 @@ pub struct ProcessFacts {
     pub pod: Option<Name>,
     /// The inode number of its network namespace.
     pub netns: Option<u32>,
+}
+
+impl ProcessFacts {
+    /// The words of the command line. A title that was written over them may lack the last NUL byte.
+    pub fn words(&self) -> impl Iterator<Item = &[u8]> {
+        name::words(&self.cmdline)
+    }
 }
 
 impl Process {

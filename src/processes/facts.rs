@@ -18,6 +18,10 @@ use crate::model::{Process, ProcessFacts};
 /// Number of known processes that a refresh reads again: a user or a cgroup can change without exec.
 const AGAIN: usize = 16;
 
+/// Bytes of command lines that are kept in all, and what is kept of another one where there are as many.
+const MOST_BYTES: usize = 16 << 20;
+const SHORT: usize = 256;
+
 /// Reads facts of processes, each of them seldom.
 #[derive(Debug)]
 pub(crate) struct FactsReader {
@@ -28,6 +32,8 @@ pub(crate) struct FactsReader {
     refresh: u64,
     /// Number of processes that may still be read again at this refresh.
     left: usize,
+    /// Bytes of all command lines.
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -54,6 +60,7 @@ impl FactsReader {
             known: HashMap::default(),
             refresh: 0,
             left: 0,
+            bytes: 0,
         })
     }
 
@@ -63,6 +70,7 @@ impl FactsReader {
         self.known.retain(|_, known| known.asked == before);
         self.refresh += 1;
         self.left = AGAIN;
+        self.bytes = self.known.values().map(|known| known.facts.cmdline.len()).sum();
     }
 
     /// Adds the facts of a process. It stays as it is if it has ended and was never read.
@@ -94,12 +102,16 @@ impl FactsReader {
     /// Reads the facts of a process; `None` if it has ended.
     fn read(&mut self, id: ProcessId) -> Option<ProcessFacts> {
         let (pid, proc) = (id.pid, &self.proc);
-        let cmdline = proc.cmdline(pid).ok().unwrap_or_default();
+        let mut cmdline = proc.cmdline(pid).ok().unwrap_or_default();
+        if self.bytes + cmdline.len() > MOST_BYTES {
+            cmdline.truncate(SHORT);
+        }
+        self.bytes += cmdline.len();
         let uid = proc.user(pid);
         let cgroup = proc.cgroup(pid).ok().unwrap_or_default();
         let facts = ProcessFacts {
             comm: Name::default(),
-            cmdline: words(&cmdline),
+            cmdline: cmdline.into(),
             exe: proc.exe(pid).map(Name::from),
             uid,
             user: uid.map(|uid| self.users.name(uid).into()),
@@ -112,16 +124,6 @@ impl FactsReader {
         let (start, comm) = proc.stat(pid).ok()?;
         (start == id.start_time).then(|| ProcessFacts { comm: comm.into(), ..facts })
     }
-}
-
-/// The words of a raw command line. Each ends in a NUL byte, except in a title that was written
-/// over them.
-fn words(cmdline: &[u8]) -> Vec<Name> {
-    if cmdline.is_empty() {
-        return Vec::new();
-    }
-    let words = cmdline.strip_suffix(b"\0").unwrap_or(cmdline);
-    words.split(|byte| *byte == 0).map(Name::from).collect()
 }
 
 #[cfg(test)]
@@ -138,17 +140,6 @@ mod tests {
     }
 
     #[test]
-    fn words_are_what_was_given_to_exec() {
-        let words = |cmdline: &[u8]| -> Vec<String> {
-            words(cmdline).iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect()
-        };
-        assert_eq!(words(b"ssh\0-o\0a b\0"), ["ssh", "-o", "a b"]);
-        assert_eq!(words(b"sh\0\0x\0"), ["sh", "", "x"]);
-        assert_eq!(words(b"nginx: worker process"), ["nginx: worker process"]);
-        assert!(words(b"").is_empty());
-    }
-
-    #[test]
     fn facts_are_those_of_the_process() {
         let mut child = Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().unwrap();
         let mut reader = FactsReader::open(Path::new("/proc")).unwrap();
@@ -162,7 +153,7 @@ mod tests {
             of.filter(|facts| !facts.cmdline.is_empty())
         });
         let uid = rustix::process::geteuid().as_raw();
-        assert_eq!(facts.cmdline, [Name::from(*b"sleep"), Name::from(*b"60")]);
+        assert_eq!(&*facts.cmdline, b"sleep\x0060\0");
         assert!(facts.exe.as_ref().unwrap().starts_with(b"/"));
         assert_eq!((facts.uid, facts.pod.clone()), (Some(uid), None));
         assert_eq!(&**facts.user.as_ref().unwrap(), &*Users::default().name(uid));
@@ -220,5 +211,23 @@ mod tests {
         }
         times.dedup();
         assert_eq!(times, [3, 14], "it was read at other refreshes");
+    }
+
+    /// A user without privileges can give each of thousands of processes a command line of 64 KiB.
+    #[test]
+    fn command_lines_are_bounded_together() {
+        let mut reader = FactsReader::open(Path::new("/proc")).unwrap();
+        let own = process(std::process::id());
+        let length = |reader: &mut FactsReader| {
+            reader.known.clear();
+            reader.add_to(&mut own.clone());
+            reader.known[&own.id()].facts.cmdline.len()
+        };
+        let whole = length(&mut reader);
+        reader.bytes = MOST_BYTES;
+        assert_eq!(length(&mut reader), whole.min(SHORT));
+        // Those that were forgotten make room.
+        reader.begin();
+        assert_eq!((reader.bytes, length(&mut reader)), (whole.min(SHORT), whole));
     }
 }

@@ -23,7 +23,7 @@ fn account(received: u64, sent: u64) -> Account {
 pub(super) fn snapshot() -> Snapshot {
     let facts = ProcessFacts {
         comm: name("wget"),
-        cmdline: vec![name("wget"), name("http://example.com/")],
+        cmdline: name("wget\0http://example.com/\0"),
         exe: Some(name("/usr/bin/wget")),
         uid: Some(1000),
         user: Some(name("jo")),

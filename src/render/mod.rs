@@ -27,7 +27,10 @@ impl sink::Frame for Frame {
     fn weight(&self) -> usize {
         let rows = self.snapshot.rows.iter();
         rows.map(|row| {
-            let named = row.processes.iter().map(|process| process.command_line.len());
+            let named = row.processes.iter().map(|process| {
+                let facts = process.facts.as_ref().map_or(0, |facts| facts.cmdline.len());
+                process.command_line.len() + facts
+            });
             size_of::<Row>()
                 + row.name.len()
                 + size_of_val(&row.processes[..])
