@@ -87,8 +87,11 @@ impl FactsReader {
                 self.left > 0 && age > turns
             }
         };
-        if is_due && let Some(facts) = self.read(id) {
+        let kept = self.known.get(&id).map_or(0, |known| known.facts.cmdline.len());
+        let others = self.bytes.saturating_sub(kept);
+        if is_due && let Some(facts) = self.read(id, MOST_BYTES.saturating_sub(others)) {
             self.left = self.left.saturating_sub(1);
+            self.bytes = others + facts.cmdline.len();
             let command_line = process.command_line.clone();
             let facts = Arc::new(facts);
             self.known.insert(id, Known { command_line, facts, read: refresh, asked: refresh });
@@ -99,14 +102,13 @@ impl FactsReader {
         }
     }
 
-    /// Reads the facts of a process; `None` if it has ended.
-    fn read(&mut self, id: ProcessId) -> Option<ProcessFacts> {
+    /// Reads the facts of a process, with `room` for so many bytes of its command line; `None` if it has ended.
+    fn read(&mut self, id: ProcessId, room: usize) -> Option<ProcessFacts> {
         let (pid, proc) = (id.pid, &self.proc);
         let mut cmdline = proc.cmdline(pid).ok().unwrap_or_default();
-        if self.bytes + cmdline.len() > MOST_BYTES {
+        if cmdline.len() > room {
             cmdline.truncate(SHORT);
         }
-        self.bytes += cmdline.len();
         let uid = proc.user(pid);
         let cgroup = proc.cgroup(pid).ok().unwrap_or_default();
         let facts = ProcessFacts {
@@ -224,6 +226,19 @@ mod tests {
             reader.known[&own.id()].facts.cmdline.len()
         };
         let whole = length(&mut reader);
+        reader.bytes = MOST_BYTES;
+        assert_eq!(length(&mut reader), whole.min(SHORT));
+        // One that is read again takes the place of what was read before.
+        reader.known.clear();
+        reader.bytes = MOST_BYTES - whole;
+        let read = |reader: &mut FactsReader| {
+            reader.left = 1;
+            reader.known.values_mut().for_each(|known| known.command_line = Name::default());
+            reader.add_to(&mut own.clone());
+            (reader.bytes, reader.known[&own.id()].facts.cmdline.len())
+        };
+        assert_eq!([1, 2].map(|_| read(&mut reader)), [(MOST_BYTES, whole); 2]);
+        reader.known.clear();
         reader.bytes = MOST_BYTES;
         assert_eq!(length(&mut reader), whole.min(SHORT));
         // Those that were forgotten make room.
