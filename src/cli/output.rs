@@ -35,17 +35,12 @@ pub enum FormatChoice {
 
 /// Why flags of output exclude each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("--units {units} is for --format text: {format} has plain numbers of bytes; leave one of them out", units = .0.name(), format = .1.name())]
+#[error("--units {units} is for --format text: {format} has plain numbers of bytes; leave one of them out", units = flag_name(.0), format = flag_name(.1))]
 pub(super) struct OutputError(Units, FormatChoice);
 
-impl FormatChoice {
-    fn name(self) -> &'static str {
-        match self {
-            FormatChoice::Text => "text",
-            FormatChoice::Json => "json",
-            FormatChoice::Csv => "csv",
-        }
-    }
+/// What a flag calls a value.
+fn flag_name(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
 impl Output {

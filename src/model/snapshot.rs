@@ -238,6 +238,11 @@ impl Snapshot {
         account.recent.rate_over(self.elapsed)
     }
 
+    /// Its source: the first one if there are several, none if there are only pipes.
+    pub fn source(&self) -> Option<SourceKind> {
+        self.health.first().map(|health| health.source)
+    }
+
     /// The sum of the rows, of the unattributed and of what is left out, which equals
     /// [`counted`](Snapshot::counted).
     pub fn sum(&self) -> Account {

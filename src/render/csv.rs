@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Format, Frame};
 use crate::escape::reversible;
-use crate::model::{Account, Snapshot};
+use crate::model::{Account, Snapshot, SourceKind};
 
 /// Writes the records of each refresh.
 #[derive(Clone, Debug)]
@@ -52,7 +52,7 @@ impl Format for Csv {
             .terminator(Terminator::CRLF)
             .from_writer(Vec::new());
         let at = snapshot.at.to_string();
-        let source = snapshot.health.first().map_or("", |health| health.source.name());
+        let source = snapshot.source().map_or("", SourceKind::name);
         let record = |kind, name, Account { total, recent }, pids| Record {
             seq: snapshot.seq,
             at: &at,

@@ -10,7 +10,7 @@ use serde_json::ser::{CompactFormatter, Formatter};
 
 use super::{Format, Frame};
 use crate::escape;
-use crate::model::Snapshot;
+use crate::model::{Snapshot, SourceKind};
 
 /// The version of the format. It increases when a key is removed or changes its meaning, not when
 /// one is added.
@@ -49,7 +49,7 @@ impl Format for Json {
         for row in &mut snapshot.rows {
             row.processes.sort_unstable_by_key(|process| process.id());
         }
-        let source = snapshot.health.first().map(|health| health.source.name());
+        let source = snapshot.source().map(SourceKind::name);
         let line = Line { schema: SCHEMA, host: &self.host, source, snapshot: &snapshot };
         let mut bytes = Vec::new();
         let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, Visible);

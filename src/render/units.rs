@@ -16,16 +16,6 @@ pub enum Units {
 }
 
 impl Units {
-    /// The name in the flag.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Units::BinBytes => "bin-bytes",
-            Units::BinBits => "bin-bits",
-            Units::SiBytes => "si-bytes",
-            Units::SiBits => "si-bits",
-        }
-    }
-
     /// Maximum characters of a result of [`Units::show`] below 1024 EiB.
     pub(crate) const fn width(self) -> usize {
         match self {
@@ -88,13 +78,6 @@ mod tests {
         ];
         for (units, bytes, expected) in cases {
             assert_eq!(units.show(bytes), expected, "{units:?} {bytes}");
-        }
-    }
-
-    #[test]
-    fn names_are_those_of_the_flag() {
-        for units in Units::value_variants() {
-            assert_eq!(units.to_possible_value().unwrap().get_name(), units.name());
         }
     }
 
