@@ -83,8 +83,7 @@ impl Program {
     pub fn watch(self, net: &Net, source: &str, args: &[&str]) -> Running {
         let args = [&["--source", source, "--interval", "0.2"], args].concat();
         let mut running = Running::start(self.inside(&net.watched, &args));
-        running.refreshes(1);
-        running.is_read();
+        running.begun();
         running
     }
 }

@@ -201,16 +201,14 @@ impl Running {
         String::from_utf8_lossy(&self.stderr.so_far()).into_owned()
     }
 
-    /// Waits until everything that was there at the start is read, which takes a while on a busy host: what a short
-    /// flow carries before that may stay without a process.
-    pub fn is_read(&mut self) {
-        let deadline = Instant::now() + DEADLINE;
-        while self.stderr().contains(STILL_READING) && !self.stderr().contains(READ) {
-            if Instant::now() > deadline {
-                self.report(&self.stdout.so_far()).fail("it does not read everything");
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
+    /// Waits for the first refresh, and until everything that was there at the start is read, which takes a while on a
+    /// busy host: what a short flow carries before that may stay without a process.
+    pub fn begun(&mut self) {
+        self.refreshes(1);
+        self.eventually("everything is read", || {
+            let stderr = self.stderr();
+            !stderr.contains(STILL_READING) || stderr.contains(READ)
+        });
     }
 
     /// Waits for the program's own end.

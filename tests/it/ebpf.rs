@@ -113,8 +113,7 @@ fn a_socket_of_before_the_start_is_counted_to_its_end() {
     // Long enough for all of it to be between two looks.
     let args = ["--source", "ebpf", "--unattributed", "--interval", "2"];
     let mut running = Running::start(RUNMONITOR.inside(&net.watched, &args));
-    running.refreshes(1);
-    running.is_read();
+    running.begun();
     // One is known when it ends, the other one isn't.
     clients[0].go();
     running.settled();
@@ -207,8 +206,7 @@ fn it_goes_on_when_cgroup2_is_mounted_elsewhere_meanwhile() {
     let mut command = unshared(&net, &["--mount"], &script);
     command.current_dir(&net.dir);
     let mut running = Running::start(command);
-    running.refreshes(1);
-    running.is_read();
+    running.begun();
     std::fs::write(net.dir.join("watching"), "").unwrap();
     while !running.stderr().contains("remounted") {
         running.expect_running();

@@ -134,8 +134,7 @@ fn a_flow_that_comes_and_goes_within_one_refresh_is_counted() {
     let _server = server(&net);
     let args = ["--source", "conntrack", "--unattributed", "--interval", "15", "--count", "2"];
     let mut running = Running::start(RUNMONITOR.inside(&net.watched, &args));
-    running.refreshes(1);
-    running.is_read();
+    running.begun();
     let mut client = client(&net, EXCHANGE);
     client.go();
     client.reset();

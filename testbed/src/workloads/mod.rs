@@ -180,8 +180,7 @@ impl Workload {
         // What helps the test is on this host as well: other namespaces are others' hosts here.
         let command = if self.elsewhere { Program::anywhere } else { Program::inside };
         let mut running = Running::start(command(runmonitor, &net.watched, &args));
-        running.refreshes(1);
-        running.is_read();
+        running.begun();
         running
     }
 }

@@ -106,8 +106,7 @@ fn more_sockets_than_there_is_room_for_may_come_and_go_between_two_refreshes() {
     let Some(net) = Net::new() else { return };
     let args = ["--source", "ebpf", "--unattributed", "--interval", "12", "--count", "2"];
     let mut running = Running::start(RUNMONITOR.inside(&net.watched, &args));
-    running.refreshes(1);
-    running.is_read();
+    running.begun();
     let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
     let to = receiver.local_addr().unwrap();
     for _ in 0..SLOTS.start() / 800 {

@@ -19,8 +19,7 @@ fn router() -> Option<(Net, Running)> {
     net.far.as_ref()?.nft(SILENCE);
     let args = ["--source", "ebpf", "--unattributed", "--interval", "5"];
     let mut running = Running::start(RUNMONITOR.inside(&net.watched, &args));
-    running.refreshes(1);
-    running.is_read();
+    running.begun();
     Some((net, running))
 }
 
