@@ -205,6 +205,11 @@ impl Running {
     /// busy host: what a short flow carries before that may stay without a process.
     pub fn begun(&mut self) {
         self.refreshes(1);
+        self.has_read();
+    }
+
+    /// The second half of it, for output of any form: nothing is left to be read.
+    pub fn has_read(&self) {
         self.eventually("everything is read", || {
             let stderr = self.stderr();
             !stderr.contains(STILL_READING) || stderr.contains(READ)

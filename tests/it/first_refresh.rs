@@ -98,6 +98,7 @@ fn reads_on(source: &str, protocol: &str, headers: u64) {
         refresh.reason("(not read yet)") == Bytes::default()
     });
     running.expect("all bytes, once", refresh.workload("crowd"), carried(3, headers));
+    running.has_read();
     expect_it_was_said(&running.stop());
 }
 
@@ -149,5 +150,7 @@ fn the_aggregator_starts_with_what_is_there() {
         }
         workload.go();
     }
+    // The line is there as soon as one of the namespaces is read.
+    running.has_read();
     expect_it_was_said(&running.stop());
 }
