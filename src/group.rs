@@ -178,7 +178,7 @@ mod tests {
 
     fn line(grouping: &mut Grouping, command_line: &[u8], label: Option<&str>) -> String {
         let label = label.map(|label| Label { name: label.as_bytes().into(), chosen: false });
-        of(grouping, Described { command_line: command_line.into(), label })
+        of(grouping, Described { label, ..Described::of(command_line.into()) })
     }
 
     fn of(grouping: &mut Grouping, described: Described) -> String {
@@ -249,7 +249,7 @@ mod tests {
             let groups = applications().labelled_by(by);
             let mut grouping = Grouping::new(groups, Selection::default());
             let label = program.map(|name| Label { name: name.as_bytes().into(), chosen: true });
-            let described = Described { command_line: command_line.as_bytes().into(), label };
+            let described = Described { label, ..Described::of(command_line.as_bytes().into()) };
             assert_eq!(of(&mut grouping, described), expected, "{by:?} {command_line}");
         }
     }
@@ -259,8 +259,8 @@ mod tests {
         let groups = groups(&[("Web", &["nginx"])]).labelled_by(&[LabelBy::User, LabelBy::Program]);
         let mut grouping = Grouping::new(groups, Selection::default());
         let chosen = |name: &str| Described {
-            command_line: b"/x/y "[..].into(),
             label: Some(Label { name: name.as_bytes().into(), chosen: true }),
+            ..Described::of(b"/x/y "[..].into())
         };
         assert_eq!(of(&mut grouping, chosen("alice")), "alice");
         assert_eq!(line(&mut grouping, b"wget ", Some("alice")), "alice");
@@ -291,7 +291,7 @@ mod tests {
         let mut grouping = Grouping::new(groups(&[("All", &["."])]), selection);
         let mut selected = |command_line: &str| {
             let command_line = command_line.as_bytes().into();
-            grouping.line(&Described { command_line, label: None }).selected
+            grouping.line(&Described::of(command_line)).selected
         };
         for _ in 0..2 {
             assert_eq!(selected("wget"), Selected { remote: true, local: false });

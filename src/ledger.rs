@@ -2,10 +2,12 @@
 //!
 //! The ledger knows neither the sources of bytes nor the outputs. The caller supplies the time.
 
+mod details;
 mod ended;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
@@ -15,10 +17,11 @@ use crate::brief::is_shortened;
 use crate::lookalike::{distinct, marked};
 use crate::model::owner::{Owner, Reason};
 use crate::model::traffic::{Name, Traffic};
-use crate::model::{Account, Kind, Process, Rows, Unattributed};
+use crate::model::{Account, Attributes, Kind, Part, Process, Rows, Unattributed};
 use crate::processes::{Described, ProcessId};
 use crate::selection::{Selected, Selection};
 
+use details::{Details, Room};
 use ended::Ended;
 
 type Map<K, V> = HashMap<K, V, RandomState>;
@@ -69,11 +72,18 @@ pub(crate) struct Options {
     pub ended_lines: usize,
     /// Maximum bytes of the names of ended processes. Beyond it the longest are cut.
     pub ended_bytes: usize,
+    /// Whether the bytes of each remote end are kept.
+    pub details: bool,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { naming: Box::<Selection>::default(), ended_lines: 1000, ended_bytes: 4 << 20 }
+        Options {
+            naming: Box::<Selection>::default(),
+            ended_lines: 1000,
+            ended_bytes: 4 << 20,
+            details: false,
+        }
     }
 }
 
@@ -85,12 +95,12 @@ struct Both {
 }
 
 impl Both {
-    fn of(&mut self, share: &Share) -> &mut Account {
-        if share.local { &mut self.local } else { &mut self.remote }
+    fn place(&mut self, local: bool) -> &mut Account {
+        if local { &mut self.local } else { &mut self.remote }
     }
 
     fn credit(&mut self, share: &Share) {
-        *self.of(share) += Account { total: share.traffic, recent: share.recent };
+        *self.place(share.local) += Account { total: share.traffic, recent: share.recent };
     }
 
     fn begin(&mut self) {
@@ -121,6 +131,25 @@ struct Live {
     process: Described,
     line: Line,
     bytes: Both,
+    /// `None` if they are not kept.
+    details: Option<Box<Details>>,
+}
+
+impl Live {
+    fn credit(&mut self, share: &Share, room: &mut Room) {
+        self.bytes.credit(share);
+        if let Some(details) = &mut self.details {
+            details.credit(share, room);
+        }
+    }
+}
+
+/// Where bytes of ended processes go that come late. Processes that ended alike share one.
+#[derive(Debug, PartialEq, Eq)]
+struct Late {
+    name: Name,
+    selected: Selected,
+    attributes: Option<Arc<Attributes>>,
 }
 
 /// Whether a process is the same as before, except for names that were cut.
@@ -140,7 +169,7 @@ pub(crate) struct Ledger {
     live: Map<ProcessId, Live>,
     /// The lines of ended processes whose flows may still bring bytes: names of `ended`, or the
     /// folded line.
-    names: Map<ProcessId, Line>,
+    names: Map<ProcessId, Arc<Late>>,
     ended: Map<Name, Ended>,
     ended_bytes: usize,
     endings: u64,
@@ -155,6 +184,7 @@ pub(crate) struct Ledger {
     retired: Option<Selected>,
     refreshed: Option<Instant>,
     elapsed: Duration,
+    room: Room,
 }
 
 impl Ledger {
@@ -175,16 +205,21 @@ impl Ledger {
             retired: None,
             refreshed: None,
             elapsed: Duration::ZERO,
+            room: Room { listed: 0, sets: 0 },
         }
     }
 
     /// Starts a refresh: rates are made of bytes from here on.
     pub(crate) fn begin(&mut self) {
+        if self.options.details {
+            self.room.sets = self.live.len() + self.ended.len();
+        }
         for live in self.live.values_mut() {
             live.bytes.begin();
+            live.details.iter_mut().for_each(|details| details.begin(&mut self.room));
         }
         for ended in self.ended.values_mut() {
-            ended.account.recent = Traffic::ZERO;
+            ended.begin(&mut self.room);
         }
         self.unattributed.iter_mut().for_each(Both::begin);
         for account in [&mut self.folded, &mut self.left_out, &mut self.counted] {
@@ -197,7 +232,7 @@ impl Ledger {
         self.counted += Account { total: share.traffic, recent: share.recent };
         if let Some(reason) = share.from {
             let moved = share.traffic - share.recent;
-            self.unattributed[reason.index()].of(share).total -= moved;
+            self.unattributed[reason.index()].place(share.local).total -= moved;
             self.counted.total -= moved;
         }
         let process = match share.to {
@@ -206,22 +241,26 @@ impl Ledger {
             Owner::Nobody(reason) => return self.unattributed[reason.index()].credit(share),
         };
         if let Some(live) = self.live.get_mut(&process) {
-            return live.bytes.credit(share);
+            return live.credit(share, &mut self.room);
         }
-        if let Some(Line { name, selected, .. }) = self.names.get(&process) {
+        if let Some(late) = self.names.get(&process) {
+            let Late { name, selected, attributes } = &**late;
             let is_selected = if share.local { selected.local } else { selected.remote };
-            let account = match self.ended.get_mut(name) {
-                _ if !is_selected => &mut self.left_out,
-                Some(ended) => &mut ended.account,
-                None => &mut self.folded,
-            };
-            *account += Account { total: share.traffic, recent: share.recent };
+            let account = Account { total: share.traffic, recent: share.recent };
+            match self.ended.get_mut(name) {
+                _ if !is_selected => self.left_out += account,
+                Some(ended) => {
+                    ended.credit(share, attributes, self.options.details, &mut self.room);
+                }
+                None => self.folded += account,
+            }
             return;
         }
         let described = describe();
         let line = self.options.naming.line(&described);
-        let mut live = Live { process: described, line, bytes: Both::default() };
-        live.bytes.credit(share);
+        let details = self.options.details.then(Box::default);
+        let mut live = Live { process: described, line, bytes: Both::default(), details };
+        live.credit(share, &mut self.room);
         self.live.insert(process, live);
     }
 
@@ -274,6 +313,11 @@ impl Ledger {
         self.refreshed = Some(at);
     }
 
+    /// Whether the bytes of each remote end are kept.
+    pub(crate) fn has_details(&self) -> bool {
+        self.options.details
+    }
+
     /// Length of this refresh; zero for the first one.
     pub(crate) fn elapsed(&self) -> Duration {
         self.elapsed
@@ -291,18 +335,31 @@ impl Ledger {
 
     /// Adds all lines, including the folded one.
     pub(crate) fn add_rows(&self, rows: &mut Rows) {
-        for (id, Live { process, line, bytes }) in &self.live {
+        let timed = |account| self.timed(account);
+        for (id, Live { process, line, bytes, details }) in &self.live {
             let account = self.timed(bytes.selected(line.selected));
             if account.is_zero() {
                 continue;
             }
             let row = rows.add(&line.name, line.kind, account);
-            let command_line = process.command_line.clone();
-            let (pid, start) = (id.pid, id.start_time);
-            row.processes.push(Process { pid, start, command_line, facts: None });
+            let details = details.as_ref();
+            row.processes.push(Process {
+                pid: id.pid,
+                start: id.start_time,
+                command_line: process.command_line.clone(),
+                account,
+                attributes: process.attributes.clone(),
+                details: details.map_or_else(Vec::new, |of| of.selected(line.selected, timed)),
+                facts: None,
+            });
         }
-        for (name, Ended { kind, account, .. }) in &self.ended {
-            rows.add(name, *kind, self.timed(*account));
+        for (name, ended) in &self.ended {
+            let row = rows.add(name, ended.kind, self.timed(ended.account));
+            row.ended.extend(ended.parts().map(|(attributes, account, details)| Part {
+                attributes: attributes.clone(),
+                account: self.timed(account),
+                details: details.map_or_else(Vec::new, |of| of.selected(Selected::ALL, timed)),
+            }));
         }
         if !self.folded.is_zero() {
             rows.add(&self.folded_name, Kind::Folded, self.timed(self.folded));

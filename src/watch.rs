@@ -12,7 +12,7 @@ use crate::ledger::Ledger;
 use crate::model::traffic::Traffic;
 use crate::model::{Looked, SourceKind};
 use crate::netns::NetnsChoice;
-use crate::processes::{LabelBy, Names, Owners, ProcessId};
+use crate::processes::{Labelling, Names, Owners, ProcessId};
 use crate::recording::{Recorded, Recorder};
 use crate::sources::{self, Forwarded, Needs, Round};
 
@@ -39,7 +39,7 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Opens what `source` needs in the network namespaces `netns`, through the procfs at `proc`.
-    /// With `lookback` bytes counted before the start are accounted too.
+    /// With `lookback` bytes counted before the start are accounted too; with `details` shares have remote ends.
     ///
     /// # Errors
     /// The host's addresses or processes can't be listed, or the source can't be opened.
@@ -47,12 +47,13 @@ impl Watch {
         source: SourceKind,
         netns: NetnsChoice,
         lookback: bool,
+        details: bool,
         proc: &Path,
     ) -> Result<Watch, WatchError> {
         // Names first: every process with bytes from then on has one.
         let names = Names::default();
         names.listen(proc);
-        let chosen = sources::open(source, netns, lookback, proc)?;
+        let chosen = sources::open(source, netns, lookback, details, proc)?;
         let (opens, searches) = (chosen.opens(), chosen.searches());
         let environment = Environment::open(opens, searches, netns, proc, names)?;
         let process = environment.owners.own();
@@ -68,9 +69,9 @@ impl Watch {
         })
     }
 
-    /// Labels processes from now on, each by the first of these that it has.
-    pub(crate) fn label_by(&mut self, labels: Vec<LabelBy>) {
-        self.environment.label_by(labels);
+    /// Reads these of processes from now on.
+    pub(crate) fn label_by(&mut self, labelling: Labelling) {
+        self.environment.label_by(labelling);
     }
 
     /// Also accounts forwarded traffic, if the source needs connection tracking for it, and that

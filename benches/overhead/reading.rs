@@ -31,7 +31,7 @@ impl Reading {
 
 /// Reads once for every line, until the standard input is closed.
 pub(crate) fn read() -> anyhow::Result<()> {
-    let mut reader = Reader::open(Path::new("/proc"))?;
+    let mut reader = Reader::open(Path::new("/proc"), false)?;
     say(READY)?;
     for line in io::stdin().lines() {
         line?;

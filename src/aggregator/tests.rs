@@ -19,14 +19,15 @@ use crate::watch::Watch;
 
 /// A monitor that has accounted these bytes, each of a process of its own; it is never read.
 fn monitor(source: SourceKind, bytes: &[(&str, u64, bool)]) -> Monitor {
-    let watch = Watch::open(source, NetnsChoice::Own, true, Path::new("/proc")).unwrap();
+    let watch = Watch::open(source, NetnsChoice::Own, true, false, Path::new("/proc")).unwrap();
     let mut monitor = Monitor::new(watch, Ledger::new(Options::default()));
     for (pid, (command_line, received, local)) in (1..).zip(bytes) {
         let traffic = Traffic::new(*received, 0);
         let to = ProcessId { start_time: 1, pid }.into();
-        let share = Share { to, traffic, recent: traffic, from: None, local: *local };
+        let (recent, local) = (traffic, *local);
+        let share = Share { to, traffic, recent, from: None, local, remote: None };
         let command_line = command_line.as_bytes().into();
-        monitor.ledger().credit(&share, || Described { command_line, label: None });
+        monitor.ledger().credit(&share, || Described::of(command_line));
     }
     monitor
 }

@@ -20,7 +20,7 @@ use crate::netns::NetnsKey;
 use crate::processes::ProcessId;
 use crate::tracker::NewFlowRecord;
 use pending::Pending;
-use state::{FlowId, FlowState, reconciled};
+use state::{FlowId, FlowState, reconciled, remote};
 
 pub(super) use state::FlowChange;
 
@@ -99,6 +99,8 @@ pub(crate) struct FlowAttribution {
     /// Number of flows in the current reading that were new and not announced.
     unannounced: u32,
     opening: Opening,
+    /// Whether shares have remote ends.
+    has_details: bool,
 }
 
 impl FlowAttribution {
@@ -117,7 +119,13 @@ impl FlowAttribution {
             current: Observation::default(),
             unannounced: 0,
             opening: Opening::Done,
+            has_details: false,
         }
+    }
+
+    /// Lets shares have remote ends from now on.
+    pub(crate) fn add_details(&mut self) {
+        self.has_details = true;
     }
 
     /// Sets the progress of opening the namespaces, for later observations. Until it is done, flows that seem
@@ -158,6 +166,7 @@ impl FlowAttribution {
         records: impl IntoIterator<Item = NewFlowRecord>,
         mut each: impl FnMut(&Flow, Share),
     ) {
+        let has_details = self.has_details;
         for record in records {
             let id = FlowId::of(&record.flow, record.netns);
             let generation = record.flow.generation.unwrap_or(0);
@@ -171,13 +180,13 @@ impl FlowAttribution {
                     if let Some(progress) = self.progress.get_mut(&record.netns) {
                         progress.unannounced = progress.unannounced.saturating_sub(1);
                     }
-                    state.learn(&record, &mut each);
+                    state.learn(&record, has_details, &mut each);
                     self.claims.extend(state.claims(&id, &record.flow));
                 }
                 (_, true) => self.pending.add(id, &record, self.observation),
                 (Some(state), false) => {
                     if !self.pending.complete(&id, &record) {
-                        state.learn(&record, &mut each);
+                        state.learn(&record, has_details, &mut each);
                         self.claims.extend(state.claims(&id, &record.flow));
                     }
                 }
@@ -290,7 +299,9 @@ impl FlowAttribution {
                     let recent = side.view(now - earlier.last);
                     let Settled { to, bytes, from, .. } = settled;
                     let traffic = side.view(bytes);
-                    each(Share { to, traffic, recent, from, local: earlier.local });
+                    let local = earlier.local;
+                    let remote = self.has_details.then(|| remote(flow, side, local));
+                    each(Share { to, traffic, recent, from, local, remote });
                 }
                 return None;
             }
@@ -388,6 +399,7 @@ impl FlowAttribution {
                 recent: if first { Traffic::ZERO } else { side.view(delta) },
                 from: settled.from,
                 local: state.local,
+                remote: self.has_details.then(|| remote(flow, side, state.local)),
             });
         }
         self.claims.extend(state.claims(&id, flow));
@@ -436,12 +448,18 @@ impl FlowAttribution {
     }
 
     /// Ends the observation. Flows that have ended, or are missing from several complete readings,
-    /// are forgotten.
-    pub(crate) fn end(&mut self) -> Observation {
+    /// are forgotten. `each` receives those bytes of them whose process was not read in time.
+    pub(crate) fn end(&mut self, mut each: impl FnMut(Share)) -> Observation {
         let mut observation = std::mem::take(&mut self.current);
         let now = self.observation;
         self.pending.expire(now);
-        self.replaced.retain(|_, state| now - state.born < REPLACED);
+        self.replaced.retain(|_, state| {
+            let kept = now - state.born < REPLACED;
+            if !kept {
+                state.never_read().for_each(&mut each);
+            }
+            kept
+        });
         if now.is_multiple_of(GRACE) {
             let mut referenced = HashSet::default();
             let FlowAttribution { flows, progress, claims, .. } = self;
@@ -454,6 +472,8 @@ impl FlowAttribution {
                     for end in state.ends {
                         referenced.extend(end.owner().and_then(Owner::process));
                     }
+                } else {
+                    state.never_read().for_each(&mut each);
                 }
                 kept
             });

@@ -1,5 +1,6 @@
 //! A share of bytes and its owner.
 
+use crate::model::Remote;
 use crate::model::owner::{Owner, Reason};
 use crate::model::traffic::Traffic;
 
@@ -16,4 +17,6 @@ pub(crate) struct Share {
     pub from: Option<Reason>,
     /// Whether the flow never left this host.
     pub local: bool,
+    /// The other end; `None` if it is not known, or not asked for.
+    pub remote: Option<Remote>,
 }

@@ -7,6 +7,7 @@
 mod candidates;
 mod memory;
 mod pressure;
+mod remotes;
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,12 +15,13 @@ use foldhash::fast::RandomState;
 
 use super::Share;
 use super::settle::{Settled, Standing, settle};
-use crate::ebpf::{Bytes, Counted, Origin, Outside};
+use crate::ebpf::{Bytes, Counted, Origin, Outside, RemoteBytes};
 use crate::model::owner::{Owner, Reason};
 use crate::model::traffic::Traffic;
 use crate::processes::ProcessId;
 use crate::sockets::Inode;
 use memory::Memory;
+use remotes::{Remotes, Split, places};
 
 pub(crate) use candidates::{Candidates, holder, resolve};
 pub(crate) use pressure::SlotPressure;
@@ -35,6 +37,10 @@ pub(crate) struct SocketAttribution {
     /// Bytes counted outside the slots, by network namespace.
     outside: HashMap<u64, Outside, RandomState>,
     referenced: HashSet<ProcessId, RandomState>,
+    /// Bytes of forgotten sockets whose processes were not read in time.
+    never_read: Bytes,
+    /// Empty if remote ends are not told apart.
+    remotes: Remotes,
 }
 
 /// The owner that was found for a socket.
@@ -74,6 +80,8 @@ impl SocketAttribution {
             observation: 0,
             outside: HashMap::default(),
             referenced: HashSet::default(),
+            never_read: Bytes::default(),
+            remotes: Remotes::default(),
         }
     }
 
@@ -82,6 +90,16 @@ impl SocketAttribution {
     pub(crate) fn begin(&mut self) {
         self.observation += 1;
         self.referenced.clear();
+    }
+
+    /// Adds new bytes of a remote end. They are a part of the bytes of its socket, which was read before.
+    pub(crate) fn add_remote(&mut self, bytes: &RemoteBytes) {
+        self.remotes.add(bytes, self.observation);
+    }
+
+    /// Ends an observation.
+    pub(crate) fn end(&mut self) {
+        self.remotes.end(self.observation);
     }
 
     /// Whether finding the owner of this socket needs a list of all sockets. Under `pressure` most
@@ -118,7 +136,8 @@ impl SocketAttribution {
     /// Takes the bytes of one socket, which is remembered from now on. Returns `None` if nothing has
     /// changed, or can have.
     pub(crate) fn read(&mut self, counted: &Counted) -> Option<SocketChange> {
-        let known = self.memory.remember(counted, self.observation);
+        let (known, never_read) = self.memory.remember(counted, self.observation);
+        self.never_read = self.never_read + never_read;
         if !counted.has_bytes() {
             known.begun = self.observation + 1;
         }
@@ -155,12 +174,13 @@ impl SocketAttribution {
             matches!(known.standing, Standing::Waiting(..)) && origin.accepted && !origin.released;
         self.referenced.extend(settled.to.process());
         let Settled { to, bytes, from, .. } = settled;
-        share_out(to, from, bytes, recent, each);
+        self.share_out(counted.cookie, to, from, bytes, recent, each);
     }
 
     /// Accounts new bytes of a socket that is not remembered.
     pub(crate) fn account_in_passing(
         &mut self,
+        cookie: u64,
         new: Bytes,
         resolution: Option<Resolution>,
         each: impl FnMut(Share),
@@ -170,7 +190,29 @@ impl SocketAttribution {
         let unread = to == Owner::Nobody(Reason::Unread);
         let to = if unread { Owner::Nobody(Reason::Exited) } else { to };
         self.referenced.extend(to.process());
-        share_out(to, None, new, self.recent(new), each);
+        self.share_out(cookie, to, None, new, self.recent(new), each);
+    }
+
+    /// Hands on bytes of a socket. Those of a process have their remote ends.
+    fn share_out(
+        &mut self,
+        cookie: u64,
+        to: Owner,
+        from: Option<Reason>,
+        moved: Bytes,
+        recent: Bytes,
+        mut each: impl FnMut(Share),
+    ) {
+        if to.reason().is_some() {
+            return share_out(to, from, moved, recent, each);
+        }
+        let observation = self.observation;
+        for (local, traffic, recent) in places(moved, recent) {
+            self.remotes.split(cookie, local, traffic, recent, observation, |split| {
+                let Split { remote, traffic, recent } = split;
+                each(Share { to, traffic, recent, from, local, remote });
+            });
+        }
     }
 
     /// Whether a socket has been silent for long enough that it may no longer need its slot: then
@@ -198,20 +240,24 @@ impl SocketAttribution {
 
     /// Forgets a slot that was taken back.
     pub(crate) fn forget(&mut self, counted: &Counted) {
-        self.memory.forget(counted);
+        self.never_read = self.never_read + self.memory.forget(counted);
+        self.remotes.forget(counted.cookie);
     }
 
     fn recent(&self, new: Bytes) -> Bytes {
         if self.observation == 1 { Bytes::default() } else { new }
     }
 
-    /// Takes bytes counted outside the slots, by network namespace. A namespace that is left out starts anew.
+    /// Takes bytes counted outside the slots, by network namespace, after those of the sockets. A namespace that is left out starts anew.
     /// Returns the bytes that the kernel has sent in answer to pings.
     pub(crate) fn outside(
         &mut self,
         all: impl Iterator<Item = (u64, Outside)>,
         mut each: impl FnMut(Share),
     ) -> Traffic {
+        // There is no process any more that could be read.
+        let (never_read, unread) = (std::mem::take(&mut self.never_read), Some(Reason::Unread));
+        share_out(Reason::Exited.into(), unread, never_read, Bytes::default(), &mut each);
         let before = std::mem::take(&mut self.outside);
         let mut pings = Bytes::default();
         for (netns, outside) in all {
@@ -247,7 +293,7 @@ fn share_out(
         [(moved.remote, recent.remote, false), (moved.local, recent.local, true)]
     {
         if !traffic.is_zero() {
-            each(Share { to, traffic, recent, from, local });
+            each(Share { to, traffic, recent, from, local, remote: None });
         }
     }
 }

@@ -79,7 +79,7 @@ fn write(finding: &Finding, out: &mut impl Write) -> std::io::Result<()> {
 }
 
 fn check_ebpf(proc: &Path) -> Finding {
-    match ebpf::Reader::open(proc) {
+    match ebpf::Reader::open(proc, false) {
         Ok(reader) => ebpf_works(reader.capacity(), reader.reads_kernel()),
         Err(error) => Finding::new("ebpf", false, error.why().to_owned(), error.mend()),
     }

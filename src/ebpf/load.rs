@@ -14,6 +14,7 @@ use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
 use rustix::io::Errno;
 
 use super::mapping::{Mapping, Shared};
+use super::remotes;
 use super::slots::WAYS;
 
 /// The compiled programs, committed beside their source, so that building the library needs no
@@ -135,7 +136,7 @@ pub(super) struct Programs {
 
 impl Programs {
     /// Loads the programs with `capacity` slots, and attaches them to the root cgroup; `reads_kernel`
-    /// lets them read the kernel's structures.
+    /// lets them read the kernel's structures, `remotes` count by remote end.
     ///
     /// # Errors
     /// The kernel refuses something.
@@ -143,10 +144,12 @@ impl Programs {
         root: &File,
         capacity: u32,
         reads_kernel: bool,
+        remotes: bool,
     ) -> Result<Programs, OpenError> {
         let buckets = capacity / WAYS as u32;
         let seed = std::hash::RandomState::new().hash_one(capacity);
         let reading = u32::from(reads_kernel);
+        let (has_remotes, room) = if remotes { (1_u32, remotes::ROOM) } else { (0, 1) };
         let mut loader = loader();
         if !reads_kernel {
             loader.btf(None);
@@ -155,6 +158,8 @@ impl Programs {
             .override_global("bucket_count", &buckets, true)
             .override_global("seed", &seed, true)
             .override_global("reads_kernel", &reading, true)
+            .override_global("has_remotes", &has_remotes, true)
+            .map_max_entries("remotes", room)
             .map_max_entries("slots", capacity)
             .map_max_entries("buckets", buckets)
             .load(OBJECT)

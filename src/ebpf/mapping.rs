@@ -75,3 +75,7 @@ unsafe impl Shared for std::sync::atomic::AtomicU64 {}
 unsafe impl aya::Pod for super::outside::Raw {}
 // SAFETY: as above.
 unsafe impl aya::Pod for super::frames::Raw {}
+// SAFETY: as above.
+unsafe impl aya::Pod for super::remotes::Key {}
+// SAFETY: as above.
+unsafe impl aya::Pod for super::remotes::Raw {}

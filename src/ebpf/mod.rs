@@ -20,6 +20,7 @@ mod load;
 mod mapping;
 mod outside;
 mod processes;
+mod remotes;
 mod slots;
 
 use std::collections::HashMap;
@@ -46,6 +47,8 @@ use outside::Namespaces;
 pub use outside::Outside;
 pub(crate) use processes::INITIAL_PID_NAMESPACE;
 pub(crate) use processes::{ProcessEvent, ProcessReader, Started, Wake, What};
+pub use remotes::RemoteBytes;
+use remotes::Remotes;
 pub(crate) use slots::TICK;
 use slots::{Bucket, FREE, LEAVING, Slot, Totals, WAYS};
 pub use slots::{Bytes, Origin, Task};
@@ -104,6 +107,8 @@ pub struct Reader {
     /// Released Multipath TCP sockets of the last reading: the token and the closer of each.
     closed_multipath: Vec<(u32, Task)>,
     packets: PacketSockets,
+    /// `None` if remote ends are not told apart.
+    remotes: Option<Remotes>,
     /// Number of packet sockets of each user.
     packet_users: Mapping<AtomicU64>,
     /// The readings of slots that were taken from their sockets since the last reading. A packet that was
@@ -132,12 +137,13 @@ fn undisturbed<T>(work: impl FnOnce() -> T) -> T {
 }
 
 impl Reader {
-    /// Loads and attaches the programs. `proc` is the path where procfs is mounted.
+    /// Loads and attaches the programs. `proc` is the path where procfs is mounted. With `remotes`, bytes are also
+    /// counted by remote end.
     ///
     /// # Errors
     /// This kernel, this user or this container doesn't allow it, or sees only a part of the host.
-    pub fn open(proc: &Path) -> Result<Reader, OpenError> {
-        Reader::with_room(proc, capacity(proc))
+    pub fn open(proc: &Path, remotes: bool) -> Result<Reader, OpenError> {
+        Reader::with_room(proc, capacity(proc), remotes)
     }
 
     /// As [`Reader::open`], with this many slots, rounded up to a power of two, at least 8; with fewer
@@ -146,7 +152,7 @@ impl Reader {
     /// # Errors
     /// As [`Reader::open`].
     /// As above.
-    pub fn with_room(proc: &Path, capacity: u32) -> Result<Reader, OpenError> {
+    pub fn with_room(proc: &Path, capacity: u32, remotes: bool) -> Result<Reader, OpenError> {
         let mut capacity = capacity.clamp(WAYS as u32, *SLOTS.end()).next_power_of_two();
         let root = cgroup::root(proc).map_err(OpenError::new)?;
         // Kernels before 5.11 count a map's memory as locked; later ones charge it to the memory
@@ -154,8 +160,9 @@ impl Reader {
         let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
         let mut reads_kernel = load::has_types();
         loop {
-            let refused = match undisturbed(|| Programs::load(&root, capacity, reads_kernel)) {
-                Ok(programs) => return Reader::of(programs, capacity),
+            let load = || Programs::load(&root, capacity, reads_kernel, remotes);
+            let refused = match undisturbed(load) {
+                Ok(programs) => return Reader::of(programs, capacity, remotes),
                 Err(refused) => refused,
             };
             match refused.errno() {
@@ -171,9 +178,14 @@ impl Reader {
         }
     }
 
-    fn of(mut programs: Programs, capacity: u32) -> Result<Reader, OpenError> {
+    fn of(mut programs: Programs, capacity: u32, remotes: bool) -> Result<Reader, OpenError> {
         let map = |error: aya::maps::MapError| OpenError::new(format!("a map: {error}"));
+        let remotes = match remotes {
+            true => Some(Remotes::new(programs.take_map("remotes")?).map_err(map)?),
+            false => None,
+        };
         let mut reader = Reader {
+            remotes,
             slots: programs.mapping("slots", capacity as usize)?,
             buckets: programs.mapping("buckets", capacity as usize / WAYS)?,
             totals: programs.mapping("shared", 1)?,
@@ -304,6 +316,14 @@ impl Reader {
             let counted = Counted { slot, cookie, inode, bytes };
             each(counted, last.then_some(bytes));
         });
+    }
+
+    /// Hands on the new bytes of each remote end. Call it after [`Reader::read`]: then a socket never has bytes that
+    /// its remote ends don't have, unless there was no room for one.
+    pub fn read_remotes(&mut self, each: impl FnMut(RemoteBytes)) {
+        if let Some(remotes) = &mut self.remotes {
+            remotes.read(each);
+        }
     }
 
     /// Gives the bytes of handshakes without a connection to the listening sockets.

@@ -17,7 +17,7 @@ use foldhash::fast::RandomState;
 
 use crate::cpu;
 use crate::netns::{self, NetnsChoice, NetnsId, NetnsKey};
-use crate::processes::{LabelBy, Names, Owners, ProcessId};
+use crate::processes::{Labelling, Names, Owners, ProcessId};
 use crate::sockets::{Inode, TcpState};
 use crate::tracker::{Listeners, Namespace, NewFlowRecord, Opens, Tracker, open_flows};
 
@@ -112,12 +112,12 @@ impl Environment {
         })
     }
 
-    /// Labels processes from now on, each by the first of these that it has.
-    pub(crate) fn label_by(&mut self, labels: Vec<LabelBy>) {
+    /// Reads these of processes from now on.
+    pub(crate) fn label_by(&mut self, labelling: Labelling) {
         if let Some(tracker) = &self.tracker {
-            tracker.label_by(labels.clone());
+            tracker.label_by(labelling.clone());
         }
-        self.owners.label_by(labels);
+        self.owners.label_by(labelling);
     }
 
     /// Also opens connection tracking's tables, from the next look on at the latest.

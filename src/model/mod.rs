@@ -1,5 +1,6 @@
 //! The values that every stage works with. This module reads neither the kernel nor a clock.
 
+mod detail;
 pub mod flow;
 mod looked;
 mod name;
@@ -12,6 +13,7 @@ mod source;
 pub mod traffic;
 mod unread;
 
+pub use detail::{Attributes, Detail, Interface, Part, Remote};
 pub use looked::Looked;
 pub use name::Text;
 pub use notification::{Direction, Notification, State};

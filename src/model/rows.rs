@@ -1,10 +1,11 @@
 //! The rows of a snapshot while they are added up.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
-use super::{Account, Kind, Process, Row};
+use super::{Account, Detail, Kind, Process, Remote, Row};
 use crate::model::traffic::Name;
 
 /// Adds up the accounts of one name, whichever source counted them.
@@ -19,8 +20,7 @@ impl Rows {
     pub(crate) fn add(&mut self, name: &Name, kind: Kind, account: Account) -> &mut Row {
         let place = *self.places.entry(name.clone()).or_insert(self.rows.len());
         if place == self.rows.len() {
-            let (name, account) = (name.clone(), Account::default());
-            self.rows.push(Row { name, kind, account, processes: Vec::new() });
+            self.rows.push(Row::of(name.clone(), kind));
         }
         let row = &mut self.rows[place];
         row.account += account;
@@ -32,10 +32,73 @@ impl Rows {
         self.rows.iter_mut().flat_map(|row| &mut row.processes)
     }
 
-    /// The rows that have any bytes.
-    pub(crate) fn finish(self) -> Vec<Row> {
+    /// The rows that have any bytes, with their remote ends if they have `details`.
+    pub(crate) fn finish(self, details: bool) -> Vec<Row> {
         let mut rows = self.rows;
         rows.retain(|row| !row.account.is_zero());
+        if details {
+            rows.iter_mut().for_each(add_details);
+        }
         rows
+    }
+}
+
+/// Remote ends that a row lists. The rest of its bytes is in a sum.
+const MOST: usize = 256;
+
+/// Adds up the remote ends of a row's parts.
+fn add_details(row: &mut Row) {
+    let of_processes = row.processes.iter().flat_map(|process| &process.details);
+    let of_ended = row.ended.iter().flat_map(|part| &part.details);
+    let mut sums: HashMap<Remote, Account, RandomState> = HashMap::default();
+    let mut rest = row.account;
+    for Detail { remote, account } in of_processes.chain(of_ended) {
+        if let Some(remote) = remote {
+            *sums.entry(*remote).or_default() += *account;
+            rest = rest - *account;
+        }
+    }
+    let mut listed: Vec<Detail> = sums
+        .into_iter()
+        .map(|(remote, account)| Detail { remote: Some(remote), account })
+        .collect();
+    if listed.len() > MOST {
+        listed.sort_unstable_by_key(|detail| Reverse(detail.account.total.total()));
+        rest += listed.drain(MOST..).map(|detail| detail.account).sum();
+    }
+    if !rest.is_zero() {
+        listed.push(Detail { remote: None, account: rest });
+    }
+    row.details = listed;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::flow::{Address, Endpoint, Protocol};
+    use crate::model::traffic::Traffic;
+    use crate::model::{Interface, Part};
+
+    fn detail(port: u16, bytes: u64) -> Detail {
+        let remote = Endpoint::new(Address::ANY_V4, port);
+        let protocol = Protocol::TCP;
+        let remote = Remote { protocol, local_port: 1, remote, interface: Interface::LOOPBACK };
+        let account = Account { total: Traffic::new(bytes, 0), recent: Traffic::ZERO };
+        Detail { remote: Some(remote), account }
+    }
+
+    #[test]
+    fn the_remote_ends_of_a_row_add_up_to_its_bytes() {
+        let ports = 1..=MOST as u16 + 5;
+        let (one, two) = (ports.clone().map(|port| detail(port, 10)), [detail(1, 7)]);
+        let mut rows = Rows::default();
+        let all = Account { total: Traffic::new(10_000, 0), recent: Traffic::ZERO };
+        let row = rows.add(&Name::from(*b"x"), Kind::Process, all);
+        row.processes.push(Process { details: one.collect(), ..Process::of(1) });
+        row.ended.push(Part { details: two.to_vec(), ..Part::default() });
+        let row = rows.finish(true).remove(0);
+        assert_eq!(row.details.iter().map(|of| of.account).sum::<Account>(), all);
+        assert_eq!((row.details.len(), row.details[0]), (MOST + 1, detail(1, 17)));
+        assert_eq!(row.details[MOST].remote, None);
     }
 }

@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 
 use super::owner::Reason;
 use super::traffic::{Name, Rate, Traffic};
-use super::{Looked, Notification, ProcessId, SourceKind, name};
+use super::{Attributes, Detail, Looked, Notification, Part, ProcessId, SourceKind, name};
 
 /// Bytes used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -93,6 +93,15 @@ pub struct Process {
     /// The command line, unescaped.
     #[serde(skip)]
     pub command_line: Name,
+    /// Its bytes on this row.
+    #[serde(flatten)]
+    pub account: Account,
+    /// What it can be grouped by, if that is asked for.
+    #[serde(skip)]
+    pub attributes: Option<Arc<Attributes>>,
+    /// Its remote ends, which add up to `account`; empty if they were not asked for.
+    #[serde(skip)]
+    pub details: Vec<Detail>,
     /// Further facts of it, if they are asked for.
     #[serde(flatten)]
     pub facts: Option<Arc<ProcessFacts>>,
@@ -145,6 +154,20 @@ impl ProcessFacts {
 }
 
 impl Process {
+    /// A process without bytes, of which only the pid is known.
+    #[cfg(test)]
+    pub(crate) fn of(pid: u32) -> Process {
+        Process {
+            pid,
+            start: 0,
+            command_line: Name::default(),
+            account: Account::default(),
+            attributes: None,
+            details: Vec::new(),
+            facts: None,
+        }
+    }
+
     /// The process's identity.
     pub fn id(&self) -> ProcessId {
         ProcessId { start_time: self.start, pid: self.pid }
@@ -166,6 +189,21 @@ pub struct Row {
     pub account: Account,
     /// The running processes of this row, in no order.
     pub processes: Vec<Process>,
+    /// The bytes of its processes that have ended, by attributes, if they are asked for. What is left of the row's
+    /// bytes has no attributes.
+    #[serde(skip)]
+    pub ended: Vec<Part>,
+    /// Its remote ends, which add up to its bytes; empty if they were not asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<Detail>,
+}
+
+impl Row {
+    /// A row without bytes.
+    pub fn of(name: Name, kind: Kind) -> Row {
+        let account = Account::default();
+        Row { name, kind, account, processes: Vec::new(), ended: Vec::new(), details: Vec::new() }
+    }
 }
 
 /// Bytes without a process.

@@ -19,6 +19,8 @@ pub(crate) struct Draft {
     left_out: Account,
     counted: Account,
     health: Vec<Health>,
+    /// Whether rows have remote ends.
+    has_details: bool,
 }
 
 impl Draft {
@@ -34,6 +36,7 @@ impl Draft {
     pub(crate) fn add_ledger(&mut self, ledger: &Ledger) {
         self.elapsed = self.elapsed.max(ledger.elapsed());
         ledger.add_rows(&mut self.rows);
+        self.has_details |= ledger.has_details();
         for Unattributed { reason, account } in ledger.unattributed() {
             self.unattributed[reason.index()] += account;
         }
@@ -72,7 +75,7 @@ impl Draft {
             at: moment.at,
             instant: moment.instant,
             elapsed: self.elapsed,
-            rows: self.rows.finish(),
+            rows: self.rows.finish(self.has_details),
             unattributed: unattributed
                 .map(|(reason, account)| Unattributed { reason, account })
                 .filter(|unattributed| !unattributed.account.is_zero())

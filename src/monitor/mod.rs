@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use crate::ledger::{self, Ledger};
 use crate::model::{Health, Looked, Snapshot, SourceChoice, SourceKind};
 use crate::netns::NetnsChoice;
-use crate::processes::{FactsReader, LabelBy};
+use crate::processes::{FactsReader, LabelBy, Labelling};
 use crate::recording::Recorder;
 use crate::selection::Selection;
 use crate::watch::Watch;
@@ -67,6 +67,10 @@ pub struct Options {
     pub selection: Selection,
     /// Whether snapshots have [facts](crate::model::ProcessFacts) of processes.
     pub facts: bool,
+    /// Whether processes have what they can be [grouped by](crate::model::Attributes).
+    pub attributes: bool,
+    /// Whether rows and processes have [remote ends](crate::model::Detail).
+    pub details: bool,
     /// The ports of this program's own pipes, which account the bytes that they forward themselves.
     pub own_ports: Vec<u16>,
     /// Maximum time of the first look; the rest of it is read in the background. `None` for no limit.
@@ -87,6 +91,8 @@ impl Default for Options {
             forwarded: false,
             labels: Vec::new(),
             facts: false,
+            attributes: false,
+            details: false,
             selection: Selection::default(),
             own_ports: Vec::new(),
             patience: None,
@@ -182,8 +188,9 @@ impl Monitor {
 
     fn open_source(source: SourceKind, options: &Options) -> Result<Monitor, WatchError> {
         let Options { netns, lookback, proc, .. } = options;
-        let mut watch = Watch::open(source, *netns, *lookback, proc)?;
-        watch.label_by(options.labels.clone());
+        let mut watch = Watch::open(source, *netns, *lookback, options.details, proc)?;
+        let attributes = options.attributes;
+        watch.label_by(Labelling { by: options.labels.clone(), attributes });
         watch.leave_to_pipes(options.own_ports.iter().copied());
         if let Some(path) = &options.record {
             let recorder = Recorder::create(path, source, *lookback);
@@ -193,7 +200,8 @@ impl Monitor {
             watch.count_forwarded();
         }
         let naming = Box::new(options.selection.clone());
-        let ledger = Ledger::new(ledger::Options { naming, ..ledger::Options::default() });
+        let details = options.details;
+        let ledger = Ledger::new(ledger::Options { naming, details, ..ledger::Options::default() });
         let mut monitor = Monitor::new(watch, ledger);
         if options.facts {
             let reader = FactsReader::open(proc);

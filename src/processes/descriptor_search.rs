@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use super::ProcessId;
 use super::descriptors::{Descriptors, Proc};
 use super::events::Event;
-use super::label::{LabelBy, Labels};
+use super::label::{Labelling, Labels};
 use super::names::{Missing, Names};
 use crate::netns::NetnsId;
 use crate::sockets::Inode;
@@ -150,10 +150,10 @@ impl DescriptorSearch {
         self.only = netns;
     }
 
-    /// Labels processes from now on, each by the first of these that it has.
-    pub(crate) fn label_by(&mut self, labels: Vec<LabelBy>) {
-        self.names.label_by(&labels);
-        self.labels = Labels::new(labels);
+    /// Reads these of processes from now on.
+    pub(crate) fn label_by(&mut self, labelling: Labelling) {
+        self.names.label_by(&labelling);
+        self.labels = Labels::new(labelling);
     }
 
     /// Sets the processes that accept connections at sockets that they share, and are likely to be
@@ -378,8 +378,8 @@ impl DescriptorSearch {
                 self.names.read(id, program, &parent, &comm);
             }
             if !self.labels.is_empty() {
-                let label = self.labels.of(&self.proc, pid, &cmdline, &comm);
-                self.names.label(id, program, label);
+                let labelled = self.labels.of(&self.proc, pid, &cmdline, &comm);
+                self.names.label(id, program, labelled);
             }
         }
         let netns = descriptors.netns();
@@ -403,8 +403,8 @@ impl DescriptorSearch {
         let Ok((start_time, comm)) = self.proc.stat(id.pid) else { return };
         let Ok(cmdline) = self.proc.cmdline(id.pid) else { return };
         if start_time == id.start_time && !cmdline.is_empty() {
-            let label = self.labels.of(&self.proc, id.pid, &cmdline, &comm);
-            self.names.label(id, program, label);
+            let labelled = self.labels.of(&self.proc, id.pid, &cmdline, &comm);
+            self.names.label(id, program, labelled);
         }
     }
 }

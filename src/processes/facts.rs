@@ -138,7 +138,7 @@ mod tests {
     fn process(pid: u32) -> Process {
         let (start, _) = Proc::open(Path::new("/proc")).unwrap().stat(pid).unwrap();
         let command_line = Name::from(*b"called");
-        Process { pid, start, command_line, facts: None }
+        Process { start, command_line, ..Process::of(pid) }
     }
 
     #[test]

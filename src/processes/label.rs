@@ -3,12 +3,17 @@
 //!
 //! The decoders take the content of files of `/proc/PID`. [`LabelBy`] selects the attribute.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Instant;
 
 use nix::unistd::{Uid, User};
 
 use super::descriptors::Proc;
+use super::pods::{self, Pods};
 use super::{Label, describe};
+use crate::model::Attributes;
+use crate::model::traffic::Name;
 
 /// The attribute that labels a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,34 +54,96 @@ impl LabelBy {
 /// Digits of a container's id that are shown.
 const SHOWN: usize = 12;
 
-/// The attributes that label processes, and the users' names for them.
+/// What is read of each process beside its command line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Labelling {
+    /// The attributes that label a process: the first one that it has applies.
+    pub by: Vec<LabelBy>,
+    /// Whether all attributes are read.
+    pub attributes: bool,
+}
+
+impl Labelling {
+    /// Whether nothing is read.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by.is_empty() && !self.attributes
+    }
+}
+
+impl From<Vec<LabelBy>> for Labelling {
+    fn from(by: Vec<LabelBy>) -> Labelling {
+        Labelling { by, attributes: false }
+    }
+}
+
+/// What was read of a process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Labelled {
+    pub(super) label: Option<Label>,
+    pub(super) attributes: Option<Arc<Attributes>>,
+}
+
+/// Attributes that are kept, so that processes with the same ones share their memory.
+const SHARED: usize = 4096;
+
+/// Reads labels and attributes.
 #[derive(Debug, Default)]
 pub(super) struct Labels {
-    by: Vec<LabelBy>,
+    labelling: Labelling,
     users: Users,
+    pods: Pods,
+    shared: HashSet<Arc<Attributes>>,
 }
 
 impl Labels {
-    /// Labels each process by the first of these that it has.
-    pub(super) fn new(by: Vec<LabelBy>) -> Labels {
-        Labels { by, users: Users::default() }
+    /// Reads these.
+    pub(super) fn new(labelling: Labelling) -> Labels {
+        Labels { labelling, ..Labels::default() }
     }
 
-    /// Whether there is no label to read.
+    /// Whether there is nothing to read.
     pub(super) fn is_empty(&self) -> bool {
-        self.by.is_empty()
+        self.labelling.is_empty()
     }
 
-    /// The label of a process with this raw command line and name.
-    pub(super) fn of(
+    /// Reads what is asked for of a process with this raw command line and name.
+    pub(super) fn of(&mut self, proc: &Proc, pid: u32, cmdline: &[u8], comm: &[u8]) -> Labelled {
+        let label = self.label_of(proc, pid, cmdline, comm);
+        let attributes =
+            self.labelling.attributes.then(|| self.attributes_of(proc, pid, cmdline, comm));
+        Labelled { label, attributes }
+    }
+
+    fn attributes_of(
         &mut self,
         proc: &Proc,
         pid: u32,
         cmdline: &[u8],
         comm: &[u8],
-    ) -> Option<Label> {
-        let Labels { by, users } = self;
-        by.iter().find_map(|by| {
+    ) -> Arc<Attributes> {
+        let cgroup = proc.cgroup(pid).unwrap_or_default();
+        let attributes = Attributes {
+            program: Some(program(cmdline, comm).into()),
+            exe: proc.exe(pid).map(Name::from),
+            user: proc.user(pid).map(|user| self.users.name(user).into()),
+            unit: unit(&cgroup).map(Name::from),
+            container: container(&cgroup).map(Name::from),
+            pod: pods::uid(&cgroup).map(|uid| self.pods.name(uid, Instant::now())),
+        };
+        if let Some(known) = self.shared.get(&attributes) {
+            return known.clone();
+        }
+        if self.shared.len() >= SHARED {
+            self.shared.clear();
+        }
+        let attributes = Arc::new(attributes);
+        self.shared.insert(attributes.clone());
+        attributes
+    }
+
+    fn label_of(&mut self, proc: &Proc, pid: u32, cmdline: &[u8], comm: &[u8]) -> Option<Label> {
+        let Labels { labelling, users, .. } = self;
+        labelling.by.iter().find_map(|by| {
             let name = match by {
                 LabelBy::Program => Some(program(cmdline, comm)),
                 LabelBy::User => proc.user(pid).map(|user| users.name(user)),

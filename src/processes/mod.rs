@@ -16,12 +16,15 @@ mod pods;
 pub(crate) use describe::command_line;
 pub(crate) use descriptor_search::DescriptorSearch;
 pub(crate) use facts::FactsReader;
-pub use label::LabelBy;
+pub use label::{LabelBy, Labelling};
 pub(crate) use names::{Announced, Names};
 pub(crate) use naming::ProcessNames;
 pub(crate) use owners::{Acceptors, SocketOwners};
 pub use owners::{Look, Owners, Ownership};
 
+use std::sync::Arc;
+
+use crate::model::Attributes;
 pub use crate::model::ProcessId;
 use crate::model::traffic::Name;
 
@@ -37,6 +40,15 @@ pub struct Described {
     /// The label that [`Owners::label_by`] asks for; `None` if no label is asked for, or the process
     /// has none.
     pub label: Option<Label>,
+    /// What it can be grouped by, if that is asked for.
+    pub attributes: Option<Arc<Attributes>>,
+}
+
+impl Described {
+    /// A process of which only the command line is known.
+    pub(crate) fn of(command_line: CommandLine) -> Described {
+        Described { command_line, label: None, attributes: None }
+    }
 }
 
 /// An attribute by which processes can be grouped.

@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use foldhash::fast::RandomState;
 
 use super::events::Event;
-use super::label::LabelBy;
-use super::{Described, Label, ProcessId};
+use super::label::{Labelled, Labelling};
+use super::{Described, ProcessId};
 use crate::ebpf::{ProcessReader, Wake};
 use crate::netns::NetnsId;
 use table::Table;
@@ -124,8 +124,8 @@ impl Names {
         table.forget();
     }
 
-    pub(super) fn label_by(&self, labels: &[LabelBy]) {
-        self.table().labels = labels.to_vec();
+    pub(super) fn label_by(&self, labelling: &Labelling) {
+        self.table().labelling = labelling.clone();
     }
 
     /// The command line and label of a process; `None` if nothing is known of it.
@@ -167,7 +167,7 @@ impl Names {
         let mut table = self.table();
         let command_line = table.named(id).is_none_or(|named| !named.has_command_line)
             || table.processes.get(&id).is_some_and(|entry| entry.stale);
-        let labels = !table.labels.is_empty();
+        let labels = !table.labelling.is_empty();
         let label = labels && table.processes.get(&id).is_none_or(|entry| !entry.labelled);
         Missing { command_line, label }
     }
@@ -185,8 +185,8 @@ impl Names {
         table.take(id, Some(program), cmdline, comm);
     }
 
-    /// Adds the label that was read of a process while it ran this program.
-    pub(super) fn label(&self, id: ProcessId, program: u32, label: Option<Label>) {
+    /// Adds the label and the attributes that were read of a process while it ran this program.
+    pub(super) fn label(&self, id: ProcessId, program: u32, labelled: Labelled) {
         let mut table = self.table();
         let Some(entry) = table.processes.get_mut(&id).filter(|entry| entry.execs == program)
         else {
@@ -194,9 +194,11 @@ impl Names {
         };
         entry.labelled = true;
         if let Some(named) = &mut entry.named
-            && named.described.label != label
+            && !named.is_labelled(&labelled)
         {
+            let Labelled { label, attributes } = labelled;
             named.described.label = label;
+            named.described.attributes = attributes;
             table.weigh(id);
         }
     }

@@ -13,7 +13,7 @@ use foldhash::fast::RandomState;
 use rustix::io::Errno;
 
 use super::descriptors::{Proc, TableSize, Unreadable};
-use super::label::{LabelBy, Labels};
+use super::label::{Labelling, Labels};
 use super::names::Names;
 use super::{Described, ProcessId};
 use crate::ebpf::INITIAL_PID_NAMESPACE;
@@ -391,10 +391,11 @@ impl Owners {
         Some(ProcessId { start_time: self.proc.stat(pid).ok()?.0, pid })
     }
 
-    /// Labels processes from now on, each by the first of these attributes that it has.
-    pub fn label_by(&mut self, labels: Vec<LabelBy>) {
-        self.names.label_by(&labels);
-        self.labels = Labels::new(labels);
+    /// Reads these of processes from now on.
+    pub fn label_by(&mut self, labelling: impl Into<Labelling>) {
+        let labelling = labelling.into();
+        self.names.label_by(&labelling);
+        self.labels = Labels::new(labelling);
     }
 
     /// Command line and label of a process, also of one that ended recently; `None` if they are

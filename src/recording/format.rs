@@ -394,7 +394,7 @@ pub(crate) fn reason(name: &str) -> Option<Reason> {
 
 /// A share, as a line.
 pub(crate) fn share_line(share: &Share) -> Line {
-    let Share { to, traffic, recent, from, local } = *share;
+    let Share { to, traffic, recent, from, local, .. } = *share;
     let from = from.map(|reason| reason.name().to_owned());
     Line::Share(to.into(), bytes2(traffic), bytes2(recent), from, local)
 }

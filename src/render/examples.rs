@@ -32,14 +32,20 @@ pub(super) fn snapshot() -> Snapshot {
         pod: None,
         netns: Some(4_026_531_840),
     };
-    let process = |pid, facts| Process {
+    let process = |pid, account, facts| Process {
         pid,
         start: 7_000 + u64::from(pid),
         command_line: name("wget http://example.com/ "),
+        account,
         facts,
+        ..Process::of(pid)
     };
-    let row = |name: Name, kind, account, processes| Row { name, kind, account, processes };
-    let wget = vec![process(4711, Some(Arc::new(facts))), process(4712, None)];
+    let row =
+        |name: Name, kind, account, processes| Row { account, processes, ..Row::of(name, kind) };
+    let wget = vec![
+        process(4711, account(100_000, 2_000), Some(Arc::new(facts))),
+        process(4712, account(50_000, 1_000), None),
+    ];
     let rows = vec![
         row(name("wget http://example.com/ "), Kind::Process, account(150_000, 3_000), wget),
         row(name("web, \"proxies\""), Kind::Application, account(2, 1), Vec::new()),

@@ -181,8 +181,7 @@ impl Recorded {
         let chosen = chosen.into_iter().map(|(TupleText(of), inode)| (of, inode.map(Inode)));
         self.chosen.extend(chosen);
         self.named.extend(named.into_iter().map(|(id, name)| {
-            let described =
-                |name: Text| Described { command_line: name.bytes().into(), label: None };
+            let described = |name: Text| Described::of(name.bytes().into());
             (process(id), name.map(described))
         }));
         self.there.extend(there.into_iter().map(|(id, is_there)| (process(id), is_there)));
@@ -392,7 +391,11 @@ impl Core {
                 self.read_flows(&flows?)?;
             }
             Line::Leave(key, coverage) => self.flows.leave(NetnsKey(key), coverage.into()),
-            Line::Observed => self.referenced = self.flows.end().referenced,
+            Line::Observed => {
+                let Core { flows, ledger, answers, .. } = self;
+                let observation = flows.end(|share| credit(ledger, &share, &mut &*answers));
+                self.referenced = observation.referenced;
+            }
             Line::Name(ended, cut) => self.name(&ended, &cut),
             Line::Forget(key) => {
                 self.flows.forget(NetnsKey(key));
@@ -406,6 +409,7 @@ impl Core {
                     recent: Traffic::new(recent[0], recent[1]),
                     from: from.map_err(|name| format!("no reason: {name:?}"))?,
                     local,
+                    remote: None,
                 };
                 credit(&mut self.ledger, &share, &mut &self.answers);
             }
@@ -446,7 +450,7 @@ impl Core {
                 let found = found.map(|found| resolution(&found, &origin(bits), nothing));
                 let resolution = found.transpose()?;
                 let Core { sockets, ledger, answers, .. } = self;
-                sockets.account_in_passing(unbytes(bytes), resolution, |share| {
+                sockets.account_in_passing(0, unbytes(bytes), resolution, |share| {
                     credit(ledger, &share, &mut &*answers);
                 });
             }

@@ -37,7 +37,7 @@ fn record(server: &Server, name: &str) {
     let name: Name = name.as_bytes().into();
     let recent = Traffic::new(2048, 1024);
     let account = Account { recent, total: Traffic::new(1, 2) };
-    let row = Row { name, kind: Kind::Process, account, processes: Vec::new() };
+    let row = Row { account, ..Row::of(name, Kind::Process) };
     let elapsed = Duration::from_secs(1);
     server.record(&Snapshot { elapsed, rows: vec![row], ..Snapshot::default() });
 }

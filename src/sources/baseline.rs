@@ -120,7 +120,8 @@ impl Baseline {
         without_overlap(&mut past, &slots, &self.before, only, pipes, &mut accounts);
         for ((to, local), traffic) in accounts {
             if !traffic.is_zero() {
-                let share = Share { to, traffic, recent: Traffic::ZERO, from: None, local };
+                let recent = Traffic::ZERO;
+                let share = Share { to, traffic, recent, from: None, local, remote: None };
                 credit(&share, &mut environment.owners);
                 if let Some(recorder) = recorder {
                     recorder.share(&share);

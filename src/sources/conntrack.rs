@@ -4,7 +4,7 @@ use super::flow_reading::{Counted, FlowSource};
 use crate::tracker::Opens;
 
 /// Reads connection tracking's tables.
-pub(super) fn source(lookback: bool) -> FlowSource {
+pub(super) fn source(lookback: bool, details: bool) -> FlowSource {
     let opens = Opens { flows: true, ..Opens::default() };
-    FlowSource::new(Counted::ByTables, opens, lookback)
+    FlowSource::new(Counted::ByTables, opens, lookback, details)
 }

@@ -55,10 +55,11 @@ impl Ebpf {
     pub(super) fn open(
         choice: NetnsChoice,
         lookback: bool,
+        details: bool,
         proc: &Path,
     ) -> Result<Ebpf, WatchError> {
         Ok(Ebpf {
-            reader: ebpf::Reader::open(proc).map_err(WatchError::Ebpf)?,
+            reader: ebpf::Reader::open(proc, details).map_err(WatchError::Ebpf)?,
             attribution: SocketAttribution::new(),
             choice,
             lookback,
@@ -134,6 +135,7 @@ impl Ebpf {
             recorder.outside(&recorded);
         }
         looked.overflow = overflow.then(|| self.reader.capacity());
+        self.attribution.end();
     }
 
     /// Accounts the bytes of a socket, and takes its slot back if it is no longer needed.
@@ -232,7 +234,9 @@ impl Ebpf {
         if let Some(recorder) = &self.recorder {
             recorder.passing(new, origin, resolver.found.filter(|_| resolution.is_some()));
         }
-        self.attribution.account_in_passing(new, resolution, |share| take(round, origin, share));
+        let cookie = socket.cookie;
+        self.attribution
+            .account_in_passing(cookie, new, resolution, |share| take(round, origin, share));
     }
 
     fn resolver<'a>(&'a self, round: &'a mut Round<'_>) -> OwnerResolver<'a> {
@@ -319,6 +323,7 @@ impl Source for Ebpf {
             last.iter().for_each(|(socket, before)| baseline.last(socket, *before));
         }
         attribution.begin();
+        reader.read_remotes(|bytes| attribution.add_remote(&bytes));
         if let Some(recorder) = recorder {
             recorder.count();
         }

@@ -27,8 +27,8 @@ pub(super) enum Counted {
     BySockets,
 }
 
-/// Receives the share of a flow.
-pub(super) type Each<'a> = dyn FnMut(&Flow, Share, &mut Owners) + 'a;
+/// Receives the share of a flow; `None` for one that is forgotten.
+pub(super) type Each<'a> = dyn FnMut(Option<&Flow>, Share, &mut Owners) + 'a;
 
 /// Reads flows, look by look.
 #[derive(Debug)]
@@ -40,9 +40,13 @@ pub(super) struct FlowReading {
 }
 
 impl FlowReading {
-    /// With `lookback` the bytes counted before the first look are accounted too.
-    pub(super) fn new(counted: Counted, lookback: bool) -> FlowReading {
-        let attribution = FlowAttribution::new(lookback);
+    /// With `lookback` the bytes counted before the first look are accounted too; with `details` shares have remote
+    /// ends.
+    pub(super) fn new(counted: Counted, lookback: bool, details: bool) -> FlowReading {
+        let mut attribution = FlowAttribution::new(lookback);
+        if details {
+            attribution.add_details();
+        }
         FlowReading { counted, attribution, policies: HashMap::default(), recorder: None }
     }
 
@@ -62,7 +66,8 @@ impl FlowReading {
     ) -> Result<Option<HashSet<ProcessId, RandomState>>, ReadError> {
         let Round { environment, pipes, looked, credit, .. } = round;
         let observation = self.poll(environment, looked, &mut |flow, share, owners| {
-            credit(&pipes.without_flow(flow, share), owners);
+            let share = flow.map_or(share, |flow| pipes.without_flow(flow, share));
+            credit(&share, owners);
         })?;
         looked.flows += observation.flows;
         looked.uncounted += observation.uncounted;
@@ -95,12 +100,13 @@ impl FlowReading {
         let opening = environment.opening();
         let recorded = recorder.as_ref().map(|_| records.clone());
         let owners = &mut environment.owners;
-        self.attribution.take_records(records, |flow, share| each(flow, share, owners));
+        self.attribution.take_records(records, |flow, share| each(Some(flow), share, owners));
         if let (Some(recorder), Some(records)) = (&recorder, &recorded) {
             recorder.observe(opening, records);
         }
         let read = self.read(environment, looked, each);
-        let observation = self.attribution.end();
+        let owners = &mut environment.owners;
+        let observation = self.attribution.end(|share| each(None, share, owners));
         if let Some(recorder) = &recorder {
             recorder.observed();
         }
@@ -151,7 +157,7 @@ impl FlowReading {
                 let mut holders = Recorded { owners: &mut *owners, recorder };
                 let mut lookups = Lookups { owners: &mut holders, choose: &mut choose };
                 let shares = attribute(attribution, flow, &view, &mut lookups);
-                shares.into_iter().flatten().for_each(|share| each(flow, share, owners));
+                shares.into_iter().flatten().for_each(|share| each(Some(flow), share, owners));
                 if let Some(recorder) = recorder {
                     recorder.flow(flow);
                 }
@@ -212,8 +218,8 @@ pub(super) struct FlowSource {
 
 impl FlowSource {
     /// With `opens` opened in each namespace beside sockets.
-    pub(super) fn new(counted: Counted, opens: Opens, lookback: bool) -> FlowSource {
-        FlowSource { opens, flows: FlowReading::new(counted, lookback), referenced: None }
+    pub(super) fn new(counted: Counted, opens: Opens, lookback: bool, details: bool) -> FlowSource {
+        FlowSource { opens, flows: FlowReading::new(counted, lookback, details), referenced: None }
     }
 }
 

@@ -69,7 +69,7 @@ impl Forwarded {
         counts.then(|| {
             environment.open_flows();
             Forwarded {
-                flows: Some(FlowReading::new(Counted::ByTables, false)),
+                flows: Some(FlowReading::new(Counted::ByTables, false, false)),
                 forwarded: Extra::default(),
                 pings: Extra::default(),
                 undated: 0,
@@ -90,10 +90,10 @@ impl Source for Forwarded {
         let Some(flows) = &mut self.flows else { return Ok(()) };
         let Round { environment, looked, pings, credit, .. } = round;
         let (forwarded, own_pings) = (&mut self.forwarded, &mut self.pings);
-        let mut each = |flow: &Flow, share: Share, _: &mut Owners| {
+        let mut each = |flow: Option<&Flow>, share: Share, _: &mut Owners| {
             forwarded.take(Reason::Forwarded, &share);
             // Other kernel's traffic than pings is a socket's.
-            if flow.original.protocol.is_icmp() {
+            if flow.is_some_and(|flow| flow.original.protocol.is_icmp()) {
                 own_pings.take(Reason::Kernel, &share);
             }
         };
@@ -121,7 +121,8 @@ impl Source for Forwarded {
             if !new.is_zero() {
                 let recent = if self.undated > 0 { Traffic::ZERO } else { new };
                 let to = reason.into();
-                let share = Share { to, traffic: new, recent, from: None, local: false };
+                let share =
+                    Share { to, traffic: new, recent, from: None, local: false, remote: None };
                 credit(&share, &mut environment.owners);
             }
         }
@@ -162,7 +163,8 @@ mod tests {
         let mut extra = Extra::default();
         let traffic = Traffic::new(100, 10);
         let to = Owner::Nobody(Reason::Forwarded);
-        let share = Share { to, traffic, recent: traffic, from: None, local: false };
+        let recent = traffic;
+        let share = Share { to, traffic, recent, from: None, local: false, remote: None };
         extra.take(Reason::Forwarded, &share);
         extra.take(Reason::Kernel, &share);
         assert_eq!(extra.total, traffic);
@@ -173,6 +175,7 @@ mod tests {
             recent: Traffic::new(50, 0),
             from: Some(Reason::Forwarded),
             local: false,
+            remote: None,
         };
         extra.take(Reason::Forwarded, &moved);
         assert_eq!(extra.total, Traffic::ZERO);

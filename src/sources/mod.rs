@@ -127,7 +127,7 @@ pub(crate) trait Source: fmt::Debug + Send {
     }
 }
 
-/// Opens a source.
+/// Opens a source. With `details` its shares have remote ends.
 ///
 /// # Errors
 /// If it can't be opened.
@@ -135,11 +135,12 @@ pub(crate) fn open(
     kind: SourceKind,
     choice: NetnsChoice,
     lookback: bool,
+    details: bool,
     proc: &Path,
 ) -> Result<Box<dyn Source>, WatchError> {
     Ok(match kind {
-        SourceKind::Conntrack => Box::new(conntrack::source(lookback)),
-        SourceKind::Sockets => Box::new(sock_diag::source(lookback)),
-        SourceKind::Ebpf => Box::new(ebpf::Ebpf::open(choice, lookback, proc)?),
+        SourceKind::Conntrack => Box::new(conntrack::source(lookback, details)),
+        SourceKind::Sockets => Box::new(sock_diag::source(lookback, details)),
+        SourceKind::Ebpf => Box::new(ebpf::Ebpf::open(choice, lookback, details, proc)?),
     })
 }

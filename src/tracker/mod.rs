@@ -29,7 +29,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use crate::conntrack::ctnetlink::NewFlows;
 use crate::netns::{self, NetnsChoice, NetnsId, NetnsKey};
-use crate::processes::{Acceptors, LabelBy, Names};
+use crate::processes::{Acceptors, Labelling, Names};
 use crate::sockets::Inode;
 
 use listener::NetnsListener;
@@ -105,7 +105,7 @@ enum Command {
     Listeners(Listeners),
     /// Processes in other namespaces than the program's own.
     Inhabitants(Map<u32, NetnsKey>),
-    LabelBy(Vec<LabelBy>),
+    LabelBy(Labelling),
     /// Uses these announcements for new flows of this namespace.
     Follow(NetnsKey, Box<NewFlows>),
     /// Stops the announcements of new flows.
@@ -280,8 +280,8 @@ impl Tracker {
         self.shared.choice == NetnsChoice::All
     }
 
-    pub(crate) fn label_by(&self, labels: Vec<LabelBy>) {
-        self.command(Command::LabelBy(labels));
+    pub(crate) fn label_by(&self, labelling: Labelling) {
+        self.command(Command::LabelBy(labelling));
     }
 
     /// Becomes readable when a look is needed: a namespace may have no process any more, and

@@ -17,7 +17,7 @@ fn described(share: &Share, processes: &mut dyn ProcessNames) -> Described {
         processes.described(process)
     });
     // A process that has held a socket has a name; this is a fallback.
-    described.unwrap_or_else(|| Described { command_line: (*b"[?]").into(), label: None })
+    described.unwrap_or_else(|| Described::of((*b"[?]").into()))
 }
 
 /// Updates the names of processes, and passes ended ones to the ledger. `unlisted` are processes

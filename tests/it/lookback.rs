@@ -116,6 +116,7 @@ fn bytes_of_a_flow_that_conntrack_has_forgotten_are_kept() {
     let mut client = client(&net, EXCHANGE);
     let mut running = RUNMONITOR.watch(&net, "conntrack", &[]);
     client.go();
+    running.wait_until("the client's line", |refresh| refresh.workload("client").sent > 0);
     client.close();
     let truth = truth.settled()["client"];
     running.expect_share("client", truth);

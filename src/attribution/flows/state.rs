@@ -5,9 +5,10 @@ use std::hash::{Hash, Hasher};
 use super::super::settle::Standing;
 use crate::attribution::Share;
 use crate::environment::{FlowResolution, Side};
-use crate::model::flow::{CountedAt, Counters, Flow, Tuple};
+use crate::model::flow::{CountedAt, Counters, Endpoint, Flow, Tuple};
 use crate::model::owner::{Owner, Reason};
 use crate::model::traffic::Traffic;
+use crate::model::{Interface, Remote};
 use crate::netns::NetnsKey;
 use crate::tracker::NewFlowRecord;
 
@@ -110,8 +111,30 @@ impl FlowState {
         ends.filter_map(move |(netns, tuple)| Some(((netns?, tuple), id)))
     }
 
+    /// The bytes for which a process could not be read before the flow ended: there is none any more.
+    pub(super) fn never_read(&self) -> impl Iterator<Item = Share> + use<> {
+        let local = self.local;
+        let ends = [Side::Originator, Side::Responder].into_iter().zip(self.ends);
+        ends.filter_map(move |(side, end)| match end {
+            Standing::Waiting(reason @ Reason::Unread, waiting) => Some(Share {
+                to: Owner::Nobody(Reason::Exited),
+                traffic: side.view(waiting),
+                recent: Traffic::ZERO,
+                from: Some(reason),
+                local,
+                remote: None,
+            }),
+            _ => None,
+        })
+    }
+
     /// Adds the processes at its ends after it was read: bytes that have waited become theirs.
-    pub(super) fn learn(&mut self, record: &NewFlowRecord, mut each: impl FnMut(&Flow, Share)) {
+    pub(super) fn learn(
+        &mut self,
+        record: &NewFlowRecord,
+        has_details: bool,
+        mut each: impl FnMut(&Flow, Share),
+    ) {
         for (side, seen) in [Side::Originator, Side::Responder].into_iter().zip(record.ends) {
             let Some(seen) = seen else { continue };
             let other_netns = (seen.netns != self.netns).then_some(seen.netns);
@@ -135,6 +158,7 @@ impl FlowState {
                 recent: Traffic::ZERO,
                 from,
                 local: self.local,
+                remote: has_details.then(|| remote(&record.flow, side, self.local)),
             };
             each(&record.flow, share);
         }
@@ -159,6 +183,23 @@ impl FlowChange {
     /// For each end, whether its process is known.
     pub(crate) fn settled(&self) -> [bool; 2] {
         self.state.ends.map(|end| end.is_somebodys())
+    }
+}
+
+/// The remote end that a socket at this side of a flow has. Connection tracking does not know interfaces, apart from the
+/// loopback device.
+pub(super) fn remote(flow: &Flow, side: Side, local: bool) -> Remote {
+    let tuple = match side {
+        Side::Originator => flow.original,
+        Side::Responder => flow.reply,
+    };
+    let has_ports = !tuple.protocol.is_icmp();
+    let port = |port: u16| if has_ports { port } else { 0 };
+    Remote {
+        protocol: tuple.protocol,
+        local_port: port(tuple.source.port),
+        remote: Endpoint::new(tuple.destination.address, port(tuple.destination.port)),
+        interface: if local { Interface::LOOPBACK } else { Interface::UNKNOWN },
     }
 }
 

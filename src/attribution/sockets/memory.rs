@@ -5,6 +5,7 @@ use slab::Slab;
 use super::super::settle::Standing;
 use super::Remembered;
 use crate::ebpf::{Bytes, Counted};
+use crate::model::owner::Reason;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RememberedSocket {
@@ -35,6 +36,16 @@ impl RememberedSocket {
     }
 }
 
+impl RememberedSocket {
+    /// The bytes that wait because a process could not be read.
+    fn never_read(&self) -> Bytes {
+        match self.standing {
+            Standing::Waiting(Reason::Unread, bytes) => bytes,
+            _ => Bytes::default(),
+        }
+    }
+}
+
 /// Memory in proportion to the sockets worth remembering, however many come and go.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
@@ -59,8 +70,13 @@ impl Memory {
         self.known.get_mut(place).filter(|known| known.cookie == of.cookie)
     }
 
-    /// The entry of a socket, which is empty if it is new; another socket in its slot is forgotten.
-    pub(super) fn remember(&mut self, of: &Counted, observation: u32) -> &mut RememberedSocket {
+    /// The entry of a socket, which is empty if it is new; another socket in its slot is forgotten. Also returns the
+    /// bytes of that one whose process was not read in time.
+    pub(super) fn remember(
+        &mut self,
+        of: &Counted,
+        observation: u32,
+    ) -> (&mut RememberedSocket, Bytes) {
         let slot = of.slot as usize;
         if self.places.len() <= slot {
             self.places.resize(slot + 1, 0);
@@ -69,18 +85,22 @@ impl Memory {
         let place = self.place(of.slot).unwrap_or_else(|| self.known.insert(new()));
         self.places[slot] = place as u32 + 1;
         let known = &mut self.known[place];
+        let mut never_read = Bytes::default();
         if known.cookie != of.cookie {
+            never_read = known.never_read();
             *known = new();
         }
-        known
+        (known, never_read)
     }
 
-    pub(super) fn forget(&mut self, of: &Counted) {
-        if self.get(of).is_some()
-            && let Some(place) = self.place(of.slot)
-        {
-            self.places[of.slot as usize] = 0;
-            self.known.remove(place);
+    /// Forgets a socket. Returns the bytes of it whose process was not read in time.
+    pub(super) fn forget(&mut self, of: &Counted) -> Bytes {
+        match self.place(of.slot).filter(|_| self.get(of).is_some()) {
+            None => Bytes::default(),
+            Some(place) => {
+                self.places[of.slot as usize] = 0;
+                self.known.remove(place).never_read()
+            }
         }
     }
 }

@@ -85,7 +85,7 @@ impl Decided {
 
     fn pass(&mut self, attribution: &mut SocketAttribution, new: Bytes) {
         let shares = &mut self.shares;
-        attribution.account_in_passing(new, self.resolution, |share| shares.push(share));
+        attribution.account_in_passing(7, new, self.resolution, |share| shares.push(share));
     }
 }
 
@@ -149,7 +149,10 @@ fn only_what_is_new_is_accounted_and_the_first_bytes_are_no_rate() {
     let shares = observe(&mut attribution, counted(0, 7, remote(100, 10)), MADE, MAKER.into());
     let traffic = Traffic::new(100, 10);
     let recent = Traffic::ZERO;
-    assert_eq!(shares, [Share { to: MAKER.into(), traffic, recent, from: None, local: false }]);
+    assert_eq!(
+        shares,
+        [Share { to: MAKER.into(), traffic, recent, from: None, local: false, remote: None }]
+    );
     let local = Traffic::new(1, 2);
     let bytes = Bytes { local, ..remote(150, 10) };
     let shares = observe(&mut attribution, counted(0, 7, bytes), MADE, MAKER.into());
@@ -177,14 +180,36 @@ fn what_could_not_be_read_yet_moves_to_its_process_or_to_the_reason_why_there_is
         assert_eq!(observe(&mut attribution, socket(100), MADE, unread), []);
         let shares = observe(&mut attribution, socket(130), MADE, to);
         let (traffic, recent) = (Traffic::new(130, 10), Traffic::new(30, 0));
-        let expected = Share { to, traffic, recent, from: Some(Reason::Unread), local: false };
+        let expected =
+            Share { to, traffic, recent, from: Some(Reason::Unread), local: false, remote: None };
         assert_eq!(shares, [expected]);
     }
     // What came meanwhile under the other reason waits as ever.
     let shares = observe(&mut attribution, counted(4, 7, remote(130, 10)), MADE, WORKER.into());
     let (traffic, recent) = (Traffic::new(130, 10), Traffic::ZERO);
     let (to, from) = (WORKER.into(), Some(Reason::Kernel));
-    assert_eq!(shares, [Share { to, traffic, recent, from, local: false }]);
+    assert_eq!(shares, [Share { to, traffic, recent, from, local: false, remote: None }]);
+}
+
+#[test]
+fn what_was_never_read_has_exited_in_the_end() {
+    let unread = Owner::Nobody(Reason::Unread);
+    for is_replaced in [false, true] {
+        let mut attribution = SocketAttribution::new();
+        observe(&mut attribution, counted(0, 1, remote(0, 0)), MADE, MAKER.into());
+        let socket = counted(3, 7, remote(100, 10));
+        observe(&mut attribution, socket, MADE, unread);
+        match is_replaced {
+            true => drop(observe(&mut attribution, counted(3, 8, remote(0, 0)), MADE, unread)),
+            false => attribution.forget(&socket),
+        }
+        let mut shares = Vec::new();
+        attribution.outside([].into_iter(), |share| shares.push(share));
+        let (traffic, recent) = (Traffic::new(100, 10), Traffic::ZERO);
+        let (to, from) = (Owner::Nobody(Reason::Exited), Some(Reason::Unread));
+        assert_eq!(shares, [Share { to, traffic, recent, from, local: false, remote: None }]);
+        attribution.outside([].into_iter(), |share| panic!("{share:?}"));
+    }
 }
 
 #[test]
@@ -198,7 +223,10 @@ fn what_waits_for_a_process_moves_to_it() {
     let shares = observe(&mut attribution, counted(3, 7, remote(100, 10)), MADE, WORKER.into());
     let (traffic, recent) = (Traffic::new(100, 10), Traffic::ZERO);
     let from = Some(Reason::Kernel);
-    assert_eq!(shares, [Share { to: WORKER.into(), traffic, recent, from, local: false }]);
+    assert_eq!(
+        shares,
+        [Share { to: WORKER.into(), traffic, recent, from, local: false, remote: None }]
+    );
 }
 
 /// As with flows, the better reason gets all bytes.
@@ -213,7 +241,7 @@ fn a_connection_that_nobody_accepts_has_one_reason_in_the_end() {
     let shares = observe(&mut attribution, counted(3, 7, remote(140, 10)), closed, exited);
     let (traffic, recent) = (Traffic::new(140, 10), Traffic::new(40, 0));
     let from = Some(Reason::Kernel);
-    assert_eq!(shares, [Share { to: exited, traffic, recent, from, local: false }]);
+    assert_eq!(shares, [Share { to: exited, traffic, recent, from, local: false, remote: None }]);
 }
 
 /// The last holder keeps a socket of which nothing is known any more.

@@ -15,33 +15,8 @@ struct raw_tracepoint {
 	__u64 arguments[3];
 };
 
-struct list_head {
-	struct list_head *next;
-} RELOCATED;
-
-struct adjacent_list {
-	struct list_head upper;
-	struct list_head lower;
-} RELOCATED;
-
 struct packet_sock {
 	int ifindex; // of the device that it is bound to
-} RELOCATED;
-
-struct net_device {
-	int ifindex;
-	struct net_reference nd_net;
-	struct adjacent_list adj_list;
-} RELOCATED;
-
-struct sk_buff {
-	struct net_device *dev;
-	struct sock *sk;
-	unsigned int len;
-	unsigned char *head;
-	unsigned char *data;
-	__u16 network_header;
-	__u16 protocol;
 } RELOCATED;
 
 struct iphdr {

@@ -6,7 +6,7 @@
 #ifndef BWMON_HANDSHAKES_H
 #define BWMON_HANDSHAKES_H
 
-#include "slots.h"
+#include "remotes.h"
 
 #define AF_INET 2
 
@@ -260,7 +260,7 @@ INLINE __u64 listener_of(__u64 addresses, __u32 begin)
 
 // A connection that has a socket now: gives its slot what its listening socket knows, and what was kept of its
 // handshake.
-INLINE void take_over(struct slot *slot, __u64 addresses, __u32 begin)
+INLINE void take_over(struct slot *slot, __u64 addresses, __u32 begin, struct remote *remote)
 {
 	__u32 zero = 0;
 	struct claiming *lock = bpf_map_lookup_elem(&claiming, &zero);
@@ -291,8 +291,17 @@ INLINE void take_over(struct slot *slot, __u64 addresses, __u32 begin)
 	if (sent & SETTLED)
 		return;
 	int local = !!(received & ON_LOOPBACK);
+	received &= ~ON_LOOPBACK;
+	if (has_remotes) {
+		remote->interface = local ? LOOPBACK_IFINDEX : 0;
+		struct remote_bytes *of = bytes_of(remote, 0);
+		if (of) {
+			__sync_fetch_and_add(&of->sent, sent);
+			__sync_fetch_and_add(&of->received, received);
+		}
+	}
 	__sync_fetch_and_add(&slot->sent[local], sent);
-	__sync_fetch_and_add(&slot->received[local], received & ~ON_LOOPBACK);
+	__sync_fetch_and_add(&slot->received[local], received);
 }
 
 #endif

@@ -14,6 +14,9 @@ const volatile __u32 reads_kernel = 0;
 // Whether the running kernel has a field of this name and kind.
 #define HAS(field) __builtin_preserve_field_info(field, 2)
 
+// Bytes of an interface's name, its end included (IFNAMSIZ).
+#define INTERFACE_NAME 16
+
 struct net {
 	__u64 net_cookie;
 } RELOCATED;
@@ -80,6 +83,32 @@ struct mptcp_sock {
 // Whether the running kernel has Multipath TCP at all: a program that reads a structure which the kernel doesn't have
 // is refused, unless the verifier sees that nothing leads there.
 #define HAS_MULTIPATH (HAS(((struct mptcp_subflow_context *)0)->token) && HAS(((struct mptcp_sock *)0)->token))
+
+struct list_head {
+	struct list_head *next;
+} RELOCATED;
+
+struct adjacent_list {
+	struct list_head upper;
+	struct list_head lower;
+} RELOCATED;
+
+struct net_device {
+	char name[INTERFACE_NAME];
+	int ifindex;
+	struct net_reference nd_net;
+	struct adjacent_list adj_list;
+} RELOCATED;
+
+struct sk_buff {
+	struct net_device *dev;
+	struct sock *sk;
+	unsigned int len;
+	unsigned char *head;
+	unsigned char *data;
+	__u16 network_header;
+	__u16 protocol;
+} RELOCATED;
 
 struct task_struct {
 	struct task_struct *group_leader;

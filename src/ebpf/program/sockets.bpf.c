@@ -209,6 +209,8 @@ INLINE void count(struct __sk_buff *skb, int out)
 			first_packet(slot, sk);
 		if (reads_kernel && slot->listener && !(slot->begun & HAS_INODE))
 			find_inode(slot, address_of(sk));
+		if (has_remotes)
+			count_remote(skb, slot, cookie, bytes, out);
 		__sync_fetch_and_add(&slot->sent[local], bytes);
 	} else {
 		if (!slot->has_received) {
@@ -219,6 +221,8 @@ INLINE void count(struct __sk_buff *skb, int out)
 				first_packet(slot, sk);
 			slot->has_received = slot->begun & SEEN;
 		}
+		if (has_remotes)
+			count_remote(skb, slot, cookie, bytes, out);
 		__sync_fetch_and_add(&slot->received[local], bytes);
 	}
 	// A socket that goes on is spared the rest.
@@ -339,16 +343,24 @@ int establish(struct bpf_sock_ops *ops)
 	// The kernel is done with the packet that has made it: the next one may be at the same address.
 	keep_asked(0, 0);
 	__u64 addresses = seed;
+	struct remote remote = { .protocol = IPPROTO_TCP };
+	remote.address[2] = __builtin_bswap32(0xffff);
 	if (ops->family == AF_INET) {
+		remote.address[3] = ops->remote_ip4;
 		addresses = mix(mix(addresses, ops->local_ip4), ops->remote_ip4);
 		APART(4);
 	} else {
 		__u32 mapped = __builtin_bswap32(0xffff);
 		// The packets of an IPv4-mapped address are those of IPv4.
 		if (!ops->local_ip6[0] && !ops->local_ip6[1] && ops->local_ip6[2] == mapped) {
-			addresses = mix(mix(addresses, ops->local_ip6[3]), ops->remote_ip6[3]);
+			remote.address[3] = ops->remote_ip6[3];
+			addresses = mix(mix(addresses, ops->local_ip6[3]), remote.address[3]);
 			APART(64);
 		} else {
+			remote.address[0] = ops->remote_ip6[0];
+			remote.address[1] = ops->remote_ip6[1];
+			remote.address[2] = ops->remote_ip6[2];
+			remote.address[3] = ops->remote_ip6[3];
 			addresses = mix(mix(addresses, ops->local_ip6[0]), ops->remote_ip6[0]);
 			addresses = mix(mix(addresses, ops->local_ip6[1]), ops->remote_ip6[1]);
 			addresses = mix(mix(addresses, ops->local_ip6[2]), ops->remote_ip6[2]);
@@ -381,7 +393,10 @@ int establish(struct bpf_sock_ops *ops)
 	slot->local_port = (__u16)ops->local_port;
 	slot->remote_port = remote_port;
 	slot->begun = SEEN;
-	take_over(slot, addresses, first);
+	remote.cookie = cookie;
+	remote.local_port = local_port;
+	remote.remote_port = remote_port;
+	take_over(slot, addresses, first, &remote);
 	return 1;
 }
 

@@ -13,13 +13,14 @@ fn process(pid: u32) -> ProcessId {
 }
 
 fn called(text: &str) -> Described {
-    Described { command_line: text.as_bytes().into(), label: None }
+    Described::of(text.as_bytes().into())
 }
 
 /// New bytes of a process.
 fn share(pid: u32, received: u64, sent: u64) -> Share {
     let traffic = Traffic::new(received, sent);
-    Share { to: Owner::Process(process(pid)), traffic, recent: traffic, from: None, local: false }
+    let to = Owner::Process(process(pid));
+    Share { to, traffic, recent: traffic, from: None, local: false, remote: None }
 }
 
 /// New bytes without a process.
@@ -54,7 +55,7 @@ impl Ledger {
     fn rows(&self) -> Vec<Row> {
         let mut rows = Rows::default();
         self.add_rows(&mut rows);
-        rows.finish()
+        rows.finish(false)
     }
 
     /// The rows that are shown, in order: name, received, sent.

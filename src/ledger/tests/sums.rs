@@ -112,7 +112,7 @@ proptest! {
                         }
                     };
                     let from = from.map(|from| Reason::ALL[from]);
-                    let share = Share { to, traffic, recent, from, local: false };
+                    let share = Share { to, traffic, recent, from, local: false, remote: None };
                     let name = to.process().map_or(0, |process| names[process.pid as usize]);
                     ledger.credit(&share, || called(NAMES[name]));
                 }

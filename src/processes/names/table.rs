@@ -1,6 +1,7 @@
 //! The table of names, and the effects of the kernel's events on it.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
@@ -9,10 +10,11 @@ use super::{
 };
 use crate::brief::shortened;
 use crate::ebpf::{ProcessEvent, ProcessReader, Started, What};
+use crate::model::Attributes;
 use crate::model::traffic::Name;
 use crate::netns::NetnsId;
 use crate::processes::events::Event;
-use crate::processes::label::{self, LabelBy};
+use crate::processes::label::{self, LabelBy, Labelled, Labelling};
 use crate::processes::{Described, Label, ProcessId, describe};
 
 /// The name of a process, and its parts.
@@ -26,22 +28,41 @@ pub(super) struct Named {
 }
 
 impl Named {
-    pub(super) fn new(cmdline: &[u8], comm: &[u8], label: Option<Label>) -> Named {
+    pub(super) fn new(cmdline: &[u8], comm: &[u8], labelled: Labelled) -> Named {
         let command_line = describe::command_line(cmdline, comm);
-        let described = Described { command_line, label };
+        let Labelled { label, attributes } = labelled;
+        let described = Described { command_line, label, attributes };
         Named { described, comm: comm.into(), has_command_line: !cmdline.is_empty() }
     }
 
-    /// Bytes of the command line, and of the label, which may be a part of it.
-    pub(super) fn lengths(&self) -> [usize; 2] {
-        let Described { command_line, label } = &self.described;
-        [command_line.len(), label.as_ref().map_or(0, |label| label.name.len())]
+    fn labelled(&self) -> Labelled {
+        let Described { label, attributes, .. } = self.described.clone();
+        Labelled { label, attributes }
+    }
+
+    /// Whether it has this label and these attributes.
+    pub(super) fn is_labelled(&self, with: &Labelled) -> bool {
+        self.described.label == with.label && self.described.attributes == with.attributes
+    }
+
+    /// Bytes of the command line, of the label, which may be a part of it, and of the attributes.
+    pub(super) fn lengths(&self) -> [usize; 3] {
+        let Described { command_line, label, attributes } = &self.described;
+        let label = label.as_ref().map_or(0, |label| label.name.len());
+        [command_line.len(), label, attributes.as_ref().map_or(0, |of| of.bytes())]
     }
 
     pub(super) fn cut(&mut self) {
-        let Described { command_line, label } = &mut self.described;
+        let Described { command_line, label, attributes } = &mut self.described;
         *command_line = shortened(command_line, SHORT);
         label.iter_mut().for_each(|label| label.name = shortened(&label.name, SHORT));
+        if let Some(of) = attributes.as_mut().filter(|of| of.bytes() > SHORT) {
+            let of = Arc::make_mut(of);
+            // A process chooses these itself; the others have the lengths that the system gives them.
+            for chosen in [&mut of.program, &mut of.exe] {
+                *chosen = chosen.as_ref().map(|name| shortened(name, SHORT / 4));
+            }
+        }
     }
 }
 
@@ -100,7 +121,7 @@ pub(super) struct Table {
     pub(super) lost: u64,
     /// Whether events were lost, so that everything has to be read again.
     pub(super) doubt: bool,
-    pub(super) labels: Vec<LabelBy>,
+    pub(super) labelling: Labelling,
 }
 
 impl Table {
@@ -131,8 +152,9 @@ impl Table {
                 Event::Fork { parent: parent.pid, pid }
             }
             What::Exec(arguments) => {
-                let by_program = self.labels.first() == Some(&LabelBy::Program);
-                let label = match self.labels.first() {
+                let first = self.labelling.by.first();
+                let by_program = first == Some(&LabelBy::Program) && !self.labelling.attributes;
+                let label = match first {
                     Some(LabelBy::Program) => {
                         let program = |arguments| label::program(arguments, event.name).into();
                         arguments.map(|of| Label { name: program(of), chosen: true })
@@ -141,12 +163,20 @@ impl Table {
                     // Users, units and containers hardly ever change with the program.
                     _ => self.named(id).and_then(|named| named.described.label.clone()),
                 };
+                let attributes = self.labelling.attributes.then(|| {
+                    let before = self.named(id).and_then(|of| of.described.attributes.as_deref());
+                    let before = before.cloned().unwrap_or_default();
+                    let program =
+                        arguments.map(|arguments| label::program(arguments, event.name).into());
+                    Arc::new(Attributes { program, exe: None, ..before })
+                });
+                let labelled = Labelled { label, attributes };
                 let entry = self.entry(id);
                 entry.execs += 1;
                 entry.parent = None;
                 entry.labelled = by_program && arguments.is_some();
                 // A command line that could not be read here is soon read in `/proc`.
-                entry.named = Some(Named::new(arguments.unwrap_or_default(), event.name, label));
+                entry.named = Some(Named::new(arguments.unwrap_or_default(), event.name, labelled));
                 self.weigh(id);
                 Event::Exec { pid }
             }
@@ -218,7 +248,7 @@ impl Table {
 
     pub(super) fn count(&mut self, id: ProcessId) {
         let Some(entry) = self.processes.get_mut(&id) else { return };
-        let lengths = entry.named.as_ref().map_or([0; 2], Named::lengths);
+        let lengths = entry.named.as_ref().map_or([0; 3], Named::lengths);
         let bytes: usize = lengths.iter().sum();
         let is_long = lengths.iter().any(|length| *length > SHORT);
         if bytes == entry.bytes && is_long == entry.long.is_some() {
@@ -279,8 +309,8 @@ impl Table {
         if cmdline.is_empty() && entry.named.as_ref().is_some_and(keeps) {
             return;
         }
-        let label = entry.named.as_ref().and_then(|named| named.described.label.clone());
-        let named = Named::new(cmdline, comm, label);
+        let labelled = entry.named.as_ref().map_or_else(Labelled::default, Named::labelled);
+        let named = Named::new(cmdline, comm, labelled);
         let same = |before: &Named| before.described.command_line == named.described.command_line;
         if !entry.named.as_ref().is_some_and(same) {
             entry.named = Some(named);

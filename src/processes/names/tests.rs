@@ -3,13 +3,19 @@
 use super::table::{Entry, Named};
 use super::*;
 use crate::ebpf::{ProcessEvent, Started, What};
-use crate::processes::describe;
+use crate::model::Attributes;
+use crate::processes::label::Labelled;
+use crate::processes::{Label, LabelBy, Labelling, describe};
 
 const SHELL: ProcessId = ProcessId { start_time: 100, pid: 10 };
 const CHILD: ProcessId = ProcessId { start_time: 200, pid: 11 };
 
 fn told(name: &str) -> Option<Label> {
     Some(Label { name: name.as_bytes().into(), chosen: false })
+}
+
+fn labelled(label: Option<Label>) -> Labelled {
+    Labelled { label, attributes: None }
 }
 
 impl Names {
@@ -33,7 +39,7 @@ impl Names {
 
     /// A process is known by its short name alone.
     pub(in crate::processes) fn cut(&self, id: ProcessId, comm: &[u8]) {
-        self.table().entry(id).named = Some(Named::new(&[], comm, None));
+        self.table().entry(id).named = Some(Named::new(&[], comm, Labelled::default()));
     }
 }
 
@@ -141,7 +147,7 @@ fn names_of_living_processes_are_bounded_and_of_the_longest_the_newest_are_cut()
 #[test]
 fn a_label_that_is_made_of_a_long_name_has_its_weight_and_is_cut_too() {
     let names = Names::default();
-    names.label_by(&[LabelBy::Program]);
+    names.label_by(&vec![LabelBy::Program].into());
     begin_with_long_names(&names);
     assert!(bytes(&names) <= MOST_BYTES);
     let last = names.described(flooding(MANY - 1));
@@ -149,7 +155,7 @@ fn a_label_that_is_made_of_a_long_name_has_its_weight_and_is_cut_too() {
     names.label(
         flooding(0),
         names.program(flooding(0)),
-        Some(Label { name: (*b"x").into(), chosen: true }),
+        labelled(Some(Label { name: (*b"x").into(), chosen: true })),
     );
     bytes(&names);
 }
@@ -215,7 +221,7 @@ fn what_was_read_of_the_program_before_is_not_the_new_ones_name() {
     let program = names.program(SHELL);
     names.exec(SHELL, b"ssh\0host\0", b"ssh");
     names.read(SHELL, program, b"sh\0", b"sh");
-    names.label(SHELL, program, told("old"));
+    names.label(SHELL, program, labelled(told("old")));
     assert_eq!(names.name(SHELL).as_deref(), Some("ssh host "));
     assert_eq!(names.described(SHELL).and_then(|d| d.label), None);
 }
@@ -289,23 +295,46 @@ fn a_copy_whose_short_name_differs_from_its_parents_is_not_named_by_it() {
 #[test]
 fn a_program_has_the_label_of_the_one_before_until_its_own_is_read() {
     let names = Names::default();
-    names.label_by(&[LabelBy::User]);
+    names.label_by(&vec![LabelBy::User].into());
     names.exec(SHELL, b"sh\0", b"sh");
-    names.label(SHELL, names.program(SHELL), told("root"));
+    names.label(SHELL, names.program(SHELL), labelled(told("root")));
     names.fork(SHELL, CHILD);
     names.exec(CHILD, b"su\0", b"su");
     assert!(names.missing(CHILD).label && !names.missing(CHILD).command_line);
     assert_eq!(names.described(CHILD).and_then(|d| d.label), told("root"));
-    names.label_by(&[LabelBy::Program]);
+    names.label_by(&vec![LabelBy::Program].into());
     names.exec(CHILD, b"/bin/ssh\0host\0", b"ssh");
     assert!(!names.missing(CHILD).label);
     assert_eq!(
         names.described(CHILD).and_then(|d| d.label).map(|label| (label.name, label.chosen)),
         Some((b"ssh"[..].into(), true))
     );
-    names.label_by(&[LabelBy::Exe]);
+    names.label_by(&vec![LabelBy::Exe].into());
     names.exec(CHILD, b"ls\0", b"ls");
     assert_eq!(names.described(CHILD).and_then(|d| d.label), None, "it is another file");
+}
+
+#[test]
+fn a_program_has_the_attributes_of_the_one_before_except_for_its_file() {
+    let names = Names::default();
+    names.label_by(&Labelling { by: Vec::new(), attributes: true });
+    names.exec(SHELL, b"sh\0", b"sh");
+    let name = |name: &[u8]| Some(name.into());
+    let attributes = Attributes {
+        program: name(b"sh"),
+        exe: name(b"/bin/dash"),
+        user: name(b"jo"),
+        unit: name(b"cron.service"),
+        ..Attributes::default()
+    };
+    let read = Labelled { label: None, attributes: Some(Arc::new(attributes.clone())) };
+    names.label(SHELL, names.program(SHELL), read);
+    names.fork(SHELL, CHILD);
+    let of = |id| names.described(id).unwrap().attributes.unwrap();
+    assert_eq!(*of(CHILD), attributes);
+    names.exec(CHILD, b"/bin/ssh\0host\0", b"ssh");
+    assert_eq!(*of(CHILD), Attributes { program: name(b"ssh"), exe: None, ..attributes });
+    assert!(names.missing(CHILD).label, "the file is to be read");
 }
 
 #[test]

@@ -93,7 +93,7 @@ impl Owners {
     pub(super) fn read_name(&mut self, id: ProcessId, comm: &[u8]) {
         let program = self.names.program(id);
         let Ok(cmdline) = self.proc.cmdline(id.pid) else { return };
-        let label = self.labels.of(&self.proc, id.pid, &cmdline, comm);
+        let labelled = self.labels.of(&self.proc, id.pid, &cmdline, comm);
         self.names.read(id, program, &cmdline, comm);
         // Another reader of the same table may have labels to read.
         if self.labels.is_empty() {
@@ -101,7 +101,7 @@ impl Owners {
         }
         // A process that is about to end has freed its memory, including its command line.
         if !cmdline.is_empty() || !self.names.has_command_line(id) {
-            self.names.label(id, program, label);
+            self.names.label(id, program, labelled);
         }
     }
 

@@ -380,7 +380,7 @@ fn who_reads_no_labels_leaves_them_to_the_others_that_share_the_names() {
     let names = Names::default();
     let open = || Owners::with_names(Path::new("/proc"), names.clone()).unwrap();
     let (mut labelled, mut plain) = (open(), open());
-    labelled.label_by(vec![LabelBy::Program]);
+    labelled.label_by(vec![super::super::LabelBy::Program]);
     plain.list().unwrap();
     let own = plain.own().unwrap();
     assert_eq!(plain.described(own).unwrap().label, None);

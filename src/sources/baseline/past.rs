@@ -327,6 +327,7 @@ mod tests {
             recent: Traffic::new(recent, 0),
             from,
             local: false,
+            remote: None,
         };
         credit(&mut accounts, &share(nobody, 100, 100, None));
         credit(&mut accounts, &share(nobody, 7, 0, None));

@@ -48,7 +48,7 @@ fn has_ended(reader: &mut Reader, cookie: u64, expected: bool) -> bool {
 #[test]
 fn a_connection_is_over_when_both_ends_have_closed_it() {
     let Some(_net) = Net::new() else { return };
-    let mut reader = Reader::open(Path::new("/proc")).unwrap();
+    let mut reader = Reader::open(Path::new("/proc"), false).unwrap();
     // The last one is IPv4 at a socket of IPv6.
     for address in ["127.0.0.1:0", "[::1]:0", "[::]:0"] {
         for first in [0, 1] {
@@ -71,7 +71,7 @@ fn a_connection_is_over_when_both_ends_have_closed_it() {
 #[test]
 fn a_connection_goes_on_as_long_as_there_is_something_to_send() {
     let Some(_net) = Net::new() else { return };
-    let mut reader = Reader::open(Path::new("/proc")).unwrap();
+    let mut reader = Reader::open(Path::new("/proc"), false).unwrap();
     let ([client, server], [_, cookie]) = connection("127.0.0.1:0");
     // The other side has said that it will send no more, so that nothing but the rest is open here.
     client.shutdown(Shutdown::Write).unwrap();
@@ -89,7 +89,7 @@ fn a_connection_goes_on_as_long_as_there_is_something_to_send() {
 #[test]
 fn it_is_time_to_read_when_many_sockets_have_come() {
     let Some(proc) = in_own_cgroup() else { return };
-    let mut reader = Reader::with_room(&proc, 1 << 15).unwrap();
+    let mut reader = Reader::with_room(&proc, 1 << 15, false).unwrap();
     reader.read(|_, _| ());
     assert!(!reader.is_filling());
     for _ in 0..1 << 14 {

@@ -15,7 +15,7 @@ use testbed::netns::{Namespace, Net};
 
 /// One with room for so few that only sockets of the test's own control group may come to it.
 fn reader_of(room: u32, proc: &Path) -> Reader {
-    Reader::with_room(proc, room).unwrap()
+    Reader::with_room(proc, room, false).unwrap()
 }
 
 fn without_slot(reader: &mut Reader, netns: u64) -> ebpf::Bytes {
@@ -170,7 +170,7 @@ fn leaves_room(flood: &str) {
 #[test]
 fn a_slot_can_be_taken_back_at_any_time() {
     let Some(_net) = Net::new() else { return };
-    let mut reader = Reader::open(Path::new("/proc")).unwrap();
+    let mut reader = Reader::open(Path::new("/proc"), false).unwrap();
     let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
     let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
     let (cookie, mut total) = (sockopt::socket_cookie(&sender).unwrap(), 0);
@@ -241,7 +241,7 @@ impl Connection {
 #[test]
 fn an_accepted_socket_has_its_handshake_and_its_listening_socket() {
     let Some(net) = Net::new() else { return };
-    let mut reader = Reader::open(Path::new("/proc")).unwrap();
+    let mut reader = Reader::open(Path::new("/proc"), false).unwrap();
     let mut connection = Connection::inside(&net.watched, 9010, 9011);
     connection.exchange();
     let [listener, client, server] = connection.counted(&mut reader);
@@ -259,7 +259,7 @@ fn an_accepted_socket_has_its_handshake_and_its_listening_socket() {
 #[test]
 fn connections_of_the_same_addresses_in_two_namespaces_are_not_mixed_up() {
     let Some(net) = Net::new() else { return };
-    let mut reader = Reader::open(Path::new("/proc")).unwrap();
+    let mut reader = Reader::open(Path::new("/proc"), false).unwrap();
     let mut both = [&net.watched, &net.peer].map(|inside| Connection::inside(inside, 9000, 9001));
     for connection in &mut both {
         connection.exchange();

@@ -11,7 +11,7 @@ fn connection() -> Flow {
 }
 
 fn moved(to: Owner, all: Traffic, recent: Traffic, from: Reason) -> Share {
-    Share { to, traffic: all, recent, from: Some(from), local: false }
+    Share { to, traffic: all, recent, from: Some(from), local: false, remote: None }
 }
 
 #[test]

@@ -303,7 +303,8 @@ impl Host {
     fn end(&mut self, complete: bool) -> Observation {
         let coverage = if complete { Coverage::Whole } else { Coverage::Interrupted };
         self.attribution.leave(NetnsKey::OWN, coverage);
-        self.attribution.end()
+        let Host { attribution, sums, .. } = self;
+        attribution.end(|share| sums.take(&share))
     }
 
     /// The bytes of a process.

@@ -44,7 +44,7 @@ impl Host {
     pub(super) fn look_in(&mut self, tables: &[(NetnsKey, &[Flow])]) -> Vec<Share> {
         self.attribution.begin();
         let shares = self.read(tables);
-        self.attribution.end();
+        self.attribution.end(|share| panic!("{share:?}"));
         shares
     }
 

@@ -61,6 +61,7 @@ fn a_record_that_comes_after_its_flow_was_read_moves_what_stood_under_a_reason()
         recent: Traffic::ZERO,
         from: Some(Reason::Exited),
         local: false,
+        remote: None,
     };
     assert_eq!(shares, [moved]);
     assert_eq!((host.of(1), host.under(Reason::Exited)), ((2000, 100), (0, 0)));

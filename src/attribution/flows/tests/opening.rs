@@ -124,3 +124,17 @@ fn bytes_that_nobody_has_when_all_is_read_stand_under_the_true_reason() {
     host.look([flow.counted(110, 2000)]);
     assert_eq!((host.under(Reason::Kernel), host.all()), ((110, 2000), (110, 2000)));
 }
+
+/// Its process could not be read before it ended, and there is none any more that could be.
+#[test]
+fn what_was_never_read_has_exited_in_the_end() {
+    let mut host = Host::new();
+    let inode = host.open(Ownership::Unread, Protocol::TCP, "10.0.0.1:80", SERVER);
+    host.look([tcp(SERVER, "10.0.0.1:80").counted(100, 2000)]);
+    let under = host.under(Reason::Unread);
+    assert_ne!(under, (0, 0));
+    host.close(inode);
+    (0..4 * GRACE).for_each(|_| drop(host.look([])));
+    assert!(host.attribution.is_empty());
+    assert_eq!((host.under(Reason::Unread), host.under(Reason::Exited)), ((0, 0), under));
+}

@@ -22,7 +22,7 @@ impl Host {
         self.attribution.begin();
         flows.into_iter().for_each(|flow| drop(self.show(flow)));
         self.attribution.leave(NetnsKey::OWN, Coverage::Chosen);
-        self.attribution.end()
+        self.attribution.end(|share| panic!("{share:?}"))
     }
 
     fn missed(&mut self) -> bool {
@@ -131,7 +131,7 @@ fn a_namespace_that_is_not_read_any_more_is_forgotten() {
     let mut seen = Vec::new();
     for _ in 0..=GRACE {
         host.attribution.begin();
-        seen.extend(host.attribution.end().referenced);
+        seen.extend(host.attribution.end(|share| panic!("{share:?}")).referenced);
     }
     assert!(host.attribution.is_empty() && seen.iter().all(HashSet::is_empty));
     assert_eq!(host.open_ports(), Some(vec![]));
