@@ -19,7 +19,7 @@ use crate::model::owner::{Owner, Reason};
 use crate::model::traffic::{Name, Traffic};
 use crate::model::{Account, Attributes, Kind, Part, Process, Rows, Unattributed};
 use crate::processes::{Described, ProcessId};
-use crate::selection::{Selected, Selection};
+use crate::selection::{Only, Selected, Selection};
 
 use details::{Details, Room};
 use ended::Ended;
@@ -74,6 +74,24 @@ pub(crate) struct Options {
     pub ended_bytes: usize,
     /// Whether the bytes of each remote end are kept.
     pub details: bool,
+    /// The processes whose bytes are shown; those of others are left out.
+    pub only: Only,
+}
+
+impl Options {
+    /// The line of a process.
+    fn line(&mut self, process: ProcessId, described: &Described) -> Line {
+        let mut line = self.naming.line(described);
+        if !self.only.selects(process, described.attributes.as_deref()) {
+            line.selected = Selected::default();
+        }
+        line
+    }
+
+    /// The part of the bytes without a process that is shown.
+    fn of_unattributed(&self) -> Selected {
+        if self.only.is_all() { self.naming.of_unattributed() } else { Selected::default() }
+    }
 }
 
 impl Default for Options {
@@ -83,6 +101,7 @@ impl Default for Options {
             ended_lines: 1000,
             ended_bytes: 4 << 20,
             details: false,
+            only: Only::default(),
         }
     }
 }
@@ -237,7 +256,10 @@ impl Ledger {
         }
         let process = match share.to {
             Owner::Process(process) => process,
-            Owner::Unseen { comm, .. } => return self.credit_unseen(share, comm),
+            Owner::Unseen { pid, comm } => {
+                let process = ProcessId { pid, start_time: 0 };
+                return self.credit_unseen(share, process, comm);
+            }
             Owner::Nobody(reason) => return self.unattributed[reason.index()].credit(share),
         };
         if let Some(live) = self.live.get_mut(&process) {
@@ -257,7 +279,7 @@ impl Ledger {
             return;
         }
         let described = describe();
-        let line = self.options.naming.line(&described);
+        let line = self.options.line(process, &described);
         let details = self.options.details.then(Box::default);
         let mut live = Live { process: described, line, bytes: Both::default(), details };
         live.credit(share, &mut self.room);
@@ -273,8 +295,9 @@ impl Ledger {
             return;
         };
         let before = std::mem::replace(&mut live.process, described.clone());
-        if !is_cut(&before, described) {
-            live.line = self.options.naming.line(described);
+        let is_whole = before.command_line == described.command_line;
+        if !is_cut(&before, described) || is_whole && before.label == described.label {
+            live.line = self.options.line(process, described);
             return;
         }
         let lines = [&before, described].map(|of| {
@@ -295,8 +318,8 @@ impl Ledger {
     /// Decides the line of every living process again. Bytes of ended ones stay on their lines.
     pub(crate) fn set_naming(&mut self, naming: Box<dyn Naming>) {
         self.options.naming = naming;
-        for live in self.live.values_mut() {
-            live.line = self.options.naming.line(&live.process);
+        for (process, live) in &mut self.live {
+            live.line = self.options.line(*process, &live.process);
         }
     }
 
@@ -368,7 +391,7 @@ impl Ledger {
 
     /// The shown part of the bytes without a process.
     fn of_unattributed(&self) -> Selected {
-        self.retired.unwrap_or_else(|| self.options.naming.of_unattributed())
+        self.retired.unwrap_or_else(|| self.options.of_unattributed())
     }
 
     /// Bytes without a process, for each reason that has any.

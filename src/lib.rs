@@ -92,6 +92,7 @@ pub mod aggregator;
 pub mod alert;
 mod attribution;
 mod brief;
+pub mod by;
 #[doc(hidden)]
 pub mod cli;
 pub mod config;

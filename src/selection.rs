@@ -1,6 +1,8 @@
 //! The processes and bytes that several monitors select of one source.
 
 use crate::filter::Filter;
+use crate::model::traffic::Name;
+use crate::model::{Attributes, ProcessId};
 
 /// The selected bytes of a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,6 +20,29 @@ impl Selected {
     /// Whether any are.
     pub const fn any(self) -> bool {
         self.remote || self.local
+    }
+}
+
+/// Processes by their pids and users. Others are left out, whatever monitors select.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Only {
+    /// Pids of processes; empty for all.
+    pub pids: Vec<u32>,
+    /// Names of users, or the numbers of those without a name; empty for all.
+    pub users: Vec<Name>,
+}
+
+impl Only {
+    /// Whether all processes are selected.
+    pub fn is_all(&self) -> bool {
+        self.pids.is_empty() && self.users.is_empty()
+    }
+
+    /// Whether a process is selected. Its user is one of its attributes.
+    pub fn selects(&self, process: ProcessId, attributes: Option<&Attributes>) -> bool {
+        let user = || attributes.and_then(|of| of.user.as_ref());
+        (self.pids.is_empty() || self.pids.contains(&process.pid))
+            && (self.users.is_empty() || user().is_some_and(|user| self.users.contains(user)))
     }
 }
 

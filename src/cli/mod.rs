@@ -14,6 +14,7 @@ pub mod runpipe;
 mod schedule;
 mod signals;
 mod source;
+pub mod view;
 
 pub use schedule::Refreshes;
 

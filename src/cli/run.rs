@@ -28,6 +28,11 @@ pub(super) trait Program {
     /// The aggregator, to read it.
     fn aggregator_mut(&mut self) -> &mut Aggregator;
 
+    /// Groups the rows of a snapshot, if that is asked for.
+    fn group(&self, snapshot: &mut Snapshot) {
+        let _ = snapshot;
+    }
+
     /// Whether the first signal ends the program at once during the first reading.
     fn ends_at_once(&self) -> bool {
         false
@@ -173,7 +178,8 @@ impl Run {
 
     /// Takes the refresh that was due at `due`.
     pub(super) fn take(&mut self, program: &mut impl Program, due: Instant) {
-        let snapshot = program.aggregator_mut().snapshot(Moment::now(), due);
+        let mut snapshot = program.aggregator_mut().snapshot(Moment::now(), due);
+        program.group(&mut snapshot);
         program.took(&Arc::new(snapshot));
     }
 

@@ -48,6 +48,10 @@ pub fn run() -> anyhow::Result<ExitCode> {
         say(PROGRAM, &error.to_string());
         return Ok(ExitCode::from(USAGE));
     }
+    if let Err(error) = arguments.view.check(arguments.output) {
+        say(PROGRAM, &error.to_string());
+        return Ok(ExitCode::from(USAGE));
+    }
     let configuration = match config::load(&arguments.files()) {
         Ok(configuration) => configuration,
         Err(errors) => {
@@ -61,8 +65,8 @@ pub fn run() -> anyhow::Result<ExitCode> {
             .context("standard output")?;
         return Ok(ExitCode::SUCCESS);
     }
-    let Arguments { all, unattributed, output, .. } = arguments;
-    let units = output.units;
+    let Arguments { all, unattributed, output, .. } = &arguments;
+    let (all, unattributed, units) = (*all, *unattributed, output.units);
     let (format, is_screen) =
         output.format(|terminal| Applications { all, unattributed, units, terminal });
     let mut run = Run::start(PROGRAM, false, is_screen, Unwritable::Told, format)?;
@@ -189,6 +193,10 @@ impl Program for Host<'_> {
 
     fn aggregator_mut(&mut self) -> &mut Aggregator {
         &mut self.aggregator
+    }
+
+    fn group(&self, snapshot: &mut Snapshot) {
+        self.arguments.view.group(snapshot);
     }
 
     fn looked(&mut self) {

@@ -13,6 +13,7 @@ use super::notices::Notices;
 use super::output::Output;
 use super::run::{Program, Run, Unwritable};
 use super::schedule::Refreshes;
+use super::view::View;
 use super::{USAGE, check, say};
 use crate::aggregator::{Aggregator, Plan, PlanError, Selected};
 use crate::config::monitor::{EXCLUDE, IGNORELOCAL, INCLUDE, SOURCE};
@@ -54,7 +55,7 @@ pub struct Arguments {
     pub exclude: Vec<String>,
 
     /// Show bytes per second instead of accumulated bytes
-    #[arg(long)]
+    #[arg(long, alias = "b")]
     pub bandwidth: bool,
 
     /// Don't count bytes that were received and sent before the start
@@ -80,6 +81,10 @@ pub struct Arguments {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub output: Output,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub view: View,
 
     /// Also show bytes without a known process, a line for each reason
     #[arg(long)]
@@ -123,6 +128,10 @@ pub fn run() -> anyhow::Result<ExitCode> {
         say(PROGRAM, &error.to_string());
         return Ok(ExitCode::from(USAGE));
     }
+    if let Err(error) = arguments.view.check(arguments.output) {
+        say(PROGRAM, &error.to_string());
+        return Ok(ExitCode::from(USAGE));
+    }
     let proc = Path::new("/proc");
     if arguments.enable_accounting
         && let Err((path, error)) = sysctls::enable_accounting(proc)
@@ -143,7 +152,8 @@ fn show(arguments: &Arguments, filter: Filter, proc: &Path) -> anyhow::Result<Ex
     // Each network namespace needs some descriptors, and each process that is watched closely one.
     allow_descriptors();
     let show = if arguments.bandwidth { Show::Bandwidth } else { Show::Traffic };
-    let Arguments { unattributed, output, .. } = *arguments;
+    let Arguments { unattributed, output, .. } = arguments;
+    let unattributed = *unattributed;
     let units = output.units;
     let (format, is_screen) =
         output.format(|terminal| Classic { show, unattributed, units, terminal });
@@ -160,7 +170,7 @@ fn watch(arguments: &Arguments, filter: Filter, proc: &Path, run: &mut Run) -> a
     let selected =
         Selected { source: arguments.source, filter, ignore_local: arguments.ignore_local };
     let plan = Plan { monitors: vec![selected], ..Plan::default() };
-    let options = Options {
+    let mut options = Options {
         netns: arguments.netns,
         lookback: !arguments.no_lookback,
         forwarded: arguments.unattributed,
@@ -171,6 +181,7 @@ fn watch(arguments: &Arguments, filter: Filter, proc: &Path, run: &mut Run) -> a
         facts: arguments.output.has_facts(),
         ..Options::default()
     };
+    arguments.view.add_to(&mut options);
     let at_once = run.signals().at_once();
     at_once.set(true);
     let (mut aggregator, mut opened) = (Aggregator::default(), None);
@@ -186,7 +197,8 @@ fn watch(arguments: &Arguments, filter: Filter, proc: &Path, run: &mut Run) -> a
     }
     let now = Instant::now();
     let start = opened.filter(|_| aggregator.is_reading() && !ready).unwrap_or(now);
-    let mut list = List { aggregator, notices, snapshot: Arc::default() };
+    let view = arguments.view.clone();
+    let mut list = List { aggregator, notices, snapshot: Arc::default(), view };
     if ready {
         run.take(&mut list, now);
     } else {
@@ -203,6 +215,7 @@ struct List {
     notices: Notices,
     /// The last refresh.
     snapshot: Arc<Snapshot>,
+    view: View,
 }
 
 impl Program for List {
@@ -212,6 +225,10 @@ impl Program for List {
 
     fn aggregator_mut(&mut self) -> &mut Aggregator {
         &mut self.aggregator
+    }
+
+    fn group(&self, snapshot: &mut Snapshot) {
+        self.view.group(snapshot);
     }
 
     fn ends_at_once(&self) -> bool {

@@ -267,9 +267,9 @@ impl Ledger {
 
     /// Accounts a share of a process that only the kernel has seen, with this short name. It has ended, or
     /// will be seen.
-    pub(super) fn credit_unseen(&mut self, share: &Share, comm: Comm) {
+    pub(super) fn credit_unseen(&mut self, share: &Share, process: ProcessId, comm: Comm) {
         let command_line = command_line(&[], comm.bytes());
-        let line = self.options.naming.line(&Described::of(command_line));
+        let line = self.options.line(process, &Described::of(command_line));
         let Line { name, kind, selected } = line;
         let account = Account { total: share.traffic, recent: share.recent };
         if !(if share.local { selected.local } else { selected.remote }) {
@@ -296,7 +296,7 @@ impl Ledger {
         // Nothing is read any more.
         let unread = std::mem::take(&mut self.unattributed[Reason::Unread.index()]);
         self.unattributed[Reason::Exited.index()].add(unread);
-        self.retired = Some(self.options.naming.of_unattributed());
+        self.retired = Some(self.options.of_unattributed());
     }
 
     /// Takes over the lines of another ledger, which is [retired](Ledger::retire).

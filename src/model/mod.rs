@@ -19,6 +19,8 @@ pub use name::Text;
 pub use notification::{Direction, Notification, State};
 pub use process::ProcessId;
 pub(crate) use rows::Rows;
-pub use snapshot::{Account, Health, Kind, Process, ProcessFacts, Row, Snapshot, Unattributed};
+pub use snapshot::{
+    Account, Group, Health, Kind, Process, ProcessFacts, Row, Snapshot, Unattributed,
+};
 pub use source::{SourceChoice, SourceKind};
 pub use unread::Unread;

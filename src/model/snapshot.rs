@@ -174,6 +174,15 @@ impl Process {
     }
 }
 
+/// A value by which a row was grouped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// What the rows are grouped by: a value of `--by`.
+    pub by: &'static str,
+    /// The value; `None` if the bytes have none.
+    pub value: Option<Name>,
+}
+
 /// A name, and the bytes it has used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -196,13 +205,24 @@ pub struct Row {
     /// Its remote ends, which add up to its bytes; empty if they were not asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub details: Vec<Detail>,
+    /// The values by which the row was grouped, in the order of `--by`; empty if it was not. Serialized, an object.
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "by_name")]
+    #[cfg_attr(test, schemars(schema_with = "group_schema"))]
+    pub group: Vec<Group>,
 }
 
 impl Row {
     /// A row without bytes.
     pub fn of(name: Name, kind: Kind) -> Row {
-        let account = Account::default();
-        Row { name, kind, account, processes: Vec::new(), ended: Vec::new(), details: Vec::new() }
+        Row {
+            name,
+            kind,
+            account: Account::default(),
+            processes: Vec::new(),
+            ended: Vec::new(),
+            details: Vec::new(),
+            group: Vec::new(),
+        }
     }
 }
 
@@ -311,6 +331,16 @@ impl Default for Snapshot {
 
 fn reason<S: Serializer>(reason: &Reason, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(reason.name())
+}
+
+fn by_name<S: Serializer>(group: &[Group], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(group.iter().map(|of| (of.by, of.value.as_deref().map(name::Text))))
+}
+
+#[cfg(test)]
+fn group_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let value = name::schema_of_optional(generator);
+    schemars::json_schema!({ "type": "object", "additionalProperties": value })
 }
 
 fn by_source<S: Serializer>(health: &[Health], serializer: S) -> Result<S::Ok, S::Error> {

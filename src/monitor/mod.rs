@@ -17,7 +17,7 @@ use crate::model::{Health, Looked, Snapshot, SourceChoice, SourceKind};
 use crate::netns::NetnsChoice;
 use crate::processes::{FactsReader, LabelBy, Labelling};
 use crate::recording::Recorder;
-use crate::selection::Selection;
+use crate::selection::{Only, Selection};
 use crate::watch::Watch;
 
 pub use crate::environment::WatchError;
@@ -65,6 +65,8 @@ pub struct Options {
     pub labels: Vec<LabelBy>,
     /// The processes and bytes that are selected.
     pub selection: Selection,
+    /// The processes whose bytes are shown. Users need `attributes`.
+    pub only: Only,
     /// Whether snapshots have [facts](crate::model::ProcessFacts) of processes.
     pub facts: bool,
     /// Whether processes have what they can be [grouped by](crate::model::Attributes).
@@ -91,6 +93,7 @@ impl Default for Options {
             forwarded: false,
             labels: Vec::new(),
             facts: false,
+            only: Only::default(),
             attributes: false,
             details: false,
             selection: Selection::default(),
@@ -201,7 +204,9 @@ impl Monitor {
         }
         let naming = Box::new(options.selection.clone());
         let details = options.details;
-        let ledger = Ledger::new(ledger::Options { naming, details, ..ledger::Options::default() });
+        let only = options.only.clone();
+        let ledger =
+            Ledger::new(ledger::Options { naming, details, only, ..ledger::Options::default() });
         let mut monitor = Monitor::new(watch, ledger);
         if options.facts {
             let reader = FactsReader::open(proc);

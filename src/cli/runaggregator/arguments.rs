@@ -10,6 +10,7 @@ use super::PROGRAM;
 use crate::cli::forwarding::drain_timeout;
 use crate::cli::output::Output;
 use crate::cli::schedule::Refreshes;
+use crate::cli::view::View;
 use crate::config::Files;
 use crate::config::monitor::SOURCE;
 use crate::model::SourceChoice;
@@ -70,6 +71,10 @@ pub struct Arguments {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub output: Output,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub view: View,
 
     /// Also show bytes without a known process, a line for each reason
     #[arg(long)]

@@ -42,7 +42,7 @@ pub(super) struct Setup {
 impl Setup {
     pub(super) fn new(proc: &Path, arguments: &Arguments, patience: Duration) -> Setup {
         allow_descriptors();
-        let options = Options {
+        let mut options = Options {
             netns: arguments.netns,
             forwarded: arguments.unattributed,
             labels: arguments.labels(),
@@ -51,6 +51,7 @@ impl Setup {
             proc: proc.to_owned(),
             ..Options::default()
         };
+        arguments.view.add_to(&mut options);
         let slots = Arc::new(ConnectionSlots::beside(OTHER_DESCRIPTORS));
         Setup { source: arguments.source, options, slots, opened: None }
     }
