@@ -204,10 +204,11 @@ pub struct Row {
     pub ended: Vec<Part>,
     /// Its remote ends, which add up to its bytes; empty if they were not asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, schemars(default))]
     pub details: Vec<Detail>,
     /// The values by which the row was grouped, in the order of `--by`; empty if it was not. Serialized, an object.
     #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "by_name")]
-    #[cfg_attr(test, schemars(schema_with = "group_schema"))]
+    #[cfg_attr(test, schemars(default, schema_with = "group_schema"))]
     pub group: Vec<Group>,
 }
 

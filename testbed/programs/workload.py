@@ -486,8 +486,9 @@ def udp_server(name, options):
 def udp_client(name, options):
     """count= datagrams of size= bytes from each of sockets= sockets, spread over seconds=, a reply
     of reply= bytes to each. connected: by connect(), else by sendto() on a bound socket, to ports=N
-    ports in turn. leaves: all sockets are closed as soon as the last datagram is sent."""
-    host, count = options["host"], int(options["count"])
+    ports and host=A,B,... in turn. leaves: all sockets are closed as soon as the last datagram is sent."""
+    hosts, count = options["host"].split(","), int(options["count"])
+    host = hosts[0]
     address, ports = (host, int(options["port"])), int(options.get("ports", 1))
     size, reply = int(options["size"]), int(options.get("reply", 0))
     seconds = float(options.get("seconds", 0))
@@ -510,7 +511,8 @@ def udp_client(name, options):
                 if "connected" in options:
                     sent += sock.send(BLOCK[:size])
                 else:
-                    sent += sock.sendto(BLOCK[:size], (host, address[1] + index % ports))
+                    to = hosts[index % len(hosts)], address[1] + index % ports
+                    sent += sock.sendto(BLOCK[:size], to)
                 if reply:
                     sock.settimeout(60)
                     received += payload(sock.recv(len(BLOCK)), host, options)

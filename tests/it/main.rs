@@ -14,6 +14,7 @@
 
 mod cli;
 mod conservation;
+mod details;
 mod documents;
 mod ebpf;
 mod filters;
