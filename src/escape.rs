@@ -52,6 +52,13 @@ pub(crate) fn is_hidden(c: char) -> bool {
     look(c) == Look::Hidden
 }
 
+/// Whether a name consists of ASCII letters, digits and `-`, `_` and `.`, at most 253 of them as in the domain name
+/// system, and not of none. It then stands for nothing but itself, wherever it is printed.
+pub(crate) fn is_plain(name: &[u8]) -> bool {
+    let is_allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
+    (1..=253).contains(&name.len()) && name.iter().all(is_allowed)
+}
+
 fn look(c: char) -> Look {
     if matches!(c, ' '..='~') {
         return Look::Plain;

@@ -134,7 +134,7 @@ pub struct ProcessFacts {
     #[serde(serialize_with = "name::serialize_optional")]
     #[cfg_attr(test, schemars(schema_with = "name::schema_of_optional"))]
     pub unit: Option<Name>,
-    /// Its container: the first 12 digits of the id, or the name.
+    /// Its container: the name, or the first 12 digits of the id.
     #[serde(serialize_with = "name::serialize_optional")]
     #[cfg_attr(test, schemars(schema_with = "name::schema_of_optional"))]
     pub container: Option<Name>,

@@ -9,8 +9,9 @@ use foldhash::fast::RandomState;
 use rustix::io::Errno;
 
 use super::ProcessId;
+use super::containers::Containers;
 use super::descriptors::Proc;
-use super::label::{Users, container, unit};
+use super::label::{Users, unit};
 use super::pods::{self, Pods};
 use crate::model::traffic::Name;
 use crate::model::{Process, ProcessFacts};
@@ -27,6 +28,7 @@ const SHORT: usize = 256;
 pub(crate) struct FactsReader {
     proc: Proc,
     users: Users,
+    containers: Containers,
     pods: Pods,
     known: HashMap<ProcessId, Known, RandomState>,
     refresh: u64,
@@ -56,6 +58,7 @@ impl FactsReader {
         Ok(FactsReader {
             proc: Proc::open(proc)?,
             users: Users::default(),
+            containers: Containers::default(),
             pods: Pods::default(),
             known: HashMap::default(),
             refresh: 0,
@@ -111,6 +114,7 @@ impl FactsReader {
         }
         let uid = proc.user(pid);
         let cgroup = proc.cgroup(pid).ok().unwrap_or_default();
+        let now = Instant::now();
         let facts = ProcessFacts {
             comm: Name::default(),
             cmdline: cmdline.into(),
@@ -118,8 +122,8 @@ impl FactsReader {
             uid,
             user: uid.map(|uid| self.users.name(uid).into()),
             unit: unit(&cgroup).map(Name::from),
-            container: container(&cgroup).map(Name::from),
-            pod: pods::uid(&cgroup).map(|uid| self.pods.name(uid, Instant::now())),
+            container: self.containers.of(&cgroup, now).map(Name::from),
+            pod: pods::uid(&cgroup).map(|uid| self.pods.name(uid, now)),
             netns: proc.netns(pid).map(|netns| netns.0),
         };
         // Last: the pid may be another process's by now, and then the facts would be, too.

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use nix::unistd::{Uid, User};
 
+use super::containers::Containers;
 use super::descriptors::Proc;
 use super::pods::{self, Pods};
 use super::{Label, describe};
@@ -24,7 +25,7 @@ pub enum LabelBy {
     User,
     /// Its systemd unit.
     Unit,
-    /// Its container: the first digits of the id, or the name.
+    /// Its container: the name, or the first digits of the id.
     Container,
     /// The path of its executable file.
     Exe,
@@ -37,22 +38,33 @@ impl LabelBy {
     /// A command line of a single word ends in a blank, unless the process has overwritten it. Names of
     /// programs are mostly single words, so only those in the form of a unit or an id are taken for one.
     pub(crate) fn could_be(self, text: &[u8], is_program: bool) -> bool {
-        let id = || text.len() == SHOWN && text.iter().all(u8::is_ascii_hexdigit);
         // `[kworker/0:1]`
         let word = || !text.iter().any(u8::is_ascii_whitespace) && text.first() != Some(&b'[');
         match self {
             LabelBy::Program => false,
             LabelBy::Exe => text.first() == Some(&b'/') && text.last() != Some(&b' '),
             LabelBy::Unit if is_program => is_unit(text),
-            LabelBy::Container if is_program => id(),
+            LabelBy::Container if is_program => is_shown_id(text),
             LabelBy::User if is_program => false,
             LabelBy::User | LabelBy::Unit | LabelBy::Container => !text.is_empty() && word(),
         }
     }
 }
 
+/// Digits of a container's id.
+const DIGITS: usize = 64;
 /// Digits of a container's id that are shown.
 const SHOWN: usize = 12;
+
+/// Whether a text has the form of a container's id.
+pub(super) fn is_id(text: &[u8]) -> bool {
+    text.len() == DIGITS && text.iter().all(u8::is_ascii_hexdigit)
+}
+
+/// Whether a text has the form of what is shown of a container's id.
+pub(super) fn is_shown_id(text: &[u8]) -> bool {
+    text.len() == SHOWN && text.iter().all(u8::is_ascii_hexdigit)
+}
 
 /// What is read of each process beside its command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -91,6 +103,7 @@ const SHARED: usize = 4096;
 pub(super) struct Labels {
     labelling: Labelling,
     users: Users,
+    containers: Containers,
     pods: Pods,
     shared: HashSet<Arc<Attributes>>,
 }
@@ -122,13 +135,14 @@ impl Labels {
         comm: &[u8],
     ) -> Arc<Attributes> {
         let cgroup = proc.cgroup(pid).unwrap_or_default();
+        let now = Instant::now();
         let attributes = Attributes {
             program: Some(program(cmdline, comm).into()),
             exe: proc.exe(pid).map(Name::from),
             user: proc.user(pid).map(|user| self.users.name(user).into()),
             unit: unit(&cgroup).map(Name::from),
-            container: container(&cgroup).map(Name::from),
-            pod: pods::uid(&cgroup).map(|uid| self.pods.name(uid, Instant::now())),
+            container: self.containers.of(&cgroup, now).map(Name::from),
+            pod: pods::uid(&cgroup).map(|uid| self.pods.name(uid, now)),
         };
         if let Some(known) = self.shared.get(&attributes) {
             return known.clone();
@@ -142,13 +156,13 @@ impl Labels {
     }
 
     fn label_of(&mut self, proc: &Proc, pid: u32, cmdline: &[u8], comm: &[u8]) -> Option<Label> {
-        let Labels { labelling, users, .. } = self;
+        let Labels { labelling, users, containers, .. } = self;
         labelling.by.iter().find_map(|by| {
             let name = match by {
                 LabelBy::Program => Some(program(cmdline, comm)),
                 LabelBy::User => proc.user(pid).map(|user| users.name(user)),
                 LabelBy::Unit => unit(&proc.cgroup(pid).ok()?),
-                LabelBy::Container => container(&proc.cgroup(pid).ok()?),
+                LabelBy::Container => containers.of(&proc.cgroup(pid).ok()?, Instant::now()),
                 LabelBy::Exe => proc.exe(pid),
             };
             Some(Label { name: name?.into(), chosen: *by == LabelBy::Program })
@@ -218,7 +232,8 @@ pub(super) fn unit(cgroup: &[u8]) -> Option<Vec<u8>> {
             let is_given = whose.is_some();
             if !is_given {
                 let before = at.checked_sub(1).map(|before| parts[before]);
-                whose = user_of(part).or_else(|| container_part(part, before));
+                let container = || container_part(part, before);
+                whose = user_of(part).or_else(|| Some(container()?.shown().to_vec()));
             }
             if !is_unit(part) {
             } else if is_given || user_of(part).is_some() {
@@ -254,44 +269,69 @@ pub(super) fn user_of(part: &[u8]) -> Option<Vec<u8>> {
     Some(format!("user@{number}").into_bytes())
 }
 
-/// The container of a process: the first 12 digits of its id, as its runtime shows it, or its name if it
-/// has no id.
+/// The container of a process, by what its cgroup's path has: its id, or its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum InPath<'a> {
+    /// All digits of its id.
+    Id(&'a [u8]),
+    /// Its name.
+    Name(&'a [u8]),
+}
+
+impl<'a> InPath<'a> {
+    /// The first 12 digits of the id, as its runtime shows it, or the name.
+    fn shown(self) -> &'a [u8] {
+        match self {
+            InPath::Id(id) => &id[..SHOWN],
+            InPath::Name(name) => name,
+        }
+    }
+}
+
+/// The container of a process: its name, or the first 12 digits of its id if `name_of` has no name for the id.
 ///
 /// Recognised are the cgroups of Docker, containerd, CRI-O, Podman and Kubernetes (an id of 64 hexadecimal
 /// digits, bare or as `RUNTIME-ID.scope`), of LXC (`lxc.payload.NAME`, `lxc/NAME`) and of systemd-nspawn
 /// and other machines (`machine-NAME.scope`).
 ///
-/// A user or a container can make cgroups of any name below their own. So the name of a container inside
-/// has the user or the outer container as its prefix: `user@1000/0123456789ab`.
-pub(super) fn container(cgroup: &[u8]) -> Option<Vec<u8>> {
+/// A user or a container can make cgroups of any name below their own. So the container inside has the user or the
+/// outer container as its prefix, and is shown by its id: `user@1000/0123456789ab`.
+pub(super) fn container(
+    cgroup: &[u8],
+    mut name_of: impl FnMut(&[u8]) -> Option<Name>,
+) -> Option<Vec<u8>> {
     paths(cgroup).find_map(|path| {
         let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
-        let containers: Vec<(usize, Vec<u8>)> = (0..parts.len())
+        let containers: Vec<(usize, InPath)> = (0..parts.len())
             .filter_map(|at| {
                 let before = at.checked_sub(1).map(|before| parts[before]);
                 Some((at, container_part(parts[at], before)?))
             })
             .collect();
-        let (outermost, outer) = containers.first()?;
-        let user = parts[..*outermost].iter().find_map(|part| user_of(part));
-        let (innermost, inner) = containers.last()?;
-        match user {
-            Some(user) => Some([&user, &b"/"[..], inner].concat()),
-            None if outermost == innermost => Some(inner.clone()),
-            None => Some([outer, &b"/"[..], inner].concat()),
+        let (outermost, outer) = *containers.first()?;
+        let user = parts[..outermost].iter().find_map(|part| user_of(part));
+        let (innermost, inner) = *containers.last()?;
+        if let Some(user) = user {
+            return Some([&user, &b"/"[..], inner.shown()].concat());
         }
+        let name = match outer {
+            InPath::Id(id) => name_of(id),
+            InPath::Name(_) => None,
+        };
+        let outer = name.as_deref().unwrap_or(outer.shown());
+        let is_alone = outermost == innermost;
+        Some(if is_alone { outer.to_vec() } else { [outer, b"/", inner.shown()].concat() })
     })
 }
 
-pub(super) fn container_part(part: &[u8], before: Option<&[u8]>) -> Option<Vec<u8>> {
-    const DIGITS: usize = 64;
+pub(super) fn container_part<'a>(part: &'a [u8], before: Option<&[u8]>) -> Option<InPath<'a>> {
     let scope = part.strip_suffix(b".scope");
     let bare = scope.unwrap_or(part);
     let id = bare.rsplit(|byte| *byte == b'-').next().unwrap_or(bare);
-    if id.len() == DIGITS && id.iter().all(u8::is_ascii_hexdigit) {
-        return Some(id[..SHOWN].to_vec());
+    if is_id(id) {
+        return Some(InPath::Id(id));
     }
-    let name = |name: &[u8]| (!name.is_empty()).then(|| name.to_vec());
+    let name = |name: &'a [u8]| (!name.is_empty()).then_some(InPath::Name(name));
     if let Some(payload) = part.strip_prefix(b"lxc.payload.") {
         return name(payload);
     }
@@ -502,7 +542,8 @@ mod tests {
             ("0::/system.slice/nginx.service\n".to_owned(), None),
             ("0::/\n".to_owned(), None),
         ] {
-            assert_eq!(container(cgroup.as_bytes()).map(text).as_deref(), expected, "{cgroup}");
+            let container = container(cgroup.as_bytes(), |_| None).map(text);
+            assert_eq!(container.as_deref(), expected, "{cgroup}");
         }
     }
 
@@ -555,7 +596,7 @@ mod tests {
             words in "[/a: \0-]{0,12}",
         ) {
             for bytes in [&any[..], cgroup.as_bytes(), words.as_bytes()] {
-                let _ = (user(bytes), unit(bytes), container(bytes), exe(bytes));
+                let _ = (user(bytes), unit(bytes), container(bytes, |_| None), exe(bytes));
                 prop_assert!(!program(bytes, b"c").is_empty());
             }
         }

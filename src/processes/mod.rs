@@ -1,5 +1,6 @@
 //! Processes: their identity and name, and the processes that hold a socket.
 
+mod containers;
 mod describe;
 mod descriptor_search;
 mod descriptors;
@@ -10,6 +11,7 @@ mod few;
 mod label;
 mod names;
 mod naming;
+mod of_root;
 mod owners;
 mod pods;
 

@@ -5,12 +5,11 @@
 //! container runtime or the API server is needed.
 
 use std::collections::HashMap;
-use std::fs;
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::label::{container_part, paths, user_of};
+use super::of_root;
 use crate::model::traffic::Name;
 
 /// The directory of the kubelet's logs of pods.
@@ -87,10 +86,8 @@ impl Pods {
 
     fn read_all(&mut self) {
         self.names.clear();
-        let Ok(directory) = fs::read_dir(&self.logs) else { return };
-        for entry in directory.flatten().take(MOST) {
-            let name = entry.file_name();
-            let mut parts = name.as_bytes().splitn(3, |byte| *byte == b'_');
+        for name in of_root::names(&self.logs, MOST) {
+            let mut parts = name.splitn(3, |byte| *byte == b'_');
             if let (Some(namespace), Some(name), Some(uid)) =
                 (parts.next(), parts.next(), parts.next())
             {
@@ -102,6 +99,9 @@ impl Pods {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     const UID: &str = "0b3a2c1d-4e5f-6789-abcd-ef0123456789";
@@ -160,6 +160,7 @@ mod tests {
     fn the_directory_of_logs_has_the_names() {
         let logs = std::env::temp_dir().join(format!("bwmon-pods-{}", std::process::id()));
         fs::create_dir_all(logs.join(format!("kube-system_coredns-abc_{UID}/coredns"))).unwrap();
+        fs::set_permissions(&logs, Permissions::from_mode(0o755)).unwrap();
         let mut pods = Pods { logs: logs.clone(), ..Pods::default() };
         let now = Instant::now();
         assert_eq!(&*pods.name(UID.into(), now), b"kube-system/coredns-abc");
