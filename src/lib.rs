@@ -120,6 +120,7 @@ mod recording;
 mod render;
 #[doc(hidden)]
 pub mod replay;
+mod resolve;
 pub mod selection;
 mod serve;
 pub mod sockets;
