@@ -123,6 +123,7 @@ pub mod replay;
 mod resolve;
 pub mod selection;
 mod serve;
+mod services;
 pub mod sockets;
 mod sources;
 mod tracker;

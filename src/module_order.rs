@@ -11,7 +11,7 @@ const MODULES: &[&str] = &[
     // Values and names.
     "model escape filter brief lookalike listen by",
     // Decoders and readers of the kernel.
-    "netlink netns addresses cpu sockets conntrack ebpf resolve",
+    "netlink netns addresses cpu sockets conntrack ebpf resolve services",
     // Processes, and their events.
     "processes tracker",
     // Read, resolve, account.
