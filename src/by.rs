@@ -94,7 +94,7 @@ impl By {
 }
 
 /// Names of addresses and ports, for people.
-pub trait Names {
+pub trait Names: std::fmt::Debug + Send + Sync {
     /// The name of an address; `None` if it has none, or it is not known yet.
     fn host(&self, address: IpAddr) -> Option<Arc<str>>;
 

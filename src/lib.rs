@@ -121,6 +121,7 @@ mod render;
 #[doc(hidden)]
 pub mod replay;
 mod resolve;
+mod screen;
 pub mod selection;
 mod serve;
 mod services;

@@ -21,7 +21,7 @@ const MODULES: &[&str] = &[
     // The loop that reads and accounts.
     "watch monitor replay aggregator",
     // Outputs and configuration.
-    "render serve config cli",
+    "render screen serve config cli",
 ];
 
 /// Adds every source file of a directory to `found`, except tests.

@@ -1,7 +1,5 @@
 //! The names of hosts by their addresses, for those who can't wait for an answer.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "no output asks for names yet"))]
-
 use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::net::IpAddr;

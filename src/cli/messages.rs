@@ -18,6 +18,9 @@ const WAITING: usize = 65_536;
 /// Messages that stay on a screen that is cleared.
 const KEPT: usize = 20;
 
+/// Lines that are held back while standard error is an interactive screen; the last ones are written after it.
+const HELD: usize = 100;
+
 /// Queues lines for standard error; clones share the queue. Nothing here waits, except
 /// [`Messages::finish`].
 #[derive(Clone, Debug)]
@@ -55,6 +58,11 @@ struct Queue {
     /// Whether failures that were held back are written at once, because the program ends.
     ended: bool,
     kept: VecDeque<String>,
+    /// Whether lines are held back.
+    holds: bool,
+    held: VecDeque<String>,
+    /// Number of lines that there was no room to hold back.
+    dropped: u64,
 }
 
 impl Messages {
@@ -124,13 +132,27 @@ impl Messages {
         self.shared.state().kept.iter().cloned().collect()
     }
 
+    /// Holds lines back from now on if they would be written onto a screen.
+    pub(super) fn hold(&self) {
+        let mut state = self.shared.state();
+        state.holds = state.wiped;
+    }
+
+    /// Writes what was held back, and all else from now on.
+    pub(super) fn release(&self) {
+        self.shared.state().holds = false;
+        self.shared.changed.notify_all();
+    }
+
     /// Waits until everything queued is written, or until nothing was written for `patience`.
     /// Returns whether everything is written.
     pub(super) fn finish(&self, patience: Duration) -> bool {
         let mut state = self.shared.state();
         state.ended = true;
         self.shared.changed.notify_all();
-        let is_busy = |state: &Queue| state.ended || state.writing || !state.waiting.is_empty();
+        let is_busy = |state: &Queue| {
+            state.ended || state.writing || !state.waiting.is_empty() || !state.held.is_empty()
+        };
         wait_while(state, &self.shared.changed, patience, is_busy, |state| state.written)
     }
 }
@@ -153,6 +175,26 @@ impl Shared {
 }
 
 impl Queue {
+    /// The next line that was held back.
+    fn released(&mut self) -> Option<String> {
+        if self.holds {
+            return None;
+        }
+        if let dropped @ 1.. = std::mem::take(&mut self.dropped) {
+            return Some(format!("({dropped} earlier lines are left out)"));
+        }
+        self.held.pop_front()
+    }
+
+    /// Holds a line back.
+    fn hold_back(&mut self, line: String) {
+        self.held.push_back(line);
+        if self.held.len() > HELD {
+            self.held.pop_front();
+            self.dropped += 1;
+        }
+    }
+
     /// Keeps a line on the screen.
     fn keep(&mut self, line: String) -> String {
         if self.wiped {
@@ -168,7 +210,11 @@ impl Queue {
 fn write_all(mut out: impl Write, mut words: Words, shared: &Shared) {
     let mut state = shared.state();
     loop {
-        let line = match next(&mut state, &mut words) {
+        let line = match state.released().or_else(|| next(&mut state, &mut words)) {
+            Some(line) if state.holds => {
+                state.hold_back(line);
+                continue;
+            }
             Some(line) => line,
             None => {
                 state.ended = false;
@@ -310,6 +356,26 @@ mod tests {
         let (messages, _go, _) = start(false);
         messages.say("not wiped");
         assert!(messages.on_screen().is_empty());
+    }
+
+    #[test]
+    fn lines_are_held_back_while_there_is_a_screen_and_written_after_it() {
+        let (messages, go, written) = start(true);
+        drop(go);
+        messages.say("before");
+        assert!(messages.finish(Duration::from_secs(60)));
+        messages.hold();
+        (0..HELD + 3).for_each(|at| messages.say(&at.to_string()));
+        until("all are held back", || {
+            let state = messages.shared.state();
+            (state.waiting.is_empty() && state.dropped == 3).then_some(())
+        });
+        assert_eq!(written.try_iter().collect::<Vec<_>>(), ["test: before\n"]);
+        messages.release();
+        assert!(messages.finish(Duration::from_secs(60)));
+        let lines: Vec<String> = written.try_iter().collect();
+        assert_eq!(lines.len(), 1 + HELD);
+        assert_eq!(lines[..2], ["(3 earlier lines are left out)\n", "test: 3\n"]);
     }
 
     #[test]

@@ -14,9 +14,11 @@ pub mod runpipe;
 mod schedule;
 mod signals;
 mod source;
+mod top;
 pub mod view;
 
 pub use schedule::Refreshes;
+pub use top::Top;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;

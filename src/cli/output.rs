@@ -39,7 +39,7 @@ pub enum FormatChoice {
 pub(super) struct OutputError(Units, FormatChoice);
 
 /// What a flag calls a value.
-fn flag_name(value: &impl ValueEnum) -> String {
+pub(super) fn flag_name(value: &impl ValueEnum) -> String {
     value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
@@ -81,7 +81,7 @@ impl Output {
 }
 
 /// The name of this host (uname(2)).
-fn host() -> String {
+pub(super) fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 

@@ -11,11 +11,13 @@ use super::FAILURE;
 use super::messages::Messages;
 use super::schedule::{Due, Refreshes, look, wait};
 use super::signals::Signals;
+use super::top::Guard;
 use crate::aggregator::Aggregator;
 use crate::model::Snapshot;
 use crate::monitor::{Moment, Schedule, following};
 use crate::render::sink::Sink;
 use crate::render::{Format, Frame};
+use crate::screen::{Screen, Setup};
 
 /// Maximum time without progress in writing the remaining output when the program has to end.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -72,11 +74,37 @@ pub(super) enum Unwritable {
     Told,
 }
 
+/// Where refreshes go.
+#[derive(Debug)]
+enum Target {
+    /// Standard output, as text.
+    Sink(Sink<Frame>),
+    /// The interactive screen.
+    Screen(Screen),
+}
+
+impl Target {
+    fn take_error(&self) -> Option<io::Error> {
+        match self {
+            Target::Sink(sink) => sink.take_error(),
+            Target::Screen(screen) => screen.take_error(),
+        }
+    }
+
+    /// Waits until all is written, or nothing was for `patience`.
+    fn wait(&self, patience: Duration) -> bool {
+        match self {
+            Target::Sink(sink) => sink.wait(patience),
+            Target::Screen(screen) => screen.wait(patience),
+        }
+    }
+}
+
 /// The signals, messages and output of the loop.
 #[derive(Debug)]
 pub(super) struct Run {
     signals: Signals,
-    output: Sink<Frame>,
+    output: Target,
     is_screen: bool,
     messages: Messages,
     unwritable: Unwritable,
@@ -105,16 +133,49 @@ impl Run {
         let format = move |frame: Frame| format.format(&frame);
         let output = Sink::start(io::stdout(), is_screen, format, failed)
             .context("no thread for standard output can be had")?;
-        Ok(Run {
+        Ok(Run::of(signals, Target::Sink(output), is_screen, messages, unwritable))
+    }
+
+    /// As [`Run::start`], with the interactive screen. `hangup` says that SIGHUP ends the program.
+    ///
+    /// # Errors
+    /// Signals can't be handled, or a thread can't be started.
+    pub(super) fn start_screen(setup: Setup, hangup: bool) -> anyhow::Result<Run> {
+        const SIGNALS: &str = "signals can't be handled";
+        let messages = Messages::start(setup.program, false, true)
+            .context("no thread for messages can be had")?;
+        let signals = Signals::without_ends().context(SIGNALS)?;
+        let guard = Guard::new(hangup).context(SIGNALS)?;
+        let (quit, stopper) =
+            (signals.stopper().context(SIGNALS)?, signals.stopper().context(SIGNALS)?);
+        let ended = move || {
+            // The screen has restored the terminal already.
+            let _ = quit.stop();
+        };
+        let screen = Screen::start(setup, ended).context("no thread for the screen can be had")?;
+        let waker = screen.waker().context("no thread for the screen can be had")?;
+        guard.start(stopper, waker).context(SIGNALS)?;
+        Ok(Run::of(signals, Target::Screen(screen), true, messages, Unwritable::Fatal))
+    }
+
+    fn of(
+        signals: Signals,
+        output: Target,
+        is_screen: bool,
+        messages: Messages,
+        unwritable: Unwritable,
+    ) -> Run {
+        let (told_unwritable, told_left_out, failed) = (false, false, false);
+        Run {
             signals,
             output,
             is_screen,
             messages,
             unwritable,
-            told_unwritable: false,
-            told_left_out: false,
-            failed: false,
-        })
+            told_unwritable,
+            told_left_out,
+            failed,
+        }
     }
 
     /// The messages.
@@ -185,9 +246,17 @@ impl Run {
 
     /// Queues one refresh; doesn't wait until it is written.
     pub(super) fn show(&mut self, frame: Frame) {
-        self.output.show(frame);
+        let output = match &self.output {
+            Target::Screen(screen) => {
+                // The screen appears now.
+                self.messages.hold();
+                return screen.show(frame);
+            }
+            Target::Sink(sink) => sink,
+        };
+        output.show(frame);
         // A screen shows the newest: nothing is missing there.
-        if !self.is_screen && self.output.take_left_out() > 0 && !self.told_left_out {
+        if !self.is_screen && output.take_left_out() > 0 && !self.told_left_out {
             self.told_left_out = true;
             self.messages.say(
                 "standard output is not read fast enough: refreshes are left out, each as a whole",
@@ -224,6 +293,10 @@ impl Run {
         loop {
             let asked = self.signals.stopped();
             if self.output.wait(PATIENCE) || asked {
+                if let Target::Screen(screen) = &self.output {
+                    screen.end(PATIENCE);
+                    self.messages.release();
+                }
                 return self.is_unread().map(drop);
             }
         }
@@ -238,6 +311,10 @@ impl Run {
     /// Ends the program: reports its error, if any, and waits until all messages are written; after a signal only
     /// as long as writing progresses.
     pub(super) fn end(mut self, outcome: anyhow::Result<()>) -> ExitCode {
+        if let Target::Screen(screen) = &self.output {
+            screen.end(PATIENCE);
+            self.messages.release();
+        }
         if let Err(error) = outcome {
             self.fail(&error);
         }

@@ -21,6 +21,7 @@ use super::notices::Notices;
 use super::run::{Program, Run, Unwritable};
 use super::say;
 use crate::aggregator::Aggregator;
+use crate::by::Names;
 use crate::config::{self, ConfigError, Configuration};
 use crate::model::Snapshot;
 use crate::monitor::Moment;
@@ -44,8 +45,9 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Ok(arguments) => arguments,
         Err(error) => return super::usage(PROGRAM, &error),
     };
-    if let Err(error) = arguments.output.check() {
-        say(PROGRAM, &error.to_string());
+    let output = arguments.output.check().map_err(|error| error.to_string());
+    if let Err(error) = output.and_then(|()| arguments.top.check(&arguments.output)) {
+        say(PROGRAM, &error);
         return Ok(ExitCode::from(USAGE));
     }
     if let Err(error) = arguments.view.check(arguments.output) {
@@ -67,9 +69,14 @@ pub fn run() -> anyhow::Result<ExitCode> {
     }
     let Arguments { all, unattributed, output, .. } = &arguments;
     let (all, unattributed, units) = (*all, *unattributed, output.units);
-    let (format, is_screen) =
-        output.format(|terminal| Applications { all, unattributed, units, terminal });
-    let mut run = Run::start(PROGRAM, false, is_screen, Unwritable::Told, format)?;
+    let mut run = match arguments.top.setup(PROGRAM, output, &arguments.view, false)? {
+        Some(setup) => Run::start_screen(setup, false)?,
+        None => {
+            let (format, is_screen) =
+                output.format(|terminal| Applications { all, unattributed, units, terminal });
+            Run::start(PROGRAM, false, is_screen, Unwritable::Told, format)?
+        }
+    };
     let outcome = watch(&arguments, &configuration, &mut run);
     Ok(run.end(outcome))
 }
@@ -90,6 +97,7 @@ fn watch(
         messages: run.messages().clone(),
         page: None,
         snapshot: Arc::default(),
+        names: if arguments.top.top { None } else { arguments.view.names()? },
     };
     let at_once = run.signals().at_once();
     at_once.set(true);
@@ -141,6 +149,8 @@ struct Host<'a> {
     page: Option<Server>,
     /// The last refresh.
     snapshot: Arc<Snapshot>,
+    /// Names of remote hosts and ports, if they are asked for.
+    names: Option<Arc<dyn Names>>,
 }
 
 impl Host<'_> {
@@ -196,7 +206,10 @@ impl Program for Host<'_> {
     }
 
     fn group(&self, snapshot: &mut Snapshot) {
-        self.arguments.view.group(snapshot);
+        // The screen groups by itself.
+        if !self.arguments.top.top {
+            self.arguments.view.group(snapshot, self.names.as_deref());
+        }
     }
 
     fn looked(&mut self) {

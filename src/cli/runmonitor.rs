@@ -13,9 +13,11 @@ use super::notices::Notices;
 use super::output::Output;
 use super::run::{Program, Run, Unwritable};
 use super::schedule::Refreshes;
+use super::top::Top;
 use super::view::View;
 use super::{USAGE, check, say};
 use crate::aggregator::{Aggregator, Plan, PlanError, Selected};
+use crate::by::Names;
 use crate::config::monitor::{EXCLUDE, IGNORELOCAL, INCLUDE, SOURCE};
 use crate::conntrack::sysctls;
 use crate::filter::Filter;
@@ -86,6 +88,10 @@ pub struct Arguments {
     #[allow(missing_docs)]
     pub view: View,
 
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub top: Top,
+
     /// Also show bytes without a known process, a line for each reason
     #[arg(long)]
     pub unattributed: bool,
@@ -124,8 +130,9 @@ pub fn run() -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(USAGE));
         }
     };
-    if let Err(error) = arguments.output.check() {
-        say(PROGRAM, &error.to_string());
+    let output = arguments.output.check().map_err(|error| error.to_string());
+    if let Err(error) = output.and_then(|()| arguments.top.check(&arguments.output)) {
+        say(PROGRAM, &error);
         return Ok(ExitCode::from(USAGE));
     }
     if let Err(error) = arguments.view.check(arguments.output) {
@@ -155,9 +162,14 @@ fn show(arguments: &Arguments, filter: Filter, proc: &Path) -> anyhow::Result<Ex
     let Arguments { unattributed, output, .. } = arguments;
     let unattributed = *unattributed;
     let units = output.units;
-    let (format, is_screen) =
-        output.format(|terminal| Classic { show, unattributed, units, terminal });
-    let mut run = Run::start(PROGRAM, false, is_screen, Unwritable::Fatal, format)?;
+    let mut run = match arguments.top.setup(PROGRAM, output, &arguments.view, false)? {
+        Some(setup) => Run::start_screen(setup, true)?,
+        None => {
+            let (format, is_screen) =
+                output.format(|terminal| Classic { show, unattributed, units, terminal });
+            Run::start(PROGRAM, false, is_screen, Unwritable::Fatal, format)?
+        }
+    };
     let outcome = watch(arguments, filter, proc, &mut run);
     Ok(run.end(outcome))
 }
@@ -178,7 +190,9 @@ fn watch(arguments: &Arguments, filter: Filter, proc: &Path, run: &mut Run) -> a
         patience: Some(if ready { interval } else { interval / 2 }),
         proc: proc.to_owned(),
         record: arguments.record.clone(),
-        facts: arguments.output.has_facts(),
+        facts: arguments.output.has_facts() || arguments.top.top,
+        attributes: arguments.top.top,
+        details: arguments.top.top,
         ..Options::default()
     };
     arguments.view.add_to(&mut options);
@@ -197,8 +211,10 @@ fn watch(arguments: &Arguments, filter: Filter, proc: &Path, run: &mut Run) -> a
     }
     let now = Instant::now();
     let start = opened.filter(|_| aggregator.is_reading() && !ready).unwrap_or(now);
-    let view = arguments.view.clone();
-    let mut list = List { aggregator, notices, snapshot: Arc::default(), view };
+    // The screen groups by itself.
+    let view = if arguments.top.top { View::default() } else { arguments.view.clone() };
+    let names = view.names()?;
+    let mut list = List { aggregator, notices, snapshot: Arc::default(), view, names };
     if ready {
         run.take(&mut list, now);
     } else {
@@ -216,6 +232,7 @@ struct List {
     /// The last refresh.
     snapshot: Arc<Snapshot>,
     view: View,
+    names: Option<Arc<dyn Names>>,
 }
 
 impl Program for List {
@@ -228,7 +245,7 @@ impl Program for List {
     }
 
     fn group(&self, snapshot: &mut Snapshot) {
-        self.view.group(snapshot);
+        self.view.group(snapshot, self.names.as_deref());
     }
 
     fn ends_at_once(&self) -> bool {

@@ -39,6 +39,25 @@ impl AtOnce {
     }
 }
 
+/// Asks the program to end, from another thread.
+#[derive(Debug)]
+pub(super) struct Stopper {
+    stop: Arc<AtomicBool>,
+    at_once: Arc<AtomicBool>,
+    waker: UnixStream,
+}
+
+impl Stopper {
+    /// Asks for the end. Returns `false` if the program has to end at once: it was asked before, or is in a step that
+    /// may take long.
+    pub(super) fn stop(&self) -> bool {
+        let before = self.stop.swap(true, Ordering::Relaxed);
+        // If the pipe is full, the loop wakes anyway.
+        let _ = (&self.waker).write(&[0]);
+        !before && !self.at_once.load(Ordering::Relaxed)
+    }
+}
+
 /// The signals that the programs handle.
 #[derive(Debug)]
 pub(super) struct Signals {
@@ -55,11 +74,8 @@ impl Signals {
     /// Catches SIGINT and SIGTERM from now on. A second one ends the program at once, since the end
     /// may take long.
     pub(super) fn new() -> io::Result<Signals> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let at_once = Arc::new(AtomicBool::new(false));
-        let resized = Arc::new(AtomicBool::new(false));
-        let (wake, waker) = UnixStream::pair()?;
-        wake.set_nonblocking(true)?;
+        let signals = Signals::without_ends()?;
+        let Signals { stop, at_once, waker, .. } = &signals;
         for signal in [SIGINT, SIGTERM] {
             // In this order: the second signal finds the flag that the first one has set.
             flag::register_conditional_shutdown(signal, 0, stop.clone())?;
@@ -67,6 +83,16 @@ impl Signals {
             flag::register(signal, stop.clone())?;
             low_level::pipe::register(signal, waker.try_clone()?)?;
         }
+        Ok(signals)
+    }
+
+    /// As [`Signals::new`], with SIGINT and SIGTERM left to another thread, which has a [`Stopper`].
+    pub(super) fn without_ends() -> io::Result<Signals> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let at_once = Arc::new(AtomicBool::new(false));
+        let resized = Arc::new(AtomicBool::new(false));
+        let (wake, waker) = UnixStream::pair()?;
+        wake.set_nonblocking(true)?;
         flag::register(SIGWINCH, resized.clone())?;
         low_level::pipe::register(SIGWINCH, waker.try_clone()?)?;
         let (reload, unwritten) = Default::default();
@@ -77,6 +103,15 @@ impl Signals {
     /// The switch that decides whether the first signal ends the program at once.
     pub(super) fn at_once(&self) -> AtOnce {
         AtOnce(self.at_once.clone())
+    }
+
+    /// What asks for the end from another thread.
+    ///
+    /// # Errors
+    /// No descriptor is available.
+    pub(super) fn stopper(&self) -> io::Result<Stopper> {
+        let (stop, at_once) = (self.stop.clone(), self.at_once.clone());
+        Ok(Stopper { stop, at_once, waker: self.waker.try_clone()? })
     }
 
     /// Lets SIGHUP ask for a reload. Before, it ends the program, as usual.

@@ -1,14 +1,20 @@
 //! What of the traffic is shown, and how it is grouped: the flags `--by`, `--details`, `--pid` and `--user`.
 
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
 use clap::Args;
 use nix::unistd::{Uid, User};
 
 use super::output::{FormatChoice, Output};
-use crate::by::{By, grouped};
+use crate::by::{By, Names, grouped};
 use crate::model::Snapshot;
 use crate::model::traffic::Name;
 use crate::monitor::Options;
+use crate::resolve::Resolver;
 use crate::selection::Only;
+use crate::services::Services;
 
 // A doc comment would replace the program's description in its help.
 #[allow(missing_docs)]
@@ -22,6 +28,11 @@ pub struct View {
     #[arg(long)]
     pub details: bool,
 
+    /// Show names of remote hosts and of ports instead of addresses and numbers, with --by and --top. Reverse look-ups
+    /// ask the name servers of this host
+    #[arg(long)]
+    pub resolve: bool,
+
     /// Show only the process with this pid; may be repeated
     #[arg(short = 'p', long = "pid", value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
     pub pids: Vec<u32>,
@@ -29,6 +40,23 @@ pub struct View {
     /// Show only processes of this user, by name or number; may be repeated
     #[arg(long = "user", value_name = "USER", value_parser = user)]
     pub users: Vec<String>,
+}
+
+/// The names that the system gives.
+#[derive(Debug)]
+struct HostNames {
+    resolver: Resolver,
+    services: Services,
+}
+
+impl Names for HostNames {
+    fn host(&self, address: IpAddr) -> Option<Arc<str>> {
+        self.resolver.name(address)
+    }
+
+    fn service(&self, protocol: u8, port: u16) -> Option<&str> {
+        self.services.name(protocol, port)
+    }
 }
 
 /// Flags that exclude each other.
@@ -42,7 +70,10 @@ impl View {
     /// # Errors
     /// They do.
     pub(super) fn check(&self, output: Output) -> Result<(), ViewError> {
-        if self.details && output.format != FormatChoice::Json { Err(ViewError) } else { Ok(()) }
+        if self.details && output.format != FormatChoice::Json {
+            return Err(ViewError);
+        }
+        Ok(())
     }
 
     /// Adds to the options of a monitor what the flags need.
@@ -54,10 +85,24 @@ impl View {
         options.only = Only { pids: self.pids.clone(), users: users.collect() };
     }
 
+    /// Names of remote hosts and ports, if they are asked for.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub(super) fn names(&self) -> anyhow::Result<Option<Arc<dyn Names>>> {
+        if !self.resolve {
+            return Ok(None);
+        }
+        let resolver = Resolver::new().context("no thread for look-ups can be had")?;
+        // Without the file, ports have no names.
+        let services = Services::read().unwrap_or_default();
+        Ok(Some(Arc::new(HostNames { resolver, services })))
+    }
+
     /// Groups the rows of a snapshot, if that is asked for.
-    pub(super) fn group(&self, snapshot: &mut Snapshot) {
+    pub(super) fn group(&self, snapshot: &mut Snapshot, names: Option<&dyn Names>) {
         if !self.by.is_empty() {
-            snapshot.rows = grouped(snapshot, &self.by, None);
+            snapshot.rows = grouped(snapshot, &self.by, names);
             if !self.details {
                 snapshot.rows.iter_mut().for_each(|row| row.details.clear());
             }

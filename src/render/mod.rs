@@ -140,7 +140,7 @@ fn cut_cells(mut text: String, cells: usize) -> String {
 }
 
 /// Bytes in at most four characters: `999`, `1.0K`, `36M`. K is 1024.
-fn short(bytes: f64) -> String {
+pub(crate) fn short(bytes: f64) -> String {
     if bytes < 999.5 {
         return format!("{bytes:.0}");
     }

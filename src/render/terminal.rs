@@ -43,7 +43,7 @@ impl Terminal {
 ///
 /// The query is about standard output. crossterm's `size` queries the controlling terminal, which
 /// may be another one, and starts `tput` if that has no answer.
-fn stdout_size() -> Option<Size> {
+pub(crate) fn stdout_size() -> Option<Size> {
     let kernel = rustix::termios::tcgetwinsize(io::stdout())
         .ok()
         .map(|size| Size { cols: size.ws_col, rows: size.ws_row })
@@ -58,7 +58,7 @@ fn size_from(columns: Option<&OsStr>, lines: Option<&OsStr>) -> Option<Size> {
 
 /// Whether a terminal of this `$TERM` can be cleared: all in use know ANSI sequences, except those
 /// named dumb.
-fn can_be_cleared(term: &OsStr) -> bool {
+pub(crate) fn can_be_cleared(term: &OsStr) -> bool {
     // `dumb-emacs-ansi` and the like have colours, but no screen.
     let name = term.as_encoded_bytes();
     !name.is_empty() && !name.starts_with(b"dumb") && name != b"unknown"

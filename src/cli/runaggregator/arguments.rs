@@ -10,6 +10,7 @@ use super::PROGRAM;
 use crate::cli::forwarding::drain_timeout;
 use crate::cli::output::Output;
 use crate::cli::schedule::Refreshes;
+use crate::cli::top::Top;
 use crate::cli::view::View;
 use crate::config::Files;
 use crate::config::monitor::SOURCE;
@@ -75,6 +76,10 @@ pub struct Arguments {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub view: View,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub top: Top,
 
     /// Also show bytes without a known process, a line for each reason
     #[arg(long)]

@@ -46,7 +46,9 @@ impl Setup {
             netns: arguments.netns,
             forwarded: arguments.unattributed,
             labels: arguments.labels(),
-            facts: arguments.output.has_facts(),
+            facts: arguments.output.has_facts() || arguments.top.top,
+            attributes: arguments.top.top,
+            details: arguments.top.top,
             patience: Some(patience),
             proc: proc.to_owned(),
             ..Options::default()

@@ -1,0 +1,158 @@
+//! Colours and signs.
+
+use std::env;
+
+use ratatui::style::{Color, Modifier, Style};
+
+/// How things look. Colours are those that a terminal has names for, on its own background, which may be light or
+/// dark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Theme {
+    /// Colours.
+    Colours,
+    /// Bold, dim and reversed text instead of colours.
+    Plain,
+    /// As [`Theme::Plain`], and ASCII alone.
+    Ascii,
+}
+
+impl Theme {
+    /// All of them, in the order of the key.
+    pub(super) const ALL: [Theme; 3] = [Theme::Colours, Theme::Plain, Theme::Ascii];
+
+    /// The one that the environment asks for: `$NO_COLOR` (no-color.org), a locale that is not UTF-8, or a console
+    /// without the signs.
+    pub(super) fn of_environment() -> Theme {
+        let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
+        let locale = set("LC_ALL").or_else(|| set("LC_CTYPE")).or_else(|| set("LANG"));
+        let locale = locale.unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        let utf8 = locale.contains("utf-8") || locale.contains("utf8");
+        if !utf8 || set("TERM").is_some_and(|term| term == "linux") {
+            return Theme::Ascii;
+        }
+        if set("NO_COLOR").is_some() { Theme::Plain } else { Theme::Colours }
+    }
+
+    /// The next one.
+    pub(super) fn next(self) -> Theme {
+        let at = Theme::ALL.iter().position(|theme| *theme == self).unwrap_or_default();
+        Theme::ALL[(at + 1) % Theme::ALL.len()]
+    }
+
+    fn coloured(self, color: Color) -> Style {
+        if self == Theme::Colours { Style::new().fg(color) } else { Style::new() }
+    }
+
+    /// Received bytes.
+    pub(super) fn received(self) -> Style {
+        self.coloured(Color::Green)
+    }
+
+    /// Sent bytes.
+    pub(super) fn sent(self) -> Style {
+        self.coloured(Color::Magenta)
+    }
+
+    /// Both together.
+    pub(super) fn both(self) -> Style {
+        self.coloured(Color::Cyan)
+    }
+
+    /// What is less important.
+    pub(super) fn dim(self) -> Style {
+        Style::new().add_modifier(Modifier::DIM)
+    }
+
+    /// Titles.
+    pub(super) fn title(self) -> Style {
+        Style::new().add_modifier(Modifier::BOLD)
+    }
+
+    /// What needs attention.
+    pub(super) fn alert(self) -> Style {
+        self.coloured(Color::Red).add_modifier(Modifier::BOLD)
+    }
+
+    /// The titles of columns.
+    pub(super) fn bar(self) -> Style {
+        Style::new().add_modifier(Modifier::REVERSED)
+    }
+
+    /// The selected row.
+    pub(super) fn selected(self) -> Style {
+        Style::new().add_modifier(Modifier::REVERSED)
+    }
+
+    /// A part of a whole, 0 to 1, as a bar of this many cells.
+    pub(super) fn share(self, part: f64, cells: usize) -> String {
+        let part = if part.is_finite() { part.clamp(0.0, 1.0) } else { 0.0 };
+        let steps = if self == Theme::Ascii { 1 } else { 8 };
+        // What is not nothing can be seen.
+        let least = usize::from(part > 0.0);
+        let eighths = ((part * (cells * steps) as f64).round() as usize).max(least);
+        let (full, rest) = (eighths / steps, eighths % steps);
+        if self == Theme::Ascii {
+            return format!("{:<cells$}", "#".repeat(full));
+        }
+        let mut bar = "█".repeat(full);
+        bar.extend(['▏', '▎', '▍', '▌', '▋', '▊', '▉'].get(rest.wrapping_sub(1)));
+        format!("{bar:<cells$}")
+    }
+
+    /// A sign for a height of `eighths`, 0 to 8.
+    pub(super) fn height(self, eighths: usize) -> char {
+        let signs = match self {
+            Theme::Ascii => [' ', '.', '.', ':', '-', '=', '+', '*', '#'],
+            _ => [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'],
+        };
+        signs[eighths.min(8)]
+    }
+
+    /// The sign of an order, the biggest first or last.
+    pub(super) fn arrow(self, reversed: bool) -> char {
+        match (self == Theme::Ascii, reversed) {
+            (true, false) => 'v',
+            (true, true) => '^',
+            (false, false) => '▼',
+            (false, true) => '▲',
+        }
+    }
+
+    /// What stands between two things.
+    pub(super) fn dot(self) -> &'static str {
+        if self == Theme::Ascii { " | " } else { " · " }
+    }
+
+    /// What stands where a text is cut.
+    pub(super) fn cut(self) -> &'static str {
+        if self == Theme::Ascii { "~" } else { "…" }
+    }
+
+    /// Heights of figures, with a sign for each; the biggest of `scale` is the full height.
+    pub(super) fn heights(self, figures: &[f64], scale: f64) -> String {
+        let height = |figure: &f64| match *figure > 0.0 && scale > 0.0 {
+            true => ((figure / scale * 8.0).round() as usize).clamp(1, 8),
+            false => 0,
+        };
+        figures.iter().map(|figure| self.height(height(figure))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bars_and_heights() {
+        assert_eq!(Theme::Plain.share(0.5, 4), "██  ");
+        assert_eq!(Theme::Plain.share(0.001, 4), "▏   ");
+        assert_eq!(Theme::Plain.share(0.3, 4), "█▎  ");
+        assert_eq!(Theme::Plain.share(7.0, 2), "██");
+        assert_eq!(Theme::Plain.share(f64::NAN, 2), "  ");
+        assert_eq!(Theme::Ascii.share(0.5, 4), "##  ");
+        assert_eq!(Theme::Ascii.share(0.01, 4), "#   ");
+        assert_eq!(Theme::Plain.heights(&[0.0, 0.1, 4.0, 8.0], 8.0), " ▁▄█");
+        assert_eq!(Theme::Ascii.heights(&[0.0, 8.0], 8.0), " #");
+        assert_eq!(Theme::Ascii.heights(&[0.0, 1.0], 0.0), "  ");
+    }
+}
