@@ -207,21 +207,16 @@ pub fn grouped(snapshot: &Snapshot, by: &[By], names: Option<&dyn Names>) -> Vec
                 }
             });
         }
-        let ended = row.ended.iter().map(|part| {
-            rest = rest - part.account;
-            (part.attributes.as_ref(), part.account, &part.details[..])
-        });
-        let mut parts: Vec<(Option<&Arc<Attributes>>, Account, &[Detail])> = ended.collect();
-        if !rest.is_zero() {
-            parts.push((None, rest, &[]));
-        }
-        for (attributes, account, details) in parts {
-            let of = Of { row, process: None, attributes: attributes.map(|of| &**of) };
-            each(account, details, has_details, |account, details| {
+        let ended: Account = row.ended.iter().map(|part| part.account).sum();
+        let rest = Part { account: rest - ended, ..Part::default() };
+        let rest = Some(&rest).filter(|rest| !rest.account.is_zero());
+        for Part { attributes, account, details } in row.ended.iter().chain(rest) {
+            let of = Of { row, process: None, attributes: attributes.as_deref() };
+            each(*account, details, has_details, |account, details| {
                 let remote = remote_of(details, has_details);
                 let values = by.iter().map(|by| of.value(*by, remote, names)).collect();
-                let attributes = attributes.cloned();
-                let part = Part { attributes, account, details: details.to_vec() };
+                let (attributes, details) = (attributes.clone(), details.to_vec());
+                let part = Part { attributes, account, details };
                 groups.add(by, values, account).ended.push(part);
             });
         }

@@ -86,10 +86,10 @@ impl Remotes {
                 let new = if of.seen == observation { of.new } else { Traffic::ZERO };
                 let traffic = least(of.all, rest.traffic);
                 let recent = least(least(new, traffic), rest.recent);
-                of.all = of.all - traffic;
-                of.new = of.new - recent;
-                rest.traffic = rest.traffic - traffic;
-                rest.recent = rest.recent - recent;
+                of.all -= traffic;
+                of.new -= recent;
+                rest.traffic -= traffic;
+                rest.recent -= recent;
                 splits.push(Split { remote: Some(of.remote), traffic, recent });
             }
             let before = waiting.len();
@@ -101,11 +101,11 @@ impl Remotes {
         }
         // No part can have more recent bytes than bytes.
         let mut excess = rest.recent - rest.traffic;
-        rest.recent = rest.recent - excess;
+        rest.recent -= excess;
         for split in &mut splits {
             let more = least(excess, split.traffic - split.recent);
-            split.recent = split.recent + more;
-            excess = excess - more;
+            split.recent += more;
+            excess -= more;
         }
         splits
             .into_iter()
