@@ -2,6 +2,7 @@
 
 use super::{Both, Map};
 use crate::attribution::Share;
+use crate::model::flow::Endpoint;
 use crate::model::traffic::Traffic;
 use crate::model::{Account, Detail, Remote};
 use crate::selection::Selected;
@@ -15,12 +16,30 @@ pub(crate) const MOST: usize = 1 << 16;
 /// Number of remote ends that a set keeps at least when there are many sets.
 const LEAST_OF_ONE: usize = 8;
 
+/// A remote end, and whether the flow never left this host.
+type Key = (Remote, bool);
+
 /// The bytes of remote ends. They add up to all that was credited.
 #[derive(Debug, Default)]
 pub(super) struct Details {
-    /// By remote end, and whether the flow never left this host.
-    listed: Map<(Remote, bool), Account>,
+    listed: Map<Key, Account>,
     others: Both,
+}
+
+/// The lowest port that the kernel gives to a client by itself (`ip_local_port_range`).
+const EPHEMERAL: u16 = 32768;
+
+/// The remote end of all connections to the same service, without the port that differs from connection to connection;
+/// `None` if there is none.
+fn without_port((remote, local): Key) -> Option<Key> {
+    match (remote.local_port, remote.remote.port) {
+        (EPHEMERAL.., ..EPHEMERAL) => Some((Remote { local_port: 0, ..remote }, local)),
+        (_, EPHEMERAL..) => {
+            let remote = Remote { remote: Endpoint::new(remote.remote.address, 0), ..remote };
+            Some((remote, local))
+        }
+        _ => None,
+    }
 }
 
 /// The remaining room for remote ends.
@@ -48,15 +67,30 @@ impl Details {
     /// Adds the bytes of a share.
     pub(super) fn credit(&mut self, share: &Share, room: &mut Room) {
         let account = Account { total: share.traffic, recent: share.recent };
-        let Some(remote) = share.remote else { return self.others.credit(share) };
-        let has_room = self.listed.len() < room.of_one() && room.listed < MOST;
-        match self.listed.get_mut(&(remote, share.local)) {
-            Some(known) => *known += account,
-            None if has_room => {
-                room.listed += 1;
-                self.listed.insert((remote, share.local), account);
-            }
+        match share.remote {
+            Some(remote) => self.add((remote, share.local), account, room.of_one(), room),
             None => self.others.credit(share),
+        }
+    }
+
+    /// Adds bytes of a remote end. If there are `most`, or too many of all, those of connections to one service join each
+    /// other, and of these too there may be as many.
+    fn add(&mut self, key: Key, account: Account, most: usize, room: &mut Room) {
+        if let Some(known) = self.listed.get_mut(&key) {
+            *known += account;
+        } else if self.listed.len() < most && room.listed < MOST {
+            room.listed += 1;
+            self.listed.insert(key, account);
+        } else {
+            self.join(key, account, room);
+        }
+    }
+
+    /// Adds bytes of a remote end to those of the same service, or to the others.
+    fn join(&mut self, key: Key, account: Account, room: &mut Room) {
+        match without_port(key) {
+            Some(service) => self.add(service, account, 2 * room.of_one(), room),
+            None => *self.others.place(key.1) += account,
         }
     }
 
@@ -65,18 +99,19 @@ impl Details {
     pub(super) fn begin(&mut self, room: &mut Room) {
         let most = room.of_one();
         if self.listed.len() >= most || room.listed >= MOST {
-            let mut idle: Vec<(u64, (Remote, bool))> = self
+            let mut idle: Vec<(bool, u64, Key)> = self
                 .listed
                 .iter()
                 .filter(|(_, account)| account.recent.is_zero())
-                .map(|(key, account)| (account.total.total(), *key))
+                .map(|(key, account)| (without_port(*key).is_none(), account.total.total(), *key))
                 .collect();
+            // Services last.
             idle.sort_unstable();
             let count = self.listed.len().saturating_sub(most / 2).min(idle.len());
-            for (_, key) in idle.into_iter().take(count) {
+            for (.., key) in idle.into_iter().take(count) {
                 if let Some(account) = self.listed.remove(&key) {
                     room.listed -= 1;
-                    *self.others.place(key.1) += account;
+                    self.join(key, account, room);
                 }
             }
             self.listed.shrink_to(most);
@@ -89,16 +124,8 @@ impl Details {
     pub(super) fn absorb(&mut self, other: Details, room: &mut Room) {
         room.listed -= other.listed.len();
         self.others.add(other.others);
-        for ((remote, local), account) in other.listed {
-            let has_room = self.listed.len() < room.of_one() && room.listed < MOST;
-            match self.listed.get_mut(&(remote, local)) {
-                Some(known) => *known += account,
-                None if has_room => {
-                    room.listed += 1;
-                    self.listed.insert((remote, local), account);
-                }
-                None => *self.others.place(local) += account,
-            }
+        for (key, account) in other.listed {
+            self.add(key, account, room.of_one(), room);
         }
     }
 
@@ -134,7 +161,7 @@ impl Details {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::flow::{Address, Endpoint, Protocol};
+    use crate::model::flow::{Address, Protocol};
     use crate::model::owner::Owner;
     use crate::model::{Interface, ProcessId};
 
@@ -177,6 +204,31 @@ mod tests {
         assert!(details.listed.contains_key(&(remote(MOST_OF_ONE as u16), false)));
         assert_eq!(sum(&details, Selected::ALL).total, Traffic::new(all + 5, 2 * (all + 5)));
         assert!(sum(&details, Selected::ALL).recent.is_zero());
+    }
+
+    #[test]
+    fn connections_to_one_service_join_each_other_first() {
+        let (mut details, mut room) = (Details::default(), NEW);
+        let connection = |port| {
+            let remote = Remote { local_port: port, ..remote(443) };
+            Share { remote: Some(remote), ..share(443, 10, false) }
+        };
+        let count = 3 * MOST_OF_ONE as u16;
+        (0..count).for_each(|at| details.credit(&connection(EPHEMERAL + at), &mut room));
+        assert_eq!(details.len(), MOST_OF_ONE + 1);
+        let joined = Remote { local_port: 0, ..remote(443) };
+        let sum = |details: &Details| details.listed[&(joined, false)].total.received;
+        assert_eq!(sum(&details), 10 * u64::from(count - MOST_OF_ONE as u16));
+        assert!(details.others.all().is_zero());
+        // Those that are silent join them as well.
+        (0..2).for_each(|_| details.begin(&mut room));
+        assert_eq!((details.len(), room.listed), (MOST_OF_ONE / 2, MOST_OF_ONE / 2));
+        assert!(details.others.all().is_zero());
+        // The same from the server's side.
+        let accepted = Remote { local_port: 80, ..remote(50_000) };
+        let (joined, _) = without_port((accepted, true)).unwrap();
+        assert_eq!((joined.local_port, joined.remote.port), (80, 0));
+        assert_eq!(without_port((joined, true)), None);
     }
 
     #[test]
