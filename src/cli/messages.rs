@@ -79,6 +79,14 @@ impl Messages {
         Messages::start_on(io::stderr(), program, every, is_wiped(is_screen))
     }
 
+    /// As [`Messages::start`], for the interactive screen, which shows messages wherever standard error goes.
+    ///
+    /// # Errors
+    /// The thread can't be started.
+    pub(super) fn start_screen(program: &'static str) -> io::Result<Messages> {
+        Messages::start_on(io::stderr(), program, false, true)
+    }
+
     /// As [`Messages::start`], on any writer.
     pub(super) fn start_on(
         out: impl Write + Send + 'static,
@@ -132,10 +140,9 @@ impl Messages {
         self.shared.state().kept.iter().cloned().collect()
     }
 
-    /// Holds lines back from now on if they would be written onto a screen.
+    /// Holds lines back from now on: they would be written onto a screen.
     pub(super) fn hold(&self) {
-        let mut state = self.shared.state();
-        state.holds = state.wiped;
+        self.shared.state().holds = true;
     }
 
     /// Writes what was held back, and all else from now on.

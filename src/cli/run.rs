@@ -1,6 +1,6 @@
 //! The loop of all three programs: it waits for time, signals and the kernel, refreshes, and shows.
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IsTerminal};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -142,8 +142,8 @@ impl Run {
     /// Signals can't be handled, or a thread can't be started.
     pub(super) fn start_screen(setup: Setup, hangup: bool) -> anyhow::Result<Run> {
         const SIGNALS: &str = "signals can't be handled";
-        let messages = Messages::start(setup.program, false, true)
-            .context("no thread for messages can be had")?;
+        let messages =
+            Messages::start_screen(setup.program).context("no thread for messages can be had")?;
         let signals = Signals::without_ends().context(SIGNALS)?;
         let guard = Guard::new(hangup).context(SIGNALS)?;
         let (quit, stopper) =
@@ -248,8 +248,10 @@ impl Run {
     pub(super) fn show(&mut self, frame: Frame) {
         let output = match &self.output {
             Target::Screen(screen) => {
-                // The screen appears now.
-                self.messages.hold();
+                // The screen appears now, on a terminal that may be that of the messages.
+                if io::stderr().is_terminal() {
+                    self.messages.hold();
+                }
                 return screen.show(frame);
             }
             Target::Sink(sink) => sink,

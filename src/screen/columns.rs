@@ -34,7 +34,7 @@ pub(super) enum Column {
 /// Cells between two columns.
 pub(super) const GAP: u16 = 2;
 /// Cells that the name has before other columns do.
-const LEAST_NAME: u16 = 24;
+const LEAST_NAME: u16 = 32;
 
 impl Column {
     /// All columns, in the order at the start.
@@ -177,7 +177,7 @@ impl Default for Columns {
 impl Columns {
     /// Whether figures have to be short in a list of this width.
     pub(super) fn are_narrow(width: u16, units: Option<Units>) -> bool {
-        width < 2 * (Column::In.width(units, false) + GAP) + LEAST_NAME / 2
+        width < 2 * (Column::In.width(units, false) + GAP) + 12
     }
 
     /// The columns that have room in a line of `width` cells, in their places.
@@ -188,7 +188,7 @@ impl Columns {
         let has_name = wanted(Column::Name);
         let mut room = width.saturating_sub(match (has_name, narrow) {
             (true, true) => 6,
-            (true, false) => LEAST_NAME.min(width / 2),
+            (true, false) => LEAST_NAME.min((width / 3).max(24.min(width / 2))),
             (false, _) => 0,
         });
         let mut taken = vec![Column::Name];
@@ -198,6 +198,12 @@ impl Columns {
                 room -= cost;
                 taken.push(column);
             }
+        }
+        // Of the two totals both or none, if both are wanted.
+        let totals = [Column::TotalIn, Column::TotalOut];
+        let lone = totals.iter().filter(|column| taken.contains(column)).count() == 1;
+        if lone && totals.iter().all(|column| wanted(*column)) {
+            taken.retain(|column| !totals.contains(column));
         }
         let shown: Vec<Column> = self.all.iter().map(|(column, _)| *column).collect();
         let shown: Vec<Column> =

@@ -5,15 +5,13 @@ use std::collections::BTreeMap;
 use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 
-use super::rates::{Meters, POINTS};
+use super::rates::Meters;
 use super::rows::{Entry, Fact, Key, explanation, place};
 use super::state::State;
-use super::text::{duration, figure, fit, in_words, per_second, wrapped};
+use super::text::{figure, fit, in_words, per_second, wrapped};
 use crate::model::traffic::{Name, Rate, Traffic};
 use crate::model::{Process, ProcessId, Remote, Row, Snapshot};
 
-/// Lines of a direction in the chart.
-const CHART: usize = 4;
 /// Processes that are listed.
 const PROCESSES: usize = 50;
 /// Cells of a line of text, at most.
@@ -55,7 +53,7 @@ impl Detail {
 }
 
 /// A part of a line, safe to print.
-fn span(text: impl Into<String>, style: Style) -> Span<'static> {
+pub(super) fn span(text: impl Into<String>, style: Style) -> Span<'static> {
     Span::styled(text.into(), style)
 }
 
@@ -92,7 +90,6 @@ impl State {
                 let text = wrapped(explanation(*reason), width.min(LINE));
                 lines.extend(text.into_iter().map(Line::from));
             }
-            Key::Sum => {}
         }
         let Some(entry) = self.open_entry(detail) else {
             lines.push(Line::from(span("It is not in the list any more.", theme.dim())));
@@ -119,41 +116,6 @@ impl State {
             self.processes(detail, row, width, &mut lines);
         }
         lines
-    }
-
-    /// The history of a row, in and out on the same scale.
-    fn chart(&self, key: &Key, width: usize, lines: &mut Vec<Line<'static>>) {
-        let cells = width.saturating_sub(16).min(POINTS);
-        if cells < 4 {
-            return;
-        }
-        let history = self.meters.history(key, cells, 1);
-        let each = |rate: &Rate| [rate.received, rate.sent];
-        let most = history.iter().flat_map(each).fold(0.0, f64::max);
-        let span_of = self.meters.span(cells) as u64;
-        let title = format!("last {}, up to {}", duration(span_of), per_second(self.units, most));
-        lines.push(Line::from(span(title, self.theme.title())));
-        for (direction, name, style) in
-            [(0, "in", self.theme.received()), (1, "out", self.theme.sent())]
-        {
-            let figures: Vec<f64> = history.iter().map(|rate| each(rate)[direction]).collect();
-            for line in (0..CHART).rev() {
-                let eighths = |figure: &f64| {
-                    let all = if most > 0.0 { figure / most * (CHART * 8) as f64 } else { 0.0 };
-                    // What is not nothing can be seen.
-                    let all = if *figure > 0.0 { (all.round() as usize).max(1) } else { 0 };
-                    all.saturating_sub(line * 8).min(8)
-                };
-                let signs: String =
-                    figures.iter().map(|figure| self.theme.height(eighths(figure))).collect();
-                let label = if line == 0 { name } else { "" };
-                lines.push(Line::from(vec![
-                    span(format!("{label:>4} "), self.theme.dim()),
-                    span(format!("{signs:>cells$}"), style),
-                ]));
-            }
-        }
-        lines.push(Line::default());
     }
 
     /// The remote ends, the busiest first.

@@ -153,7 +153,10 @@ fn part(of: Account, percent: u64) -> Account {
 fn row(example: &Example, second: u64) -> Row {
     let bytes = |second: u64| {
         let (received, sent) = example.bytes[second as usize % example.bytes.len()];
-        Traffic::new(received, sent)
+        // No traffic is quite the same in each second.
+        let seed = (second + 7) * (example.name.len() as u64 + 3) * 2_654_435_761;
+        let percent = 70 + (seed >> 9) % 60;
+        Traffic::new(received * percent / 100, sent * percent / 100)
     };
     let before = Traffic::new(123_456_789, 9_876_543);
     let total = (0..=second).map(bytes).fold(before, |sum, of| sum + of);
@@ -178,19 +181,22 @@ fn row(example: &Example, second: u64) -> Row {
         };
         Detail { remote: Some(remote), account: part(account, *percent) }
     });
+    let details: Vec<Detail> = details.collect();
     let share = 100 / example.pids.len().max(1) as u64;
+    let of_process = |detail: &Detail| Detail { account: part(detail.account, share), ..*detail };
     let processes = example.pids.iter().map(|pid| Process {
         start: 100 + u64::from(*pid),
         command_line: name(example.name),
         account: part(account, share),
         attributes: Some(attributes.clone()),
         facts: Some(facts.clone()),
+        details: details.iter().map(of_process).collect(),
         ..Process::of(*pid)
     });
     Row {
         account,
         processes: processes.collect(),
-        details: details.collect(),
+        details: details.clone(),
         ..Row::of(name(example.name), example.kind)
     }
 }

@@ -57,7 +57,6 @@ impl Filter {
         let name: &[u8] = match key {
             Key::Row(name) => name,
             Key::Reason(reason) => reason.name().as_bytes(),
-            Key::Sum => b"",
         };
         self.terms.iter().all(|term| term.matches(name, row))
     }

@@ -5,8 +5,7 @@ use ratatui::style::{Modifier, Style};
 
 use super::columns::Column;
 use super::rates::Window;
-use super::rows::Key;
-use super::state::{State, called};
+use super::state::State;
 use super::text::{Pen, cut, duration, fit, in_words, per_second};
 use crate::model::traffic::Rate;
 use crate::model::{Account, Looked};
@@ -28,7 +27,7 @@ impl State {
             _ => {
                 self.draw_host(&mut Pen::new(buffer, 0));
                 let graph = usize::from(buffer.area.width).saturating_sub(51).min(GRAPH);
-                let history = self.meters.history(&Key::Sum, graph, PER_CELL);
+                let history = self.sums.history(&(), graph, PER_CELL);
                 self.draw_direction(&mut Pen::new(buffer, 1), true, &history, graph);
                 self.draw_direction(&mut Pen::new(buffer, 2), false, &history, graph);
                 self.draw_order(&mut Pen::new(buffer, 3));
@@ -41,7 +40,7 @@ impl State {
         let raw = || self.frame.snapshot.rate(&self.frame.snapshot.counted);
         match self.window {
             Window::Raw => raw(),
-            window => self.meters.rate(&Key::Sum, window).unwrap_or_else(raw),
+            window => self.sums.rate(&(), window).unwrap_or_else(raw),
         }
     }
 
@@ -143,7 +142,11 @@ impl State {
         };
         let arrow = theme.arrow(self.reversed);
         pen.put(&format!("{dot}order {by}{arrow}{steady}"), Style::new());
-        pen.put(&format!("{dot}by {}", called(self.by())), Style::new());
+        if !self.by().is_empty() {
+            let by: Vec<&str> = self.by().iter().map(|by| by.name()).collect();
+            pen.put(dot, Style::new());
+            pen.put(&format!("by {}", by.join(", ")), theme.title());
+        }
         let (listed, all) = (self.listed.len(), self.entries.len());
         pen.put(&format!("{dot}{listed} of {all} rows"), theme.dim());
         if !self.filter.is_empty() {

@@ -20,7 +20,10 @@ const LIST: &[Key] = &[
     ),
     ("o", "reverse the order"),
     ("m", "rates or totals"),
-    ("g", "group by the next attribute"),
+    (
+        "g G",
+        "group by process, program, file, user, unit, container, pod, remote host, port, interface, protocol",
+    ),
     ("a", "show rows that were idle for 40 s, too"),
     ("c", "choose the columns"),
 ];

@@ -106,8 +106,6 @@ fn character(bytes: &[u8]) -> Option<(usize, Option<Input>)> {
 /// A sequence that begins with an escape.
 fn sequence(bytes: &[u8]) -> Option<(usize, Option<Input>)> {
     match bytes.get(1)? {
-        // Two escapes, of which the second may begin a sequence.
-        0x1b => Some((1, Some(Input::Escape))),
         b'O' => {
             let input = match bytes.get(2)? {
                 b'M' => Some(Input::Enter),
@@ -123,8 +121,8 @@ fn sequence(bytes: &[u8]) -> Option<(usize, Option<Input>)> {
             }
             Some((end + 1, control_sequence(&bytes[2..end], bytes[end])))
         }
-        // A key with Alt.
-        _ => Some((2, None)),
+        // A key with Alt, which means nothing here, or one that was typed soon after Escape.
+        _ => Some((1, Some(Input::Escape))),
     }
 }
 
@@ -196,8 +194,9 @@ mod tests {
             (b"\x1b\x1b[A", &[Escape, Up]),
             (b"\x1b[<0;10;3M\x1b[<0;10;3m", &[Click(9, 2)]),
             (b"\x1b[<64;1;1M\x1b[<65;1;1M", &[WheelUp, WheelDown]),
-            // Alt, a function key, focus, bytes that are no text.
-            (b"\x1bx\x1b[[A\x1b[15~\x1b[Iq", &[Char('q')]),
+            (b"\x1bx", &[Escape, Char('x')]),
+            // Function keys, focus, bytes that are no text.
+            (b"\x1b[[A\x1b[15~\x1b[Iq", &[Char('q')]),
             (b"\xff\xc3q\x80", &[Char('q')]),
             (b"\xc2\x9b", &[]),
         ];

@@ -3,6 +3,8 @@
 //! [`State`](state::State) is what is shown and what the user has chosen; it knows neither a terminal nor a clock.
 //! [`Screen`] runs it in a thread of its own, which gets each refresh, reads the keys and draws.
 
+mod arrange;
+mod chart;
 mod columns;
 mod detail;
 mod draw;
@@ -14,6 +16,7 @@ mod help;
 mod input;
 mod keys;
 mod layout;
+mod list_keys;
 mod order;
 mod parents;
 mod rates;

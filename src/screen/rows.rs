@@ -11,8 +11,6 @@ pub(super) enum Key {
     Row(Name),
     /// The bytes without a process, for this reason.
     Reason(Reason),
-    /// Everything that is counted.
-    Sum,
 }
 
 /// A line of the list.

@@ -1,5 +1,6 @@
 //! What the screen shows, and what the user has chosen. Pure: time comes with the snapshots.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,16 +9,12 @@ use super::detail::Detail;
 use super::filter::Filter;
 use super::order::Order;
 use super::rates::{Meters, Window};
-use super::rows::{self, Entry, Fact, Key, places};
+use super::rows::{Entry, Key};
 use super::theme::Theme;
 use crate::by::{By, Names, grouped};
-use crate::model::traffic::Rate;
 use crate::model::{Row, Snapshot};
 use crate::render::Frame;
 use crate::render::units::Units;
-
-/// The window after which a row without bytes is idle.
-const IDLE: Window = Window::Seconds(40);
 
 /// What the screen is given at the start.
 #[derive(Clone, Debug)]
@@ -63,6 +60,7 @@ pub(super) struct Prompt {
 pub(super) struct Live {
     frame: Frame,
     meters: Meters<Key>,
+    sums: Meters<()>,
 }
 
 /// The state of the screen.
@@ -73,13 +71,15 @@ pub(crate) struct State {
     pub(super) frame: Frame,
     /// Its rows, if they are grouped.
     grouped: Option<Vec<Row>>,
-    groupings: Vec<Vec<By>>,
-    grouping: usize,
+    /// What rows can be grouped by, in the order of the key; the first one is that of now.
+    pub(super) groupings: VecDeque<Vec<By>>,
     /// The first refresh.
     pub(super) begun: Option<Instant>,
     pub(super) meters: Meters<Key>,
+    /// The bytes of everything.
+    pub(super) sums: Meters<()>,
     pub(super) live: Option<Box<Live>>,
-    order: Order<Key>,
+    pub(super) order: Order<Key>,
     /// All lines in order.
     pub(super) entries: Vec<Entry>,
     /// The indices of those that are listed.
@@ -122,15 +122,15 @@ impl State {
         let snapshot = Arc::new(Snapshot::default());
         let (above, alerts, if_empty) = Default::default();
         State {
-            groupings: groupings(&setup.by),
             units: setup.units,
             totals: setup.totals,
+            groupings: groupings(&setup.by),
             setup,
             frame: Frame { snapshot, above, if_empty, alerts },
             grouped: None,
-            grouping: 0,
             begun: None,
             meters: Meters::default(),
+            sums: Meters::default(),
             live: None,
             order: Order::default(),
             entries: Vec::new(),
@@ -168,20 +168,21 @@ impl State {
         if frame.above.len() != self.said || frame.above.last() != self.frame.above.last() {
             (self.said, self.said_at) = (frame.above.len(), Some(snapshot.instant));
         }
+        let grouped = if is_new { self.rows_of(&snapshot) } else { None };
         if let Some(live) = &mut self.live {
             if is_new {
-                let by = &self.groupings[self.grouping];
-                let grouped = rows_of(by, &snapshot, self.setup.names.as_deref());
                 feed(&mut live.meters, &snapshot, grouped.as_deref().unwrap_or(&snapshot.rows));
+                feed_sum(&mut live.sums, &snapshot);
             }
             live.frame = frame;
             return;
         }
         self.frame = frame;
         if is_new {
-            self.grouped = self.rows_of(&snapshot);
+            self.grouped = grouped;
             let rows = self.grouped.as_deref().unwrap_or(&snapshot.rows);
             feed(&mut self.meters, &snapshot, rows);
+            feed_sum(&mut self.sums, &snapshot);
             if let Some(detail) = &mut self.detail {
                 detail.feed(&snapshot, rows);
             }
@@ -189,18 +190,20 @@ impl State {
         }
     }
 
-    /// What rows are grouped by; empty for the rows as they are.
-    pub(super) fn by(&self) -> &[By] {
-        &self.groupings[self.grouping]
-    }
-
-    fn rows_of(&self, snapshot: &Snapshot) -> Option<Vec<Row>> {
-        rows_of(self.by(), snapshot, self.setup.names.as_deref())
-    }
-
     /// The rows of the refresh, grouped as the user has chosen.
     pub(super) fn rows(&self) -> &[Row] {
         self.grouped.as_deref().unwrap_or(&self.frame.snapshot.rows)
+    }
+
+    /// What rows are grouped by; nothing if they are shown as they are.
+    pub(super) fn by(&self) -> &[By] {
+        self.groupings.front().map_or(&[], |by| by)
+    }
+
+    /// The rows of a snapshot, grouped; `None` if they stay as they are.
+    fn rows_of(&self, snapshot: &Snapshot) -> Option<Vec<Row>> {
+        let by = self.by();
+        (!by.is_empty()).then(|| grouped(snapshot, by, self.setup.names.as_deref()))
     }
 
     /// The row of a line.
@@ -212,23 +215,26 @@ impl State {
     pub(super) fn freeze(&mut self) {
         match self.live.take() {
             Some(live) => {
-                let Live { frame, meters } = *live;
-                self.meters = meters;
-                self.frame = frame;
+                let Live { frame, meters, sums } = *live;
+                (self.frame, self.meters, self.sums) = (frame, meters, sums);
                 self.grouped = self.rows_of(&self.frame.snapshot);
                 self.detail.iter_mut().for_each(Detail::restart);
                 self.arrange();
             }
             None => {
                 let (frame, meters) = (self.frame.clone(), self.meters.clone());
-                self.live = Some(Box::new(Live { frame, meters }));
+                let sums = self.sums.clone();
+                self.live = Some(Box::new(Live { frame, meters, sums }));
             }
         }
     }
 
-    /// Groups by the next attribute. Histories begin anew, since the rows are others.
-    pub(super) fn group(&mut self) {
-        self.grouping = (self.grouping + 1) % self.groupings.len();
+    /// Groups by the next attribute, or the one before. Histories begin anew, since the rows are others.
+    pub(super) fn group(&mut self, next: bool) {
+        match next {
+            true => self.groupings.rotate_left(1),
+            false => self.groupings.rotate_right(1),
+        }
         self.grouped = self.rows_of(&self.frame.snapshot);
         let snapshot = self.frame.snapshot.clone();
         let restart = |meters: &mut Meters<Key>, rows: &[Row]| {
@@ -242,152 +248,28 @@ impl State {
         (self.selected, self.offset) = (None, 0);
         self.resort();
     }
-
-    /// Forgets the order and makes it anew.
-    pub(super) fn resort(&mut self) {
-        self.order.reset();
-        self.arrange();
-    }
-
-    /// Computes the lines: their rates, their order, and which of them are listed.
-    pub(super) fn arrange(&mut self) {
-        let mut entries = rows::entries(&self.frame.snapshot, self.rows());
-        let steady = match self.window {
-            Window::Raw | Window::Seconds(..10) => Window::Seconds(10),
-            window => window,
-        };
-        let snapshot = self.frame.snapshot.clone();
-        for entry in &mut entries {
-            let raw = || {
-                let account = match (&entry.key, entry.row) {
-                    (_, Some(row)) => self.rows().get(row).map(|row| row.account),
-                    (Key::Reason(reason), None) => snapshot
-                        .unattributed
-                        .iter()
-                        .find(|of| of.reason == *reason)
-                        .map(|of| of.account),
-                    _ => None,
-                };
-                account.map_or(Rate::default(), |account| snapshot.rate(&account))
-            };
-            let rate = |window| self.meters.rate(&entry.key, window);
-            entry.rate = match self.window {
-                Window::Raw => raw(),
-                window => rate(window).unwrap_or_else(raw),
-            };
-            let mean = rate(steady).unwrap_or_else(raw);
-            entry.steady = match self.sort {
-                Column::In => mean.received,
-                Column::Out => mean.sent,
-                _ => mean.received + mean.sent,
-            };
-            let lately = rate(IDLE).unwrap_or_else(raw);
-            entry.active = lately.received + lately.sent > 0.0;
-        }
-        self.sort(&mut entries);
-        self.entries = entries;
-        self.list();
-    }
-
-    /// Whether the order is by a rate.
-    pub(super) fn is_steady(&self) -> bool {
-        matches!(self.sort, Column::In | Column::Out) || self.sort == Column::Share && !self.totals
-    }
-
-    fn sort(&mut self, entries: &mut Vec<Entry>) {
-        // Among equals: by bytes, then by name.
-        let name = |entry: &Entry| match &entry.key {
-            Key::Row(name) => (0, name.clone(), 0),
-            Key::Reason(reason) => (1, [].into(), reason.index()),
-            Key::Sum => (2, [].into(), 0),
-        };
-        entries.sort_by_cached_key(|entry| (std::cmp::Reverse(entry.total.total()), name(entry)));
-        if self.is_steady() {
-            self.order.arrange(entries, |entry| &entry.key, |entry| entry.steady);
-        } else {
-            let rows = self.rows();
-            let row = |entry: &Entry| entry.row.and_then(|row| rows.get(row));
-            let text = |fact: Fact, entry: &Entry| {
-                row(entry).and_then(|row| fact.all(row).first().map(|name| (*name).clone()))
-            };
-            let least = |entry: &Entry| row(entry)?.processes.iter().map(|of| of.pid).min();
-            // What has no text comes last.
-            let last = |text: Option<_>| (text.is_none(), text);
-            match self.sort {
-                Column::TotalIn => entries.sort_by_key(|of| std::cmp::Reverse(of.total.received)),
-                Column::TotalOut => entries.sort_by_key(|of| std::cmp::Reverse(of.total.sent)),
-                Column::Name => entries.sort_by_cached_key(name),
-                Column::User => entries.sort_by_cached_key(|of| last(text(Fact::User, of))),
-                Column::Program => entries.sort_by_cached_key(|of| last(text(Fact::Program, of))),
-                Column::Place => entries.sort_by_cached_key(|of| {
-                    last(row(of).and_then(|row| places(row).first().map(|name| (*name).clone())))
-                }),
-                Column::Pid => {
-                    entries.sort_by_cached_key(|of| (least(of).is_none(), least(of)));
-                }
-                Column::Ends => entries.sort_by_cached_key(|of| {
-                    std::cmp::Reverse(row(of).map_or(0, |row| row.details.len()))
-                }),
-                // Sorted by all bytes already.
-                _ => {}
-            }
-        }
-    }
-
-    /// Chooses the lines that are listed.
-    pub(super) fn list(&mut self) {
-        let is_listed = |entry: &Entry| {
-            (self.shows_idle || self.totals || entry.active)
-                && self.filter.matches(&entry.key, self.row(entry))
-        };
-        let mut listed: Vec<usize> = (0..self.entries.len()).collect();
-        listed.retain(|at| is_listed(&self.entries[*at]));
-        if self.reversed {
-            listed.reverse();
-        }
-        self.listed = listed;
-        self.settle();
-    }
 }
 
-/// What rows can be grouped by, in the order of the key; nothing for the rows as they are.
-const GROUPINGS: [&[By]; 12] = [
-    &[],
-    &[By::Program],
-    &[By::User],
-    &[By::Unit],
-    &[By::Container],
-    &[By::Pod],
-    &[By::Remote],
-    &[By::RemotePort],
-    &[By::Interface],
-    &[By::Protocol],
-    &[By::Process],
-    &[By::Exe],
-];
-
-/// The groupings that the key cycles through, from the one at the start.
-fn groupings(first: &[By]) -> Vec<Vec<By>> {
+/// What rows can be grouped by, in the order of the key: first what is asked for.
+fn groupings(first: &[By]) -> VecDeque<Vec<By>> {
+    // Rows as they are have a command line each, or an application.
     let first = if first == [By::Command] { &[] } else { first };
-    let mut all: Vec<Vec<By>> = GROUPINGS.iter().map(|by| by.to_vec()).collect();
-    match all.iter().position(|by| by == first) {
-        Some(at) => all.rotate_left(at),
-        None => all.insert(0, first.to_vec()),
-    }
-    all
-}
-
-/// What a grouping is called.
-pub(super) fn called(by: &[By]) -> String {
-    match by {
-        [] => "command line".to_owned(),
-        by => by.iter().map(|by| by.name()).collect::<Vec<_>>().join(", "),
-    }
-}
-
-/// The rows of a snapshot, grouped; `None` if they stay as they are.
-fn rows_of(by: &[By], snapshot: &Snapshot, names: Option<&dyn Names>) -> Option<Vec<Row>> {
-    (!by.is_empty()).then(|| grouped(snapshot, by, names))
+    let single = [
+        By::Process,
+        By::Program,
+        By::Exe,
+        By::User,
+        By::Unit,
+        By::Container,
+        By::Pod,
+        By::Remote,
+        By::RemotePort,
+        By::Interface,
+        By::Protocol,
+    ];
+    // As they are, and by each of these.
+    let known = [Vec::new()].into_iter().chain(single.map(|by| vec![by]));
+    [first.to_vec()].into_iter().chain(known.filter(|by| by != first)).collect()
 }
 
 /// Adds a refresh to the histories.
@@ -397,9 +279,16 @@ fn feed(meters: &mut Meters<Key>, snapshot: &Snapshot, rows: &[Row]) {
         return;
     }
     meters.begin(snapshot.elapsed);
-    meters.add(&Key::Sum, snapshot.counted.recent);
     rows.iter().for_each(|row| meters.add(&Key::Row(row.name.clone()), row.account.recent));
     for of in &snapshot.unattributed {
         meters.add(&Key::Reason(of.reason), of.account.recent);
+    }
+}
+
+/// Adds a refresh to the history of everything.
+fn feed_sum(sums: &mut Meters<()>, snapshot: &Snapshot) {
+    if !snapshot.elapsed.is_zero() {
+        sums.begin(snapshot.elapsed);
+        sums.add(&(), snapshot.counted.recent);
     }
 }

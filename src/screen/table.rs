@@ -2,13 +2,13 @@
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
-use ratatui::style::{Modifier, Style};
+use ratatui::style::Style;
 use unicode_width::UnicodeWidthStr;
 
 use super::columns::{Column, Columns, Placed};
 use super::rows::{Entry, Fact, Key, places};
 use super::state::State;
-use super::text::{Pen, cut, figure, fit};
+use super::text::{Pen, cut, figure, fit, fit_name};
 use crate::model::traffic::Name;
 use crate::model::{Kind, Row};
 
@@ -29,7 +29,7 @@ impl State {
             if selected {
                 let row = Rect { x: 0, y: y + line, width, height: 1 };
                 let row = row.intersection(buffer.area);
-                buffer.set_style(row, self.theme.selected().remove_modifier(Modifier::DIM));
+                buffer.set_style(row, self.theme.selected());
             }
         }
         if self.listed.is_empty() && lines > 0 {
@@ -144,12 +144,11 @@ impl State {
             Key::Row(name) => {
                 let known = !matches!(row, Some(Row { kind: Kind::Folded, .. }));
                 let style = if known { Style::new() } else { self.theme.dim() };
-                (fit(name, cells, self.theme), style)
+                (fit_name(name, cells, self.theme), style)
             }
             Key::Reason(reason) => {
                 (cut(format!("({reason})"), cells, self.theme), self.theme.dim())
             }
-            Key::Sum => (String::new(), Style::new()),
         }
     }
 

@@ -101,6 +101,21 @@ fn the_list_at_several_sizes() {
     }
 }
 
+/// Real traffic: a recording of short connections, as it was counted.
+#[test]
+fn the_list_of_a_recording() {
+    let path = "tests/fixtures/recordings/ebpf-churn.jsonl";
+    let file = fs::File::open(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    let player = crate::replay::Player::open(std::io::BufReader::new(file)).unwrap();
+    let mut state = state();
+    for refresh in player {
+        state.refresh(examples::frame(refresh.unwrap().snapshot));
+    }
+    keep("recording", &mut state, 120, 30);
+    press(&mut state, "m");
+    keep("recording-totals", &mut state, 80, 24);
+}
+
 #[test]
 fn the_list_without_rates_yet_and_without_anything() {
     keep("first", &mut after(0), 80, 24);
@@ -118,6 +133,19 @@ fn totals_and_idle_rows() {
     keep("idle", &mut state, 120, 30);
     press(&mut state, "uu");
     keep("plain-bytes", &mut state, 120, 30);
+}
+
+#[test]
+fn groups() {
+    let mut state = after(75);
+    press(&mut state, "gggg");
+    (76..90).for_each(|second| state.refresh(examples::frame(examples::at(second))));
+    keep("by-user", &mut state, 120, 30);
+    press(&mut state, "ggggg");
+    (90..100).for_each(|second| state.refresh(examples::frame(examples::at(second))));
+    keep("by-remote-port", &mut state, 120, 30);
+    press(&mut state, "GGGGGGGGG");
+    assert_eq!(state.by(), []);
 }
 
 #[test]

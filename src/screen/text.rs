@@ -64,6 +64,18 @@ pub(super) fn fit(text: &[u8], cells: usize, theme: Theme) -> String {
     cut(visible_cut(text, cells.saturating_mul(4).saturating_add(4)), cells, theme)
 }
 
+/// A command line that fits into `cells` cells: without the folders of its program if it is too long.
+pub(super) fn fit_name(name: &[u8], cells: usize, theme: Theme) -> String {
+    let whole = fit(name, cells, theme);
+    let first = name.split(|byte| *byte == b' ').next().unwrap_or_default();
+    let folders = first.iter().rposition(|byte| *byte == b'/').filter(|_| first.starts_with(b"/"));
+    let is_cut = cells > 2 && whole.ends_with(theme.cut());
+    let Some(folders) = folders.filter(|_| is_cut) else { return whole };
+    // The sign stays before the rest, so that no folder makes a name look like another row's.
+    let sign = theme.cut();
+    sign.to_owned() + &fit(&name[folders..], cells.saturating_sub(sign.width()), theme)
+}
+
 /// Text that fits into `cells` cells.
 pub(super) fn cut(text: String, cells: usize, theme: Theme) -> String {
     if text.width() <= cells {
@@ -149,6 +161,18 @@ mod tests {
         assert_eq!(fit("e\u{301}e\u{301}e", 3), "e\u{301}e\u{301}e");
         assert_eq!(fit("abc", 0), "");
         assert_eq!(cut("abcd".to_owned(), 3, Theme::Ascii), "ab~");
+    }
+
+    #[test]
+    fn a_long_command_line_has_its_program() {
+        let fit = |text: &str, cells| fit_name(text.as_bytes(), cells, Theme::Plain);
+        assert_eq!(fit("/usr/bin/ssh host", 20), "/usr/bin/ssh host");
+        assert_eq!(fit("/usr/bin/ssh host", 12), "…/ssh host");
+        assert_eq!(fit("/usr/bin/ssh host", 8), "…/ssh h…");
+        assert_eq!(fit("ssh /a/b/c/d/e", 8), "ssh /a/…");
+        assert_eq!(fit("/usr/bin/(kernel) and more", 12), "…/(kernel) …");
+        assert_eq!(fit("/usr/bin/ssh", 1), "…");
+        assert_eq!(fit("/usr/bin/ssh", 0), "");
     }
 
     #[test]

@@ -80,7 +80,9 @@ impl Theme {
 
     /// The selected row.
     pub(super) fn selected(self) -> Style {
-        Style::new().add_modifier(Modifier::REVERSED)
+        // Colours would become backgrounds.
+        let style = Style::new().fg(Color::Reset).add_modifier(Modifier::REVERSED);
+        style.remove_modifier(Modifier::DIM)
     }
 
     /// A part of a whole, 0 to 1, as a bar of this many cells.
@@ -128,10 +130,11 @@ impl Theme {
         if self == Theme::Ascii { "~" } else { "…" }
     }
 
-    /// Heights of figures, with a sign for each; the biggest of `scale` is the full height.
+    /// Heights of figures in one line, with a sign for each; `scale` is the greatest height, which does not touch the
+    /// line above.
     pub(super) fn heights(self, figures: &[f64], scale: f64) -> String {
         let height = |figure: &f64| match *figure > 0.0 && scale > 0.0 {
-            true => ((figure / scale * 8.0).round() as usize).clamp(1, 8),
+            true => ((figure / scale * 7.0).round() as usize).clamp(1, 7),
             false => 0,
         };
         figures.iter().map(|figure| self.height(height(figure))).collect()
@@ -151,8 +154,8 @@ mod tests {
         assert_eq!(Theme::Plain.share(f64::NAN, 2), "  ");
         assert_eq!(Theme::Ascii.share(0.5, 4), "##  ");
         assert_eq!(Theme::Ascii.share(0.01, 4), "#   ");
-        assert_eq!(Theme::Plain.heights(&[0.0, 0.1, 4.0, 8.0], 8.0), " ▁▄█");
-        assert_eq!(Theme::Ascii.heights(&[0.0, 8.0], 8.0), " #");
+        assert_eq!(Theme::Plain.heights(&[0.0, 0.1, 4.0, 7.0], 7.0), " ▁▄▇");
+        assert_eq!(Theme::Ascii.heights(&[0.0, 8.0], 8.0), " *");
         assert_eq!(Theme::Ascii.heights(&[0.0, 1.0], 0.0), "  ");
     }
 }

@@ -40,6 +40,7 @@ mod snapshots;
 mod sources;
 mod tcp;
 mod terminal;
+mod top;
 mod udp;
 mod unread;
 
