@@ -40,12 +40,15 @@ enum Contestant {
     /// The hooks are called, and nothing is done there.
     Hooks,
     Counting,
+    /// By remote end as well.
+    CountingRemotes,
 }
 
-const CONTESTANTS: [(&str, Contestant); 3] = [
+const CONTESTANTS: [(&str, Contestant); 4] = [
     ("unwatched", Contestant::Nobody),
     ("the hooks alone", Contestant::Hooks),
     ("counting", Contestant::Counting),
+    ("counting by remote end too", Contestant::CountingRemotes),
 ];
 
 /// What is done again and again.
@@ -129,8 +132,9 @@ pub(crate) fn measure(name: &str, rounds: usize) -> anyhow::Result<()> {
                     let _attached = hooks.attach()?;
                     ends.cost(once)?
                 }
-                Contestant::Counting => {
-                    let mut reader = Reader::open(Path::new("/proc"), false)?;
+                counting => {
+                    let remotes = matches!(counting, Contestant::CountingRemotes);
+                    let mut reader = Reader::open(Path::new("/proc"), remotes)?;
                     let cost = ends.cost(once)?;
                     let room = reader.outside().all(|(_, of)| of.without_slot.is_zero());
                     ensure!(room, "there was no room");

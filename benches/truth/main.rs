@@ -13,8 +13,11 @@
 //! ebpf, conntrack, sockets (`runmonitor` with that source), nethogs, bandwhich. The last two are left out
 //! where they are not installed (`apt-get install nethogs`, `cargo install bandwhich`). Each is
 //! taken as exact in its own unit: frames for nethogs, what comes after the IP header for bandwhich.
+//! `-- details` plays them with `--details` instead, and compares the remote ends of each row with the row.
+//!
 //! `--source sockets` counts payload, which is less than IP bytes and shows as that.
 
+mod details;
 mod peers;
 
 use std::fmt;
@@ -81,6 +84,8 @@ fn main() {
     if !asked.is_measured("truth") {
         return;
     }
+    let (details, words): (Vec<String>, Vec<String>) =
+        words.into_iter().partition(|word| word == "details");
     let is_program = |word: &str| PROGRAMS.iter().any(|(name, ..)| *name == word);
     let (names, parts): (Vec<&str>, Vec<&str>) =
         words.iter().map(String::as_str).partition(|word| is_program(word));
@@ -89,6 +94,10 @@ fn main() {
         parts.is_empty() || parts.iter().any(has)
     };
     let workloads: Vec<&Workload> = WORKLOADS.iter().copied().flatten().filter(chosen).collect();
+    if !details.is_empty() {
+        let source = names.first().copied().unwrap_or("ebpf");
+        return details::table(&workloads, source);
+    }
     let programs: Vec<_> = PROGRAMS
         .into_iter()
         .filter(|(name, ..)| names.is_empty() || names.contains(name))

@@ -318,7 +318,7 @@ fn examples_of_the_manual_work() {
         .filter(|block| block.contains("| jq") || block.contains("|\n        jq"))
         .map(|block| block.replace("sudo runmonitor", "\"$RUNMONITOR\" --netns own --source ebpf"))
         .collect();
-    assert!(examples.len() >= 3, "{examples:?}");
+    assert!(examples.len() == 4, "{examples:?}");
     let run = |example: &String| {
         let mut command = net.watched.command("sh");
         command.args(["-ec", example]).env("RUNMONITOR", RUNMONITOR.path);
@@ -327,13 +327,19 @@ fn examples_of_the_manual_work() {
         String::from_utf8(output.stdout).unwrap()
     };
     assert!(run(&examples[0]).contains("workload.py client"));
-    std::thread::scope(|scope| {
-        let rate = scope.spawn(|| run(&examples[1]));
-        while !rate.is_finished() {
-            client.go();
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        assert!(rate.join().unwrap().contains(r#"{"user":"root","rx_bytes_per_second":"#));
-    });
-    assert_eq!(run(&examples[2]), "true\n");
+    let end = format!("to {PEER4} over peer: ");
+    for (example, expected) in
+        examples[1..].iter().zip([r#"{"user":"root","rx_bytes_per_second":"#, &end])
+    {
+        std::thread::scope(|scope| {
+            let running = scope.spawn(|| run(example));
+            while !running.is_finished() {
+                client.go();
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            let printed = running.join().unwrap();
+            assert!(printed.contains(expected), "{example}\n{printed}");
+        });
+    }
+    assert_eq!(run(&examples[3]), "true\n");
 }
