@@ -8,8 +8,8 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 
 # iproute2, util-linux: namespaces. jq: the manual's examples. nftables: rules that make the kernel track, and the true bytes.
-# conntrack: the table beside ours. python3, libc6-dev: the workloads. gcc: theirs and Rust's linker.
-packages=(conntrack gcc iproute2 jq libc6-dev nftables procps python3 util-linux)
+# conntrack: the table beside ours. tmux: the terminal of `top`. python3, libc6-dev: the workloads. gcc: theirs and Rust's linker.
+packages=(conntrack gcc iproute2 jq libc6-dev nftables procps python3 tmux util-linux)
 missing=()
 for package in "${packages[@]}"; do
     dpkg-query --show --showformat='${Status}' "$package" 2>/dev/null |

@@ -7,7 +7,8 @@
 //! payload, and compares what the program shows. They need root, `ip`, `nft`, `conntrack`, `nsenter`
 //! and `/usr/bin/python3`; where one is missing a test prints `SKIPPED` and why, and with
 //! `BWMON_REQUIRE_NETNS=1` it fails instead. `floors`, one test for each of the workloads
-//! that the bench `truth` plays too, also needs `cc` and the C library's static half when it is built.
+//! that the bench `truth` plays too, also needs `cc` and the C library's static half when it is
+//! built. `top` needs `tmux`.
 
 // The lint's exemption for tests knows functions marked #[test], not what stands around them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
