@@ -23,7 +23,7 @@ _runaggregator() {
 
     case "${cmd}" in
         runaggregator)
-            opts="-h -V --app-config --monitor-config --notification-config --auto-group --group-by --all --source --netns --interval --count --format --units --unattributed --serve --check-config --drain-timeout --help --version"
+            opts="-p -h -V --app-config --monitor-config --notification-config --auto-group --group-by --all --source --netns --interval --count --format --units --by --details --resolve --pid --user --top --unattributed --serve --check-config --drain-timeout --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -67,6 +67,22 @@ _runaggregator() {
                     ;;
                 --units)
                     COMPREPLY=($(compgen -W "bin-bytes bin-bits si-bytes si-bits" -- "${cur}"))
+                    return 0
+                    ;;
+                --by)
+                    COMPREPLY=($(compgen -W "process command program exe user unit container pod remote remote-port interface protocol" -- "${cur}"))
+                    return 0
+                    ;;
+                --pid)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -p)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --user)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --serve)

@@ -20,10 +20,27 @@ complete -c runaggregator -l units -d 'Units of bytes in text, instead of plain 
 bin-bits\t'bit, Kibit, Mibit: steps of 1024'
 si-bytes\t'B, kB, MB: steps of 1000'
 si-bits\t'bit, kbit, Mbit: steps of 1000'"
+complete -c runaggregator -l by -d 'Group rows by this, or by several together: --by unit,interface' -r -f -a "process\t'Each process by itself, with its pid'
+command\t'The command line, or the application'
+program\t'The name of the program'
+exe\t'The path of the executable file'
+user\t'The effective user'
+unit\t'The systemd unit'
+container\t'The container'
+pod\t'The Kubernetes pod'
+remote\t'The address of the remote host'
+remote-port\t'The protocol and the port of the remote host'
+interface\t'The interface of this host'
+protocol\t'The protocol'"
+complete -c runaggregator -s p -l pid -d 'Show only the process with this pid; may be repeated' -r
+complete -c runaggregator -l user -d 'Show only processes of this user, by name or number; may be repeated' -r
 complete -c runaggregator -l serve -d 'Serve a web page with the last minute on this port of 127.0.0.1, or on this address and port' -r
 complete -c runaggregator -l drain-timeout -d 'After Ctrl-C, wait at most this long for open connections and running commands' -r
 complete -c runaggregator -l auto-group -d 'Group processes by the name of their program if no rule of --app-config matches them'
 complete -c runaggregator -l all -d 'Also show applications that used 1 KiB per second or less'
+complete -c runaggregator -l details -d 'Add to each row its remote ends, by protocol, port and interface (JSON)'
+complete -c runaggregator -l resolve -d 'Show names of remote hosts and of ports instead of addresses and numbers, with --by and --top. Reverse look-ups ask the name servers of this host'
+complete -c runaggregator -l top -d 'Show an interactive screen instead of lines; press ? there for its keys'
 complete -c runaggregator -l unattributed -d 'Also show bytes without a known process, a line for each reason'
 complete -c runaggregator -l check-config -d 'Check the files, print the resulting configuration, and exit'
 complete -c runaggregator -s h -l help -d 'Print help (see more with \'--help\')'

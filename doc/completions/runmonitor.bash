@@ -23,7 +23,7 @@ _runmonitor() {
 
     case "${cmd}" in
         runmonitor)
-            opts="-h -V --include --exclude --bandwidth --no-lookback --ignore-local --source --netns --interval --count --format --units --unattributed --enable-accounting --check --help --version"
+            opts="-p -h -V --include --exclude --bandwidth --no-lookback --ignore-local --source --netns --interval --count --format --units --by --details --resolve --pid --user --top --unattributed --enable-accounting --check --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -59,6 +59,22 @@ _runmonitor() {
                     ;;
                 --units)
                     COMPREPLY=($(compgen -W "bin-bytes bin-bits si-bytes si-bits" -- "${cur}"))
+                    return 0
+                    ;;
+                --by)
+                    COMPREPLY=($(compgen -W "process command program exe user unit container pod remote remote-port interface protocol" -- "${cur}"))
+                    return 0
+                    ;;
+                --pid)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -p)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --user)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 *)

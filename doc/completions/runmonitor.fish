@@ -15,9 +15,26 @@ complete -c runmonitor -l units -d 'Units of bytes in text, instead of plain num
 bin-bits\t'bit, Kibit, Mibit: steps of 1024'
 si-bytes\t'B, kB, MB: steps of 1000'
 si-bits\t'bit, kbit, Mbit: steps of 1000'"
+complete -c runmonitor -l by -d 'Group rows by this, or by several together: --by unit,interface' -r -f -a "process\t'Each process by itself, with its pid'
+command\t'The command line, or the application'
+program\t'The name of the program'
+exe\t'The path of the executable file'
+user\t'The effective user'
+unit\t'The systemd unit'
+container\t'The container'
+pod\t'The Kubernetes pod'
+remote\t'The address of the remote host'
+remote-port\t'The protocol and the port of the remote host'
+interface\t'The interface of this host'
+protocol\t'The protocol'"
+complete -c runmonitor -s p -l pid -d 'Show only the process with this pid; may be repeated' -r
+complete -c runmonitor -l user -d 'Show only processes of this user, by name or number; may be repeated' -r
 complete -c runmonitor -l bandwidth -d 'Show bytes per second instead of accumulated bytes'
 complete -c runmonitor -l no-lookback -d 'Don\'t count bytes that were received and sent before the start'
 complete -c runmonitor -l ignore-local -d 'Leave out traffic that never leaves this host: both ends are loopback addresses, or addresses of this host'
+complete -c runmonitor -l details -d 'Add to each row its remote ends, by protocol, port and interface (JSON)'
+complete -c runmonitor -l resolve -d 'Show names of remote hosts and of ports instead of addresses and numbers, with --by and --top. Reverse look-ups ask the name servers of this host'
+complete -c runmonitor -l top -d 'Show an interactive screen instead of lines; press ? there for its keys'
 complete -c runmonitor -l unattributed -d 'Also show bytes without a known process, a line for each reason'
 complete -c runmonitor -l enable-accounting -d 'Switch conntrack\'s accounting on in this network namespace, for flows that start later'
 complete -c runmonitor -l check -d 'Report what each source can count here and how to fix what it can\'t, and exit'

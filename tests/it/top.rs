@@ -163,12 +163,12 @@ fn keys_on_a_terminal_under_traffic() {
     shell.wait("the shell", |screen| screen.contains("Stopped"));
     assert_eq!(shell.terminal(), ["0", "1", "0"]);
     assert_eq!(shell.modes("stopped"), before);
-    shell.run("fg");
+    shell.run("clear; fg; echo \"ended $?\"");
     shell.wait("the screen again", both);
     assert_eq!(shell.terminal(), ["1", "0", "1"]);
 
     shell.press("C-c");
-    shell.wait("the end", |screen| screen.contains("status 0"));
+    shell.wait("the end", |screen| screen.contains("ended 0"));
     assert_eq!(shell.terminal(), ["0", "1", "0"]);
     assert_eq!(shell.modes("after"), before);
     shell.run("echo \"it is $((6 * 7))\"");
