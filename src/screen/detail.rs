@@ -9,6 +9,7 @@ use super::rates::Meters;
 use super::rows::{Entry, Fact, Key, explanation, place};
 use super::state::State;
 use super::text::{figure, fit, in_words, per_second, wrapped};
+use crate::by::Names;
 use crate::model::traffic::{Name, Rate, Traffic};
 use crate::model::{Process, ProcessId, Remote, Row, Snapshot};
 
@@ -166,7 +167,7 @@ impl State {
                     let interface = fit(remote.interface.name().unwrap_or_default(), 10, theme);
                     let kind = format!("{:<6} {interface:<10} ", remote.protocol.to_string());
                     parts.push(span(kind, theme.dim()));
-                    parts.push(span(end_text(remote), Style::new()));
+                    parts.push(span(end_text(remote, self.setup.names.as_deref()), Style::new()));
                 }
             }
             lines.push(Line::from(parts));
@@ -252,11 +253,24 @@ impl State {
 }
 
 /// The other end of a connection, and the port at this end.
-fn end_text(remote: &Remote) -> String {
-    let address = remote.remote.address.to_ip();
-    let end = match remote.remote.port {
-        0 => address.to_string(),
-        _ => remote.remote.to_string(),
+fn end_text(remote: &Remote, names: Option<&dyn Names>) -> String {
+    let (address, port) = (remote.remote.address.to_ip(), remote.remote.port);
+    let host = names.and_then(|names| names.host(address));
+    let service = names.and_then(|names| names.service(remote.protocol.0, port));
+    let end = match (host, service, port) {
+        (None, None, 1..) => remote.remote.to_string(),
+        (host, service, port) => {
+            let host = match host {
+                Some(host) => host.to_string(),
+                None if address.is_ipv6() && port != 0 => format!("[{address}]"),
+                None => address.to_string(),
+            };
+            match (service, port) {
+                (Some(service), _) => format!("{host}:{service}"),
+                (None, 0) => host,
+                (None, port) => format!("{host}:{port}"),
+            }
+        }
     };
     match remote.local_port {
         0 => end,
@@ -269,4 +283,50 @@ fn sorted(processes: &[Process]) -> Vec<&Process> {
     let mut sorted: Vec<&Process> = processes.iter().collect();
     sorted.sort_by_key(|process| (process.pid, process.start));
     sorted
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::Interface;
+    use crate::model::flow::{Endpoint, Protocol};
+
+    #[derive(Debug)]
+    struct Known;
+
+    impl Names for Known {
+        fn host(&self, address: IpAddr) -> Option<Arc<str>> {
+            (address.to_string() == "192.0.2.1").then(|| "example.org".into())
+        }
+
+        fn service(&self, _: u8, port: u16) -> Option<&str> {
+            (port == 443).then_some("https")
+        }
+    }
+
+    #[test]
+    fn a_remote_end_has_the_names_that_are_known() {
+        for (address, port, plain, named) in [
+            ("192.0.2.1", 443, "192.0.2.1:443", "example.org:https"),
+            ("192.0.2.1", 8443, "192.0.2.1:8443", "example.org:8443"),
+            ("192.0.2.1", 0, "192.0.2.1", "example.org"),
+            ("192.0.2.2", 443, "192.0.2.2:443", "192.0.2.2:https"),
+            ("2001:db8::1", 22, "[2001:db8::1]:22", "[2001:db8::1]:22"),
+            ("2001:db8::1", 443, "[2001:db8::1]:443", "[2001:db8::1]:https"),
+            ("2001:db8::1", 0, "2001:db8::1", "2001:db8::1"),
+        ] {
+            let remote = Endpoint::new(address.parse::<IpAddr>().unwrap().into(), port);
+            let interface = Interface::UNKNOWN;
+            let remote = Remote { protocol: Protocol::TCP, local_port: 0, remote, interface };
+            assert_eq!(end_text(&remote, None), plain);
+            assert_eq!(end_text(&remote, Some(&Known)), named);
+        }
+        let remote = Endpoint::new("192.0.2.1".parse::<IpAddr>().unwrap().into(), 22);
+        let interface = Interface::UNKNOWN;
+        let remote = Remote { protocol: Protocol::TCP, local_port: 5, remote, interface };
+        assert_eq!(end_text(&remote, None), "192.0.2.1:22  (port 5 here)");
+    }
 }
