@@ -14,6 +14,8 @@ mod filter;
 mod header;
 mod help;
 mod input;
+#[cfg(test)]
+mod key_tests;
 mod keys;
 mod layout;
 mod list_keys;
