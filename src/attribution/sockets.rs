@@ -163,7 +163,9 @@ impl SocketAttribution {
         let recent = self.recent(change.new);
         let Some(known) = self.memory.get_mut(counted) else { return };
         known.last = counted.bytes;
-        let Some(Resolution { to, held, inode }) = resolution else { return };
+        let Some(Resolution { to, held, inode }) = resolution else {
+            return self.remotes.forget(counted.cookie);
+        };
         known.remembered.inode = inode.or(known.remembered.inode);
         if held {
             known.remembered.held = to.process();
@@ -185,7 +187,9 @@ impl SocketAttribution {
         resolution: Option<Resolution>,
         each: impl FnMut(Share),
     ) {
-        let Some(Resolution { to, .. }) = resolution else { return };
+        let Some(Resolution { to, .. }) = resolution else {
+            return self.remotes.forget(cookie);
+        };
         // Nothing is remembered that could move later.
         let unread = to == Owner::Nobody(Reason::Unread);
         let to = if unread { Owner::Nobody(Reason::Exited) } else { to };

@@ -7,7 +7,7 @@ use crate::model::flow::{Address, Endpoint, Protocol};
 use crate::model::traffic::Traffic;
 use crate::model::{Interface, Remote};
 
-/// Maximum number of remote ends that the kernel keeps apart, of all sockets together. Each takes about 150 bytes of
+/// Maximum number of remote ends that the kernel keeps apart, of all sockets together. Each takes about 130 bytes of
 /// its memory.
 pub(super) const ROOM: u32 = 1 << 16;
 
@@ -59,6 +59,8 @@ pub struct RemoteBytes {
 struct Known {
     bytes: Traffic,
     interface: Interface,
+    /// The last reading that found it.
+    seen: u64,
     /// Number of readings without new bytes.
     idle: u32,
 }
@@ -67,12 +69,13 @@ struct Known {
 #[derive(Debug)]
 pub(super) struct Remotes {
     map: HashMap<MapData, Key, Raw>,
+    readings: u64,
     known: std::collections::HashMap<Key, Known, RandomState>,
 }
 
 impl Remotes {
     pub(super) fn new(map: Map) -> Result<Remotes, MapError> {
-        Ok(Remotes { map: HashMap::try_from(map)?, known: Default::default() })
+        Ok(Remotes { map: HashMap::try_from(map)?, readings: 0, known: Default::default() })
     }
 
     /// Hands on the new bytes of each remote end. Remote ends that are silent leave the map.
@@ -80,13 +83,15 @@ impl Remotes {
         // What can't be read now is read the next time.
         let all: Vec<(Key, Raw)> = self.map.iter().filter_map(Result::ok).collect();
         let kept = if all.len() > MANY { KEPT_OF_MANY } else { KEPT };
+        self.readings += 1;
         let mut silent = Vec::new();
         let mut without_interface = Vec::new();
         for (key, raw) in all {
             let known = self.known.entry(key).or_default();
             let now = Traffic::new(raw.received, raw.sent);
-            let new = now - known.bytes;
+            let new = since(known.bytes, now);
             known.bytes = now;
+            known.seen = self.readings;
             known.interface = interface(&key, &raw);
             if new.is_zero() {
                 known.idle += 1;
@@ -102,6 +107,9 @@ impl Remotes {
             }
             each(RemoteBytes::of(&key, known.interface, new));
         }
+        // Others may have given way in the kernel.
+        let readings = self.readings;
+        self.known.retain(|_, known| known.seen == readings);
         self.place(&without_interface, each);
         for key in silent {
             // Bytes that come at this very moment have no remote end any more.
@@ -125,6 +133,12 @@ impl Remotes {
             each(RemoteBytes::of(&Key { interface: number, ..*key }, interface, *new));
         }
     }
+}
+
+/// The bytes since an earlier reading. An entry that gave way to another one begins anew when it comes back.
+fn since(before: Traffic, now: Traffic) -> Traffic {
+    let is_same = now.received >= before.received && now.sent >= before.sent;
+    if is_same { now - before } else { now }
 }
 
 /// The interface of a remote end; its name is unknown if the kernel does not let its structures be read.
@@ -174,6 +188,9 @@ mod tests {
         assert_eq!((remote.protocol, remote.local_port), (Protocol::UDP, 12345));
         assert_eq!(remote.remote.to_string(), "192.0.2.1:53");
         assert_eq!(remote.interface.name(), Some(&b"eth0"[..]));
+        let bytes = Traffic::new;
+        assert_eq!(since(bytes(5, 9), bytes(7, 9)), bytes(2, 0));
+        assert_eq!(since(bytes(5, 9), bytes(6, 1)), bytes(6, 1));
         let loopback = Key { interface: LOOPBACK, ..key };
         assert_eq!(interface(&loopback, &Raw::default()), Interface::LOOPBACK);
         assert_eq!(interface(&key, &Raw::default()), Interface::UNKNOWN);

@@ -231,6 +231,25 @@ fn remote_ends_are_bounded_and_add_up() {
     running.stop();
 }
 
+/// One who talks to more remote ends than the kernel keeps apart, in another namespace: others have theirs all the same.
+#[test]
+fn a_flood_of_remote_ends_takes_nobody_else_s() {
+    let Some(net) = Net::new() else { return };
+    let _server =
+        Endpoint::start(&net, &net.peer, "server", &format!("udp-server port=9000 reply={REPLY}"));
+    let hosts = "127.0.0.1,127.0.0.2,127.0.0.3";
+    let role = format!("udp-client host={hosts} port=20000 ports=29999 count=89997 size=1");
+    let mut flood = Endpoint::start(&net, &net.peer, "flood", &role);
+    let role = format!("udp-client host={PEER4} port=9000 count={EACH} size={SIZE} reply={REPLY}");
+    let mut client = Endpoint::start(&net, &net.watched, "client", &role);
+    // All between two looks.
+    let running = start(&net, "ebpf", &["--details", "--interval", "5"]);
+    flood.go();
+    client.go();
+    expect(&running, &[(format!("udp {PEER4} 9000 {LINK}"), carried(HEADERS4))]);
+    running.stop();
+}
+
 /// Rows by what is asked for, with the same bytes.
 #[test]
 fn rows_are_grouped_by_remotes_interfaces_and_users() {

@@ -13,13 +13,13 @@ use crate::model::Remote;
 use crate::model::traffic::Traffic;
 
 /// Observations for which bytes wait for an owner that can be named.
-const PATIENCE: u32 = 64;
+const PATIENCE: u32 = 16;
 
-/// Maximum number of remote ends that wait.
-const MOST: usize = 1 << 16;
+/// Maximum number of remote ends that wait: those of one reading, and as many that have waited before.
+const MOST: usize = 1 << 17;
 
 /// Bytes of a remote end that were not handed on yet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Waiting {
     remote: Remote,
     local: bool,
@@ -39,7 +39,7 @@ pub(super) struct Split {
 }
 
 /// The remote ends of all sockets, by their cookies.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Remotes {
     sockets: HashMap<u64, Vec<Waiting>, RandomState>,
     count: usize,

@@ -3,7 +3,8 @@ use proptest::prelude::*;
 use super::pressure::{IDLE, IDLE_CLOSED, IDLE_ENDED, is_done, may_be_done};
 use super::*;
 use crate::ebpf::{Outside, Task};
-use crate::model::flow::Protocol;
+use crate::model::flow::{Address, Endpoint, Protocol};
+use crate::model::{Interface, Remote};
 use crate::processes::Ownership;
 
 const MAKER: ProcessId = ProcessId { start_time: 10, pid: 100 };
@@ -210,6 +211,38 @@ fn what_was_never_read_has_exited_in_the_end() {
         assert_eq!(shares, [Share { to, traffic, recent, from, local: false, remote: None }]);
         attribution.outside([].into_iter(), |share| panic!("{share:?}"));
     }
+}
+
+/// The remote ends of sockets that are not watched don't take the room of others.
+#[test]
+fn remote_ends_wait_for_an_owner_and_not_for_none() {
+    let mut attribution = SocketAttribution::new();
+    observe(&mut attribution, counted(0, 1, remote(0, 0)), MADE, MAKER.into());
+    let end = Endpoint::new(Address::ANY_V4, 53);
+    let (protocol, interface) = (Protocol::UDP, Interface::LOOPBACK);
+    let end = Remote { protocol, local_port: 9, remote: end, interface };
+    let bytes = |cookie| {
+        let new = Traffic::new(100, 10);
+        RemoteBytes { cookie, remote: end, local: false, new }
+    };
+    attribution.begin();
+    attribution.add_remote(&bytes(7));
+    attribution.add_remote(&bytes(8));
+    let (unwatched, socket) = (counted(4, 8, remote(100, 10)), counted(3, 7, remote(100, 10)));
+    let change = attribution.read(&unwatched).unwrap();
+    attribution.account(&unwatched, &change, &MADE, None, |share| panic!("{share:?}"));
+    // Nobody is known yet, then somebody is.
+    let kernel = Owner::Nobody(Reason::Kernel);
+    for (to, expected) in [(kernel, None), (WORKER.into(), Some(end))] {
+        let mut shares = Vec::new();
+        let change = attribution.read(&socket).unwrap();
+        let resolution = Some(Resolution { to, held: false, inode: None });
+        attribution.account(&socket, &change, &MADE, resolution, |share| shares.push(share));
+        assert_eq!(shares.iter().map(|share| share.remote).collect::<Vec<_>>(), [expected]);
+        attribution.end();
+        attribution.begin();
+    }
+    assert_eq!(attribution.remotes, Remotes::default());
 }
 
 #[test]

@@ -33,10 +33,10 @@ struct remote_bytes {
 	char interface[INTERFACE_NAME]; // empty where it isn't known
 };
 
-// Where it is full, the bytes are the socket's alone: user space takes back what is silent.
+// Where it is full, the entries that were used longest ago give way, and what was not read of them is the socket's
+// alone. So nobody who talks to very many keeps the others from having theirs.
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1); // set when it is loaded
 	__type(key, struct remote);
 	__type(value, struct remote_bytes);
