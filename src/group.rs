@@ -110,6 +110,10 @@ impl Grouping {
         let application =
             if selected.any() { self.groups.find(command_line).cloned() } else { None };
         let matched = Matched { application, selected };
+        if self.groups.applications.is_empty() {
+            // Nothing was searched that would be worth remembering.
+            return matched;
+        }
         let (lines, bytes) = REMEMBERED;
         if self.seen.len() >= lines || self.seen_bytes + command_line.len() > bytes {
             self.seen.clear();
@@ -212,6 +216,16 @@ mod tests {
     }
 
     #[test]
+    fn command_lines_are_remembered_only_for_applications() {
+        let seen = |groups| {
+            let mut grouping = Grouping::new(groups, Selection::default());
+            line(&mut grouping, b"/usr/bin/wget x ", None);
+            grouping.seen.len()
+        };
+        assert_eq!((seen(Groups::default()), seen(groups(&[("Web", &["nginx"])]))), (0, 1));
+    }
+
+    #[test]
     fn rules_win_over_labels_and_labels_over_command_lines() {
         let mut grouping = Grouping::new(groups(&[("Web", &["nginx"])]), Selection::default());
         assert_eq!(line(&mut grouping, b"nginx: worker", Some("nginx")), "Web");
@@ -301,7 +315,7 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let mut grouping = Grouping::new(Groups::default(), Selection::default());
+        let mut grouping = Grouping::new(groups(&[("Web", &["nginx"])]), Selection::default());
         for number in 0..REMEMBERED.0 + 5 {
             line(&mut grouping, number.to_string().as_bytes(), None);
         }

@@ -139,6 +139,10 @@ impl Alerts {
             return Vec::new();
         }
         self.last = Some(at);
+        if self.rules.is_empty() {
+            // There is nothing to remember of any application.
+            return self.check(at);
+        }
         let mut unknown = Vec::new();
         for (name, rate) in rates {
             if !(rate.received > 0.0 || rate.sent > 0.0) {

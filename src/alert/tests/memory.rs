@@ -159,3 +159,12 @@ fn long_names_are_told_apart_and_kept_in_brief() {
 fn brief(name: &str) -> Brief {
     Brief::of(&name.as_bytes().into())
 }
+
+#[test]
+fn without_rules_nothing_is_remembered() {
+    let mut t = Timeline::new(Vec::new());
+    assert!(t.after(SECOND, &[("app", 200.0, 0.0)]).is_empty());
+    assert!(t.alerts.names.is_empty());
+    t.alerts.replace(vec![rule("r", "app")]);
+    assert_eq!(t.second(200.0).len(), 1);
+}
