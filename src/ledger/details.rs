@@ -2,7 +2,6 @@
 
 use super::{Both, Map};
 use crate::attribution::Share;
-use crate::model::flow::Endpoint;
 use crate::model::traffic::Traffic;
 use crate::model::{Account, Detail, Remote};
 use crate::selection::Selected;
@@ -26,20 +25,9 @@ pub(super) struct Details {
     others: Both,
 }
 
-/// The lowest port that the kernel gives to a client by itself (`ip_local_port_range`).
-const EPHEMERAL: u16 = 32768;
-
-/// The remote end of all connections to the same service, without the port that differs from connection to connection;
-/// `None` if there is none.
+/// The remote end of all connections to the same service; `None` if there is none.
 fn without_port((remote, local): Key) -> Option<Key> {
-    match (remote.local_port, remote.remote.port) {
-        (EPHEMERAL.., ..EPHEMERAL) => Some((Remote { local_port: 0, ..remote }, local)),
-        (_, EPHEMERAL..) => {
-            let remote = Remote { remote: Endpoint::new(remote.remote.address, 0), ..remote };
-            Some((remote, local))
-        }
-        _ => None,
-    }
+    Some((remote.service()?, local))
 }
 
 /// The remaining room for remote ends.
@@ -161,9 +149,12 @@ impl Details {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::flow::{Address, Protocol};
+    use crate::model::flow::{Address, Endpoint, Protocol};
     use crate::model::owner::Owner;
     use crate::model::{Interface, ProcessId};
+
+    /// A port of a client.
+    const EPHEMERAL: u16 = 32768;
 
     const NEW: Room = Room { listed: 0, sets: 1 };
 

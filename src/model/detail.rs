@@ -76,6 +76,23 @@ pub struct Remote {
     pub interface: Interface,
 }
 
+/// The lowest port that the kernel gives to a client by itself (`ip_local_port_range`).
+const EPHEMERAL: u16 = 32768;
+
+impl Remote {
+    /// The remote end of all connections to the same service, without the port that differs from connection to
+    /// connection; `None` if there is none.
+    pub(crate) fn service(self) -> Option<Remote> {
+        match (self.local_port, self.remote.port) {
+            (EPHEMERAL.., ..EPHEMERAL) => Some(Remote { local_port: 0, ..self }),
+            (_, EPHEMERAL..) => {
+                Some(Remote { remote: Endpoint::new(self.remote.address, 0), ..self })
+            }
+            _ => None,
+        }
+    }
+}
+
 /// The bytes of a remote end, or of all that are not listed one by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Detail {

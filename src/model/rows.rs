@@ -43,7 +43,7 @@ impl Rows {
     }
 }
 
-/// Remote ends that a row lists. The rest of its bytes is in a sum.
+/// Remote ends that a row lists, and as many services. The rest of its bytes is in a sum.
 const MOST: usize = 256;
 
 /// Adds up the remote ends of a row's parts.
@@ -64,7 +64,23 @@ fn add_details(row: &mut Row) {
         .collect();
     if listed.len() > MOST {
         listed.sort_unstable_by_key(|detail| Reverse(detail.account.total.total()));
-        rest += listed.drain(MOST..).map(|detail| detail.account).sum();
+        // Connections to one service join each other.
+        let mut services: HashMap<Remote, Account, RandomState> = HashMap::default();
+        for Detail { remote, account } in listed.drain(MOST..) {
+            match remote.and_then(Remote::service) {
+                Some(service) if services.len() < MOST || services.contains_key(&service) => {
+                    *services.entry(service).or_default() += account;
+                }
+                _ => rest += account,
+            }
+        }
+        for detail in &mut listed {
+            if let Some(more) = detail.remote.and_then(|remote| services.remove(&remote)) {
+                detail.account += more;
+            }
+        }
+        let services = services.into_iter();
+        listed.extend(services.map(|(remote, account)| Detail { remote: Some(remote), account }));
     }
     if !rest.is_zero() {
         listed.push(Detail { remote: None, account: rest });
@@ -100,5 +116,18 @@ mod tests {
         assert_eq!(row.details.iter().map(|of| of.account).sum::<Account>(), all);
         assert_eq!((row.details.len(), row.details[0]), (MOST + 1, detail(1, 17)));
         assert_eq!(row.details[MOST].remote, None);
+    }
+
+    #[test]
+    fn connections_to_one_service_join_each_other() {
+        let ports = 40_000..40_000 + 2 * MOST as u16;
+        let all = Account { total: Traffic::new(20 * MOST as u64, 0), recent: Traffic::ZERO };
+        let mut rows = Rows::default();
+        let row = rows.add(&Name::from(*b"x"), Kind::Process, all);
+        let details = ports.map(|port| detail(port, 10)).collect();
+        row.processes.push(Process { details, ..Process::of(1) });
+        let row = rows.finish(true).remove(0);
+        assert_eq!(row.details.iter().map(|of| of.account).sum::<Account>(), all);
+        assert_eq!((row.details.len(), row.details[MOST]), (MOST + 1, detail(0, 10 * MOST as u64)));
     }
 }
