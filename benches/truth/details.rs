@@ -60,7 +60,9 @@ pub(super) fn table(workloads: &[&Workload], source: &str) {
 
 fn play(workload: &Workload, source: &str) -> Option<Seen> {
     let mut running = None;
-    let played = workload.play(Size::Full, Some(source), |net| running = Some(start(net, source)));
+    let played = workload.play(Size::Full, Some(source), |net| {
+        running = Some(start(workload, net, source));
+    });
     let (_played, running) = (played?, running?);
     let deadline = Instant::now() + PATIENCE;
     until(PATIENCE, || Instant::now() > deadline);
@@ -84,10 +86,15 @@ fn play(workload: &Workload, source: &str) -> Option<Seen> {
 }
 
 /// Starts the program, without what was before: with `ebpf` that has no remote end.
-fn start(net: &Net, source: &str) -> Running {
+fn start(workload: &Workload, net: &Net, source: &str) -> Running {
     let args = ["--source", source, "--no-lookback", "--interval", "0.5"];
-    let more = ["--format", "json", "--details"];
-    let running = Running::start(RUNMONITOR.inside(&net.watched, &[&args[..], &more].concat()));
+    let more = ["--format", "json", "--details", "--include", "workload.py"];
+    let args = [&args[..], &more].concat();
+    // A container has a network namespace of its own.
+    let running = Running::start(match workload.name.starts_with("container") {
+        true => RUNMONITOR.anywhere(&net.watched, &args),
+        false => RUNMONITOR.inside(&net.watched, &args),
+    });
     assert!(until(DEADLINE, || !snapshots(&running.stdout()).is_empty()), "no first refresh");
     running.has_read();
     running
