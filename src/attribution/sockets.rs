@@ -252,8 +252,8 @@ impl SocketAttribution {
         if self.observation == 1 { Bytes::default() } else { new }
     }
 
-    /// Takes bytes counted outside the slots, by network namespace, after those of the sockets. A namespace that is left out starts anew.
-    /// Returns the bytes that the kernel has sent in answer to pings.
+    /// Takes bytes counted outside the slots, by network namespace, after those of the sockets. A namespace that is left
+    /// out starts anew. Returns the bytes that the kernel has sent in answer to pings.
     pub(crate) fn outside(
         &mut self,
         all: impl Iterator<Item = (u64, Outside)>,
@@ -293,9 +293,7 @@ fn share_out(
     recent: Bytes,
     mut each: impl FnMut(Share),
 ) {
-    for (traffic, recent, local) in
-        [(moved.remote, recent.remote, false), (moved.local, recent.local, true)]
-    {
+    for (local, traffic, recent) in places(moved, recent) {
         if !traffic.is_zero() {
             each(Share { to, traffic, recent, from, local, remote: None });
         }

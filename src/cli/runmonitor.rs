@@ -130,13 +130,8 @@ pub fn run() -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(USAGE));
         }
     };
-    let output = arguments.output.check().map_err(|error| error.to_string());
-    if let Err(error) = output.and_then(|()| arguments.top.check(&arguments.output)) {
+    if let Err(error) = arguments.top.check_with(arguments.output, &arguments.view) {
         say(PROGRAM, &error);
-        return Ok(ExitCode::from(USAGE));
-    }
-    if let Err(error) = arguments.view.check(arguments.output) {
-        say(PROGRAM, &error.to_string());
         return Ok(ExitCode::from(USAGE));
     }
     let proc = Path::new("/proc");

@@ -31,7 +31,7 @@ impl Top {
     ///
     /// # Errors
     /// There can't be one, or another format is wanted.
-    pub(super) fn check(self, output: &Output) -> Result<(), String> {
+    fn check(self, output: &Output) -> Result<(), String> {
         if !self.top {
             return Ok(());
         }
@@ -42,6 +42,16 @@ impl Top {
             ));
         }
         terminal::check()
+    }
+
+    /// Checks that the flags of the output don't exclude each other, and that there can be a screen, if one is wanted.
+    ///
+    /// # Errors
+    /// What is wrong, in one line.
+    pub(super) fn check_with(self, output: Output, view: &View) -> Result<(), String> {
+        output.check().map_err(|error| error.to_string())?;
+        self.check(&output)?;
+        view.check(output).map_err(|error| error.to_string())
     }
 
     /// What the screen begins with; none if no screen is wanted.

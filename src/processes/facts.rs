@@ -3,18 +3,15 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 use foldhash::fast::RandomState;
 use rustix::io::Errno;
 
 use super::ProcessId;
-use super::containers::Containers;
+use super::attributes::AttributeReader;
 use super::descriptors::Proc;
-use super::label::{Users, unit};
-use super::pods::{self, Pods};
 use crate::model::traffic::Name;
-use crate::model::{Process, ProcessFacts};
+use crate::model::{Attributes, Process, ProcessFacts};
 
 /// Number of known processes that a refresh reads again: a user or a cgroup can change without exec.
 const AGAIN: usize = 16;
@@ -27,9 +24,7 @@ const SHORT: usize = 256;
 #[derive(Debug)]
 pub(crate) struct FactsReader {
     proc: Proc,
-    users: Users,
-    containers: Containers,
-    pods: Pods,
+    attributes: AttributeReader,
     known: HashMap<ProcessId, Known, RandomState>,
     refresh: u64,
     /// Number of processes that may still be read again at this refresh.
@@ -57,9 +52,7 @@ impl FactsReader {
     pub(crate) fn open(proc: &Path) -> Result<FactsReader, Errno> {
         Ok(FactsReader {
             proc: Proc::open(proc)?,
-            users: Users::default(),
-            containers: Containers::default(),
-            pods: Pods::default(),
+            attributes: AttributeReader::default(),
             known: HashMap::default(),
             refresh: 0,
             left: 0,
@@ -113,17 +106,17 @@ impl FactsReader {
             cmdline.truncate(SHORT);
         }
         let uid = proc.user(pid);
-        let cgroup = proc.cgroup(pid).ok().unwrap_or_default();
-        let now = Instant::now();
+        let attributes = self.attributes.read(proc, pid, uid);
+        let Attributes { program: _, exe, user, unit, container, pod } = attributes;
         let facts = ProcessFacts {
             comm: Name::default(),
             cmdline: cmdline.into(),
-            exe: proc.exe(pid).map(Name::from),
+            exe,
             uid,
-            user: uid.map(|uid| self.users.name(uid).into()),
-            unit: unit(&cgroup).map(Name::from),
-            container: self.containers.of(&cgroup, now).map(Name::from),
-            pod: pods::uid(&cgroup).map(|uid| self.pods.name(uid, now)),
+            user,
+            unit,
+            container,
+            pod,
             netns: proc.netns(pid).map(|netns| netns.0),
         };
         // Last: the pid may be another process's by now, and then the facts would be, too.
@@ -137,6 +130,7 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
+    use crate::processes::label::Users;
     use crate::until::until;
 
     fn process(pid: u32) -> Process {

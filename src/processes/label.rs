@@ -9,9 +9,8 @@ use std::time::Instant;
 
 use nix::unistd::{Uid, User};
 
-use super::containers::Containers;
+use super::attributes::AttributeReader;
 use super::descriptors::Proc;
-use super::pods::{self, Pods};
 use super::{Label, describe};
 use crate::model::Attributes;
 use crate::model::traffic::Name;
@@ -102,9 +101,7 @@ const SHARED: usize = 4096;
 #[derive(Debug, Default)]
 pub(super) struct Labels {
     labelling: Labelling,
-    users: Users,
-    containers: Containers,
-    pods: Pods,
+    reader: AttributeReader,
     shared: HashSet<Arc<Attributes>>,
 }
 
@@ -134,16 +131,8 @@ impl Labels {
         cmdline: &[u8],
         comm: &[u8],
     ) -> Arc<Attributes> {
-        let cgroup = proc.cgroup(pid).unwrap_or_default();
-        let now = Instant::now();
-        let attributes = Attributes {
-            program: Some(program(cmdline, comm).into()),
-            exe: proc.exe(pid).map(Name::from),
-            user: proc.user(pid).map(|user| self.users.name(user).into()),
-            unit: unit(&cgroup).map(Name::from),
-            container: self.containers.of(&cgroup, now).map(Name::from),
-            pod: pods::uid(&cgroup).map(|uid| self.pods.name(uid, now)),
-        };
+        let program = Some(program(cmdline, comm).into());
+        let attributes = Attributes { program, ..self.reader.read(proc, pid, proc.user(pid)) };
         if let Some(known) = self.shared.get(&attributes) {
             return known.clone();
         }
@@ -156,7 +145,7 @@ impl Labels {
     }
 
     fn label_of(&mut self, proc: &Proc, pid: u32, cmdline: &[u8], comm: &[u8]) -> Option<Label> {
-        let Labels { labelling, users, containers, .. } = self;
+        let Labels { labelling, reader: AttributeReader { users, containers, .. }, .. } = self;
         labelling.by.iter().find_map(|by| {
             let name = match by {
                 LabelBy::Program => Some(program(cmdline, comm)),

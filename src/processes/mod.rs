@@ -1,5 +1,6 @@
 //! Processes: their identity and name, and the processes that hold a socket.
 
+mod attributes;
 mod containers;
 mod describe;
 mod descriptor_search;
