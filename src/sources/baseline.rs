@@ -18,10 +18,11 @@ use super::Round;
 use crate::attribution::Share;
 use crate::ebpf::{self, Bytes, Counted, Origin};
 use crate::environment::Environment;
+use crate::model::owner::Owner;
 use crate::model::traffic::Traffic;
 use crate::netns::{self, NetnsChoice, NetnsId};
 use crate::recording::Recorder;
-use overlap::{Slots, without_overlap};
+use overlap::{Slots, assigned, name, without_overlap};
 use past::Past;
 
 type Map<K, V> = HashMap<K, V, RandomState>;
@@ -36,8 +37,9 @@ pub(super) struct Baseline {
     thread: JoinHandle<()>,
     result: Receiver<Past>,
     past: Option<Past>,
-    /// The bytes in the slot of every socket before the reading.
+    /// The bytes in the slot of every socket before the reading, and when the past had arrived.
     before: Map<u64, Bytes>,
+    after: Map<u64, Bytes>,
     /// Sockets that have lost their slots since the reading started, with the bytes in those slots.
     gone: Map<u64, (Counted, Origin)>,
 }
@@ -59,7 +61,8 @@ impl Baseline {
         let (sender, result) = mpsc::channel();
         let read = move || drop(sender.send(Past::read(&proc, &others)));
         let thread = thread::Builder::new().name("baseline".to_owned()).spawn(read).ok()?;
-        Some(Baseline { thread, result, past: None, before, gone: Map::default() })
+        let (after, gone) = Default::default();
+        Some(Baseline { thread, result, past: None, before, after, gone })
     }
 
     /// Whether the past has been read since the last look.
@@ -95,29 +98,40 @@ impl Baseline {
     }
 
     /// Accounts the past, once it and the holders of sockets are read. `only` is the watched network namespace
-    /// if there is only one. Returns whether it is accounted.
+    /// if there is only one; `seen` is the owner of a socket by what the kernel saw of it. Returns whether the past
+    /// is accounted.
     pub(super) fn poll(
         &mut self,
         reader: &ebpf::Reader,
         only: Option<u64>,
         recorder: Option<&Recorder>,
         round: &mut Round<'_>,
+        seen: impl Fn(&Counted, &Origin, &mut Round<'_>) -> Option<Owner>,
     ) -> bool {
+        let slots = Slots { reader, gone: &self.gone };
         if self.past.is_none() {
             match self.receive(round.until) {
                 Ok(past) => self.past = past,
                 Err(_) => return true, // the thread has failed: counting begins now
             }
+            if self.past.is_some() {
+                self.after = slots.peek().map(|of| (of.cookie, of.bytes)).collect();
+            }
         }
         let left = round.environment.unread().is_anything();
         let Some(mut past) = self.past.take_if(|_| !left) else { return false };
-        let Round { environment, pipes, looked, credit, .. } = round;
+        let Round { environment, pipes, looked, .. } = round;
         let inodes = past.namespaces.iter().flat_map(|of| of.namespace.table.inodes());
         environment.owners.look_also(inodes.collect::<HashSet<_>>());
         let mut accounts = past.attribute(&mut environment.owners, pipes);
         past.add_to(looked);
-        let slots = Slots { reader, gone: std::mem::take(&mut self.gone) };
-        without_overlap(&mut past, &slots, &self.before, only, pipes, &mut accounts);
+        let pipes = *pipes;
+        let mut sockets = assigned(&mut past, &slots, &self.before, &self.after, only);
+        name(&past, &mut sockets, pipes, &mut accounts, |socket| {
+            seen(socket, &slots.origin(socket)?, round)
+        });
+        without_overlap(&mut past, &slots, sockets, pipes, &mut accounts);
+        let Round { environment, credit, .. } = round;
         for ((to, local), traffic) in accounts {
             if !traffic.is_zero() {
                 let recent = Traffic::ZERO;

@@ -346,8 +346,13 @@ impl Source for Ebpf {
         let taken = self.counted.iter().filter(|socket| socket.has_bytes()).count();
         round.looked.flows += (taken + self.last.len()) as u64;
         if let Some(mut baseline) = self.baseline.take() {
-            let only = self.only();
-            if !baseline.poll(&self.reader, only, self.recorder.as_ref(), round) {
+            let (only, recorder) = (self.only(), self.recorder.as_ref());
+            let seen = |socket: &Counted, origin: &Origin, round: &mut Round<'_>| {
+                let nothing = Default::default();
+                let resolution = self.resolver(round).resolve(socket, origin, &nothing, &mut 0);
+                resolution.map(|of| of.to)
+            };
+            if !baseline.poll(&self.reader, only, recorder, round, seen) {
                 self.baseline = Some(baseline);
             }
         }

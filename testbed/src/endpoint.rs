@@ -11,7 +11,9 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Instant;
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid,
+};
 
 use crate::bytes::Bytes;
 use crate::netns::{Namespace, Net};
@@ -125,6 +127,11 @@ impl Endpoint {
     pub fn reset(&mut self) {
         self.tell("reset");
         self.wait_for("CLOSED");
+    }
+
+    /// Stops the process, which keeps its sockets.
+    pub fn pause(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::STOP).unwrap();
     }
 
     /// Ends the process and waits until it is gone.

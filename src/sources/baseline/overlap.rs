@@ -12,6 +12,7 @@ use super::past::{Account, End, Past, place};
 use crate::attribution::OwnPipes;
 use crate::ebpf::{self, Bytes, Counted, Origin};
 use crate::model::flow::{CountedAt, Counters, Protocol, Tuple};
+use crate::model::owner::{Owner, Reason};
 use crate::model::traffic::Traffic;
 use crate::netns::NetnsKey;
 
@@ -25,34 +26,74 @@ const QUESTIONS: usize = 20_000;
 
 /// A socket with bytes in its slot, and its flows in the past.
 #[derive(Debug)]
-struct Busy {
+pub(super) struct Busy {
     slot: Counted,
+    /// Its slot before the past was read.
     before: Option<Bytes>,
+    /// Its slot when the past had been read.
+    after: Bytes,
     ends: Vec<End>,
 }
 
-/// Subtracts the bytes in slots from the `accounts` of the past. `before` has the slots before the past was
-/// read; `only` is the watched network namespace if there is only one.
-pub(super) fn without_overlap(
+/// The sockets that have flows in the past. `before` and `after` have the slots before the past was read and
+/// when it had been; `only` is the watched network namespace if there is only one.
+pub(super) fn assigned(
     past: &mut Past,
     slots: &Slots<'_>,
     before: &Map<u64, Bytes>,
+    after: &Map<u64, Bytes>,
     only: Option<u64>,
-    pipes: &OwnPipes,
-    accounts: &mut Map<Account, Traffic>,
-) {
+) -> Vec<Busy> {
     let mut sockets: Map<u64, Busy> = slots
         .peek()
         .map(|slot| {
             let before = before.get(&slot.cookie).copied();
-            (slot.cookie, Busy { slot, before, ends: Vec::new() })
+            let after = after.get(&slot.cookie).copied().unwrap_or_default();
+            (slot.cookie, Busy { slot, before, after, ends: Vec::new() })
         })
         .collect();
     let unlisted = assign(past, &mut sockets);
     assign_by_ports(slots, &mut sockets, unlisted, only);
     add_new_flows(past, &mut sockets);
+    sockets.into_values().filter(|of| !of.ends.is_empty()).collect()
+}
 
-    let mut busy: Vec<Busy> = sockets.into_values().filter(|of| !of.ends.is_empty()).collect();
+/// Moves what stands under a reason to the process that the kernel saw close the socket: a process that ended
+/// while the past was read is not found by its descriptors. `seen` is the owner of a socket.
+pub(super) fn name(
+    past: &Past,
+    sockets: &mut [Busy],
+    pipes: &OwnPipes,
+    accounts: &mut Map<Account, Traffic>,
+    mut seen: impl FnMut(&Counted) -> Option<Owner>,
+) {
+    // A flow may fit several sockets.
+    let mut moved = HashSet::new();
+    for Busy { slot, ends, .. } in sockets {
+        for end in ends {
+            let Some((nobody, local)) = end.account(past, pipes) else { continue };
+            if !matches!(nobody, Owner::Nobody(Reason::Kernel | Reason::Exited)) {
+                continue;
+            }
+            let process = seen(slot).filter(|of| !matches!(of, Owner::Nobody(_)));
+            let Some(process) = process.filter(|_| moved.insert(end.key())) else { continue };
+            let to = pipes.owner(end.flow.protocol, &end.ports, process);
+            let bytes = end.view(end.counters);
+            *accounts.entry((nobody, local)).or_default() -= bytes;
+            *accounts.entry((to, local)).or_default() += bytes;
+            end.named = Some(to);
+        }
+    }
+}
+
+/// Subtracts the bytes in slots from the `accounts` of the past.
+pub(super) fn without_overlap(
+    past: &mut Past,
+    slots: &Slots<'_>,
+    mut busy: Vec<Busy>,
+    pipes: &OwnPipes,
+    accounts: &mut Map<Account, Traffic>,
+) {
     // The busiest come first.
     busy.sort_by_key(|of| std::cmp::Reverse(total(of.slot.bytes - of.before.unwrap_or_default())));
     let mut asked = 0;
@@ -77,7 +118,7 @@ pub(super) fn without_overlap(
 /// The slots of all sockets, and the last values of those that were lost since.
 pub(super) struct Slots<'a> {
     pub(super) reader: &'a ebpf::Reader,
-    pub(super) gone: Map<u64, (Counted, Origin)>,
+    pub(super) gone: &'a Map<u64, (Counted, Origin)>,
 }
 
 impl Slots<'_> {
@@ -87,7 +128,7 @@ impl Slots<'_> {
     }
 
     /// Every socket that has bytes.
-    fn peek(&self) -> impl Iterator<Item = Counted> {
+    pub(super) fn peek(&self) -> impl Iterator<Item = Counted> {
         let now = self.reader.peek();
         let now = now.map(|of| Counted { bytes: of.bytes + self.before(of.cookie), ..of });
         // A socket that has another slot by now comes again, with that one.
@@ -101,7 +142,7 @@ impl Slots<'_> {
         self.before(of.cookie) + now.unwrap_or_default()
     }
 
-    fn origin(&self, of: &Counted) -> Option<Origin> {
+    pub(super) fn origin(&self, of: &Counted) -> Option<Origin> {
         let gone = || self.gone.get(&of.cookie).map(|(_, origin)| *origin);
         self.reader.origin(of).or_else(gone)
     }
@@ -239,6 +280,7 @@ fn add_new_flows(past: &mut Past, sockets: &mut Map<u64, Busy>) {
                     tuple,
                     local,
                     ports: [0; 4],
+                    named: None,
                 });
             }
         }
@@ -288,7 +330,7 @@ fn measure(past: &mut Past, slots: &Slots<'_>, socket: &Busy, asked: &mut usize)
     match (answered, socket.before) {
         (true, _) => bracket.middle(),
         // It was read at some time in between.
-        (false, before) => middle(before.unwrap_or_default(), socket.slot.bytes),
+        (false, before) => middle(before.unwrap_or_default(), socket.after),
     }
 }
 
@@ -362,7 +404,8 @@ fn as_in_slot(bytes: Bytes, slot: Bytes) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::flow::{Address, Endpoint};
+    use crate::model::flow::{Address, Endpoint, Flow};
+    use crate::processes::ProcessId;
 
     fn sent(bytes: u64) -> Bytes {
         place(Traffic::new(0, bytes), false)
@@ -370,7 +413,7 @@ mod tests {
 
     fn busy(cookie: u64) -> (u64, Busy) {
         let slot = Counted { slot: 0, cookie, inode: None, bytes: sent(100) };
-        (cookie, Busy { slot, before: None, ends: Vec::new() })
+        (cookie, Busy { slot, before: None, after: sent(0), ends: Vec::new() })
     }
 
     fn end(port: u16, bytes: u64) -> End {
@@ -388,6 +431,7 @@ mod tests {
             tuple: flow,
             local: true,
             ports: [0; 4],
+            named: None,
         }
     }
 
@@ -411,6 +455,43 @@ mod tests {
         assert_eq!(carried(&sockets[&7].ends), [(1, 10), (2, 20)]);
         assert_eq!(carried(&sockets[&8].ends), [(2, 40)]);
         assert_eq!(carried(&unlisted), [(3, 10)]);
+    }
+
+    /// Its descriptors are gone before the listing of processes is read; the kernel saw who closed the socket.
+    #[test]
+    fn what_a_process_sent_that_ended_meanwhile_is_its_own() {
+        let process = Owner::Process(ProcessId { start_time: 1, pid: 2 });
+        let mut of_flow = end(1, 1000);
+        of_flow.counted_at = CountedAt::Socket;
+        of_flow.generation = Some(7);
+        let flow = Flow {
+            counters: Some(of_flow.counters),
+            generation: Some(7),
+            ..Flow::new(of_flow.flow, of_flow.flow.reversed(), CountedAt::Socket)
+        };
+        for (found, seen, stands) in [
+            (Owner::Nobody(Reason::Kernel), Some(process), (0, 1000)),
+            (Owner::Nobody(Reason::Exited), Some(process), (0, 1000)),
+            (Owner::Nobody(Reason::NoPermission), Some(process), (1000, 0)),
+            (Owner::Nobody(Reason::Kernel), Some(Owner::Nobody(Reason::Exited)), (1000, 0)),
+            (Owner::Nobody(Reason::Kernel), None, (1000, 0)),
+        ] {
+            let past = Past::of(&flow, found);
+            let pipes = OwnPipes::default();
+            let (_, mut socket) = busy(7);
+            socket.ends.push(of_flow);
+            // A flow may fit several sockets.
+            let (_, mut other) = busy(8);
+            other.ends.push(of_flow);
+            let mut accounts = Map::default();
+            accounts.insert((found, true), Traffic::new(0, 1000));
+            let mut sockets = [socket, other];
+            name(&past, &mut sockets, &pipes, &mut accounts, |_| seen);
+            let sent = |of| accounts.get(&(of, true)).map_or(0, |traffic| traffic.sent);
+            assert_eq!((sent(found), sent(process)), stands, "{found:?}, {seen:?}");
+            let accounted = sockets[0].ends[0].account(&past, &pipes).unwrap();
+            assert_eq!(accounted.0 == process, stands.1 > 0, "what is subtracted there");
+        }
     }
 
     #[test]

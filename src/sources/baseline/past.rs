@@ -62,6 +62,8 @@ pub(super) struct End {
     pub(super) local: bool,
     /// The flow's ports, before and after address translation.
     pub(super) ports: [u16; 4],
+    /// Its owner, if the kernel's side knew more than the listing of processes.
+    pub(super) named: Option<Owner>,
 }
 
 impl End {
@@ -92,7 +94,8 @@ impl End {
     pub(super) fn account(&self, past: &Past, pipes: &OwnPipes) -> Option<Account> {
         let ends = past.attribution.accounted(&self.identity(), self.table);
         let (_, to) = ends[usize::from(self.responder)]?;
-        Some((pipes.owner(self.flow.protocol, &self.ports, to), self.local))
+        let to = self.named.unwrap_or_else(|| pipes.owner(self.flow.protocol, &self.ports, to));
+        Some((to, self.local))
     }
 }
 
@@ -109,18 +112,22 @@ fn has_tables(proc: &Path) -> bool {
 }
 
 impl Past {
-    /// Reads everything: the program's own namespace, then those of these processes, which this thread enters
-    /// for good. A namespace that can't be opened, or has ended, is skipped.
-    pub(super) fn read(proc: &Path, others: &[(NetnsId, u32)]) -> Past {
-        let flows = has_tables(proc);
-        let opens = Opens { flows, ends: !flows };
-        let mut past = Past {
+    fn new() -> Past {
+        Past {
             namespaces: Vec::new(),
             attribution: FlowAttribution::new(true),
             ends: Vec::new(),
             looked: Looked::default(),
             new: Vec::new(),
-        };
+        }
+    }
+
+    /// Reads everything: the program's own namespace, then those of these processes, which this thread enters
+    /// for good. A namespace that can't be opened, or has ended, is skipped.
+    pub(super) fn read(proc: &Path, others: &[(NetnsId, u32)]) -> Past {
+        let flows = has_tables(proc);
+        let opens = Opens { flows, ends: !flows };
+        let mut past = Past::new();
         past.open(opens, NetnsKey::OWN, None, proc, "self");
         for ((id, pid), key) in others.iter().zip(1..) {
             let process = pid.to_string();
@@ -306,7 +313,23 @@ fn add(
             tuple,
             local,
             ports: ports(flow),
+            named: None,
         });
+    }
+}
+
+#[cfg(test)]
+impl Past {
+    /// The past of one flow, whose first end is this owner's.
+    pub(super) fn of(flow: &Flow, owner: Owner) -> Past {
+        use crate::environment::FlowResolution;
+        let mut past = Past::new();
+        past.attribution.begin();
+        let change = past.attribution.read(flow, NetnsKey::OWN, |_| {}).unwrap();
+        let found = [Some(owner), None];
+        let resolution = FlowResolution { found, ..FlowResolution::default() };
+        past.attribution.account(flow, change, resolution, |_| {});
+        past
     }
 }
 
