@@ -1,7 +1,7 @@
 //! Whether remote ends add up to the bytes of their rows, workload by workload: `-- details`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::Value;
 use testbed::bytes::Bytes;
@@ -11,10 +11,7 @@ use testbed::running::Running;
 use testbed::wait::{DEADLINE, until};
 use testbed::workloads::{Size, Workload};
 
-use super::{EXACTLY, RUNMONITOR, line};
-
-/// How long the program may take to show what it has.
-const PATIENCE: Duration = Duration::from_secs(3);
+use super::{EXACTLY, PATIENCE, RUNMONITOR, line};
 
 /// What was seen of a workload.
 struct Seen {

@@ -13,12 +13,14 @@
 //! ebpf, conntrack, sockets (`runmonitor` with that source), nethogs, bandwhich. The last two are left out
 //! where they are not installed (`apt-get install nethogs`, `cargo install bandwhich`). Each is
 //! taken as exact in its own unit: frames for nethogs, what comes after the IP header for bandwhich.
-//! `-- details` plays them with `--details` instead, and compares the remote ends of each row with the row.
+//! `-- details` plays them with `--details` instead, and compares the remote ends of each row with the row; `-- remotes`
+//! plays scenes of which the bytes of each remote host and interface are known.
 //!
 //! `--source sockets` counts payload, which is less than IP bytes and shows as that.
 
 mod details;
 mod peers;
+mod remotes;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -84,8 +86,8 @@ fn main() {
     if !asked.is_measured("truth") {
         return;
     }
-    let (details, words): (Vec<String>, Vec<String>) =
-        words.into_iter().partition(|word| word == "details");
+    let (tables, words): (Vec<String>, Vec<String>) =
+        words.into_iter().partition(|word| word == "details" || word == "remotes");
     let is_program = |word: &str| PROGRAMS.iter().any(|(name, ..)| *name == word);
     let (names, parts): (Vec<&str>, Vec<&str>) =
         words.iter().map(String::as_str).partition(|word| is_program(word));
@@ -94,9 +96,12 @@ fn main() {
         parts.is_empty() || parts.iter().any(has)
     };
     let workloads: Vec<&Workload> = WORKLOADS.iter().copied().flatten().filter(chosen).collect();
-    if !details.is_empty() {
+    if let Some(table) = tables.first() {
         let source = names.first().copied().unwrap_or("ebpf");
-        return details::table(&workloads, source);
+        return match table.as_str() {
+            "remotes" => remotes::table(source),
+            _ => details::table(&workloads, source),
+        };
     }
     let programs: Vec<_> = PROGRAMS
         .into_iter()

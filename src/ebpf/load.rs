@@ -149,7 +149,8 @@ impl Programs {
         let buckets = capacity / WAYS as u32;
         let seed = std::hash::RandomState::new().hash_one(capacity);
         let reading = u32::from(reads_kernel);
-        let (has_remotes, room) = if remotes { (1_u32, remotes::ROOM) } else { (0, 1) };
+        let (has_remotes, room, asked) =
+            if remotes { (1_u32, remotes::ROOM, remotes::ASKED) } else { (0, 1, 1) };
         let mut loader = loader();
         if !reads_kernel {
             loader.btf(None);
@@ -160,6 +161,7 @@ impl Programs {
             .override_global("reads_kernel", &reading, true)
             .override_global("has_remotes", &has_remotes, true)
             .map_max_entries("remotes", room)
+            .map_max_entries("asked_over", asked)
             .map_max_entries("slots", capacity)
             .map_max_entries("buckets", buckets)
             .load(OBJECT)

@@ -11,6 +11,9 @@ use crate::model::{Interface, Remote};
 /// its memory.
 pub(super) const ROOM: u32 = 1 << 16;
 
+/// Maximum number of connections whose interface is remembered from when they are asked for until they have a socket.
+pub(super) const ASKED: u32 = 1 << 13;
+
 /// Number of readings without new bytes for which a remote end is kept: if there are few, and if the map is half
 /// full.
 const KEPT: u32 = 60;

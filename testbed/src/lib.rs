@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`netns`] | network namespaces, for one test or for a bench |
 //! | [`workloads`] | workloads of known truth, and a program's figures beside it |
+//! | [`remotes`] | the same for remote ends |
 //! | [`endpoint`], [`programs`] | the processes that move bytes, and what they run |
 //! | [`truth`], [`bytes`] | the true bytes, as nft counts them |
 //! | [`mod@program`], [`running`], [`finished`] | the programs under test: started, watched, ended |
@@ -30,6 +31,7 @@ pub mod peers;
 pub mod ports;
 pub mod program;
 pub mod programs;
+pub mod remotes;
 pub mod requirements;
 pub mod running;
 pub mod streams;

@@ -7,7 +7,9 @@ use testbed::bytes::Bytes;
 use testbed::endpoint::Endpoint;
 use testbed::machine::{Snapshot, bytes, snapshots};
 use testbed::netns::{Net, PEER4, PEER6};
+use testbed::remotes::{End, SCENES, ends_of, fits};
 use testbed::running::Running;
+use testbed::wait::{DEADLINE, until};
 
 use crate::RUNMONITOR;
 
@@ -61,7 +63,7 @@ fn remote_ends(row: &Value) -> BTreeMap<String, Bytes> {
 fn expect(running: &Running, expected: &[(String, Bytes)]) {
     let expected: BTreeMap<String, Bytes> = expected.iter().cloned().collect();
     let mut found = BTreeMap::new();
-    let is_there = testbed::wait::until(testbed::wait::DEADLINE, || {
+    let is_there = until(DEADLINE, || {
         let snapshot = last(running);
         let row = snapshot.as_ref().and_then(|snapshot| snapshot.row("workload.py client "));
         found = row.map(remote_ends).unwrap_or_default();
@@ -141,6 +143,55 @@ fn one_socket_has_many_remotes(source: &str) {
     let of_client: Vec<_> = server.keys().filter(|end| end.starts_with("udp 127.0.0.1 ")).collect();
     assert_eq!(of_client.len(), 1, "{server:?}");
     running.stop();
+}
+
+/// Each remote host and interface has its bytes, as nft counts them.
+fn remote_ends_are_those_of_the_scenes(source: &str) {
+    for scene in SCENES {
+        let Some(net) = Net::new() else { return };
+        let mut running = None;
+        let played = scene.play(&net, || {
+            let args = ["--source", source, "--interval", "0.2", "--format", "json", "--details"];
+            let program = match scene.elsewhere {
+                true => RUNMONITOR.anywhere(&net.watched, &args),
+                false => RUNMONITOR.inside(&net.watched, &args),
+            };
+            let program = running.insert(Running::start(program));
+            program.eventually("the first line", || last(program).is_some());
+            program.has_read();
+        });
+        let running = running.unwrap();
+        let expected: BTreeMap<End, Bytes> = played
+            .ends
+            .into_iter()
+            .map(|((address, interface), bytes)| match source {
+                "ebpf" => ((address, interface), bytes),
+                _ if interface == "lo" => ((address, interface), bytes),
+                // The tuples of a flow have none.
+                _ => ((address, "-".to_owned()), bytes),
+            })
+            .collect();
+        let mut found = BTreeMap::new();
+        let is_there = until(DEADLINE, || {
+            let snapshot = last(&running);
+            let row = snapshot.as_ref().and_then(|snapshot| snapshot.row(&played.process));
+            found = row.map(ends_of).unwrap_or_default();
+            fits(&found, &expected)
+        });
+        let title = scene.title;
+        assert!(is_there, "{title}: expected {expected:#?}\ngot {found:#?}\n{}", running.stderr());
+        running.stop();
+    }
+}
+
+#[test]
+fn ebpf_gives_each_remote_its_bytes() {
+    remote_ends_are_those_of_the_scenes("ebpf");
+}
+
+#[test]
+fn conntrack_gives_each_remote_its_bytes() {
+    remote_ends_are_those_of_the_scenes("conntrack");
 }
 
 #[test]

@@ -8,7 +8,6 @@
 
 #include "remotes.h"
 
-#define AF_INET 2
 
 #define FIN 1
 #define SYN 2
@@ -243,6 +242,8 @@ INLINE int note_handshake(struct __sk_buff *skb, __u64 listener, __u64 netns, __
 	__sync_fetch_and_add(&counts->handshakes, 1);
 	if (!out && !asks && !settled)
 		keep_asked(skb, bytes);
+	if (has_remotes && asks)
+		note_interface(skb, mix(addresses, listener));
 	if (evicted)
 		give_to_listener(evicted, netns, evicted_sent, evicted_received);
 	return !settled;
@@ -293,8 +294,10 @@ INLINE void take_over(struct slot *slot, __u64 addresses, __u32 begin, struct re
 	int local = !!(received & ON_LOOPBACK);
 	received &= ~ON_LOOPBACK;
 	if (has_remotes) {
-		remote->interface = local ? LOOPBACK_IFINDEX : 0;
-		struct remote_bytes *of = bytes_of(remote, 0);
+		__u64 connection = mix(addresses, listener);
+		struct asked_over *over = bpf_map_lookup_elem(&asked_over, &connection);
+		remote->interface = local ? LOOPBACK_IFINDEX : over ? over->interface : 0;
+		struct remote_bytes *of = bytes_of(remote, 0, over);
 		if (of) {
 			__sync_fetch_and_add(&of->sent, sent);
 			__sync_fetch_and_add(&of->received, received);

@@ -210,7 +210,7 @@ INLINE void count(struct __sk_buff *skb, int out)
 		if (reads_kernel && slot->listener && !(slot->begun & HAS_INODE))
 			find_inode(slot, address_of(sk));
 		if (has_remotes)
-			count_remote(skb, slot, cookie, bytes, out);
+			count_remote(skb, sk, slot, cookie, bytes, out);
 		__sync_fetch_and_add(&slot->sent[local], bytes);
 	} else {
 		if (!slot->has_received) {
@@ -222,7 +222,7 @@ INLINE void count(struct __sk_buff *skb, int out)
 			slot->has_received = slot->begun & SEEN;
 		}
 		if (has_remotes)
-			count_remote(skb, slot, cookie, bytes, out);
+			count_remote(skb, sk, slot, cookie, bytes, out);
 		__sync_fetch_and_add(&slot->received[local], bytes);
 	}
 	// A socket that goes on is spared the rest.

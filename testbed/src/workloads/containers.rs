@@ -34,15 +34,15 @@ pub(super) const WORKLOADS: &[Workload] = &[
         .every("5"),
 ];
 
-struct Container {
-    namespace: Namespace,
+pub(crate) struct Container {
+    pub(crate) namespace: Namespace,
     /// What its process is called. No other process on this host, in whichever namespace, is.
-    name: String,
+    pub(crate) name: String,
     address: String,
 }
 
 impl Container {
-    fn new(net: &Net) -> Container {
+    pub(crate) fn new(net: &Net) -> Container {
         let (number, process) = (net.number, process::id());
         // No other test has it, also not of a run beside this one.
         let subnet = format!("10.{}.{}", 78 + process % 100, number % 256);
@@ -61,18 +61,18 @@ impl Container {
 }
 
 /// The watched namespace forwards for the container.
-fn forward(stage: &mut Stage<'_>, rules: &str) {
-    stage.net.watched.set_sysctl("net.ipv4.ip_forward", 1);
-    stage.net.watched.nft(rules);
+pub(crate) fn forward(net: &Net, rules: &str) {
+    net.watched.set_sysctl("net.ipv4.ip_forward", 1);
+    net.watched.nft(rules);
 }
 
-const MASQUERADE: &str = "table ip nat {\n chain postrouting {\n  \
+pub(crate) const MASQUERADE: &str = "table ip nat {\n chain postrouting {\n  \
     type nat hook postrouting priority 100\n  oifname \"peer\" masquerade\n }\n}\n";
 
 fn client(stage: &mut Stage<'_>, tracks: bool) {
     let net = stage.net;
     stage.count(&[Count::forwarded("client", "tcp", 9000)]);
-    forward(stage, MASQUERADE);
+    forward(net, MASQUERADE);
     let container = Container::new(net);
     if tracks {
         container.namespace.track();
@@ -96,7 +96,7 @@ fn server(stage: &mut Stage<'_>, short: bool) {
          tcp dport 80 dnat to {}:9000\n }}\n}}\n",
         container.address
     );
-    forward(stage, &rules);
+    forward(net, &rules);
     stage.owns(&*container.name, ["server"]);
     let (role, options) = ("port=9000", "request=500 reply=8000");
     let start = if short { Endpoint::start_short } else { Endpoint::start };
@@ -119,7 +119,7 @@ fn server(stage: &mut Stage<'_>, short: bool) {
 fn brief(stage: &mut Stage<'_>) {
     let net = stage.net;
     stage.count(&[Count::forwarded("client", "tcp", 9000)]);
-    forward(stage, MASQUERADE);
+    forward(net, MASQUERADE);
     stage.serve_at_peer("mode=loop request=1000 reply=200000 think=5000");
     stage.begin();
     let container = Container::new(net);

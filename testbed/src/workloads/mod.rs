@@ -8,7 +8,7 @@
 mod calls;
 mod clients;
 pub mod comparison;
-mod containers;
+pub(crate) mod containers;
 mod ends;
 mod late;
 mod mptcp;
