@@ -158,6 +158,28 @@ impl<'a> Truth<'a> {
     }
 }
 
+/// Whether what is missing of a TCP connection's bytes may be what came after its socket's end, in TIME_WAIT. The
+/// other side's FIN may come after its acknowledgement of ours, or more than once; by then the kernel has put a small
+/// entry into the place of the socket, and neither that FIN nor its answer is a socket's. A second answer finds
+/// nobody, and a reset comes back, which has no options. `header` is the length of the IP header, `bare` that of a TCP
+/// header without data.
+pub fn came_in_time_wait(missing: Bytes, header: u64, bare: u64) -> bool {
+    let answers = missing.sent / (header + bare);
+    let resets = missing.received.saturating_sub(missing.sent) / (header + TCP_HEADER);
+    let whole = answers * (header + bare);
+    missing == Bytes::new(whole + resets * (header + TCP_HEADER), whole) && resets <= answers
+}
+
+/// The length of a TCP header without options.
+const TCP_HEADER: u64 = 20;
+
+#[test]
+fn what_comes_in_time_wait_is_fins_their_answers_and_resets() {
+    let may = |received, sent| came_in_time_wait(Bytes::new(received, sent), 20, 32);
+    assert!(may(0, 0) && may(52, 52) && may(300, 260) && may(104 + 80, 104));
+    assert!(!may(40, 0) && !may(52, 0) && !may(0, 52) && !may(60, 60) && !may(52 + 80, 52));
+}
+
 /// A table that counts: at each hook, how nft says it.
 fn script(family: &str, counts: &[&Count<'_>], hooks: &[(&str, String)]) -> String {
     let mut script = format!("table {family} truth {{\n");

@@ -9,9 +9,10 @@ use bwmon::model::traffic::Traffic;
 use bwmon::model::{Account, Snapshot, SourceChoice};
 use bwmon::monitor::{Monitor, Options};
 use bwmon::netns::NetnsChoice;
+use testbed::bytes::Bytes;
 use testbed::endpoint::Endpoint;
 use testbed::netns::{Net, PEER4};
-use testbed::truth::{Count, Truth};
+use testbed::truth::{Count, Truth, came_in_time_wait};
 use testbed::wait::eventually;
 
 /// Sums up snapshots, and looks whether they go together.
@@ -84,7 +85,14 @@ fn add_up(source: SourceChoice) {
     assert_eq!(sum.recent, sum.before, "nothing was counted before the start");
     if source != SourceChoice::Sockets {
         let all = truth.settled()["all"];
-        assert_eq!((sum.before.received, sum.before.sent), (all.received, all.sent));
+        let counted = Bytes::new(sum.before.received, sum.before.sent);
+        // The clients close first. Conntrack has what no socket has.
+        let missing = Bytes::new(
+            all.received.saturating_sub(counted.received),
+            all.sent.saturating_sub(counted.sent),
+        );
+        let may_be = source == SourceChoice::Ebpf && came_in_time_wait(missing, 20, 32);
+        assert!(counted == all || counted + missing == all && may_be, "{counted}, of {all}");
     }
 }
 

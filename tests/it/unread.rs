@@ -109,7 +109,8 @@ impl Aggregated {
     fn new() -> Aggregated {
         let (remote, port, dir) = (Remote::new(), free_port(), Dir::new());
         let monitors = pipe(port, "127.0.0.1", remote.address().port());
-        let rule = "[Rule]\nprocess_filter=.\nin_threshold=0.001\ninterval=60\nrepeat_interval=0\n\
+        // One exchange is enough for ten minutes: on a busy machine commands are slow to start.
+        let rule = "[Rule]\nprocess_filter=.\nin_threshold=0.00001\ninterval=600\nrepeat_interval=0\n\
                     notification_command=/bin/sh -c 'echo >> started'\n";
         write_files(&dir.0, &monitors, "", rule);
         Aggregated { remote, port, dir }

@@ -7,7 +7,7 @@ use super::{Owner, Played};
 use crate::bytes::Bytes;
 use crate::lines::Refresh;
 use crate::running::Running;
-use crate::truth::Truth;
+use crate::truth::{Truth, came_in_time_wait};
 
 /// From here on, in percent, it is too much.
 const TOO_MUCH: f64 = 100.1;
@@ -70,8 +70,8 @@ pub struct Comparison {
     /// All lines together; what they would be if no byte were lost or told twice.
     pub sum: Bytes,
     pub expected: Bytes,
-    /// The length of the packets that may be missing, where the ends of connections may be.
-    lacks: Option<u64>,
+    /// The lengths of an IP header and of a TCP header without data, where what comes in TIME_WAIT may be missing.
+    lacks: Option<(u64, u64)>,
     /// Owner by owner.
     pub details: String,
 }
@@ -108,7 +108,7 @@ impl Comparison {
 
     pub fn is_conserved(&self) -> bool {
         let missing = grown(self.sum, self.expected);
-        let ends = |bare| missing.received == missing.sent && missing.sent.is_multiple_of(bare);
+        let ends = |(header, bare)| came_in_time_wait(missing, header, bare);
         self.sum + missing == self.expected && (missing == NONE || self.lacks.is_some_and(ends))
     }
 }
@@ -212,9 +212,7 @@ impl Played {
         let by_process =
             self.worst(|name| last.owned(name) + last.starting_with(&format!("[{name}]")));
         let right = self.right(|bytes, _, _| bytes, |name| last.owned(name));
-        // The other side's FIN may come after its acknowledgement of ours. By then the kernel has put a
-        // small entry into the place of the socket: neither that FIN nor its answer is a socket's.
-        let lacks = (self.closes_first && source == "ebpf").then_some(self.header + self.bare);
+        let lacks = (self.closes_first && source == "ebpf").then_some((self.header, self.bare));
         Comparison { worst, right, by_process, sum, expected, lacks, details }
     }
 }
