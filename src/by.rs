@@ -207,17 +207,17 @@ pub fn grouped(snapshot: &Snapshot, by: &[By], names: Option<&dyn Names>) -> Vec
                 }
             });
         }
-        let ended: Account = row.ended.iter().map(|part| part.account).sum();
-        let rest = Part { account: rest - ended, ..Part::default() };
+        let parts: Account = row.parts.iter().map(|part| part.account).sum();
+        let rest = Part { account: rest - parts, ..Part::default() };
         let rest = Some(&rest).filter(|rest| !rest.account.is_zero());
-        for Part { attributes, account, details } in row.ended.iter().chain(rest) {
+        for Part { attributes, account, details } in row.parts.iter().chain(rest) {
             let of = Of { row, process: None, attributes: attributes.as_deref() };
             each(*account, details, has_details, |account, details| {
                 let remote = remote_of(details, has_details);
                 let values = by.iter().map(|by| of.value(*by, remote, names)).collect();
                 let (attributes, details) = (attributes.clone(), details.to_vec());
                 let part = Part { attributes, account, details };
-                groups.add(by, values, account).ended.push(part);
+                groups.add(by, values, account).parts.push(part);
             });
         }
     }
@@ -296,7 +296,7 @@ mod tests {
         };
         let mut row = Row::of((*b"nginx").into(), Kind::Process);
         row.account = [105, 50, 30].into_iter().map(account).sum();
-        (row.processes, row.ended) = (vec![one, two], vec![ended]);
+        (row.processes, row.parts) = (vec![one, two], vec![ended]);
         row.details = vec![detail(1, "eth0", 1)];
         let mut pipe = Row::of((*b"pipe-80:a:80").into(), Kind::Pipe);
         pipe.account = account(7);
@@ -310,7 +310,7 @@ mod tests {
         assert_eq!(all(&rows), all(&snapshot.rows), "{by:?}");
         for row in &rows {
             let parts = row.processes.iter().map(|process| process.account);
-            let parts: Account = parts.chain(row.ended.iter().map(|part| part.account)).sum();
+            let parts: Account = parts.chain(row.parts.iter().map(|part| part.account)).sum();
             assert_eq!(parts, row.account, "{by:?}: {row:?}");
         }
         let text = |name: &Name| String::from_utf8_lossy(name).into_owned();

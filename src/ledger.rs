@@ -378,7 +378,7 @@ impl Ledger {
         }
         for (name, ended) in &self.ended {
             let row = rows.add(name, ended.kind, self.timed(ended.account));
-            row.ended.extend(ended.parts().map(|(attributes, account, details)| Part {
+            row.parts.extend(ended.parts().map(|(attributes, account, details)| Part {
                 attributes: attributes.clone(),
                 account: self.timed(account),
                 details: details.map_or_else(Vec::new, |of| of.selected(Selected::ALL, timed)),

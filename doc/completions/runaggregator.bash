@@ -23,7 +23,7 @@ _runaggregator() {
 
     case "${cmd}" in
         runaggregator)
-            opts="-p -h -V --app-config --monitor-config --notification-config --auto-group --group-by --all --source --netns --interval --count --format --units --by --details --resolve --pid --user --top --unattributed --serve --check-config --drain-timeout --help --version"
+            opts="-p -h -V --app-config --monitor-config --notification-config --auto-group --group-by --all --source --netns --interval --count --format --units --by --details --resolve --pid --user --top --columns --unattributed --serve --check-config --drain-timeout --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -83,6 +83,10 @@ _runaggregator() {
                     ;;
                 --user)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --columns)
+                    COMPREPLY=($(compgen -W "in out share graph total-in total-out pid user unit program ends name" -- "${cur}"))
                     return 0
                     ;;
                 --serve)

@@ -34,6 +34,18 @@ interface\t'The interface of this host'
 protocol\t'The protocol'"
 complete -c runaggregator -s p -l pid -d 'Show only the process with this pid; may be repeated' -r
 complete -c runaggregator -l user -d 'Show only processes of this user, by name or number; may be repeated' -r
+complete -c runaggregator -l columns -d 'Columns of the screen, in this order; those that have no room are left out' -r -f -a "in\t'Received bytes per second'
+out\t'Sent bytes per second'
+share\t'The part of all bytes, in and out together, as a bar'
+graph\t'The rate in the last 12 refreshes'
+total-in\t'All received bytes'
+total-out\t'All sent bytes'
+pid\t'The pid, and how many more processes'
+user\t'The effective user'
+unit\t'The pod, container or systemd unit'
+program\t'The name of the program'
+ends\t'The number of remote ends'
+name\t'The command line, application or pipe, in the rest of the line'"
 complete -c runaggregator -l serve -d 'Serve a web page with the last minute on this port of 127.0.0.1, or on this address and port' -r
 complete -c runaggregator -l drain-timeout -d 'After Ctrl-C, wait at most this long for open connections and running commands' -r
 complete -c runaggregator -l auto-group -d 'Group processes by the name of their program if no rule of --app-config matches them'

@@ -23,7 +23,7 @@ _runmonitor() {
 
     case "${cmd}" in
         runmonitor)
-            opts="-p -h -V --include --exclude --bandwidth --no-lookback --ignore-local --source --netns --interval --count --format --units --by --details --resolve --pid --user --top --unattributed --enable-accounting --check --help --version"
+            opts="-p -h -V --include --exclude --bandwidth --no-lookback --ignore-local --source --netns --interval --count --format --units --by --details --resolve --pid --user --top --columns --unattributed --enable-accounting --check --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -75,6 +75,10 @@ _runmonitor() {
                     ;;
                 --user)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --columns)
+                    COMPREPLY=($(compgen -W "in out share graph total-in total-out pid user unit program ends name" -- "${cur}"))
                     return 0
                     ;;
                 *)

@@ -29,6 +29,18 @@ interface\t'The interface of this host'
 protocol\t'The protocol'"
 complete -c runmonitor -s p -l pid -d 'Show only the process with this pid; may be repeated' -r
 complete -c runmonitor -l user -d 'Show only processes of this user, by name or number; may be repeated' -r
+complete -c runmonitor -l columns -d 'Columns of the screen, in this order; those that have no room are left out' -r -f -a "in\t'Received bytes per second'
+out\t'Sent bytes per second'
+share\t'The part of all bytes, in and out together, as a bar'
+graph\t'The rate in the last 12 refreshes'
+total-in\t'All received bytes'
+total-out\t'All sent bytes'
+pid\t'The pid, and how many more processes'
+user\t'The effective user'
+unit\t'The pod, container or systemd unit'
+program\t'The name of the program'
+ends\t'The number of remote ends'
+name\t'The command line, application or pipe, in the rest of the line'"
 complete -c runmonitor -l bandwidth -d 'Show bytes per second instead of accumulated bytes'
 complete -c runmonitor -l no-lookback -d 'Don\'t count bytes that were received and sent before the start'
 complete -c runmonitor -l ignore-local -d 'Leave out traffic that never leaves this host: both ends are loopback addresses, or addresses of this host'

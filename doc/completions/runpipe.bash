@@ -23,7 +23,7 @@ _runpipe() {
 
     case "${cmd}" in
         runpipe)
-            opts="-h -V --bind --connect-timeout --idle-timeout --max-connections --shape --send-proxy --workers --interval --count --format --units --log --drain-timeout --help --version"
+            opts="-h -V --bind --connect-timeout --idle-timeout --max-connections --shape --send-proxy --workers --interval --count --format --units --by --details --resolve --log --drain-timeout --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -67,6 +67,10 @@ _runpipe() {
                     ;;
                 --units)
                     COMPREPLY=($(compgen -W "bin-bytes bin-bits si-bytes si-bits" -- "${cur}"))
+                    return 0
+                    ;;
+                --by)
+                    COMPREPLY=($(compgen -W "process command program exe user unit container pod remote remote-port interface protocol" -- "${cur}"))
                     return 0
                     ;;
                 --drain-timeout)

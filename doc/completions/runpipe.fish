@@ -13,8 +13,22 @@ complete -c runpipe -l units -d 'Units of bytes in text, instead of plain number
 bin-bits\t'bit, Kibit, Mibit: steps of 1024'
 si-bytes\t'B, kB, MB: steps of 1000'
 si-bits\t'bit, kbit, Mbit: steps of 1000'"
+complete -c runpipe -l by -d 'Group rows by this, or by several together: --by unit,interface' -r -f -a "process\t'Each process by itself, with its pid'
+command\t'The command line, or the application'
+program\t'The name of the program'
+exe\t'The path of the executable file'
+user\t'The effective user'
+unit\t'The systemd unit'
+container\t'The container'
+pod\t'The Kubernetes pod'
+remote\t'The address of the remote host'
+remote-port\t'The protocol and the port of the remote host'
+interface\t'The interface of this host'
+protocol\t'The protocol'"
 complete -c runpipe -l drain-timeout -d 'After Ctrl-C, wait at most this long for open connections, then reset them' -r
 complete -c runpipe -l send-proxy -d 'Start each connection to the remote host with a PROXY protocol header, version 2, which contains the client\'s address. The host must expect it'
+complete -c runpipe -l details -d 'Add to each row its remote ends, by protocol, port and interface (JSON)'
+complete -c runpipe -l resolve -d 'Show names of remote hosts and of ports instead of addresses and numbers, with --by and --top. Reverse look-ups ask the name servers of this host'
 complete -c runpipe -l log -d 'Write a line to standard error for each connection that ends'
 complete -c runpipe -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c runpipe -s V -l version -d 'Print version'

@@ -1,16 +1,18 @@
 //! The pipes of an aggregator, from one configuration to the next.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::group::Groups;
 use crate::ledger::ENDED;
 use crate::listen::ListenError;
 use crate::lookalike::distinct;
+use crate::model::flow::{Endpoint, Protocol};
 use crate::model::traffic::{Name, Traffic};
-use crate::model::{Account, Kind};
+use crate::model::{Account, Detail, Interface, Kind, Remote};
 use crate::monitor::Draft;
-use crate::pipe::{Config, Pipe};
+use crate::pipe::{ClientBytes, Config, Pipe};
 
 /// A pipe, and those that it replaced and that still forward.
 #[derive(Debug)]
@@ -39,16 +41,33 @@ impl Running {
         if self.line == self.name { Kind::Pipe } else { Kind::Application }
     }
 
-    /// Bytes forwarded under this name.
-    fn traffic(&self) -> Traffic {
-        let draining: Traffic = self.draining.iter().map(Pipe::traffic).sum();
-        self.gone + draining + self.pipe.traffic()
+    /// Bytes forwarded under this name, and those of each client if they are counted.
+    fn read(&self) -> (Traffic, Vec<Detail>) {
+        let mut clients: HashMap<Remote, Account> = HashMap::new();
+        let mut forwarded = self.gone;
+        for pipe in self.all() {
+            let Some(read) = pipe.clients() else {
+                forwarded += pipe.traffic();
+                continue;
+            };
+            for ClientBytes { address, total, recent } in read {
+                forwarded += total;
+                if let Some(address) = address {
+                    let remote = client(pipe.address().port(), address);
+                    *clients.entry(remote).or_default() += Account { total, recent };
+                }
+            }
+        }
+        let detail = |(remote, account)| Detail { remote: Some(remote), account };
+        (forwarded, clients.into_iter().map(detail).collect())
     }
 
     /// Drops replaced pipes that have no connections left.
     fn settle(&mut self) {
         for done in self.draining.extract_if(.., |pipe| pipe.has_ended()) {
-            self.gone += done.traffic();
+            if !self.pipe.absorb_clients(&done) {
+                self.gone += done.traffic();
+            }
         }
     }
 
@@ -111,13 +130,44 @@ pub struct Pipes {
     /// Pipes that the configurations no longer have, and that still forward.
     leaving: Vec<Running>,
     /// Bytes of ended pipes, by the name of their line.
-    gone: HashMap<Name, (Kind, Traffic)>,
+    gone: HashMap<Name, Gone>,
     /// Time of the refresh before.
     at: Option<Instant>,
 }
 
-/// Lines of ended pipes that are kept by name. Each name comes from a configuration file.
+/// Bytes of ended pipes.
+#[derive(Debug)]
+struct Gone {
+    kind: Kind,
+    traffic: Traffic,
+    /// Those of each client.
+    clients: HashMap<Remote, Traffic>,
+}
+
+impl Gone {
+    fn of(kind: Kind) -> Gone {
+        Gone { kind, traffic: Traffic::ZERO, clients: HashMap::new() }
+    }
+
+    fn clients(&self) -> Vec<Detail> {
+        let account = |total| Account { total, recent: Traffic::ZERO };
+        let clients = self.clients.iter();
+        clients.map(|(of, bytes)| Detail { remote: Some(*of), account: account(*bytes) }).collect()
+    }
+}
+
+/// Lines of ended pipes that are kept by name, and clients of each. Each name comes from a configuration file.
 const GONE: usize = 1000;
+
+/// The remote end of a client's connections. Their ports on the client's side differ.
+fn client(port: u16, address: IpAddr) -> Remote {
+    Remote {
+        protocol: Protocol::TCP,
+        local_port: port,
+        remote: Endpoint::new(address.into(), 0),
+        interface: Interface::UNKNOWN,
+    }
+}
 
 impl Pipes {
     /// Starts the pipes that these configurations need beside the running ones. A pipe with an
@@ -224,9 +274,9 @@ impl Pipes {
     pub(super) fn add_to(&mut self, draft: &mut Draft, at: Instant) {
         let before = self.at.replace(at);
         let time = before.map_or(Duration::ZERO, |before| at.saturating_duration_since(before));
-        for (line, (kind, total)) in &self.gone {
-            let account = Account { total: *total, recent: Traffic::ZERO };
-            draft.add_pipe(line, *kind, account, time);
+        for (line, gone) in &self.gone {
+            let account = Account { total: gone.traffic, recent: Traffic::ZERO };
+            draft.add_pipe(line, gone.kind, account, gone.clients(), time);
         }
         // Before the counters are read: bytes of pipes that have ended by now are added completely.
         let is_gone = |left: &mut Running| left.all().all(Pipe::has_ended);
@@ -234,9 +284,10 @@ impl Pipes {
         let all = self.running.iter_mut().chain(&mut self.leaving).chain(&mut gone);
         for running in all {
             running.settle();
-            let total = running.traffic();
+            let (total, clients) = running.read();
             let recent = total - std::mem::replace(&mut running.before, total);
-            draft.add_pipe(&running.line, running.kind(), Account { total, recent }, time);
+            let account = Account { total, recent };
+            draft.add_pipe(&running.line, running.kind(), account, clients, time);
         }
         for running in gone {
             self.remember(&running);
@@ -246,11 +297,19 @@ impl Pipes {
     /// Keeps the bytes of an ended pipe.
     fn remember(&mut self, running: &Running) {
         if self.gone.len() >= GONE && !self.gone.contains_key(&running.line) {
-            let all = self.gone.drain().map(|(_, (_, traffic))| traffic).sum();
-            self.gone.insert(ENDED.as_bytes().into(), (Kind::Folded, all));
+            let traffic = self.gone.drain().map(|(_, gone)| gone.traffic).sum();
+            let folded = Gone { traffic, ..Gone::of(Kind::Folded) };
+            self.gone.insert(ENDED.as_bytes().into(), folded);
         }
-        let new = (running.kind(), Traffic::ZERO);
-        self.gone.entry(running.line.clone()).or_insert(new).1 += running.before;
+        let (_, clients) = running.read();
+        let gone = self.gone.entry(running.line.clone()).or_insert(Gone::of(running.kind()));
+        gone.traffic += running.before;
+        for Detail { remote, account } in clients {
+            let Some(remote) = remote else { continue };
+            if gone.clients.len() < GONE || gone.clients.contains_key(&remote) {
+                *gone.clients.entry(remote).or_default() += account.total;
+            }
+        }
     }
 
     /// Stops listening; see [`Pipe::close`].

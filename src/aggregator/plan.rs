@@ -95,7 +95,9 @@ impl Aggregator {
             };
             resolved.push((choice, source));
         }
-        let change = self.pipes.prepare(plan.pipes.clone()).map_err(PlanError::Pipe)?;
+        let mut pipes = plan.pipes.clone();
+        pipes.iter_mut().for_each(|pipe| pipe.count_clients |= options.details);
+        let change = self.pipes.prepare(pipes).map_err(PlanError::Pipe)?;
 
         // From here on nothing can fail.
         self.pipes.commit(change);

@@ -92,7 +92,7 @@ fn watch(
         messages: run.messages().clone(),
         page: None,
         snapshot: Arc::default(),
-        names: if arguments.top.top { None } else { arguments.view.names()? },
+        names: if arguments.top.top { None } else { arguments.view.grouped.names()? },
     };
     let at_once = run.signals().at_once();
     at_once.set(true);
@@ -203,7 +203,7 @@ impl Program for Host<'_> {
     fn group(&self, snapshot: &mut Snapshot) {
         // The screen groups by itself.
         if !self.arguments.top.top {
-            self.arguments.view.group(snapshot, self.names.as_deref());
+            self.arguments.view.grouped.group(snapshot, self.names.as_deref());
         }
     }
 

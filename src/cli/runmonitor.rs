@@ -14,7 +14,7 @@ use super::output::Output;
 use super::run::{Program, Run, Unwritable};
 use super::schedule::Refreshes;
 use super::top::Top;
-use super::view::View;
+use super::view::{Grouped, View};
 use super::{USAGE, check, say};
 use crate::aggregator::{Aggregator, Plan, PlanError, Selected};
 use crate::by::Names;
@@ -207,9 +207,10 @@ fn watch(arguments: &Arguments, filter: Filter, proc: &Path, run: &mut Run) -> a
     let now = Instant::now();
     let start = opened.filter(|_| aggregator.is_reading() && !ready).unwrap_or(now);
     // The screen groups by itself.
-    let view = if arguments.top.top { View::default() } else { arguments.view.clone() };
-    let names = view.names()?;
-    let mut list = List { aggregator, notices, snapshot: Arc::default(), view, names };
+    let grouped =
+        if arguments.top.top { Grouped::default() } else { arguments.view.grouped.clone() };
+    let names = grouped.names()?;
+    let mut list = List { aggregator, notices, snapshot: Arc::default(), grouped, names };
     if ready {
         run.take(&mut list, now);
     } else {
@@ -226,7 +227,7 @@ struct List {
     notices: Notices,
     /// The last refresh.
     snapshot: Arc<Snapshot>,
-    view: View,
+    grouped: Grouped,
     names: Option<Arc<dyn Names>>,
 }
 
@@ -240,7 +241,7 @@ impl Program for List {
     }
 
     fn group(&self, snapshot: &mut Snapshot) {
-        self.view.group(snapshot, self.names.as_deref());
+        self.grouped.group(snapshot, self.names.as_deref());
     }
 
     fn ends_at_once(&self) -> bool {

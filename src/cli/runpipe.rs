@@ -12,8 +12,10 @@ use clap::Parser;
 use super::forwarding::{PEEK, allow_descriptors, explain, say_cut};
 use super::messages::Messages;
 use super::run::{End, Program, Run, Unwritable};
+use super::view::Grouped;
 use super::{USAGE, say};
 use crate::aggregator::{Aggregator, ChangeError, Plan, PlanError};
+use crate::by::Names;
 use crate::model::Snapshot;
 use crate::monitor::{Options, following};
 use crate::pipe::Config;
@@ -42,8 +44,10 @@ pub fn run() -> anyhow::Result<ExitCode> {
         }
         Err(error) => return super::usage(PROGRAM, &error),
     };
-    if let Err(error) = arguments.output.check() {
-        say(PROGRAM, &error.to_string());
+    let Arguments { output, grouped, .. } = &arguments;
+    let checked = output.check().map_err(|error| error.to_string());
+    if let Err(error) = checked.and_then(|()| grouped.check(*output).map_err(|e| e.to_string())) {
+        say(PROGRAM, &error);
         return Ok(ExitCode::from(USAGE));
     }
     let (show, units) = (Show::Traffic, arguments.output.units);
@@ -70,13 +74,18 @@ fn forward(arguments: &Arguments, run: &mut Run) -> anyhow::Result<()> {
     allow_descriptors();
     let mut aggregator = Aggregator::default();
     let plan = Plan { pipes: vec![config], ..Plan::default() };
-    let applied = aggregator.apply(&plan, &Options::default(), |_| ());
+    let mut options = Options::default();
+    arguments.grouped.add_to(&mut options);
+    let applied = aggregator.apply(&plan, &options, |_| ());
     applied.map_err(|error| match error {
         PlanError::Pipe(ChangeError::Start { error, .. }) => explain(PROGRAM, error),
         error => error.into(),
     })?;
     let messages = run.messages().clone();
-    let mut forwarded = Forwarded { aggregator, snapshot: Arc::default(), messages };
+    let grouped = arguments.grouped.clone();
+    let names = grouped.names()?;
+    let mut forwarded =
+        Forwarded { aggregator, snapshot: Arc::default(), messages, grouped, names };
     let outcome = run.refresh(&mut forwarded, &arguments.refreshes, Instant::now(), false);
     let asked = matches!(outcome, Ok(End::Asked));
     // Now, and not after what may take long.
@@ -93,6 +102,8 @@ struct Forwarded {
     /// The last refresh.
     snapshot: Arc<Snapshot>,
     messages: Messages,
+    grouped: Grouped,
+    names: Option<Arc<dyn Names>>,
 }
 
 impl Program for Forwarded {
@@ -102,6 +113,10 @@ impl Program for Forwarded {
 
     fn aggregator_mut(&mut self) -> &mut Aggregator {
         &mut self.aggregator
+    }
+
+    fn group(&self, snapshot: &mut Snapshot) {
+        self.grouped.group(snapshot, self.names.as_deref());
     }
 
     fn took(&mut self, snapshot: &Arc<Snapshot>) {

@@ -15,15 +15,19 @@ use super::output::{FormatChoice, Output, flag_name};
 use super::signals::Stopper;
 use super::view::View;
 use crate::render::units::Units;
-use crate::screen::{Setup, Waker, terminal};
+use crate::screen::{Column, Setup, Waker, terminal};
 
 // A doc comment would replace the program's description in its help.
 #[allow(missing_docs)]
-#[derive(Clone, Copy, Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Top {
     /// Show an interactive screen instead of lines; press ? there for its keys
     #[arg(long)]
     pub top: bool,
+
+    /// Columns of the screen, in this order; those that have no room are left out
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "COLUMNS", requires = "top")]
+    pub columns: Vec<Column>,
 }
 
 impl Top {
@@ -31,7 +35,7 @@ impl Top {
     ///
     /// # Errors
     /// There can't be one, or another format is wanted.
-    fn check(self, output: &Output) -> Result<(), String> {
+    fn check(&self, output: &Output) -> Result<(), String> {
         if !self.top {
             return Ok(());
         }
@@ -48,18 +52,18 @@ impl Top {
     ///
     /// # Errors
     /// What is wrong, in one line.
-    pub(super) fn check_with(self, output: Output, view: &View) -> Result<(), String> {
+    pub(super) fn check_with(&self, output: Output, view: &View) -> Result<(), String> {
         output.check().map_err(|error| error.to_string())?;
         self.check(&output)?;
-        view.check(output).map_err(|error| error.to_string())
+        view.grouped.check(output).map_err(|error| error.to_string())
     }
 
     /// What the screen begins with; none if no screen is wanted.
     ///
     /// # Errors
-    /// Those of [`View::names`].
+    /// Those of [`Grouped::names`](super::view::Grouped::names).
     pub(super) fn setup(
-        self,
+        &self,
         program: &'static str,
         output: &Output,
         view: &View,
@@ -69,8 +73,9 @@ impl Top {
             return Ok(None);
         }
         let units = output.units.or(Some(Units::BinBytes));
-        let (by, names) = (view.by.clone(), view.names()?);
-        Ok(Some(Setup { program, host: super::output::host(), units, totals, by, names }))
+        let (by, names) = (view.grouped.by.clone(), view.grouped.names()?);
+        let (host, columns) = (super::output::host(), self.columns.clone());
+        Ok(Some(Setup { program, host, units, totals, by, columns, names }))
     }
 }
 

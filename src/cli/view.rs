@@ -16,10 +16,10 @@ use crate::resolve::Resolver;
 use crate::selection::Only;
 use crate::services::Services;
 
-// A doc comment would replace the program's description in its help.
+// Doc comments would replace the program's description in its help.
 #[allow(missing_docs)]
 #[derive(Clone, Debug, Default, Args)]
-pub struct View {
+pub struct Grouped {
     /// Group rows by this, or by several together: --by unit,interface
     #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT")]
     pub by: Vec<By>,
@@ -32,6 +32,13 @@ pub struct View {
     /// ask the name servers of this host
     #[arg(long)]
     pub resolve: bool,
+}
+
+#[allow(missing_docs)]
+#[derive(Clone, Debug, Default, Args)]
+pub struct View {
+    #[command(flatten)]
+    pub grouped: Grouped,
 
     /// Show only the process with this pid; may be repeated
     #[arg(short = 'p', long = "pid", value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
@@ -64,7 +71,7 @@ impl Names for HostNames {
 #[error("--details is for --format json; to list remote ends as text or CSV: --by command,remote")]
 pub(super) struct ViewError;
 
-impl View {
+impl Grouped {
     /// Checks that the flags don't exclude each other.
     ///
     /// # Errors
@@ -79,10 +86,7 @@ impl View {
     /// Adds to the options of a monitor what the flags need.
     pub(super) fn add_to(&self, options: &mut Options) {
         options.details |= self.details || self.by.iter().any(|by| by.needs_details());
-        options.attributes |=
-            !self.users.is_empty() || self.by.iter().any(|by| by.needs_attributes());
-        let users = self.users.iter().map(|user| Name::from(user.as_bytes()));
-        options.only = Only { pids: self.pids.clone(), users: users.collect() };
+        options.attributes |= self.by.iter().any(|by| by.needs_attributes());
     }
 
     /// Names of remote hosts and ports, if they are asked for.
@@ -107,6 +111,16 @@ impl View {
                 snapshot.rows.iter_mut().for_each(|row| row.details.clear());
             }
         }
+    }
+}
+
+impl View {
+    /// See [`Grouped::add_to`].
+    pub(super) fn add_to(&self, options: &mut Options) {
+        self.grouped.add_to(options);
+        options.attributes |= !self.users.is_empty();
+        let users = self.users.iter().map(|user| Name::from(user.as_bytes()));
+        options.only = Only { pids: self.pids.clone(), users: users.collect() };
     }
 }
 
@@ -140,7 +154,8 @@ mod tests {
         let options = |by: &[By], users: &[&str]| {
             let users = users.iter().map(|user| user.to_string()).collect();
             let mut options = Options::default();
-            View { by: by.to_vec(), users, ..View::default() }.add_to(&mut options);
+            let grouped = Grouped { by: by.to_vec(), ..Grouped::default() };
+            View { grouped, users, ..View::default() }.add_to(&mut options);
             (options.details, options.attributes, options.only.users.len())
         };
         assert_eq!(options(&[], &[]), (false, false, 0));

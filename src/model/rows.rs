@@ -49,10 +49,10 @@ const MOST: usize = 256;
 /// Adds up the remote ends of a row's parts.
 fn add_details(row: &mut Row) {
     let of_processes = row.processes.iter().flat_map(|process| &process.details);
-    let of_ended = row.ended.iter().flat_map(|part| &part.details);
+    let of_parts = row.parts.iter().flat_map(|part| &part.details);
     let mut sums: HashMap<Remote, Account, RandomState> = HashMap::default();
     let mut rest = row.account;
-    for Detail { remote, account } in of_processes.chain(of_ended) {
+    for Detail { remote, account } in of_processes.chain(of_parts) {
         if let Some(remote) = remote {
             *sums.entry(*remote).or_default() += *account;
             rest = rest - *account;
@@ -111,7 +111,7 @@ mod tests {
         let all = Account { total: Traffic::new(10_000, 0), recent: Traffic::ZERO };
         let row = rows.add(&Name::from(*b"x"), Kind::Process, all);
         row.processes.push(Process { details: one.collect(), ..Process::of(1) });
-        row.ended.push(Part { details: two.to_vec(), ..Part::default() });
+        row.parts.push(Part { details: two.to_vec(), ..Part::default() });
         let row = rows.finish(true).remove(0);
         assert_eq!(row.details.iter().map(|of| of.account).sum::<Account>(), all);
         assert_eq!((row.details.len(), row.details[0]), (MOST + 1, detail(1, 17)));

@@ -198,10 +198,10 @@ pub struct Row {
     pub account: Account,
     /// The running processes of this row, in no order.
     pub processes: Vec<Process>,
-    /// The bytes of its processes that have ended, by attributes, if they are asked for. What is left of the row's
-    /// bytes has no attributes.
+    /// Its bytes without a running process, if attributes or remote ends are asked for: those of processes that have
+    /// ended, by attributes, and those of pipes, by client. What is left of the row's bytes has neither.
     #[serde(skip)]
-    pub ended: Vec<Part>,
+    pub parts: Vec<Part>,
     /// Its remote ends, which add up to its bytes; empty if they were not asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(test, schemars(default))]
@@ -220,7 +220,7 @@ impl Row {
             kind,
             account: Account::default(),
             processes: Vec::new(),
-            ended: Vec::new(),
+            parts: Vec::new(),
             details: Vec::new(),
             group: Vec::new(),
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::ledger::Ledger;
 use crate::model::owner::Reason;
 use crate::model::traffic::{Name, Traffic};
-use crate::model::{Account, Health, Kind, Process, Rows, Snapshot, Unattributed};
+use crate::model::{Account, Detail, Health, Kind, Part, Process, Rows, Snapshot, Unattributed};
 use crate::processes::FactsReader;
 
 use super::Moment;
@@ -56,12 +56,28 @@ impl Draft {
         self.health.push(health);
     }
 
-    /// Adds the bytes that a pipe forwarded in `time`; zero means that the time is unknown.
-    pub(crate) fn add_pipe(&mut self, name: &Name, kind: Kind, account: Account, time: Duration) {
-        let recent = if time.is_zero() { Traffic::ZERO } else { account.recent };
-        let account = Account { recent, ..account };
+    /// Adds the bytes that a pipe forwarded in `time`; zero means that the time is unknown. `clients` has those of
+    /// each client, if they are counted.
+    pub(crate) fn add_pipe(
+        &mut self,
+        name: &Name,
+        kind: Kind,
+        account: Account,
+        mut clients: Vec<Detail>,
+        time: Duration,
+    ) {
+        let known = |account: Account| match time.is_zero() {
+            true => Account { recent: Traffic::ZERO, ..account },
+            false => account,
+        };
+        let account = known(account);
+        clients.iter_mut().for_each(|client| client.account = known(client.account));
         self.elapsed = self.elapsed.max(time);
-        self.rows.add(name, kind, account);
+        let row = self.rows.add(name, kind, account);
+        if !clients.is_empty() {
+            self.has_details = true;
+            row.parts.push(Part { attributes: None, account, details: clients });
+        }
         self.counted += account;
     }
 

@@ -40,6 +40,8 @@ pub struct Config {
     pub shape: Option<NonZeroU64>,
     /// Whether each connection to the remote starts with a PROXY protocol header, version 2.
     pub send_proxy: bool,
+    /// Whether bytes are counted by client: see [`Pipe::clients`](super::Pipe::clients).
+    pub count_clients: bool,
     /// Number of threads that forward.
     pub workers: NonZeroUsize,
     /// When and how often a silent peer is probed.
@@ -84,6 +86,7 @@ impl Config {
             slots: None,
             shape: None,
             send_proxy: false,
+            count_clients: false,
             workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             keepalive: Keepalive::default(),
             resolver: Arc::new(SystemResolver),
@@ -93,7 +96,7 @@ impl Config {
     }
 
     /// Whether a pipe of this configuration would do the same as one of the other. The receiver of
-    /// reports, the resolver and the shared slots don't matter.
+    /// reports, the resolver, the shared slots and the counting by client don't matter.
     pub fn is_like(&self, other: &Config) -> bool {
         let plain = |config: &Config| {
             (

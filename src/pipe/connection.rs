@@ -10,7 +10,7 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_error;
 
-use super::counters::Way;
+use super::counters::{Counters, Way};
 use super::direction::{Direction, Resources, Socket, Turn};
 use super::event::{ConnectError, End, Side};
 use super::socket::reset;
@@ -29,6 +29,8 @@ pub(super) struct Connection {
     pub(super) attempt: Option<Box<Attempt>>,
     /// The addresses of both ends, if ends are reported.
     pub(super) names: Option<Box<Names>>,
+    /// The counters of its client, if clients are counted one by one.
+    pub(super) counters: Option<Arc<Counters>>,
     pub(super) accepted: Instant,
     /// Time of the last moved byte, or of the last progress of the attempt: milliseconds since the
     /// worker's start, in 32 bits.
@@ -101,6 +103,7 @@ impl Connection {
                 error: None,
             })),
             names: None,
+            counters: None,
             accepted,
             active: 0,
             generation: 0,
@@ -149,6 +152,13 @@ impl Connection {
 
     /// Forwards in both directions.
     pub(super) fn turn(&mut self, resources: &mut Resources) -> Progress {
+        std::mem::swap(&mut self.counters, &mut resources.client);
+        let progress = self.forward(resources);
+        std::mem::swap(&mut self.counters, &mut resources.client);
+        progress
+    }
+
+    fn forward(&mut self, resources: &mut Resources) -> Progress {
         let Some(Link { remote, up, down }) = &mut self.link else { return Progress::Waiting };
         let client = &mut self.client;
         let ups = up.turn(client, remote, resources);

@@ -27,6 +27,8 @@ pub(super) struct Resources {
     buffer: Box<[u8]>,
     pub(super) pool: Pool,
     pub(super) counters: Arc<Counters>,
+    /// The counters of the current connection's client, instead of the worker's.
+    pub(super) client: Option<Arc<Counters>>,
     pub(super) shaper: Arc<Shaper>,
     /// The worker's index.
     number: usize,
@@ -53,6 +55,7 @@ impl Resources {
             buffer,
             pool: Pool::default(),
             counters,
+            client: None,
             shaper,
             number,
             waiting: [0; 2],
@@ -375,7 +378,7 @@ impl Direction {
 
     fn count(&mut self, bytes: usize, resources: &Resources) {
         self.bytes += bytes as u64;
-        resources.counters.add(self.way, bytes);
+        resources.client.as_ref().unwrap_or(&resources.counters).add(self.way, bytes);
     }
 
     /// Returns the borrowed kernel pipe, together with its bytes.

@@ -11,6 +11,7 @@
 //!
 //! Bytes are counted when the kernel has taken them for the other side.
 
+mod clients;
 mod config;
 mod connection;
 mod connection_slots;
@@ -26,6 +27,7 @@ mod shared;
 mod socket;
 mod worker;
 
+pub use clients::ClientBytes;
 pub use config::{Config, Keepalive, OnEvent};
 pub use connection_slots::ConnectionSlots;
 pub use event::{ConnectError, End, Ended, Event, Failed, Side};
@@ -39,6 +41,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
+use clients::Clients;
 use counters::Way;
 use shared::{Mailbox, Mode, Shared};
 use worker::Worker;
@@ -128,7 +131,25 @@ impl Pipe {
     /// taken; sent: bytes from remotes that the clients' sockets have taken.
     pub fn traffic(&self) -> Traffic {
         let counters = self.shared.mailboxes.iter().map(|mailbox| &mailbox.counters);
-        counters.map(|bytes| Traffic::new(bytes.get(Way::Up), bytes.get(Way::Down))).sum()
+        let all = counters.map(|bytes| Traffic::new(bytes.get(Way::Up), bytes.get(Way::Down)));
+        // A byte is in one of the two.
+        all.sum::<Traffic>() + self.shared.clients.as_ref().map_or(Traffic::ZERO, Clients::total)
+    }
+
+    /// The bytes forwarded so far by client; `None` unless [`Config::count_clients`].
+    pub fn clients(&self) -> Option<Vec<ClientBytes>> {
+        self.shared.clients.as_ref().map(Clients::read)
+    }
+
+    /// Adds the bytes of a pipe that has ended to the clients of this one. Returns whether both count by client.
+    pub(crate) fn absorb_clients(&self, ended: &Pipe) -> bool {
+        match (&self.shared.clients, &ended.shared.clients) {
+            (Some(clients), Some(ended)) => {
+                clients.absorb(ended);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Number of open connections: accepted, and not yet closed.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 
+use super::clients::Clients;
 use super::config::Config;
 use super::connection_slots::ConnectionSlots;
 use super::counters::Counters;
@@ -35,6 +36,8 @@ pub(super) struct Shared {
     pub(super) host: Arc<Host>,
     pub(super) shaper: Arc<Shaper>,
     pub(super) mailboxes: Box<[Mailbox]>,
+    /// The bytes of the clients, if they are counted one by one.
+    pub(super) clients: Option<Clients>,
     /// Maximum number of open connections of this pipe.
     allowed: usize,
     /// The capacity by descriptors, shared with other pipes.
@@ -164,6 +167,7 @@ impl Shared {
         Shared {
             address,
             host: Arc::new(host),
+            clients: config.count_clients.then(Clients::default),
             shaper: Arc::new(shaper),
             allowed,
             slots,

@@ -1,33 +1,36 @@
 //! The columns of the list: which, how wide, and which of them have room.
 
+use clap::ValueEnum;
+
 use crate::render::units::Units;
 
 /// A column.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Column {
-    /// Received bytes per second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Column {
+    /// Received bytes per second
     In,
-    /// Sent bytes per second.
+    /// Sent bytes per second
     Out,
-    /// The part of all bytes, in both directions, as a bar.
+    /// The part of all bytes, in and out together, as a bar
     Share,
-    /// The rate in the last refreshes.
+    /// The rate in the last 12 refreshes
     Graph,
-    /// All received bytes.
+    /// All received bytes
     TotalIn,
-    /// All sent bytes.
+    /// All sent bytes
     TotalOut,
-    /// The pid, or the number of processes.
+    /// The pid, and how many more processes
     Pid,
-    /// The effective user.
+    /// The effective user
     User,
-    /// The pod, container or unit.
+    /// The pod, container or systemd unit
+    #[value(name = "unit")]
     Place,
-    /// The name of the program.
+    /// The name of the program
     Program,
-    /// The number of remote ends.
+    /// The number of remote ends
     Ends,
-    /// The name, in the rest of the line.
+    /// The command line, application or pipe, in the rest of the line
     Name,
 }
 
@@ -175,6 +178,21 @@ impl Default for Columns {
 }
 
 impl Columns {
+    /// These columns in this order, and the others unwanted behind them; without any, those at the start.
+    pub(super) fn of(chosen: &[Column]) -> Columns {
+        if chosen.is_empty() {
+            return Columns::default();
+        }
+        let mut all: Vec<(Column, bool)> = Vec::new();
+        let others = Column::ALL.iter().map(|column| (*column, false));
+        for (column, wanted) in chosen.iter().map(|column| (*column, true)).chain(others) {
+            if all.iter().all(|(known, _)| *known != column) {
+                all.push((column, wanted));
+            }
+        }
+        Columns { all }
+    }
+
     /// Whether figures have to be short in a list of this width.
     pub(super) fn are_narrow(width: u16, units: Option<Units>) -> bool {
         width < 2 * (Column::In.width(units, false) + GAP) + 12
@@ -244,6 +262,19 @@ mod tests {
         assert_eq!(names(80, false), "in out share pid user name");
         assert_eq!(names(80, true), "share total-in total-out pid user name");
         assert_eq!(names(200, false), "in out share graph total-in total-out pid user unit name");
+    }
+
+    #[test]
+    fn chosen_ones_have_the_order_of_the_choice() {
+        use Column::{Ends, Name, Out};
+        let columns = Columns::of(&[Name, Ends, Out, Ends]);
+        let placed = columns.placed(80, None, false);
+        assert_eq!(placed.iter().map(|of| of.column).collect::<Vec<_>>(), [Name, Ends, Out]);
+        assert_eq!(columns.all.len(), Column::ALL.len(), "the others can be chosen later");
+        for column in Column::ALL {
+            let value = column.to_possible_value().unwrap();
+            assert_eq!(value.get_name(), column.name(), "its name in flags");
+        }
     }
 
     #[test]

@@ -174,7 +174,7 @@ impl State {
                 self.columns.all.swap(self.chosen, self.chosen + 1);
                 self.chosen += 1;
             }
-            Input::Delete | Input::Backspace => self.columns = Columns::default(),
+            Input::Delete | Input::Backspace => self.columns = Columns::of(&self.setup.columns),
             _ => {
                 if let Some(to) = self.moved(input, self.chosen, self.columns.all.len()) {
                     self.chosen = to;

@@ -34,5 +34,6 @@ mod text;
 mod theme;
 mod thread;
 
+pub(crate) use columns::Column;
 pub(crate) use state::Setup;
 pub(crate) use thread::{Screen, Waker};

@@ -81,8 +81,8 @@ impl Fact {
         let running = row.processes.iter().filter_map(|process| self.of(process));
         let mut all: Vec<&Name> = running.collect();
         if row.processes.is_empty() {
-            let ended = row.ended.iter().filter_map(|part| part.attributes.as_deref());
-            all.extend(ended.filter_map(|of| self.of_attributes(of)));
+            let parts = row.parts.iter().filter_map(|part| part.attributes.as_deref());
+            all.extend(parts.filter_map(|of| self.of_attributes(of)));
         }
         all.sort_unstable();
         all.dedup();

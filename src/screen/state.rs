@@ -29,6 +29,8 @@ pub(crate) struct Setup {
     pub totals: bool,
     /// What rows are grouped by at the start; empty for the rows as they are.
     pub by: Vec<By>,
+    /// The columns at the start; empty for those that matter most.
+    pub columns: Vec<Column>,
     /// Names of addresses and ports, if they are wanted.
     pub names: Option<Arc<dyn Names>>,
 }
@@ -125,7 +127,6 @@ impl State {
             units: setup.units,
             totals: setup.totals,
             groupings: groupings(&setup.by),
-            setup,
             frame: Frame { snapshot, above, if_empty, alerts },
             grouped: None,
             begun: None,
@@ -139,7 +140,8 @@ impl State {
             reversed: false,
             window: Window::Seconds(10),
             theme: Theme::of_environment(),
-            columns: Columns::default(),
+            columns: Columns::of(&setup.columns),
+            setup,
             shows_idle: false,
             filter: Filter::default(),
             filter_text: String::new(),

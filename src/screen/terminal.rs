@@ -193,10 +193,48 @@ pub(super) fn restore_on_panic() {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use ratatui::layout::Rect;
     use ratatui::style::Style;
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
     use super::*;
+
+    /// Is run on a terminal by the test below.
+    #[test]
+    #[ignore = "it panics, on a terminal of its own"]
+    fn panics_on_a_terminal() {
+        restore_on_panic();
+        enter().unwrap();
+        write(b"drawn").unwrap();
+        panic!("it has failed");
+    }
+
+    #[test]
+    fn a_panic_is_told_on_the_terminal_as_it_was_before() {
+        let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&terminal).unwrap();
+        unlockpt(&terminal).unwrap();
+        let name = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
+        let tty = OpenOptions::new().read(true).write(true).open(name).unwrap();
+        let before = tcgetattr(&tty).unwrap();
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--ignored", "--exact", "--nocapture", "--test-threads=1"]);
+        command.arg("screen::terminal::tests::panics_on_a_terminal");
+        let [stdin, stdout, stderr] = [(); 3].map(|()| tty.try_clone().unwrap());
+        let status = command.stdin(stdin).stdout(stdout).stderr(stderr).status().unwrap();
+        assert!(!status.success(), "it has run");
+        let after = tcgetattr(&tty).unwrap();
+        assert_eq!(after.local_modes, before.local_modes);
+        assert_eq!(after.input_modes, before.input_modes);
+        let mut bytes = [0; 4096];
+        let length = rustix::io::read(&terminal, &mut bytes[..]).unwrap();
+        let shown = String::from_utf8_lossy(&bytes[..length]).into_owned();
+        let [enter, leave] = [ENTER, LEAVE].map(|of| str::from_utf8(of).unwrap());
+        let places = [enter, "drawn", leave, "it has failed"].map(|text| shown.find(text));
+        assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?}: {shown:?}");
+    }
 
     #[test]
     fn what_has_not_changed_is_not_written() {

@@ -26,6 +26,7 @@ pub(super) fn state() -> State {
         units: Some(Units::BinBytes),
         totals: false,
         by: Vec::new(),
+        columns: Vec::new(),
         names: None,
     };
     let mut state = State::new(setup);

@@ -3,10 +3,12 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use testbed::bytes::Bytes;
 use testbed::endpoint::Endpoint;
 use testbed::leftovers::Dir;
@@ -131,8 +133,37 @@ fn a_pipe_as_json() {
     finish(client, accepted);
     let finished = running.stop();
     let all = snapshots(&finished.stdout);
-    assert_eq!(all[0].0["source"], serde_json::Value::Null);
+    assert_eq!(all[0].0["source"], Value::Null);
     assert!(all.windows(2).all(|pair| pair[1].seq() == pair[0].seq() + 1));
+}
+
+/// The clients of a pipe are its remote ends. Those that have left stay.
+#[test]
+fn a_pipe_tells_its_clients() {
+    let (running, remote, port) = piped(&["--format", "json", "--details", "--by", "remote"]);
+    let hosts = [LOCAL, Ipv6Addr::LOCALHOST.into()];
+    for (host, times) in hosts.into_iter().zip([2, 1]) {
+        let client = connect((host, port).into());
+        let accepted = remote.accept();
+        (0..times).for_each(|_| exchange(&client, &accepted));
+        finish(client, accepted);
+    }
+    let last = || printed(&running).pop();
+    let client = |host: IpAddr| {
+        let last = last()?;
+        let is_it = |row: &&Value| row["group"]["remote"] == host.to_string();
+        last.rows().iter().find(is_it).cloned()
+    };
+    for (host, bytes) in hosts.into_iter().zip([18, 9]) {
+        let total = json!({"rx_bytes": bytes, "tx_bytes": bytes});
+        running.eventually("its bytes", || client(host).is_some_and(|row| row["total"] == total));
+        let detail = client(host).unwrap()["details"][0].clone();
+        assert_eq!(detail["remote_address"], host.to_string());
+        assert_eq!((&detail["local_port"], &detail["remote_port"]), (&json!(port), &Value::Null));
+        assert_eq!(detail["total"], total);
+    }
+    assert_eq!(last().unwrap().rows().len(), 2, "a row for each client");
+    running.stop();
 }
 
 #[test]
@@ -210,6 +241,9 @@ fn hostile_names_are_data() {
     hostile.wait().unwrap();
 }
 
+/// Long enough for a timeout to show, if there were one.
+const PAUSE: Duration = Duration::from_secs(30);
+
 /// A reader that pauses misses whole refreshes, which `seq` shows and standard error says once.
 #[test]
 fn a_reader_that_pauses_misses_whole_snapshots() {
@@ -219,9 +253,10 @@ fn a_reader_that_pauses_misses_whole_snapshots() {
     command.args(["--format", "json"]);
     let running = Running::start_on(command, writer.into(), Stdio::piped());
     let said = "runmonitor: standard output is not read fast enough: refreshes are left out, each as a whole\n";
-    eventually("refreshes are left out", || running.stderr().contains(said));
     let mut lines = BufReader::new(reader).split(b'\n').map(Result::unwrap);
-    let mut last: Option<u64> = None;
+    let mut last = lines.next().map(|line| Snapshot::read(&line).seq());
+    std::thread::sleep(PAUSE);
+    eventually("refreshes are left out", || running.stderr().contains(said));
     let jumped = lines.by_ref().take(10_000).any(|line| {
         let seq = Snapshot::read(&line).seq();
         let before = last.replace(seq);

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::termios::{Action, tcflow};
 use testbed::endpoint::Endpoint;
 use testbed::netns::{Net, PEER4};
 use testbed::requirements::skip;
-use testbed::wait::until;
+use testbed::wait::{eventually, until};
 
+use crate::runaggregator::{FILES, write_files};
 use crate::{RUNAGGREGATOR, RUNMONITOR};
 
 /// A shell in a terminal of its own, in the watched namespace.
@@ -202,6 +204,43 @@ fn every_end_restores_the_terminal() {
     shell.run(&format!("clear; TERM=dumb {} --top; echo \"status $?\"", RUNMONITOR.path));
     let screen = shell.wait("the end", |screen| screen.contains("status 2"));
     assert!(screen.contains("TERM is dumb; set TERM, or leave --top out"), "{screen}");
+}
+
+/// A terminal that takes nothing (a stopped one, a connection that hangs) stops drawing, and nothing else.
+#[test]
+fn a_terminal_that_takes_nothing_delays_neither_alerts_nor_the_end() {
+    let Some(net) = Net::new() else { return };
+    let Some(shell) = Shell::start(&net) else { return };
+    let before = shell.modes("before");
+    let rule = "[Rule]\nprocess_filter=.\nin_threshold=0.001\ninterval=1\nrepeat_interval=0\n\
+                notification_command=/bin/sh -c 'echo >> started'\n";
+    write_files(&net.dir, "[Host]\ntype=monitor\nsource=sockets\n", "", rule);
+    let started = || fs::read(net.dir.join("started")).map_or(0, |lines| lines.len());
+    let _server = Endpoint::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9000");
+    let role = format!("tcp-client host={PEER4} port=9000 up=1000 down=200000");
+    let mut client = Endpoint::start(&net, &net.watched, "client", &role);
+    shell.top(RUNAGGREGATOR, &format!("{} --interval 0.2", FILES.join(" ")));
+    let pid = shell.pid("runaggregator");
+    let tty = fs::File::open(shell.tmux(&["display-message", "-p", "#{pane_tty}"]).trim()).unwrap();
+    tcflow(&tty, Action::OOff).unwrap();
+    let proc = PathBuf::from(format!("/proc/{}/task", pid.as_raw_nonzero()));
+    let is_stuck = |task: fs::DirEntry| {
+        let read = |file| fs::read_to_string(task.path().join(file)).unwrap_or_default();
+        // write(1, ...)
+        read("comm").trim() == "screen" && read("syscall").starts_with("1 0x1 ")
+    };
+    eventually("the screen's thread writes", || {
+        fs::read_dir(&proc).unwrap().flatten().any(is_stuck)
+    });
+    let commands = started();
+    client.go();
+    eventually("a command is started", || started() > commands);
+    kill_process(pid, Signal::TERM).unwrap();
+    eventually("it ends", || !proc.exists());
+    tcflow(&tty, Action::OOn).unwrap();
+    // Nobody could tell the terminal to leave the screen, so the line begins anywhere and may be wrapped.
+    shell.wait("the end", |screen| screen.replace([' ', '\n'], "").contains("status0"));
+    assert_eq!(shell.modes("after"), before);
 }
 
 #[test]

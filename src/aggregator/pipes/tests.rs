@@ -168,7 +168,7 @@ fn what_cannot_be_had_leaves_everything_as_it_was() {
     assert!(matches!(error, ChangeError::Occupied { index: 0, .. }), "{error}");
     let mut open = connect(&first, &remote);
     send(&pipes, &mut open, 1000);
-    assert_eq!(pipes.running[0].traffic(), Traffic::new(1000, 0));
+    assert_eq!(pipes.running[0].read().0, Traffic::new(1000, 0));
 }
 
 #[test]

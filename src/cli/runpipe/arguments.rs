@@ -11,6 +11,7 @@ use super::PROGRAM;
 use crate::cli::forwarding::drain_timeout;
 use crate::cli::output::Output;
 use crate::cli::schedule::Refreshes;
+use crate::cli::view::Grouped;
 use crate::config::pipe::{
     BIND, CONNECT_TIMEOUT, IDLE_TIMEOUT, MAX_CONNECTIONS, NEWHOST, NEWPORT, PORT, SEND_PROXY,
     SHAPE_THRESHOLD,
@@ -113,6 +114,10 @@ pub struct Arguments {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub output: Output,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub grouped: Grouped,
 
     /// Write a line to standard error for each connection that ends
     #[arg(long)]

@@ -170,6 +170,7 @@ impl Worker {
         if ends {
             connection.names = Some(Box::new(Names { client, remote: address }));
         }
+        connection.counters = self.shared.clients.as_ref().map(|of| of.connect(client.ip()));
         connection.establish(remote, broken);
         connection.notice(Side::Remote, flags);
         connection.active = clock;
