@@ -376,6 +376,7 @@ impl Ledger {
                 facts: None,
             });
         }
+        rows.reserve(self.ended.len() + 1);
         for (name, ended) in &self.ended {
             let row = rows.add(name, ended.kind, self.timed(ended.account));
             row.parts.extend(ended.parts().map(|(attributes, account, details)| Part {

@@ -16,6 +16,12 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
+    /// Makes room for this number of further rows, and not for more.
+    pub(crate) fn reserve(&mut self, count: usize) {
+        self.places.reserve(count);
+        self.rows.reserve_exact(count);
+    }
+
     /// Adds to the row of that name. The first caller decides the kind of the row.
     pub(crate) fn add(&mut self, name: &Name, kind: Kind, account: Account) -> &mut Row {
         let place = *self.places.entry(name.clone()).or_insert(self.rows.len());

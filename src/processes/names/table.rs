@@ -97,7 +97,8 @@ pub(super) struct Table {
     /// Whether every start, exec and exit is reported.
     pub(super) reported: bool,
     pub(super) look: u32,
-    pub(super) processes: Map<ProcessId, Entry>,
+    /// Boxed, because up to half of the map is empty.
+    pub(super) processes: Map<ProcessId, Box<Entry>>,
     /// The last process with each pid.
     pub(super) numbers: Map<u32, ProcessId>,
     /// Ended processes in order, and the look at which they ended.
@@ -206,7 +207,7 @@ impl Table {
             if before.is_none_or(|before| before < id) {
                 numbers.insert(id.pid, id);
             }
-            Entry { before: before.filter(|before| *before < id), ..Entry::default() }
+            Box::new(Entry { before: before.filter(|before| *before < id), ..Entry::default() })
         })
     }
 
@@ -354,7 +355,8 @@ impl Table {
                 break;
             }
             self.ended.pop_front();
-            let Some(Entry { bytes, long, .. }) = self.processes.remove(&id) else { continue };
+            let Some(entry) = self.processes.remove(&id) else { continue };
+            let Entry { bytes, long, .. } = *entry;
             self.ended_bytes -= bytes;
             self.bytes -= bytes;
             if let Some(place) = long {

@@ -94,9 +94,9 @@ fn end_with_long_names(names: &Names) {
 fn bytes(names: &Names) -> usize {
     let table = names.table();
     let of = |entry: &Entry| entry.named.as_ref().map_or(0, |n| n.lengths().iter().sum());
-    assert_eq!(table.bytes, table.processes.values().map(of).sum::<usize>());
+    assert_eq!(table.bytes, table.processes.values().map(|entry| of(entry)).sum::<usize>());
     let ended = table.processes.values().filter(|entry| entry.ended);
-    assert_eq!(table.ended_bytes, ended.map(of).sum::<usize>());
+    assert_eq!(table.ended_bytes, ended.map(|entry| of(entry)).sum::<usize>());
     table.bytes
 }
 
