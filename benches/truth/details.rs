@@ -82,9 +82,9 @@ fn play(workload: &Workload, source: &str) -> Option<Seen> {
     Some(seen)
 }
 
-/// Starts the program, without what was before: with `ebpf` that has no remote end.
+/// Starts the program.
 fn start(workload: &Workload, net: &Net, source: &str) -> Running {
-    let args = ["--source", source, "--no-lookback", "--interval", "0.5"];
+    let args = ["--source", source, "--interval", "0.5"];
     let more = ["--format", "json", "--details", "--include", "workload.py"];
     let args = [&args[..], &more].concat();
     // A container has a network namespace of its own.

@@ -20,9 +20,10 @@ use crate::netns::NetnsKey;
 use crate::processes::ProcessId;
 use crate::tracker::NewFlowRecord;
 use pending::Pending;
-use state::{FlowId, FlowState, reconciled, remote};
+use state::{FlowId, FlowState, reconciled};
 
 pub(super) use state::FlowChange;
+pub(crate) use state::remote_end;
 
 /// Number of observations for which a flow without a process is looked up again although it carries
 /// nothing: its connection may be accepted, or its socket listed, a moment later.
@@ -300,7 +301,7 @@ impl FlowAttribution {
                     let Settled { to, bytes, from, .. } = settled;
                     let traffic = side.view(bytes);
                     let local = earlier.local;
-                    let remote = self.has_details.then(|| remote(flow, side, local));
+                    let remote = self.has_details.then(|| remote_end(flow, side, local));
                     each(Share { to, traffic, recent, from, local, remote });
                 }
                 return None;
@@ -399,7 +400,7 @@ impl FlowAttribution {
                 recent: if first { Traffic::ZERO } else { side.view(delta) },
                 from: settled.from,
                 local: state.local,
-                remote: self.has_details.then(|| remote(flow, side, state.local)),
+                remote: self.has_details.then(|| remote_end(flow, side, state.local)),
             });
         }
         self.claims.extend(state.claims(&id, flow));

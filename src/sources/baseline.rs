@@ -23,7 +23,7 @@ use crate::model::traffic::Traffic;
 use crate::netns::{self, NetnsChoice, NetnsId};
 use crate::recording::Recorder;
 use overlap::{Slots, assigned, name, without_overlap};
-use past::Past;
+use past::{Account, Past};
 
 type Map<K, V> = HashMap<K, V, RandomState>;
 
@@ -45,8 +45,12 @@ pub(super) struct Baseline {
 }
 
 impl Baseline {
-    /// Starts the reading; `None` if no thread can be started.
-    pub(super) fn begin(reader: &ebpf::Reader, environment: &mut Environment) -> Option<Baseline> {
+    /// Starts the reading; `None` if no thread can be started. With `details`, remote ends are told apart.
+    pub(super) fn begin(
+        reader: &ebpf::Reader,
+        environment: &mut Environment,
+        details: bool,
+    ) -> Option<Baseline> {
         let before = reader.peek().filter(Counted::has_bytes);
         let before = before.map(|of| (of.cookie, of.bytes)).collect();
         let proc = environment.proc().to_owned();
@@ -59,7 +63,7 @@ impl Baseline {
         }
         let others: Vec<(NetnsId, u32)> = others.into_iter().collect();
         let (sender, result) = mpsc::channel();
-        let read = move || drop(sender.send(Past::read(&proc, &others)));
+        let read = move || drop(sender.send(Past::read(&proc, &others, details)));
         let thread = thread::Builder::new().name("baseline".to_owned()).spawn(read).ok()?;
         let (after, gone) = Default::default();
         Some(Baseline { thread, result, past: None, before, after, gone })
@@ -132,10 +136,10 @@ impl Baseline {
         });
         without_overlap(&mut past, &slots, sockets, pipes, &mut accounts);
         let Round { environment, credit, .. } = round;
-        for ((to, local), traffic) in accounts {
+        for (Account { to, local, remote }, traffic) in accounts {
             if !traffic.is_zero() {
                 let recent = Traffic::ZERO;
-                let share = Share { to, traffic, recent, from: None, local, remote: None };
+                let share = Share { to, traffic, recent, from: None, local, remote };
                 credit(&share, &mut environment.owners);
                 if let Some(recorder) = recorder {
                     recorder.share(&share);

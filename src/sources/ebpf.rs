@@ -35,6 +35,8 @@ pub(super) struct Ebpf {
     attribution: SocketAttribution,
     choice: NetnsChoice,
     lookback: bool,
+    /// Whether remote ends are told apart.
+    details: bool,
     /// The reading of bytes from before the start, until it is accounted.
     baseline: Option<Baseline>,
     /// The sockets with slots at this look, and those that have lost their slots, with the last bytes in them
@@ -63,6 +65,7 @@ impl Ebpf {
             attribution: SocketAttribution::new(),
             choice,
             lookback,
+            details,
             baseline: None,
             counted: Vec::new(),
             last: Vec::new(),
@@ -369,7 +372,7 @@ impl Source for Ebpf {
     /// Starts reading the bytes that others counted before the start.
     fn start(&mut self, environment: &mut Environment) {
         if self.lookback {
-            self.baseline = Baseline::begin(&self.reader, environment);
+            self.baseline = Baseline::begin(&self.reader, environment, self.details);
         }
     }
 

@@ -9,6 +9,7 @@ use testbed::machine::{Snapshot, bytes, snapshots};
 use testbed::netns::{Net, PEER4, PEER6};
 use testbed::remotes::{End, SCENES, ends_of, fits};
 use testbed::running::Running;
+use testbed::truth::{Count, Truth};
 use testbed::wait::{DEADLINE, until};
 
 use crate::RUNMONITOR;
@@ -217,7 +218,7 @@ fn a_connection_has_one_remote(source: &str) {
         let server = name(false, accepts);
         let _server = Endpoint::start(&net, accepts, server, "tcp-server mode=threaded port=9000");
         let role = format!("tcp-client host={host} port=9000 up=300000 down=200000");
-        // First: what was before is known without its remote ends where sockets are counted.
+        // First: nobody knows over which interface came what was before.
         let running = start(&net, source, &["--details"]);
         let mut client = Endpoint::start(&net, connects, name(true, connects), &role);
         client.go();
@@ -253,6 +254,26 @@ fn conntrack_tells_a_connection_s_remote() {
 #[test]
 fn sockets_tell_a_connection_s_remote() {
     a_connection_has_one_remote("sockets");
+}
+
+/// What conntrack has counted before the start has a remote end, but no interface.
+#[test]
+fn what_was_before_the_start_has_its_remote_end() {
+    let Some(net) = Net::new() else { return };
+    let truth = Truth::start(&net.watched, &[Count::client("client", "tcp", 9000)]);
+    let _server = Endpoint::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9000");
+    let role = format!("tcp-client host={PEER4} port=9000 up=300000 down=200000");
+    let mut client = Endpoint::start(&net, &net.watched, "client", &role);
+    client.go();
+    let before = truth.settled()["client"];
+    let running = start(&net, "ebpf", &["--details"]);
+    let end = |interface: &str, bytes| (format!("tcp {PEER4} 9000 {interface}"), bytes);
+    expect(&running, &[end("-", before)]);
+    client.go();
+    let all = truth.settled()["client"];
+    let since = Bytes::new(all.received - before.received, all.sent - before.sent);
+    expect(&running, &[end("-", before), end(LINK, since)]);
+    running.stop();
 }
 
 /// As many remote ends as there is no room for: nothing is lost, the rest stands in one sum.

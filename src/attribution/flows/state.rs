@@ -158,7 +158,7 @@ impl FlowState {
                 recent: Traffic::ZERO,
                 from,
                 local: self.local,
-                remote: has_details.then(|| remote(&record.flow, side, self.local)),
+                remote: has_details.then(|| remote_end(&record.flow, side, self.local)),
             };
             each(&record.flow, share);
         }
@@ -188,7 +188,7 @@ impl FlowChange {
 
 /// The remote end that a socket at this side of a flow has. Connection tracking does not know interfaces, apart from the
 /// loopback device.
-pub(super) fn remote(flow: &Flow, side: Side, local: bool) -> Remote {
+pub(crate) fn remote_end(flow: &Flow, side: Side, local: bool) -> Remote {
     let tuple = match side {
         Side::Originator => flow.original,
         Side::Responder => flow.reply,

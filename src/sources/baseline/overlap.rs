@@ -71,16 +71,16 @@ pub(super) fn name(
     let mut moved = HashSet::new();
     for Busy { slot, ends, .. } in sockets {
         for end in ends {
-            let Some((nobody, local)) = end.account(past, pipes) else { continue };
-            if !matches!(nobody, Owner::Nobody(Reason::Kernel | Reason::Exited)) {
+            let Some(nobody) = end.account(past, pipes) else { continue };
+            if !matches!(nobody.to, Owner::Nobody(Reason::Kernel | Reason::Exited)) {
                 continue;
             }
             let process = seen(slot).filter(|of| !matches!(of, Owner::Nobody(_)));
             let Some(process) = process.filter(|_| moved.insert(end.key())) else { continue };
             let to = pipes.owner(end.flow.protocol, &end.ports, process);
             let bytes = end.view(end.counters);
-            *accounts.entry((nobody, local)).or_default() -= bytes;
-            *accounts.entry((to, local)).or_default() += bytes;
+            *accounts.entry(nobody).or_default() -= bytes;
+            *accounts.entry(Account { to, ..nobody }).or_default() += bytes;
             end.named = Some(to);
         }
     }
@@ -280,6 +280,7 @@ fn add_new_flows(past: &mut Past, sockets: &mut Map<u64, Busy>) {
                     tuple,
                     local,
                     ports: [0; 4],
+                    remote: None,
                     named: None,
                 });
             }
@@ -431,6 +432,7 @@ mod tests {
             tuple: flow,
             local: true,
             ports: [0; 4],
+            remote: None,
             named: None,
         }
     }
@@ -484,13 +486,14 @@ mod tests {
             let (_, mut other) = busy(8);
             other.ends.push(of_flow);
             let mut accounts = Map::default();
-            accounts.insert((found, true), Traffic::new(0, 1000));
+            let account = |to| Account { to, local: true, remote: None };
+            accounts.insert(account(found), Traffic::new(0, 1000));
             let mut sockets = [socket, other];
             name(&past, &mut sockets, &pipes, &mut accounts, |_| seen);
-            let sent = |of| accounts.get(&(of, true)).map_or(0, |traffic| traffic.sent);
+            let sent = |of| accounts.get(&account(of)).map_or(0, |traffic| traffic.sent);
             assert_eq!((sent(found), sent(process)), stands, "{found:?}, {seen:?}");
             let accounted = sockets[0].ends[0].account(&past, &pipes).unwrap();
-            assert_eq!(accounted.0 == process, stands.1 > 0, "what is subtracted there");
+            assert_eq!(accounted.to == process, stands.1 > 0, "what is subtracted there");
         }
     }
 

@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use super::Map;
-use crate::attribution::{FlowAttribution, OwnPipes, Share, ports};
+use crate::attribution::{FlowAttribution, OwnPipes, Share, ports, remote_end};
 use crate::conntrack::ctnetlink::NewFlows;
 use crate::conntrack::{self, Table};
 use crate::ebpf::Bytes;
-use crate::environment::{Looked, Lookups, NamespaceView, OtherNamespaces};
+use crate::environment::{Looked, Lookups, NamespaceView, OtherNamespaces, Side};
+use crate::model::Remote;
 use crate::model::flow::{CountedAt, Counters, Flow, Tuple};
 use crate::model::owner::Owner;
 use crate::model::traffic::Traffic;
@@ -32,6 +33,8 @@ pub(super) struct PastNamespace {
 /// The bytes counted before the start.
 #[derive(Debug)]
 pub(super) struct Past {
+    /// Whether remote ends are told apart.
+    details: bool,
     /// The namespaces, the program's own first.
     pub(super) namespaces: Vec<PastNamespace>,
     attribution: FlowAttribution,
@@ -41,8 +44,15 @@ pub(super) struct Past {
     new: Vec<(NetnsKey, Tuple)>,
 }
 
-/// An owner, and whether the bytes stayed on this host.
-pub(super) type Account = (Owner, bool);
+/// What bytes of the past are accounted to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Account {
+    pub(super) to: Owner,
+    /// Whether the bytes stayed on this host.
+    pub(super) local: bool,
+    /// Their remote end, if these are told apart. Nobody has noted its interface.
+    pub(super) remote: Option<Remote>,
+}
 
 /// An end of a flow, and what was accounted to it.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +72,8 @@ pub(super) struct End {
     pub(super) local: bool,
     /// The flow's ports, before and after address translation.
     pub(super) ports: [u16; 4],
+    /// Its remote end, if these are told apart.
+    pub(super) remote: Option<Remote>,
     /// Its owner, if the kernel's side knew more than the listing of processes.
     pub(super) named: Option<Owner>,
 }
@@ -95,7 +107,7 @@ impl End {
         let ends = past.attribution.accounted(&self.identity(), self.table);
         let (_, to) = ends[usize::from(self.responder)]?;
         let to = self.named.unwrap_or_else(|| pipes.owner(self.flow.protocol, &self.ports, to));
-        Some((to, self.local))
+        Some(Account { to, local: self.local, remote: self.remote })
     }
 }
 
@@ -112,10 +124,15 @@ fn has_tables(proc: &Path) -> bool {
 }
 
 impl Past {
-    fn new() -> Past {
+    fn new(details: bool) -> Past {
+        let mut attribution = FlowAttribution::new(true);
+        if details {
+            attribution.add_details();
+        }
         Past {
+            details,
             namespaces: Vec::new(),
-            attribution: FlowAttribution::new(true),
+            attribution,
             ends: Vec::new(),
             looked: Looked::default(),
             new: Vec::new(),
@@ -123,11 +140,11 @@ impl Past {
     }
 
     /// Reads everything: the program's own namespace, then those of these processes, which this thread enters
-    /// for good. A namespace that can't be opened, or has ended, is skipped.
-    pub(super) fn read(proc: &Path, others: &[(NetnsId, u32)]) -> Past {
+    /// for good. A namespace that can't be opened, or has ended, is skipped. With `details`, remote ends are told apart.
+    pub(super) fn read(proc: &Path, others: &[(NetnsId, u32)], details: bool) -> Past {
         let flows = has_tables(proc);
         let opens = Opens { flows, ends: !flows };
-        let mut past = Past::new();
+        let mut past = Past::new(details);
         past.open(opens, NetnsKey::OWN, None, proc, "self");
         for ((id, pid), key) in others.iter().zip(1..) {
             let process = pid.to_string();
@@ -175,7 +192,7 @@ impl Past {
         owners: &mut Owners,
         pipes: &OwnPipes,
     ) -> Map<Account, Traffic> {
-        let Past { namespaces, attribution, ends, .. } = self;
+        let Past { details, namespaces, attribution, ends, .. } = self;
         let mut accounts = Map::default();
         attribution.begin();
         let (mut readings, mut other_namespaces) = (Vec::new(), OtherNamespaces::default());
@@ -205,7 +222,7 @@ impl Past {
                 let accounted_in = accounted.map(|end| end.map(|(netns, _)| netns));
                 let local = addresses.sends_from(&flow.original.source.address)
                     && addresses.sends_from(&flow.reply.source.address);
-                add(ends, &flow, key, accounted_in, local);
+                add(ends, &flow, key, accounted_in, local, *details);
             }
         }
         accounts
@@ -282,11 +299,12 @@ impl PastNamespace {
 
 /// Takes a share of what was read.
 fn credit(accounts: &mut Map<Account, Traffic>, share: &Share) {
+    let Share { to, local, remote, .. } = *share;
     if let Some(reason) = share.from {
-        let stood = accounts.entry((Owner::Nobody(reason), share.local)).or_default();
-        *stood -= share.traffic - share.recent;
+        let stood = Account { to: Owner::Nobody(reason), local, remote };
+        *accounts.entry(stood).or_default() -= share.traffic - share.recent;
     }
-    *accounts.entry((share.to, share.local)).or_default() += share.traffic;
+    *accounts.entry(Account { to, local, remote }).or_default() += share.traffic;
 }
 
 /// Notes that a flow of `table` was accounted in these namespaces.
@@ -296,11 +314,13 @@ fn add(
     table: NetnsKey,
     accounted_in: [Option<NetnsKey>; 2],
     local: bool,
+    details: bool,
 ) {
     let Some(counters) = flow.counters else { return };
     let tuples = [flow.original, flow.reply];
     for ((netns, tuple), responder) in accounted_in.into_iter().zip(tuples).zip([false, true]) {
         let Some(netns) = netns else { continue };
+        let side = if responder { Side::Responder } else { Side::Originator };
         ends.push(End {
             table,
             flow: flow.original,
@@ -313,6 +333,7 @@ fn add(
             tuple,
             local,
             ports: ports(flow),
+            remote: details.then(|| remote_end(flow, side, local)),
             named: None,
         });
     }
@@ -323,7 +344,7 @@ impl Past {
     /// The past of one flow, whose first end is this owner's.
     pub(super) fn of(flow: &Flow, owner: Owner) -> Past {
         use crate::environment::FlowResolution;
-        let mut past = Past::new();
+        let mut past = Past::new(false);
         past.attribution.begin();
         let change = past.attribution.read(flow, NetnsKey::OWN, |_| {}).unwrap();
         let found = [Some(owner), None];
@@ -355,7 +376,7 @@ mod tests {
         credit(&mut accounts, &share(nobody, 100, 100, None));
         credit(&mut accounts, &share(nobody, 7, 0, None));
         credit(&mut accounts, &share(process, 150, 50, Some(Reason::Exited)));
-        let stands = |to| accounts.get(&(to, false)).copied();
+        let stands = |to| accounts.get(&Account { to, local: false, remote: None }).copied();
         assert_eq!(stands(nobody), Some(Traffic::new(7, 0)));
         assert_eq!(stands(process), Some(Traffic::new(150, 0)));
     }
