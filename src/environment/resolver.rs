@@ -291,14 +291,19 @@ fn without_socket(
     }
 }
 
+/// Maximum of bytes of a packet that answers who asks for a connection: headers of IPv6 and TCP, with all options.
+const ANSWER: u64 = 40 + 60;
+
 /// The only process that can have accepted a connection.
 fn acceptor(
     flow: &Flow,
     sockets: &SocketTable,
     owners: &mut dyn SocketOwners,
 ) -> Option<ProcessId> {
-    // A connection without a reply was never accepted: its port may have been opened since.
-    if flow.counters.is_none_or(|counters| counters.reply == 0) {
+    let reply = flow.counters?.reply;
+    // A connection without a reply was never accepted: its port may have been opened since. One that was only answered
+    // may not have been listed yet, and whoever has run since then has not accepted it.
+    if reply == 0 || reply <= ANSWER && !flow.closed && !flow.ended {
         return None;
     }
     let listeners = sockets.listeners(flow.reply.source);

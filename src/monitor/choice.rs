@@ -40,8 +40,8 @@ pub enum Notice {
     },
     /// Without privileges, a user sees only the TCP payload of their own processes.
     Unprivileged {
-        /// Number of processes whose descriptors the user may not read.
-        denied: usize,
+        /// Number of processes whose descriptors the user may not read; `None` if it is not known yet.
+        denied: Option<usize>,
     },
 }
 
@@ -63,11 +63,14 @@ impl fmt::Display for Notice {
                 mend.map_or(Ok(()), |mend| write!(f, "; to mend it: {mend}"))
             }
             Notice::Impeded { why, mend } => write!(f, "{why}; to mend it: {mend}"),
-            Notice::Unprivileged { denied } => write!(
-                f,
-                "not root: it sees the TCP payload of your own processes, and not what {denied} others \
-                 send and receive (source sockets)"
-            ),
+            Notice::Unprivileged { denied } => {
+                let denied = denied.map_or_else(String::new, |denied| format!("{denied} "));
+                write!(
+                    f,
+                    "not root: it sees the TCP payload of your own processes, and not what {denied}others \
+                     send and receive (source sockets)"
+                )
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::process::geteuid;
 
 use crate::ledger::{self, Ledger};
 use crate::model::{Health, Looked, Snapshot, SourceChoice, SourceKind};
@@ -179,12 +180,14 @@ impl Monitor {
 
     /// Collects the messages about the choice, of which `refusals` are known.
     fn take_notices(&mut self, refusals: Vec<Notice>, may_read: bool) {
-        let denied = self.looked.denied;
+        let Looked { denied, unread, .. } = &self.looked;
         self.notices = refusals;
         if self.source != SourceKind::Sockets {
             self.notices.push(Notice::Taken(self.source));
-        } else if !may_read && denied > 0 {
-            // The needs of each source are the same, and can be reported at once.
+        } else if !may_read && (*denied > 0 || !geteuid().is_root()) {
+            // The needs of each source are the same, and can be reported at once. On a busy machine the processes may
+            // be read later.
+            let denied = Some(*denied).filter(|denied| *denied > 0 && !unread.is_anything());
             self.notices = vec![Notice::Unprivileged { denied }];
         }
     }

@@ -72,6 +72,19 @@ fn a_connection_that_was_never_answered_was_never_accepted() {
     assert_eq!((host.of(1), host.all()), ((100, 2000), (100, 2000)));
 }
 
+/// Its socket is made after the sockets were listed and before the flows are read.
+#[test]
+fn a_connection_that_was_only_answered_may_be_accepted_by_another_process() {
+    let mut host = Host::new();
+    host.listen(held(1), SERVER);
+    let open = short().counted(112, 60);
+    host.look([open]);
+    assert_eq!((host.of(1), host.under(Reason::Exited)), ((0, 0), (112, 60)));
+    host.open(held(2), Protocol::TCP, SERVER, CLIENT);
+    host.look([open.counted(500, 900)]);
+    assert_eq!((host.of(1), host.of(2), host.all()), ((0, 0), (500, 900), (500, 900)));
+}
+
 #[test]
 fn who_listens_takes_nothing_from_who_is_known_to_have_accepted() {
     let mut host = Host::new();
