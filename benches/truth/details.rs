@@ -13,6 +13,9 @@ use testbed::workloads::{Size, Workload};
 
 use super::{EXACTLY, PATIENCE, RUNMONITOR, line};
 
+/// The command lines of workloads.
+const OF_WORKLOADS: &str = r"workload\.py|\./short ";
+
 /// What was seen of a workload.
 struct Seen {
     rows: usize,
@@ -40,11 +43,15 @@ pub(super) fn table(workloads: &[&Workload], source: &str) {
         if share < least.0 {
             least = (share, workload.name);
         }
-        if !seen.adds_up {
+        if !seen.adds_up || seen.rows == 0 {
             wrong.push(workload.name);
         }
         let (rows, remotes) = (seen.rows.to_string(), seen.remotes.to_string());
-        let verdict = if seen.adds_up { EXACTLY } else { "NO" };
+        let verdict = match (seen.rows, seen.adds_up) {
+            (0, _) => "no row",
+            (_, true) => EXACTLY,
+            (_, false) => "NO",
+        };
         line(&[workload.title, &rows, &remotes, &format!("{share:.2}"), verdict]);
     }
     println!();
@@ -85,7 +92,7 @@ fn play(workload: &Workload, source: &str) -> Option<Seen> {
 /// Starts the program.
 fn start(workload: &Workload, net: &Net, source: &str) -> Running {
     let args = ["--source", source, "--interval", "0.5"];
-    let more = ["--format", "json", "--details", "--include", "workload.py"];
+    let more = ["--format", "json", "--details", "--include", OF_WORKLOADS];
     let args = [&args[..], &more].concat();
     // A container has a network namespace of its own.
     let running = Running::start(match workload.name.starts_with("container") {

@@ -48,6 +48,27 @@ impl Accepting {
         !self.known.is_empty()
     }
 
+    /// Whether nobody else holds this listening socket. Otherwise the others only had not run so far, and a connection
+    /// that is not accepted yet may be theirs.
+    pub(super) fn is_alone(&self, listener: Option<Inode>) -> bool {
+        let acceptors = listener.and_then(|inode| self.known.get(&inode));
+        acceptors.is_some_and(|acceptors| acceptors.resting.is_empty())
+    }
+
+    /// Who has accepted a connection at this listening socket. If others have run, nobody knows until the next look.
+    pub(super) fn has_accepted(
+        &mut self,
+        listener: Option<Inode>,
+        search: &DescriptorSearch,
+    ) -> Option<ProcessId> {
+        let acceptors = listener.and_then(|inode| self.known.get(&inode))?;
+        if acceptors.resting.iter().any(|(pid, run_time)| search.may_have_run(*pid, *run_time)) {
+            listener.and_then(|inode| self.known.remove(&inode));
+            return None;
+        }
+        self.at(listener)
+    }
+
     /// The acceptor at a listening socket.
     pub(super) fn at(&self, listener: Option<Inode>) -> Option<ProcessId> {
         let acceptors = listener.and_then(|inode| self.known.get(&inode))?;
@@ -82,6 +103,14 @@ mod tests {
         accepting.ended(3);
         assert_eq!(accepting.at(Some(LISTENER)), Some(process));
         // This process has run for longer than that, and has several threads.
+        assert!(accepting.is_alone(Some(LISTENER)) && !accepting.is_alone(None));
+        assert_eq!(accepting.has_accepted(Some(LISTENER), &search), Some(process));
+        // This process has run since its run time was 0.
+        accepting.know([(LISTENER, alike(vec![(std::process::id(), 0)]))].into_iter().collect());
+        assert!(!accepting.is_alone(Some(LISTENER)));
+        assert_eq!(accepting.at(Some(LISTENER)), Some(process));
+        assert_eq!(accepting.has_accepted(Some(LISTENER), &search), None);
+        assert_eq!(accepting.at(Some(LISTENER)), None);
         accepting.know([(LISTENER, alike(vec![(std::process::id(), 0)]))].into_iter().collect());
         assert!(accepting.is_known_anywhere(&search, now), "it was asked a moment ago");
         assert!(!accepting.is_known_anywhere(&search, now + REST));

@@ -22,6 +22,9 @@ const TRIES: u32 = 18;
 /// Maximum wait for the end of a handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
+/// Number of tries after which a connection is accepted, or over, unless the machine is very busy.
+const EARLY: u32 = 3;
+
 /// A lookup of one end of a flow, to be repeated.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lookup {
@@ -36,11 +39,13 @@ pub(super) struct Lookup {
     tries: u32,
     /// Whether the kernel will announce when to try.
     waits: bool,
+    /// Whether its handshake was announced as complete.
+    established: bool,
 }
 
 impl Lookup {
     pub(super) fn new(netns: NetnsKey, flow: Flow, side: usize, at: NetnsKey) -> Lookup {
-        Lookup { netns, flow, side, at, tries: 0, waits: false }
+        Lookup { netns, flow, side, at, tries: 0, waits: false, established: false }
     }
 
     /// Whether it is the end that accepts a connection.
@@ -57,6 +62,11 @@ impl Lookup {
     /// Number of repeated tries.
     pub(super) fn tries(&self) -> u32 {
         self.tries
+    }
+
+    /// Whether the connection may not be known to the kernel yet, let alone be accepted.
+    pub(super) fn is_early(&self) -> bool {
+        !self.established && self.tries < EARLY
     }
 
     /// The tuple that its end sends with.
@@ -107,7 +117,7 @@ impl RetryQueue {
         if let Some((lookup, _)) = self.lookups.get(&of_flow)
             && lookup.waits
         {
-            let lookup = Lookup { waits: false, ..*lookup };
+            let lookup = Lookup { waits: false, established: true, ..*lookup };
             self.put(lookup, now);
         }
     }

@@ -121,8 +121,8 @@ impl Worker {
         answers
     }
 
-    /// Replaces each socket that is not accepted yet by its listening socket, if the acceptor there is
-    /// known: then the lookup need not wait.
+    /// Replaces each socket that is not accepted yet by its listening socket, if only one process can accept there:
+    /// then the lookup need not wait.
     pub(super) fn ask_for_listeners(
         &mut self,
         at: NetnsKey,
@@ -136,7 +136,8 @@ impl Worker {
         let places: Vec<usize> = (0..tuples.len()).filter(unaccepted).collect();
         let questions: Vec<Tuple> = places.iter().map(|place| tuples[*place]).collect();
         for (place, listener) in places.into_iter().zip(self.known_listeners(at, &questions)) {
-            sockets[place] = listener.or(sockets[place]);
+            let alone = listener.filter(|listener| self.accepting.is_alone(listener.inode));
+            sockets[place] = alone.or(sockets[place]);
         }
     }
 
@@ -183,7 +184,13 @@ impl Worker {
         if socket.state == TcpState::LISTEN {
             // The listening socket that the kernel chose, if the connection is not known yet, or
             // any more.
-            return match self.accepting.at(socket.inode) {
+            let acceptor = match self.accepting.is_alone(socket.inode) {
+                true => self.accepting.at(socket.inode),
+                // Whoever accepts it may not have run yet.
+                false if lookup.is_early() => None,
+                false => self.accepting.has_accepted(socket.inode, &self.search),
+            };
+            return match acceptor {
                 Some(process) => Answer::Held(Seen { process, netns: lookup.at }),
                 None if server => Answer::Pending,
                 None => Answer::Gone,
