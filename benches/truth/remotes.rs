@@ -52,15 +52,8 @@ fn play(scene: &Scene, source: &str) -> Option<Vec<(End, Bytes, Bytes)>> {
         let last = snapshots(&running.stdout()).pop()?;
         last.row(&played.process).map(ends_of)
     };
-    let of = |(address, interface): &End| match source {
-        "ebpf" => (address.clone(), interface.clone()),
-        // What the tuples tell.
-        _ if interface == "lo" => (address.clone(), interface.clone()),
-        _ => (address.clone(), "-".to_owned()),
-    };
-    let expected: Vec<(End, Bytes)> =
-        played.ends.iter().map(|(end, of_end)| (of(end), *of_end)).collect();
-    let is_right = || shown().is_some_and(|shown| shown.into_iter().eq(expected.iter().cloned()));
+    let expected = played.ends_by(source);
+    let is_right = || shown().is_some_and(|shown| shown == expected);
     until(PATIENCE.max(Duration::from_secs(5)), is_right);
     let mut shown = shown().unwrap_or_default();
     running.stop();

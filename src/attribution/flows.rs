@@ -13,6 +13,7 @@ use indexmap::map::Entry;
 use super::Share;
 use super::settle::{Settled, Standing, settle};
 use crate::environment::{FlowResolution, Opening, Side};
+use crate::model::Remote;
 use crate::model::flow::{CountedAt, Counters, Flow, Protocol, Tuple};
 use crate::model::owner::{Owner, Reason};
 use crate::model::traffic::Traffic;
@@ -20,10 +21,9 @@ use crate::netns::NetnsKey;
 use crate::processes::ProcessId;
 use crate::tracker::NewFlowRecord;
 use pending::Pending;
-use state::{FlowId, FlowState, reconciled};
+use state::{FlowId, FlowState, reconciled, remote_end};
 
 pub(super) use state::FlowChange;
-pub(crate) use state::remote_end;
 
 /// Number of observations for which a flow without a process is looked up again although it carries
 /// nothing: its connection may be accepted, or its socket listed, a moment later.
@@ -127,6 +127,11 @@ impl FlowAttribution {
     /// Lets shares have remote ends from now on.
     pub(crate) fn add_details(&mut self) {
         self.has_details = true;
+    }
+
+    /// The remote end that a socket at this side of a flow has, if shares have remote ends.
+    pub(crate) fn remote_end(&self, flow: &Flow, side: Side, local: bool) -> Option<Remote> {
+        self.has_details.then(|| remote_end(flow, side, local))
     }
 
     /// Sets the progress of opening the namespaces, for later observations. Until it is done, flows that seem
@@ -400,7 +405,7 @@ impl FlowAttribution {
                 recent: if first { Traffic::ZERO } else { side.view(delta) },
                 from: settled.from,
                 local: state.local,
-                remote: self.has_details.then(|| remote_end(flow, side, state.local)),
+                remote: self.remote_end(flow, side, state.local),
             });
         }
         self.claims.extend(state.claims(&id, flow));

@@ -11,7 +11,7 @@ mod settle;
 mod share;
 mod sockets;
 
-pub(crate) use flows::{Coverage, FlowAttribution, Observation, remote_end};
+pub(crate) use flows::{Coverage, FlowAttribution, Observation};
 pub(crate) use own_pipes::{OwnPipes, ports};
 pub(crate) use share::Share;
 pub(crate) use sockets::{

@@ -42,8 +42,7 @@ impl Accepting {
     pub(super) fn is_known_anywhere(&mut self, search: &DescriptorSearch, now: Instant) -> bool {
         if now - self.rested >= REST {
             self.rested = now;
-            let rests = |(pid, run_time): &(u32, u64)| !search.may_have_run(*pid, *run_time);
-            self.known.retain(|_, acceptors| acceptors.resting.iter().all(rests));
+            self.known.retain(|_, acceptors| others_rest(acceptors, search));
         }
         !self.known.is_empty()
     }
@@ -61,10 +60,9 @@ impl Accepting {
         listener: Option<Inode>,
         search: &DescriptorSearch,
     ) -> Option<ProcessId> {
-        let acceptors = listener.and_then(|inode| self.known.get(&inode))?;
-        if acceptors.resting.iter().any(|(pid, run_time)| search.may_have_run(*pid, *run_time)) {
-            listener.and_then(|inode| self.known.remove(&inode));
-            return None;
+        let inode = listener?;
+        if !others_rest(self.known.get(&inode)?, search) {
+            self.known.remove(&inode);
         }
         self.at(listener)
     }
@@ -75,6 +73,12 @@ impl Accepting {
         let have_children = acceptors.alike.iter().any(|pid| self.parents.contains(pid));
         (!have_children).then_some(acceptors.process)
     }
+}
+
+/// Whether the other holders have not run since the look.
+fn others_rest(acceptors: &Acceptors, search: &DescriptorSearch) -> bool {
+    let rests = |(pid, run_time): &(u32, u64)| !search.may_have_run(*pid, *run_time);
+    acceptors.resting.iter().all(rests)
 }
 
 #[cfg(test)]
@@ -102,10 +106,9 @@ mod tests {
         assert_eq!(accepting.at(Some(LISTENER)), None);
         accepting.ended(3);
         assert_eq!(accepting.at(Some(LISTENER)), Some(process));
-        // This process has run for longer than that, and has several threads.
         assert!(accepting.is_alone(Some(LISTENER)) && !accepting.is_alone(None));
         assert_eq!(accepting.has_accepted(Some(LISTENER), &search), Some(process));
-        // This process has run since its run time was 0.
+        // This process has run for longer than that, and has several threads.
         accepting.know([(LISTENER, alike(vec![(std::process::id(), 0)]))].into_iter().collect());
         assert!(!accepting.is_alone(Some(LISTENER)));
         assert_eq!(accepting.at(Some(LISTENER)), Some(process));

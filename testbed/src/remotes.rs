@@ -30,7 +30,7 @@ pub struct Played {
     /// A part of the process's command line.
     pub process: String,
     /// Its remote ends.
-    pub ends: BTreeMap<End, Bytes>,
+    ends: BTreeMap<End, Bytes>,
     /// The processes and namespaces, which stay until this is dropped.
     _stays: Box<dyn Any>,
 }
@@ -59,6 +59,17 @@ impl Scene {
     /// Plays it; `start` is called before there is any traffic.
     pub fn play(&self, net: &Net, mut start: impl FnMut()) -> Played {
         (self.play)(net, &mut start)
+    }
+}
+
+impl Played {
+    /// The remote ends as this source tells them: the tuples of a flow have no interface but the loopback device.
+    pub fn ends_by(&self, source: &str) -> BTreeMap<End, Bytes> {
+        let told = |(address, interface): &End| match source == "ebpf" || interface == "lo" {
+            true => (address.clone(), interface.clone()),
+            false => (address.clone(), "-".to_owned()),
+        };
+        self.ends.iter().map(|(end, bytes)| (told(end), *bytes)).collect()
     }
 }
 
@@ -112,30 +123,12 @@ impl<'a> Counted<'a> {
     }
 }
 
-fn family(address: &str) -> &'static str {
-    if address.contains(':') { "ip6" } else { "ip" }
-}
-
-/// Someone here who asks a port of this address.
-fn asks<'a>(name: &'a str, address: &str, proto: &str, port: u16) -> Count<'a> {
-    let family = family(address);
-    let (from, to) = (format!("{family} saddr {address}"), format!("{family} daddr {address}"));
-    Count::matching(
-        name,
-        &format!("{from} {proto} sport {port}"),
-        &format!("{to} {proto} dport {port}"),
-    )
-}
-
-/// A server of this port here, which this address asks.
-fn serves<'a>(name: &'a str, address: &str, proto: &str, port: u16) -> Count<'a> {
-    let family = family(address);
-    let (from, to) = (format!("{family} saddr {address}"), format!("{family} daddr {address}"));
-    Count::matching(
-        name,
-        &format!("{from} {proto} dport {port}"),
-        &format!("{to} {proto} sport {port}"),
-    )
+/// What is exchanged with this address, of the packets that these matches let come in and go out.
+fn with<'a>(name: &'a str, address: &str, [received, sent]: [&str; 2]) -> Count<'a> {
+    let family = if address.contains(':') { "ip6" } else { "ip" };
+    let received = format!("{family} saddr {address} {received}");
+    let sent = format!("{family} daddr {address} {sent}");
+    Count::matching(name, &received, &sent)
 }
 
 fn one_socket(net: &Net, start: &mut dyn FnMut()) -> Played {
@@ -145,12 +138,12 @@ fn one_socket(net: &Net, start: &mut dyn FnMut()) -> Played {
     let names = ["peer", "other", "peer6", "looped"];
     let mut counts = Vec::new();
     for ((_, address), name) in servers.iter().zip(names) {
-        let count = asks(name, address, "udp", 9000);
-        counts.push(match *address == LOOPBACK4 {
-            // The input hook sees what the client receives; both ends are here.
-            true => (*address, "lo", count),
-            false => (*address, LINK, count),
-        });
+        let interface = if *address == LOOPBACK4 { "lo" } else { LINK };
+        counts.push((
+            *address,
+            interface,
+            with(name, address, ["udp sport 9000", "udp dport 9000"]),
+        ));
     }
     let counted = Counted::start(&net.watched, counts);
     let servers: Vec<Endpoint> = servers
@@ -177,7 +170,8 @@ fn one_socket(net: &Net, start: &mut dyn FnMut()) -> Played {
 fn both_families(net: &Net, start: &mut dyn FnMut()) -> Played {
     let names = ["four", "six"];
     let counts = [PEER4, PEER6].into_iter().zip(names);
-    let counts = counts.map(|(of, name)| (of, LINK, serves(name, of, "tcp", 9000))).collect();
+    let serves = ["tcp dport 9000", "tcp sport 9000"];
+    let counts = counts.map(|(of, name)| (of, LINK, with(name, of, serves))).collect();
     let counted = Counted::start(&net.watched, counts);
     let role = "tcp-server host=:: dual mode=threaded port=9000";
     let server = Endpoint::start(net, &net.watched, "server", role);

@@ -1,13 +1,14 @@
 //! Remote ends and interfaces of each process, and rows that are grouped by them.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 
 use serde_json::Value;
 use testbed::bytes::Bytes;
 use testbed::endpoint::Endpoint;
 use testbed::machine::{Snapshot, bytes, snapshots};
 use testbed::netns::{Net, PEER4, PEER6};
-use testbed::remotes::{End, SCENES, ends_of, fits};
+use testbed::remotes::{SCENES, ends_of, fits};
 use testbed::running::Running;
 use testbed::truth::{Count, Truth};
 use testbed::wait::{DEADLINE, until};
@@ -74,8 +75,12 @@ fn expect(running: &Running, expected: &[(String, Bytes)]) {
 }
 
 fn start(net: &Net, source: &str, more: &[&str]) -> Running {
+    start_as(source, more, |args| RUNMONITOR.inside(&net.watched, args))
+}
+
+fn start_as(source: &str, more: &[&str], command: impl FnOnce(&[&str]) -> Command) -> Running {
     let args = ["--source", source, "--interval", "0.2", "--format", "json"];
-    let running = Running::start(RUNMONITOR.inside(&net.watched, &[&args, more].concat()));
+    let running = Running::start(command(&[&args, more].concat()));
     running.eventually("the first line", || last(&running).is_some());
     running.has_read();
     running
@@ -152,26 +157,15 @@ fn remote_ends_are_those_of_the_scenes(source: &str) {
         let Some(net) = Net::new() else { return };
         let mut running = None;
         let played = scene.play(&net, || {
-            let args = ["--source", source, "--interval", "0.2", "--format", "json", "--details"];
-            let program = match scene.elsewhere {
-                true => RUNMONITOR.anywhere(&net.watched, &args),
-                false => RUNMONITOR.inside(&net.watched, &args),
-            };
-            let program = running.insert(Running::start(program));
-            program.eventually("the first line", || last(program).is_some());
-            program.has_read();
+            running = Some(match scene.elsewhere {
+                true => {
+                    start_as(source, &["--details"], |args| RUNMONITOR.anywhere(&net.watched, args))
+                }
+                false => start(&net, source, &["--details"]),
+            });
         });
         let running = running.unwrap();
-        let expected: BTreeMap<End, Bytes> = played
-            .ends
-            .into_iter()
-            .map(|((address, interface), bytes)| match source {
-                "ebpf" => ((address, interface), bytes),
-                _ if interface == "lo" => ((address, interface), bytes),
-                // The tuples of a flow have none.
-                _ => ((address, "-".to_owned()), bytes),
-            })
-            .collect();
+        let expected = played.ends_by(source);
         let mut found = BTreeMap::new();
         let is_there = until(DEADLINE, || {
             let snapshot = last(&running);

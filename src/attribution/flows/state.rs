@@ -188,7 +188,7 @@ impl FlowChange {
 
 /// The remote end that a socket at this side of a flow has. Connection tracking does not know interfaces, apart from the
 /// loopback device.
-pub(crate) fn remote_end(flow: &Flow, side: Side, local: bool) -> Remote {
+pub(super) fn remote_end(flow: &Flow, side: Side, local: bool) -> Remote {
     let tuple = match side {
         Side::Originator => flow.original,
         Side::Responder => flow.reply,

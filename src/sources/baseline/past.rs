@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::Map;
-use crate::attribution::{FlowAttribution, OwnPipes, Share, ports, remote_end};
+use crate::attribution::{FlowAttribution, OwnPipes, Share, ports};
 use crate::conntrack::ctnetlink::NewFlows;
 use crate::conntrack::{self, Table};
 use crate::ebpf::Bytes;
@@ -33,8 +33,6 @@ pub(super) struct PastNamespace {
 /// The bytes counted before the start.
 #[derive(Debug)]
 pub(super) struct Past {
-    /// Whether remote ends are told apart.
-    details: bool,
     /// The namespaces, the program's own first.
     pub(super) namespaces: Vec<PastNamespace>,
     attribution: FlowAttribution,
@@ -130,7 +128,6 @@ impl Past {
             attribution.add_details();
         }
         Past {
-            details,
             namespaces: Vec::new(),
             attribution,
             ends: Vec::new(),
@@ -192,7 +189,7 @@ impl Past {
         owners: &mut Owners,
         pipes: &OwnPipes,
     ) -> Map<Account, Traffic> {
-        let Past { details, namespaces, attribution, ends, .. } = self;
+        let Past { namespaces, attribution, ends, .. } = self;
         let mut accounts = Map::default();
         attribution.begin();
         let (mut readings, mut other_namespaces) = (Vec::new(), OtherNamespaces::default());
@@ -222,7 +219,7 @@ impl Past {
                 let accounted_in = accounted.map(|end| end.map(|(netns, _)| netns));
                 let local = addresses.sends_from(&flow.original.source.address)
                     && addresses.sends_from(&flow.reply.source.address);
-                add(ends, &flow, key, accounted_in, local, *details);
+                add(ends, &flow, key, accounted_in, local, attribution);
             }
         }
         accounts
@@ -314,7 +311,7 @@ fn add(
     table: NetnsKey,
     accounted_in: [Option<NetnsKey>; 2],
     local: bool,
-    details: bool,
+    attribution: &FlowAttribution,
 ) {
     let Some(counters) = flow.counters else { return };
     let tuples = [flow.original, flow.reply];
@@ -333,7 +330,7 @@ fn add(
             tuple,
             local,
             ports: ports(flow),
-            remote: details.then(|| remote_end(flow, side, local)),
+            remote: attribution.remote_end(flow, side, local),
             named: None,
         });
     }
