@@ -78,8 +78,10 @@ INLINE struct handshakes *handshakes_of(__u64 addresses)
 	return bpf_map_lookup_elem(&handshakes, &at);
 }
 
-// Connections of the same addresses in different network namespaces are told apart by the sequence number
-// with which either side begins: the kernel takes it from a clock of 64 nanoseconds.
+// Connections of the same addresses, one after the other, are told apart by the sequence number with which either side
+// begins: the kernel takes it from a clock of 64 nanoseconds. Two at the same time are in different network namespaces.
+// Only these tell them apart: the kernel counts its ports up for all namespaces together, so that two processors that
+// connect in the same moment can choose both the same port and the same number.
 #define BY_CLIENT 1
 #define BY_SERVER 2
 INLINE __u32 tag_of(__u64 addresses, __u32 begin, __u32 whose)
@@ -139,10 +141,16 @@ INLINE void give_to_listener(__u64 listener, __u64 netns, __u32 sent, __u32 rece
 		outside_changed();
 }
 
-// Those of a packet: the address and the port of this host first.
-INLINE __u64 addresses_of(const __u32 *ip, int is_ipv4, const struct tcp *tcp, int out)
+// What the addresses in a network namespace (which_netns) begin with.
+INLINE __u64 addresses_in(__u64 netns)
 {
-	__u64 addresses = seed;
+	return mix(seed, netns);
+}
+
+// Those of a packet: the address and the port of this host first.
+INLINE __u64 addresses_of(__u64 netns, const __u32 *ip, int is_ipv4, const struct tcp *tcp, int out)
+{
+	__u64 addresses = addresses_in(netns);
 	if (is_ipv4) {
 		addresses = mix(mix(addresses, ip[out ? 3 : 4]), ip[out ? 4 : 3]);
 	} else {
@@ -194,7 +202,7 @@ INLINE int note_handshake(struct __sk_buff *skb, __u64 listener, __u64 netns, __
 	if (!load_headers(skb, &all))
 		return 0;
 	struct tcp tcp = all.tcp;
-	__u64 addresses = addresses_of(all.ip, all.is_ipv4, &tcp, out);
+	__u64 addresses = addresses_of(which_netns(skb->sk), all.ip, all.is_ipv4, &tcp, out);
 	__u32 zero = 0;
 	struct claiming *lock = bpf_map_lookup_elem(&claiming, &zero);
 	struct shared *counts = bpf_map_lookup_elem(&shared, &zero);

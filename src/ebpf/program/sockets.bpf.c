@@ -342,7 +342,10 @@ int establish(struct bpf_sock_ops *ops)
 		return 1;
 	// The kernel is done with the packet that has made it: the next one may be at the same address.
 	keep_asked(0, 0);
-	__u64 addresses = seed;
+	struct bpf_sock *sk = ops->sk;
+	if (!sk)
+		return 1;
+	__u64 addresses = addresses_in(which_netns(sk));
 	struct remote remote = { .protocol = IPPROTO_TCP };
 	remote.address[2] = __builtin_bswap32(0xffff);
 	if (ops->family == AF_INET) {
@@ -381,12 +384,8 @@ int establish(struct bpf_sock_ops *ops)
 		if (listening && (ONCE(listening->flags) & (FILLED | SUBFLOW)) == FILLED)
 			slot = begin_at(listening, cookie);
 	}
-	if (!slot) {
-		struct bpf_sock *sk = ops->sk;
-		if (!sk)
-			return 1;
+	if (!slot)
 		slot = begin(sk, cookie);
-	}
 	if (!slot)
 		return 1;
 	// Nobody takes it for one that is silent.

@@ -11,7 +11,7 @@ use bwmon::ebpf::{self, Counted, Reader};
 use rustix::net::sockopt;
 use socket2::{Domain, Type};
 use testbed::apart::in_own_cgroup;
-use testbed::netns::{Namespace, Net};
+use testbed::netns::{Namespace, Net, PEER_MAC, PEER4, PEER6, WATCHED_MAC, WATCHED4, WATCHED6};
 
 /// One with room for so few that only sockets of the test's own control group may come to it.
 fn reader_of(room: u32, proc: &Path) -> Reader {
@@ -215,6 +215,14 @@ impl Connection {
         })
     }
 
+    /// One to this address in a namespace, from another one.
+    fn between(to: (&Namespace, &str), from: &Namespace) -> Connection {
+        let (namespace, address) = to;
+        let listener = namespace.inside(|| TcpListener::bind((address, 9000)).unwrap());
+        let client = from.inside(|| TcpStream::connect((address, 9000)).unwrap());
+        Connection { listener, client, server: None }
+    }
+
     /// Accepts it, and sends a kilobyte each way.
     fn exchange(&mut self) {
         let (mut server, _) = self.listener.accept().unwrap();
@@ -275,4 +283,50 @@ fn connections_of_the_same_addresses_in_two_namespaces_are_not_mixed_up() {
         of_listener.netns
     });
     assert_ne!(listeners[0], listeners[1]);
+}
+
+/// Of connections that begin in the same moment the kernel may give two in different namespaces the same port and the
+/// same sequence number. Here one packet comes to both namespaces.
+#[test]
+fn connections_that_begin_with_the_same_packet_are_not_mixed_up() {
+    let Some(net) = Net::new() else { return };
+    let other = Namespace::new(format!("{}-other", net.watched.name));
+    let link = format!(
+        "ip link add name other address {PEER_MAC} type veth peer name peer address {WATCHED_MAC} netns {}",
+        other.name
+    );
+    net.peer.run(&link);
+    net.peer.run("ip link set other up");
+    for (address, at, bits) in [(WATCHED4, PEER4, 24), (WATCHED6, PEER6, 64)] {
+        other.address("peer", &format!("{address}/{bits}"));
+        let neighbour = format!("{at} lladdr {PEER_MAC} dev peer nud permanent");
+        other.run(&format!("ip neigh replace {neighbour}"));
+    }
+    // The first packet comes to the other namespace before it comes to the watched one. The answer to it is lost, so
+    // that it waits there.
+    net.peer.nft(
+        "table netdev twice {\n chain out {\n  type filter hook egress device watched priority 0\n  \
+         tcp flags & (syn | ack) == syn dup to other\n }\n}\n",
+    );
+    other.nft(
+        "table inet gate {\n counter asked {\n }\n chain in {\n  type filter hook input priority 0\n  \
+         tcp flags syn counter name asked\n }\n chain out {\n  type filter hook output priority 0\n  \
+         meta l4proto tcp drop\n }\n}\n",
+    );
+    for address in [WATCHED4, WATCHED6] {
+        let mut reader = Reader::open(Path::new("/proc"), false).unwrap();
+        let unanswered = other.inside(|| TcpListener::bind((address, 9000)).unwrap());
+        let mut connection = Connection::between((&net.watched, address), &net.peer);
+        connection.exchange();
+        let [listener, client, server] = connection.counted(&mut reader);
+        let origin = reader.origin(&server).unwrap();
+        assert_eq!(origin.listener, listener.cookie, "{address}");
+        assert_eq!(server.bytes.remote.received, client.bytes.remote.sent, "{address}");
+        assert_eq!(server.bytes.remote.sent, client.bytes.remote.received, "{address}");
+        assert_eq!(listener.bytes, ebpf::Bytes::default(), "{address}");
+        drop(unanswered);
+    }
+    // Or nothing could have been mixed up.
+    let asked = other.run("nft list counter inet gate asked");
+    assert!(asked.contains("packets 2 "), "{asked}");
 }
