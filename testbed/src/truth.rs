@@ -170,6 +170,14 @@ pub fn came_in_time_wait(missing: Bytes, header: u64, bare: u64) -> bool {
     missing == Bytes::new(whole + resets * (header + TCP_HEADER), whole) && resets <= answers
 }
 
+/// Whether these may be second answers to the last packet of TCP connections whose sockets here are gone by then, and
+/// the resets with which the kernel refuses them: who waits long for the answer to its FIN repeats it, and each is
+/// answered. They are no socket's. The lengths are those of `came_in_time_wait`.
+pub fn came_after_the_end(nobodys: Bytes, header: u64, bare: u64) -> bool {
+    let resets = nobodys.sent / (header + TCP_HEADER);
+    nobodys == Bytes::new(resets * (header + bare), resets * (header + TCP_HEADER))
+}
+
 /// The length of a TCP header without options.
 const TCP_HEADER: u64 = 20;
 
@@ -178,6 +186,13 @@ fn what_comes_in_time_wait_is_fins_their_answers_and_resets() {
     let may = |received, sent| came_in_time_wait(Bytes::new(received, sent), 20, 32);
     assert!(may(0, 0) && may(52, 52) && may(300, 260) && may(104 + 80, 104));
     assert!(!may(40, 0) && !may(52, 0) && !may(0, 52) && !may(60, 60) && !may(52 + 80, 52));
+}
+
+#[test]
+fn what_comes_after_the_end_is_answers_and_a_reset_for_each() {
+    let may = |received, sent| came_after_the_end(Bytes::new(received, sent), 20, 32);
+    assert!(may(0, 0) && may(52, 40) && may(364, 280));
+    assert!(!may(52, 0) && !may(0, 40) && !may(52, 52) && !may(60, 40) && !may(104, 40));
 }
 
 /// A table that counts: at each hook, how nft says it.
