@@ -34,8 +34,7 @@ int answer(struct raw_tracepoint *tracepoint)
 	struct packet6 all = {};
 	if (bpf_probe_read_kernel(&all, sizeof(all), ip) || ((__u8 *)all.ip)[6] != IPPROTO_TCP)
 		return 0;
-	__u64 netns = (__u64)READ(sk, __sk_common.skc_net.net);
-	__u64 addresses = addresses_of(netns, all.ip, 0, &all.tcp, 1);
+	__u64 addresses = addresses_of(netns_of(sk), all.ip, 0, &all.tcp, 1);
 	struct handshakes *set = handshakes_of(addresses);
 	if (!set)
 		return 0;

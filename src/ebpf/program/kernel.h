@@ -153,13 +153,6 @@ INLINE __u64 netns_of(struct sock *sk)
 	return netns_cookie_of(READ(sk, __sk_common.skc_net.net));
 }
 
-// What tells the network namespace of a socket from all others while it exists: its address, as it has no cookie before
-// somebody asks for it (before Linux 5.12). 0 where the kernel can't be read.
-INLINE __u64 which_netns(const void *sk)
-{
-	return reads_kernel ? (__u64)READ((struct sock *)address_of(sk), __sk_common.skc_net.net) : 0;
-}
-
 // The cookie of a socket that the kernel knows by its address, 0 for one that was never asked for it.
 INLINE __u64 cookie_of(struct sock *sk)
 {

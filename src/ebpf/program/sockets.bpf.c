@@ -345,7 +345,7 @@ int establish(struct bpf_sock_ops *ops)
 	struct bpf_sock *sk = ops->sk;
 	if (!sk)
 		return 1;
-	__u64 addresses = addresses_in(which_netns(sk));
+	__u64 addresses = addresses_in(reads_kernel ? netns_of(address_of(sk)) : 0);
 	struct remote remote = { .protocol = IPPROTO_TCP };
 	remote.address[2] = __builtin_bswap32(0xffff);
 	if (ops->family == AF_INET) {
