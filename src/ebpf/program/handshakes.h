@@ -141,7 +141,7 @@ INLINE void give_to_listener(__u64 listener, __u64 netns, __u32 sent, __u32 rece
 		outside_changed();
 }
 
-// What the addresses in a network namespace begin with; 0 where the kernel can't be read.
+// What the addresses in a network namespace begin with; it is 0 where the kernel can't be read.
 INLINE __u64 addresses_in(__u64 netns)
 {
 	return mix(seed, netns);
@@ -203,7 +203,7 @@ INLINE int note_handshake(struct __sk_buff *skb, __u64 listener, __u64 netns, __
 		return 0;
 	struct tcp tcp = all.tcp;
 	// Before Linux 5.12 a namespace has no cookie until somebody asks for it: the slot may not have it.
-	__u64 which = reads_kernel ? netns ? netns : netns_of(address_of(skb->sk)) : 0;
+	__u64 which = !reads_kernel ? 0 : netns ? netns : netns_of(address_of(skb->sk));
 	__u64 addresses = addresses_of(which, all.ip, all.is_ipv4, &tcp, out);
 	__u32 zero = 0;
 	struct claiming *lock = bpf_map_lookup_elem(&claiming, &zero);

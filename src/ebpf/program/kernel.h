@@ -153,6 +153,12 @@ INLINE __u64 netns_of(struct sock *sk)
 	return netns_cookie_of(READ(sk, __sk_common.skc_net.net));
 }
 
+// The same of one that the verifier knows; 0 where the kernel can't be read.
+INLINE __u64 netns_if_known(const void *sk)
+{
+	return reads_kernel ? netns_of(address_of(sk)) : 0;
+}
+
 // The cookie of a socket that the kernel knows by its address, 0 for one that was never asked for it.
 INLINE __u64 cookie_of(struct sock *sk)
 {

@@ -185,7 +185,7 @@ INLINE void count(struct __sk_buff *skb, int out)
 		slot = begin(full, cookie);
 	}
 	if (!slot) {
-		struct outside *of = outside_of(reads_kernel ? netns_of(address_of(sk)) : 0);
+		struct outside *of = outside_of(netns_if_known(sk));
 		if (!of)
 			return;
 		CHECKED(of);
@@ -345,7 +345,7 @@ int establish(struct bpf_sock_ops *ops)
 	struct bpf_sock *sk = ops->sk;
 	if (!sk)
 		return 1;
-	__u64 addresses = addresses_in(reads_kernel ? netns_of(address_of(sk)) : 0);
+	__u64 addresses = addresses_in(netns_if_known(sk));
 	struct remote remote = { .protocol = IPPROTO_TCP };
 	remote.address[2] = __builtin_bswap32(0xffff);
 	if (ops->family == AF_INET) {

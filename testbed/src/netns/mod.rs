@@ -29,5 +29,5 @@ pub const PEER6: &str = "fd77::2";
 pub const FAR4: &str = "10.77.1.2";
 
 /// The Ethernet addresses of both ends of a pair of links.
-pub const WATCHED_MAC: &str = "02:00:00:00:00:01";
+pub(crate) const WATCHED_MAC: &str = "02:00:00:00:00:01";
 pub const PEER_MAC: &str = "02:00:00:00:00:02";

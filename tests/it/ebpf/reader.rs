@@ -11,7 +11,7 @@ use bwmon::ebpf::{self, Counted, Reader};
 use rustix::net::sockopt;
 use socket2::{Domain, Type};
 use testbed::apart::in_own_cgroup;
-use testbed::netns::{Namespace, Net, PEER_MAC, PEER4, PEER6, WATCHED_MAC, WATCHED4, WATCHED6};
+use testbed::netns::{Namespace, Net, PEER4, PEER6};
 
 /// One with room for so few that only sockets of the test's own control group may come to it.
 fn reader_of(room: u32, proc: &Path) -> Reader {
@@ -215,10 +215,9 @@ impl Connection {
         })
     }
 
-    /// One to this address in a namespace, from another one.
-    fn between(to: (&Namespace, &str), from: &Namespace) -> Connection {
-        let (namespace, address) = to;
-        let listener = namespace.inside(|| TcpListener::bind((address, 9000)).unwrap());
+    /// One from a namespace to this address in another one.
+    fn between(from: &Namespace, to: &Namespace, address: &str) -> Connection {
+        let listener = to.inside(|| TcpListener::bind((address, 9000)).unwrap());
         let client = from.inside(|| TcpStream::connect((address, 9000)).unwrap());
         Connection { listener, client, server: None }
     }
@@ -291,21 +290,14 @@ fn connections_of_the_same_addresses_in_two_namespaces_are_not_mixed_up() {
 fn connections_that_begin_with_the_same_packet_are_not_mixed_up() {
     let Some(net) = Net::new() else { return };
     let other = Namespace::new(format!("{}-other", net.watched.name));
-    let link = format!(
-        "ip link add name other address {PEER_MAC} type veth peer name peer address {WATCHED_MAC} netns {}",
-        other.name
-    );
-    net.peer.run(&link);
-    net.peer.run("ip link set other up");
-    for (address, at, bits) in [(WATCHED4, PEER4, 24), (WATCHED6, PEER6, 64)] {
-        other.address("peer", &format!("{address}/{bits}"));
-        let neighbour = format!("{at} lladdr {PEER_MAC} dev peer nud permanent");
-        other.run(&format!("ip neigh replace {neighbour}"));
-    }
-    // The first packet comes to the other namespace before it comes to the watched one. The answer to it is lost, so
-    // that it waits there.
-    net.peer.nft(
-        "table netdev twice {\n chain out {\n  type filter hook egress device watched priority 0\n  \
+    net.join(&other, "other");
+    net.watched.run("ip link set other up");
+    other.address("watched", &format!("{PEER4}/24"));
+    other.address("watched", &format!("{PEER6}/64"));
+    // The first packet comes to the other namespace before it comes to the peer. The answer to it is lost, so that it
+    // waits there.
+    net.watched.nft(
+        "table netdev twice {\n chain out {\n  type filter hook egress device peer priority 0\n  \
          tcp flags & (syn | ack) == syn dup to other\n }\n}\n",
     );
     other.nft(
@@ -313,10 +305,10 @@ fn connections_that_begin_with_the_same_packet_are_not_mixed_up() {
          tcp flags syn counter name asked\n }\n chain out {\n  type filter hook output priority 0\n  \
          meta l4proto tcp drop\n }\n}\n",
     );
-    for address in [WATCHED4, WATCHED6] {
+    for address in [PEER4, PEER6] {
         let mut reader = Reader::open(Path::new("/proc"), false).unwrap();
-        let unanswered = other.inside(|| TcpListener::bind((address, 9000)).unwrap());
-        let mut connection = Connection::between((&net.watched, address), &net.peer);
+        let _unanswered = other.inside(|| TcpListener::bind((address, 9000)).unwrap());
+        let mut connection = Connection::between(&net.watched, &net.peer, address);
         connection.exchange();
         let [listener, client, server] = connection.counted(&mut reader);
         let origin = reader.origin(&server).unwrap();
@@ -324,7 +316,6 @@ fn connections_that_begin_with_the_same_packet_are_not_mixed_up() {
         assert_eq!(server.bytes.remote.received, client.bytes.remote.sent, "{address}");
         assert_eq!(server.bytes.remote.sent, client.bytes.remote.received, "{address}");
         assert_eq!(listener.bytes, ebpf::Bytes::default(), "{address}");
-        drop(unanswered);
     }
     // Or nothing could have been mixed up.
     let asked = other.run("nft list counter inet gate asked");
