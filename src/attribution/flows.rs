@@ -90,8 +90,12 @@ pub(crate) struct FlowAttribution {
     flows: IndexMap<FlowId, FlowState, RandomState>,
     /// The likely index of the next flow: the one after the last.
     next: usize,
-    /// Flows whose tuple belongs to another flow by now, although their end was not announced yet.
-    replaced: HashMap<FlowId, FlowState, RandomState>,
+    /// Flows, by their generation, whose tuple belongs to another flow by now, although their end was not
+    /// announced yet.
+    replaced: HashMap<(FlowId, u64), FlowState, RandomState>,
+    /// The greatest counters of flows, by their generation, that ended in this observation before another one of
+    /// the same tuple was read.
+    ended: HashMap<(FlowId, u64), Counters, RandomState>,
     /// Announcements of flows that were not read yet.
     pending: Pending,
     /// Ends in other namespaces whose bytes are counted where they are forwarded.
@@ -115,6 +119,7 @@ impl FlowAttribution {
             flows: IndexMap::default(),
             next: 0,
             replaced: HashMap::default(),
+            ended: HashMap::default(),
             pending: Pending::default(),
             claims: HashMap::default(),
             current: Observation::default(),
@@ -158,6 +163,7 @@ impl FlowAttribution {
         self.observation += 1;
         self.next = 0;
         self.current = Observation::default();
+        self.ended.clear();
     }
 
     /// Reserves memory for the next `flows`.
@@ -280,17 +286,19 @@ impl FlowAttribution {
         // makes from the tuple and the address in memory. If it is the same entry and its counters
         // were reset, its ends are found again.
         let same = known && state.generation == generation;
-        let no_more = now.original <= state.last.original && now.reply <= state.last.reply;
-        if same && state.ended == observation && no_more && !flow.ended {
-            // A dump comes in parts: this one was made before the end was announced. If it is the
-            // next flow after all, it still exists at the next observation, or its own end is
-            // announced.
-            return None;
+        if !flow.ended && known {
+            // A dump comes in parts: this one may have been made before the end was announced, and even before
+            // the ends of flows that followed. If it is the next flow after all, it still exists at the next
+            // observation, or its own end is announced.
+            let of_it = |last: &Counters| now.original <= last.original && now.reply <= last.reply;
+            let of_last = same && state.ended == observation && of_it(&state.last);
+            if of_last || self.ended.get(&(id, generation)).is_some_and(of_it) {
+                return None;
+            }
         }
-        if known && !same && state.ended == 0 {
+        if known && !same {
             if flow.ended
-                && let Some(earlier) = self.replaced.remove(&id)
-                && earlier.generation == generation
+                && let Some(earlier) = self.replaced.remove(&(id, generation))
             {
                 // The next flow of the tuple was read before the end of this one was announced.
                 let ends = match earlier.postponed {
@@ -311,7 +319,14 @@ impl FlowAttribution {
                 }
                 return None;
             }
-            self.replaced.insert(id, *state);
+            if state.ended == 0 {
+                self.replaced.insert((id, state.generation), *state);
+            }
+        }
+        if known && state.ended == observation {
+            let last = self.ended.entry((id, state.generation)).or_default();
+            last.original = last.original.max(state.last.original);
+            last.reply = last.reply.max(state.last.reply);
         }
         if known && (!same || backwards || state.ended != 0) {
             let (last, base) = <(Counters, Counters)>::default();

@@ -309,6 +309,26 @@ fn a_part_of_a_dump_that_was_made_before_the_end_counts_nothing_again() {
     assert_eq!(host.all(), (2 * 2020, 2 * 110));
 }
 
+/// The one who dumps may wait for a processor for as long as several connections of one tuple take.
+#[test]
+fn a_part_of_a_dump_that_was_made_before_several_ends_counts_nothing_again() {
+    for second in [7, 8] {
+        let (mut host, flow) = client(true);
+        let [first, second] = [7, second].map(|generation| flow.entry(generation));
+        let made_before = first.counted(110, 1968);
+        host.look([
+            first.counted(110, 2020).over(),
+            second.counted(50, 60).over(),
+            second.counted(60, 50).over(),
+            made_before,
+        ]);
+        assert_eq!(host.all(), (2020 + 60 + 50, 110 + 50 + 60));
+        // It was the next flow after all.
+        host.look([made_before]);
+        assert_eq!(host.all(), (2020 + 60 + 50 + 1968, 110 + 50 + 60 + 110));
+    }
+}
+
 /// The kernel may announce the end of a flow after the next one of its tuple was read.
 #[test]
 fn an_end_that_is_reported_late_counts_what_is_new_of_its_own_flow() {
@@ -318,4 +338,16 @@ fn an_end_that_is_reported_late_counts_what_is_new_of_its_own_flow() {
     host.look([flow.entry(8).counted(10, 20)]);
     host.look([flow.entry(7).counted(160, 805).over(), flow.entry(8).counted(11, 22)]);
     assert_eq!(host.all(), (805 + 22, 160 + 11));
+}
+
+/// The kernel announces an end once more, later, if one of its listeners could not take it.
+#[test]
+fn ends_that_are_reported_late_are_those_of_flows_that_were_read() {
+    let mut host = Host::new();
+    let flow = tcp("10.0.0.1:5000", "192.0.2.7:443");
+    host.look([flow.entry(7).counted(100, 504)]);
+    host.look([flow.entry(8).counted(10, 20)]);
+    host.look([flow.entry(9).counted(1, 2).over()]);
+    host.look([flow.entry(7).counted(160, 805).over(), flow.entry(8).counted(11, 22).over()]);
+    assert_eq!(host.all(), (805 + 22 + 2, 160 + 11 + 1));
 }

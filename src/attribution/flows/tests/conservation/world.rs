@@ -17,9 +17,10 @@ struct Entry {
     /// Number of complete observations that it has been missing from.
     missing: u32,
     shown_now: bool,
-    /// Whether the last reading was the end of a flow, in this observation.
+    /// Whether the last reading was the end of a flow.
     ended: bool,
-    ended_now: bool,
+    /// The ids and the greatest last counters of the flows that ended in this observation.
+    ended_now: HashMap<Option<u64>, Counters>,
     /// The observation of that end.
     ended_at: u32,
     /// Whether each of its ends has been here.
@@ -84,7 +85,7 @@ impl World {
             missing: 0,
             shown_now: false,
             ended: false,
-            ended_now: false,
+            ended_now: HashMap::new(),
             ended_at: 0,
             here: [false; 2],
             announced: false,
@@ -199,13 +200,8 @@ impl World {
         let (now, id) = (entry.now, entry.flow.generation);
         let smaller = |last: Counters| now.original < last.original || now.reply < last.reply;
         let no_more = |last: Counters| now.original <= last.original && now.reply <= last.reply;
-        if let Some((last, shown)) = entry.shown
-            && entry.ended_now
-            && !ended
-            && shown == id
-            && no_more(last)
-        {
-            // It may be the one that has ended, or another one: the next observation will tell.
+        if !ended && entry.ended_now.get(&id).copied().is_some_and(no_more) {
+            // It may be one that has ended, or another one: the next observation will tell.
             entry.shown_now = true;
             let shares = self.host.show(entry.flow.counted(now.original, now.reply));
             assert_eq!(shares, []);
@@ -242,7 +238,12 @@ impl World {
         }
         entry.shown = Some((now, id));
         entry.shown_now = true;
-        (entry.ended, entry.ended_now) = (ended, ended);
+        entry.ended = ended;
+        if ended {
+            let last = entry.ended_now.entry(id).or_default();
+            last.original = last.original.max(now.original);
+            last.reply = last.reply.max(now.reply);
+        }
         entry.ended_at = if ended { self.host.attribution.observation } else { entry.ended_at };
 
         let flow = Flow { ended, ..entry.flow.counted(now.original, now.reply) };
@@ -327,7 +328,7 @@ impl World {
                 (false, false) => {}
             }
             entry.shown_now = false;
-            entry.ended_now = false;
+            entry.ended_now.clear();
             let observation = self.host.attribution.observation;
             entry.new_flows.retain(|new_flow| observation - new_flow.observation < KEPT);
         }
