@@ -57,12 +57,6 @@ struct KnownProcess {
 }
 
 impl KnownProcess {
-    /// Whether the socket is at the last socket's descriptor, or the one after it: a new descriptor
-    /// is the lowest free one.
-    fn has_at_hand(&mut self, inode: Inode) -> bool {
-        self.has_behind(0, inode) || self.has_behind(1, inode)
-    }
-
     /// Whether the socket is this far after the last one.
     fn has_behind(&mut self, distance: u32, inode: Inode) -> bool {
         let at = self.last.saturating_add(distance);
@@ -79,8 +73,18 @@ struct Young {
     pid: u32,
     /// The process of which it is a copy, until it calls exec.
     parent: Option<u32>,
+    /// The namespace of such a copy, of which nothing else is read.
+    netns: Option<NetnsId>,
     known: Option<KnownProcess>,
     peeks: u32,
+}
+
+impl Young {
+    /// Whether it is not known to be in another network namespace than this one.
+    fn may_be_in(&self, netns: Option<NetnsId>) -> bool {
+        let its = self.known.as_ref().map_or(self.netns, |known| known.netns);
+        its.is_none() || netns.is_none() || its == netns
+    }
 }
 
 /// Finds the process of a socket at once.
@@ -100,6 +104,8 @@ pub(crate) struct DescriptorSearch {
     young: VecDeque<Young>,
     /// Processes that were not read yet.
     unread: Vec<u32>,
+    /// Copies of others whose namespace was not read yet.
+    copies: Vec<u32>,
     /// The only network namespace to search, if not all.
     only: Option<NetnsId>,
     /// The result of the last peek.
@@ -135,6 +141,7 @@ impl DescriptorSearch {
             accepting: 0,
             young: VecDeque::new(),
             unread: Vec::new(),
+            copies: Vec::new(),
             only: None,
             peeked: Vec::new(),
             places: HashMap::default(),
@@ -178,6 +185,7 @@ impl DescriptorSearch {
             Event::Fork { parent, pid } => {
                 self.forget(pid);
                 self.begin(pid, Some(parent));
+                self.copies.push(pid);
             }
             Event::Exec { pid } => {
                 self.forget(pid);
@@ -206,13 +214,29 @@ impl DescriptorSearch {
             }
             each(pid, netns);
         }
-        for old in self.young.iter_mut().skip(YOUNG_OPEN) {
-            old.known = None;
+        self.place_copies();
+        let open = self.young.iter_mut().filter(|young| young.known.is_some());
+        open.skip(YOUNG_OPEN).for_each(|old| old.known = None);
+    }
+
+    /// Reads the namespaces of those that have not called exec yet. Many of them may live on, and would all be
+    /// searched for each socket of another namespace.
+    fn place_copies(&mut self) {
+        for pid in std::mem::take(&mut self.copies) {
+            // A copy that has called exec has left its place to what it executes.
+            let is_copy = |young: &Young| young.pid == pid && young.parent.is_some();
+            let Some(at) = self.young.iter().position(is_copy) else { continue };
+            let netns = self.proc.netns(pid);
+            if self.only.is_some_and(|only| netns.is_some_and(|netns| netns != only)) {
+                self.young.remove(at);
+            } else if let Some(young) = self.young.get_mut(at) {
+                young.netns = netns;
+            }
         }
     }
 
     fn begin(&mut self, pid: u32, parent: Option<u32>) {
-        self.young.push_front(Young { pid, parent, known: None, peeks: 0 });
+        self.young.push_front(Young { pid, parent, netns: None, known: None, peeks: 0 });
         self.young.truncate(YOUNG);
     }
 
@@ -229,6 +253,7 @@ impl DescriptorSearch {
         self.accepting = 0;
         self.young.clear();
         self.unread.clear();
+        self.copies.clear();
         self.peeked.clear();
         self.places.clear();
     }
@@ -314,9 +339,10 @@ impl DescriptorSearch {
         Some(found)
     }
 
-    /// The likely process that holds the socket `inode`, at a cost of a few microseconds.
-    pub(crate) fn find_near(&mut self, inode: Inode) -> Option<ProcessId> {
-        let at = self.at_hand(inode, NEAREST)?;
+    /// The likely process that holds the socket `inode` of the network namespace `netns`, at a cost of a few
+    /// microseconds.
+    pub(crate) fn find_near(&mut self, inode: Inode, netns: Option<NetnsId>) -> Option<ProcessId> {
+        let at = self.at_hand(inode, netns, NEAREST)?;
         self.found_near(at, inode)
     }
 
@@ -341,7 +367,7 @@ impl DescriptorSearch {
         // Two links each; the nearest ones, which are checked in any case, cost nothing.
         self.links -= 2.0 * (self.recent_holders.len() + self.young.len().min(YOUNG_OPEN)) as f64;
         let at = self
-            .at_hand(inode, YOUNG_OPEN)
+            .at_hand(inode, netns, YOUNG_OPEN)
             .or_else(|| self.among_the_young(inode, netns))
             .or_else(|| self.among_recent_holders(inode))
             .or_else(|| self.among_all(inode, user))?;

@@ -16,31 +16,49 @@ impl DescriptorSearch {
         (known.descriptors.socket(descriptor) == Some(inode.0)).then_some(at)
     }
 
-    /// The last descriptor of recent holders, and the first one of young processes, in turn,
-    /// because either socket may be gone in a moment.
-    pub(super) fn at_hand(&mut self, inode: Inode, most: usize) -> Option<usize> {
-        for at in 0..most {
-            let recent_holder = self.recent_holders.get_mut(at);
-            if recent_holder.is_some_and(|known| known.has_at_hand(inode)) {
-                return Some(at);
-            }
-            let young = self.young.get_mut(at).and_then(|young| young.known.as_mut());
-            if young.is_some_and(|known| known.has_at_hand(inode)) {
-                let known = self.young.remove(at)?.known?;
-                self.remember(known);
-                return Some(0);
-            }
-            // A process that has just started is likelier than one that had a socket long ago.
-            let unread = self.young.get(at).filter(|young| young.known.is_none() && at < YOUNGEST);
-            if let Some(&Young { pid, parent, .. }) = unread
-                && let Ok(descriptors) = self.proc.descriptors(pid)
-            {
-                let found = descriptor(&descriptors, inode, &mut self.buffer);
-                if let Some(last) = spend(&mut self.links, found) {
-                    let known = self.know_by(descriptors, pid, parent)?;
-                    self.young.remove(at);
-                    self.remember(KnownProcess { last, ..known });
-                    return Some(0);
+    /// The last descriptor of recent holders, and the first one of young processes, in turn, because either
+    /// socket may be gone in a moment; then the descriptor after it, because a new descriptor is the lowest free
+    /// one. Young processes of other namespaces are left out.
+    pub(super) fn at_hand(
+        &mut self,
+        inode: Inode,
+        netns: Option<NetnsId>,
+        most: usize,
+    ) -> Option<usize> {
+        let likely = self.young.iter().enumerate().filter(|(_, young)| young.may_be_in(netns));
+        // Of the youngest all descriptors are read, if none is open.
+        let likely = likely
+            .enumerate()
+            .filter(|(place, (_, young))| young.known.is_some() || *place < YOUNGEST);
+        let likely: Vec<usize> = likely.map(|(_, (at, _))| at).take(most).collect();
+        for distance in [0, 1] {
+            for place in 0..most.min(likely.len().max(self.recent_holders.len())) {
+                let recent_holder = self.recent_holders.get_mut(place);
+                if recent_holder.is_some_and(|known| known.has_behind(distance, inode)) {
+                    return Some(place);
+                }
+                let Some(&at) = likely.get(place) else { continue };
+                let young = self.young.get_mut(at)?;
+                if let Some(known) = &mut young.known {
+                    if known.has_behind(distance, inode) {
+                        let known = self.young.remove(at)?.known?;
+                        self.remember(known);
+                        return Some(0);
+                    }
+                    continue;
+                }
+                // A process that has just started is likelier than one that had a socket long ago.
+                let Young { pid, parent, .. } = *young;
+                if distance == 0
+                    && let Ok(descriptors) = self.proc.descriptors(pid)
+                {
+                    let found = descriptor(&descriptors, inode, &mut self.buffer);
+                    if let Some(last) = spend(&mut self.links, found) {
+                        let known = self.know_by(descriptors, pid, parent)?;
+                        self.young.remove(at);
+                        self.remember(KnownProcess { last, ..known });
+                        return Some(0);
+                    }
                 }
             }
         }
@@ -53,18 +71,16 @@ impl DescriptorSearch {
         inode: Inode,
         netns: Option<NetnsId>,
     ) -> Option<usize> {
-        let there = |young: &Young| {
-            young.known.as_ref().is_none_or(|known| known.netns.is_none() || known.netns == netns)
-        };
         let mut order: Vec<usize> = (0..self.young.len()).collect();
-        order.sort_by_key(|at| self.young.get(*at).is_none_or(|young| !there(young)));
+        order.sort_by_key(|at| self.young.get(*at).is_none_or(|young| !young.may_be_in(netns)));
         let before = self.links;
-        for at in order {
+        for (place, at) in order.into_iter().enumerate() {
             if self.links <= 0.0 || before - self.links > LINKS_A_SOCKET {
                 return None;
             }
-            if at < YOUNGEST && self.young.get(at).is_some_and(|young| young.known.is_none()) {
-                continue; // it was asked already
+            let was_read = |young: &Young| young.known.is_none() && young.may_be_in(netns);
+            if place < YOUNGEST && self.young.get(at).is_some_and(was_read) {
+                continue; // at hand
             }
             let Young { pid, parent, ref mut known, .. } = *self.young.get_mut(at)?;
             let here = match known {

@@ -46,12 +46,12 @@ fn without_links_to_spare_only_the_likely_are_asked() {
     assert!(poor.find_far(inode, user, None, now).is_none());
     // One that is young is asked all the same.
     poor.notice(Event::Fork { parent: 1, pid: std::process::id() });
-    assert_eq!(poor.find_near(inode).unwrap().pid, std::process::id());
+    assert_eq!(poor.find_near(inode, None).unwrap().pid, std::process::id());
     assert_eq!(poor.recent_holders[0].last, listener.as_raw_fd() as u32);
     // As is one that had a socket there a moment ago.
     drop(listener);
     let (_listener, inode, user) = socket();
-    let found = poor.find_near(inode);
+    let found = poor.find_near(inode, None);
     let same_place = poor.recent_holders[0].last == _listener.as_raw_fd() as u32;
     assert!(found.is_some() || !same_place);
     // With time, links come again.
@@ -116,10 +116,38 @@ fn processes_of_other_namespaces_are_left_alone_where_only_one_matters() {
     let own = crate::netns::of(Path::new("/proc"), "self").unwrap();
     for (only, kept) in [(own, 1), (NetnsId(own.0 + 1), 0)] {
         search.keep_to(Some(only));
-        search.notice(Event::Exec { pid });
-        search.read_up(|_, _| ());
-        assert_eq!(search.young.len(), kept);
+        for event in [Event::Exec { pid }, Event::Fork { parent: 1, pid }] {
+            search.notice(event);
+            search.read_up(|_, _| ());
+            assert_eq!(search.young.len(), kept);
+        }
     }
+}
+
+/// A server elsewhere may have hundreds of workers that execute nothing.
+#[test]
+fn copies_in_another_namespace_do_not_stand_before_those_of_the_socket_s() {
+    let (listener, inode, _) = socket();
+    let pid = std::process::id();
+    let own = crate::netns::of(Path::new("/proc"), "self").unwrap();
+    let elsewhere = NetnsId(own.0 + 1);
+    let mut search = search();
+    search.notice(Event::Exec { pid });
+    search.read_up(|_, _| ());
+    search.young[0].known.as_mut().unwrap().last = listener.as_raw_fd() as u32;
+    for copy in 0..2 * YOUNG_OPEN as u32 {
+        search.notice(Event::Fork { parent: 1, pid: 5_000_000 + copy });
+        search.young[0].netns = Some(elsewhere);
+    }
+    search.copies.clear(); // there are no such processes
+    search.read_up(|_, _| ());
+    assert!(search.find_near(inode, Some(elsewhere)).is_none());
+    assert_eq!(search.find_near(inode, Some(own)).unwrap().pid, pid);
+    // So is a copy that was placed there itself.
+    search.notice(Event::Fork { parent: 1, pid });
+    search.read_up(|_, _| ());
+    assert!(search.find_near(inode, Some(elsewhere)).is_none());
+    assert_eq!(search.find_near(inode, Some(own)).unwrap().pid, pid);
 }
 
 #[test]

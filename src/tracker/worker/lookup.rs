@@ -223,7 +223,7 @@ impl Worker {
         if found.is_none() {
             // It may be a process that has just started.
             self.processes();
-            found = self.search.find_near(inode);
+            found = self.search.find_near(inode, netns);
             // All processes are searched for a server's socket only if waiting a moment did not
             // help.
             if found.is_none() && (!server || lookup.tries() >= FEW) {
