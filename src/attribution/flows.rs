@@ -278,10 +278,9 @@ impl FlowAttribution {
         if flow.counted_at == CountedAt::Socket {
             // A cookie identifies a socket, and its counters never restart. Only its announced end
             // can show a byte less than a look did: see there.
-            now.original = now.original.max(state.last.original);
-            now.reply = now.reply.max(state.last.reply);
+            now = now.max(state.last);
         }
-        let backwards = now.original < state.last.original || now.reply < state.last.reply;
+        let backwards = !state.last.is_within(now);
         // An entry that follows another of the same tuple may even get its id, which the kernel
         // makes from the tuple and the address in memory. If it is the same entry and its counters
         // were reset, its ends are found again.
@@ -290,9 +289,9 @@ impl FlowAttribution {
             // A dump comes in parts: this one may have been made before the end was announced, and even before
             // the ends of flows that followed. If it is the next flow after all, it still exists at the next
             // observation, or its own end is announced.
-            let of_it = |last: &Counters| now.original <= last.original && now.reply <= last.reply;
-            let of_last = same && state.ended == observation && of_it(&state.last);
-            if of_last || self.ended.get(&(id, generation)).is_some_and(of_it) {
+            let of_last = same && state.ended == observation && now.is_within(state.last);
+            let earlier = self.ended.get(&(id, generation));
+            if of_last || earlier.is_some_and(|last| now.is_within(*last)) {
                 return None;
             }
         }
@@ -325,8 +324,7 @@ impl FlowAttribution {
         }
         if known && state.ended == observation {
             let last = self.ended.entry((id, state.generation)).or_default();
-            last.original = last.original.max(state.last.original);
-            last.reply = last.reply.max(state.last.reply);
+            *last = last.max(state.last);
         }
         if known && (!same || backwards || state.ended != 0) {
             let (last, base) = <(Counters, Counters)>::default();

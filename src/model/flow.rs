@@ -244,6 +244,18 @@ pub struct Counters {
     pub reply: u64,
 }
 
+impl Counters {
+    /// The greater counter of each direction.
+    pub(crate) fn max(self, other: Counters) -> Counters {
+        Counters { original: self.original.max(other.original), reply: self.reply.max(other.reply) }
+    }
+
+    /// Whether neither counter is greater than that of `other`.
+    pub(crate) fn is_within(self, other: Counters) -> bool {
+        self.original <= other.original && self.reply <= other.reply
+    }
+}
+
 impl Add for Counters {
     type Output = Counters;
 

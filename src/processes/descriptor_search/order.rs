@@ -48,21 +48,26 @@ impl DescriptorSearch {
                     continue;
                 }
                 // A process that has just started is likelier than one that had a socket long ago.
-                let Young { pid, parent, .. } = *young;
                 if distance == 0
-                    && let Ok(descriptors) = self.proc.descriptors(pid)
+                    && let Some(found) = self.among_all_of(at, inode)
                 {
-                    let found = descriptor(&descriptors, inode, &mut self.buffer);
-                    if let Some(last) = spend(&mut self.links, found) {
-                        let known = self.know_by(descriptors, pid, parent)?;
-                        self.young.remove(at);
-                        self.remember(KnownProcess { last, ..known });
-                        return Some(0);
-                    }
+                    return Some(found);
                 }
             }
         }
         None
+    }
+
+    /// All descriptors of a young process, of which none is open.
+    fn among_all_of(&mut self, at: usize, inode: Inode) -> Option<usize> {
+        let Young { pid, parent, .. } = *self.young.get(at)?;
+        let descriptors = self.proc.descriptors(pid).ok()?;
+        let found = descriptor(&descriptors, inode, &mut self.buffer);
+        let last = spend(&mut self.links, found)?;
+        let known = self.know_by(descriptors, pid, parent)?;
+        self.young.remove(at);
+        self.remember(KnownProcess { last, ..known });
+        Some(0)
     }
 
     /// Processes of the socket's namespace come first.
@@ -82,24 +87,14 @@ impl DescriptorSearch {
             if place < YOUNGEST && self.young.get(at).is_some_and(was_read) {
                 continue; // at hand
             }
-            let Young { pid, parent, ref mut known, .. } = *self.young.get_mut(at)?;
-            let here = match known {
-                Some(known) => {
-                    let found = descriptor(&known.descriptors, inode, &mut self.buffer);
-                    spend(&mut self.links, found)
-                }
-                None => {
-                    let Ok(descriptors) = self.proc.descriptors(pid) else { continue };
-                    let found = descriptor(&descriptors, inode, &mut self.buffer);
-                    let found = spend(&mut self.links, found);
-                    if found.is_some() {
-                        let known = self.know_by(descriptors, pid, parent);
-                        self.young.get_mut(at)?.known = known;
-                    }
-                    found
+            let Some(known) = &self.young.get(at)?.known else {
+                match self.among_all_of(at, inode) {
+                    None => continue,
+                    found => return found,
                 }
             };
-            if let Some(last) = here {
+            let found = descriptor(&known.descriptors, inode, &mut self.buffer);
+            if let Some(last) = spend(&mut self.links, found) {
                 let known = self.young.remove(at)?.known?;
                 self.remember(KnownProcess { last, ..known });
                 return Some(0);

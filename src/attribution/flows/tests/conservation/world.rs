@@ -19,10 +19,10 @@ struct Entry {
     shown_now: bool,
     /// Whether the last reading was the end of a flow.
     ended: bool,
+    /// The observation of the last end.
+    ended_at: u32,
     /// The ids and the greatest last counters of the flows that ended in this observation.
     ended_now: HashMap<Option<u64>, Counters>,
-    /// The observation of that end.
-    ended_at: u32,
     /// Whether each of its ends has been here.
     here: [bool; 2],
     /// Whether the start of the last flow that was shown was announced.
@@ -85,8 +85,8 @@ impl World {
             missing: 0,
             shown_now: false,
             ended: false,
-            ended_now: HashMap::new(),
             ended_at: 0,
+            ended_now: HashMap::new(),
             here: [false; 2],
             announced: false,
             new_flows: VecDeque::new(),
@@ -241,8 +241,7 @@ impl World {
         entry.ended = ended;
         if ended {
             let last = entry.ended_now.entry(id).or_default();
-            last.original = last.original.max(now.original);
-            last.reply = last.reply.max(now.reply);
+            *last = last.max(now);
         }
         entry.ended_at = if ended { self.host.attribution.observation } else { entry.ended_at };
 
