@@ -29,6 +29,7 @@ pub mod machine;
 pub mod netns;
 pub mod peers;
 pub mod ports;
+mod processors;
 pub mod program;
 pub mod programs;
 pub mod remotes;

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use testbed::busy::Busy;
-use testbed::workloads::comparison::Floor;
-use testbed::workloads::{Size, WORKLOADS, Workload};
+use testbed::workloads::comparison::{Comparison, Floor};
+use testbed::workloads::{Played, Size, WORKLOADS, Workload};
 
 use crate::RUNMONITOR;
 
@@ -15,48 +15,67 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Percent of what lives three seconds or more, wherever it lives.
 const LASTING: f64 = 99.9;
 
+/// The share of their time that the processors of a calm host are idle while a delicate workload is played: nine
+/// tenths for most, as no other test has namespaces then.
+const CALM: f64 = 0.25;
+
+/// What delicate workloads need of their floor where the host is busy with something else. Beside nine busy processes
+/// and 2,000 new ones a second, the smallest of 150 shares was three quarters of its floor. Without the look-ups of
+/// new flows it would be a tenth.
+const BUSY: f64 = 0.5;
+
 fn hold(source: &str, name: &str, floor: Floor) {
     let workload =
         WORKLOADS.iter().copied().flatten().find(|workload| workload.name == name).unwrap();
     // What conntrack's thread is in time for is a matter of chance where tests share the processors. Counters in the
     // kernel are exact at any time.
-    let attempts = if source == "conntrack" || workload.loses { 3 } else { 1 };
+    let is_chance = source == "conntrack";
+    let attempts = if is_chance || workload.loses { 3 } else { 1 };
+    let mut was_calm = false;
     for attempt in 1..=attempts {
-        if holds(source, workload, floor, attempt == attempts) {
+        let _busy = Busy::where_asked();
+        let mut running = None;
+        let played = workload.play(Size::Small, Some(source), |net| {
+            running = Some(workload.monitor(RUNMONITOR, net, source));
+        });
+        let (Some(mut played), Some(mut running)) = (played, running) else { return };
+        was_calm |= played.idle >= CALM;
+        let is_last = attempt == attempts;
+        let is_eased = is_last && is_chance && workload.delicate && !was_calm;
+        let floor = if is_eased { floor.times(BUSY) } else { floor };
+        let comparison = played.compare(&mut running, floor, source, PATIENCE);
+        println!(
+            "{source} {name}: {} %, floor {} %, processors idle {:.0} %",
+            comparison.worst,
+            floor.named,
+            100.0 * played.idle
+        );
+        if comparison.holds(floor) {
+            running.stop();
             return;
+        }
+        if is_last {
+            let found = report(workload, floor, &comparison, &played);
+            running.fail(&found);
         }
     }
 }
 
-/// Plays a workload; fails if the floor doesn't hold and this was the `last` time.
-fn holds(source: &str, workload: &Workload, floor: Floor, last: bool) -> bool {
-    let _busy = Busy::where_asked();
-    let mut running = None;
-    let played = workload.play(Size::Small, Some(source), |net| {
-        running = Some(workload.monitor(RUNMONITOR, net, source));
-    });
-    let (Some(mut played), Some(mut running)) = (played, running) else { return true };
-    let comparison = played.compare(&mut running, floor, source, PATIENCE);
-    println!("{source} {}: {} %, floor {} %", workload.name, comparison.worst, floor.named);
-    let holds = comparison.holds(floor);
-    if !holds && last {
-        running.fail(&format!(
-            "{}: at least {} % by name, {} % by process, and at most 100.1 %, each way\n  \
-             got       {} %, {} %, together {} %{}\n  all lines {}, of {}\n  {}",
-            workload.title,
-            floor.named,
-            floor.by_process,
-            comparison.worst,
-            comparison.by_process,
-            comparison.right,
-            comparison.details,
-            comparison.sum,
-            comparison.expected,
-            played.note.as_deref().unwrap_or_default()
-        ));
-    }
-    running.stop();
-    holds
+fn report(workload: &Workload, floor: Floor, comparison: &Comparison, played: &Played) -> String {
+    format!(
+        "{}: at least {} % by name, {} % by process, and at most 100.1 %, each way\n  \
+         got       {} %, {} %, together {} %{}\n  all lines {}, of {}\n  {}",
+        workload.title,
+        floor.named,
+        floor.by_process,
+        comparison.worst,
+        comparison.by_process,
+        comparison.right,
+        comparison.details,
+        comparison.sum,
+        comparison.expected,
+        played.note.as_deref().unwrap_or_default()
+    )
 }
 
 /// The tests of one source, and that it has one for every workload but those that it can't see.

@@ -26,6 +26,11 @@ pub struct Setup {
     pub alone: bool,
 }
 
+impl Setup {
+    /// Tracking and accounting.
+    const PLAIN: Setup = Setup { tracking: true, accounting: true, routed: false, alone: false };
+}
+
 /// The namespaces of one test, and a directory that every user may read.
 pub struct Net {
     pub watched: Namespace,
@@ -34,31 +39,36 @@ pub struct Net {
     pub dir: PathBuf,
     /// A number that no other `Net` of this test process has.
     pub number: u32,
-    _turn: Turn,
+    _turn: Option<Turn>,
 }
 
 impl Net {
     /// `watched` and `peer`, with tracking and accounting; `None` where that can't be had.
     pub fn new() -> Option<Net> {
-        Net::with(Setup { tracking: true, accounting: true, routed: false, alone: false })
+        Net::with(Setup::PLAIN)
     }
 
     /// With `far` behind `watched`.
     pub fn routed() -> Option<Net> {
-        Net::with(Setup { tracking: true, accounting: true, routed: true, alone: false })
+        Net::with(Setup { routed: true, ..Setup::PLAIN })
     }
 
     /// As `new`, while no other test on this host has any.
     pub fn alone() -> Option<Net> {
-        Net::with(Setup { tracking: true, accounting: true, routed: false, alone: true })
+        Net::with(Setup { alone: true, ..Setup::PLAIN })
     }
 
     pub fn with(setup: Setup) -> Option<Net> {
-        if !namespaces_are_possible() {
-            return None;
-        }
+        namespaces_are_possible().then(|| Net::made(setup, Some(Turn::take(setup.alone))))
+    }
+
+    /// As `new`, also while another test is alone: nothing happens there before a [`Turn`] is taken.
+    pub(crate) fn still() -> Option<Net> {
+        namespaces_are_possible().then(|| Net::made(Setup::PLAIN, None))
+    }
+
+    fn made(setup: Setup, turn: Option<Turn>) -> Net {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let turn = Turn::take(setup.alone);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let id = format!("{PREFIX}-{}-{number}", process::id());
         let dir = std::env::temp_dir().join(&id);
@@ -103,7 +113,7 @@ impl Net {
         if setup.tracking {
             net.watched.track();
         }
-        Some(net)
+        net
     }
 
     /// A pair of links: `link` in `watched`, and `watched` in the other.

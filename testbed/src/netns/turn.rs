@@ -8,10 +8,10 @@ use rustix::io::retry_on_intr;
 use crate::leftovers::PREFIX;
 
 /// Who has namespaces now: many tests, or one alone, of all test processes on this host.
-pub(super) struct Turn(File);
+pub(crate) struct Turn(File);
 
 impl Turn {
-    pub(super) fn take(alone: bool) -> Turn {
+    pub(crate) fn take(alone: bool) -> Turn {
         let kind = if alone { FlockOperation::LockExclusive } else { FlockOperation::LockShared };
         let lock = |name: &str| {
             let path = format!("/run/{PREFIX}.{name}");

@@ -87,6 +87,12 @@ pub struct Floor {
     pub by_process: f64,
 }
 
+impl Floor {
+    pub fn times(self, factor: f64) -> Floor {
+        Floor { named: self.named * factor, by_process: self.by_process * factor }
+    }
+}
+
 impl From<f64> for Floor {
     fn from(percent: f64) -> Floor {
         Floor { named: percent, by_process: percent }

@@ -20,7 +20,8 @@ use std::collections::BTreeMap;
 
 use crate::bytes::Bytes;
 use crate::endpoint::Endpoint;
-use crate::netns::{Net, PEER4};
+use crate::netns::{Net, PEER4, Turn};
+use crate::processors::Processors;
 use crate::program::Program;
 use crate::requirements::mptcp_is_missing;
 use crate::running::Running;
@@ -130,10 +131,17 @@ impl Workload {
         // Counters in the kernel miss nothing, whatever else goes on.
         // A recording of what is elsewhere has nobody else's.
         let crowded = self.elsewhere && size == Size::Tiny;
-        let alone = self.delicate && source != Some("ebpf") || crowded;
-        let net = if alone { Net::alone() } else { Net::new() }?;
+        let delicate = self.delicate && source != Some("ebpf");
+        let net = match (crowded, delicate) {
+            (true, _) => Net::alone(),
+            (false, true) => Net::still(),
+            (false, false) => Net::new(),
+        }?;
         let mut stage = Stage {
             net: &net,
+            delicate: delicate && !crowded,
+            turn: None,
+            processors: None,
             size,
             begin: &mut begin,
             truth: None,
@@ -145,6 +153,9 @@ impl Workload {
         let counters = stage.truth.expect("a workload counts");
         let (truth, packets) = (counters.settled(), counters.packets());
         let families = counters.families();
+        let idle = stage.processors.map_or(0.0, Processors::idle_since);
+        // Whoever waits to be alone need not wait until the figures are read.
+        drop(stage.turn);
         let Stage { owners, kept, note, .. } = stage;
         let Workload { elsewhere, closes_first, header, bare, .. } = *self;
         Some(Played {
@@ -153,6 +164,7 @@ impl Workload {
             families,
             owners,
             note,
+            idle,
             elsewhere,
             closes_first,
             header,
@@ -205,6 +217,11 @@ struct Owner {
 /// What a workload works with.
 pub struct Stage<'a> {
     net: &'a Net,
+    /// Whether no other test has namespaces from the start of the program under measure to the last packet.
+    delicate: bool,
+    turn: Option<Turn>,
+    /// Since the program under measure has looked once.
+    processors: Option<Processors>,
     size: Size,
     begin: &'a mut dyn FnMut(&Net),
     truth: Option<Truth<'a>>,
@@ -219,9 +236,14 @@ impl<'a> Stage<'a> {
         self.truth = Some(Truth::start(&self.net.watched, counts));
     }
 
-    /// The stage is set: the program under measure is started, and has looked once.
+    /// The stage is set: the program under measure is started, and has looked once. What is delicate waits until
+    /// no other test has namespaces.
     fn begin(&mut self) {
+        if self.delicate {
+            self.turn = Some(Turn::take(true));
+        }
         (self.begin)(self.net);
+        self.processors = Some(Processors::now());
     }
 
     /// The processes of this name have the bytes of these counters.
@@ -294,6 +316,8 @@ pub struct Played {
     owners: Vec<Owner>,
     /// Something to be said of this time.
     pub note: Option<String>,
+    /// The share of their time that all processors of this host were idle while it was played, from 0 to 1.
+    pub idle: f64,
     elsewhere: bool,
     closes_first: bool,
     header: u64,
