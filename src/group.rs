@@ -1,9 +1,10 @@
 //! Groups processes to applications: by the first rule that matches the command line, else by the
 //! label of the process, else by the command line itself.
 //!
-//! Text that a process has chosen, its command line or the name of its program, is never the name of an
-//! application's line that no rule gave it, nor of the line of another unit, container, user or file: it
-//! then gets a backslash in front (module `lookalike`).
+//! Text that a process has chosen, its command line or the name of its program, never looks like the name of an
+//! application's line that no rule gave it, nor like that of another unit, container, user or file: it then gets
+//! a backslash in front (module `lookalike`). A command line ends in a blank, so the two are compared without
+//! blanks at their ends, and without what is drawn as nothing.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use foldhash::fast::RandomState;
 use regex::bytes::Regex;
 
 use crate::ledger::{Line, Naming};
-use crate::lookalike::{distinct, is_own, marked};
+use crate::lookalike::{distinct, is_own, marked, skeleton};
 use crate::model::Kind;
 use crate::model::traffic::Name;
 use crate::processes::{Described, Label, LabelBy};
@@ -35,13 +36,16 @@ pub struct Application {
 #[derive(Clone, Debug, Default)]
 pub struct Groups {
     applications: Arc<[Application]>,
+    /// What readers see of the applications' names.
+    seen: Arc<HashSet<String>>,
     labels: Arc<[LabelBy]>,
 }
 
 impl Groups {
     /// Groups of these applications.
     pub fn new(applications: Vec<Application>) -> Groups {
-        Groups { applications: applications.into(), labels: Arc::default() }
+        let seen = applications.iter().map(|application| skeleton(&application.name)).collect();
+        Groups { applications: applications.into(), seen: Arc::new(seen), labels: Arc::default() }
     }
 
     /// Groups processes that no rule matches by the first of `labels` that they have.
@@ -56,11 +60,11 @@ impl Groups {
         is_own(line) || self.applications.iter().any(is_line)
     }
 
-    /// Whether a text that a process has chosen is also the name of an application, or could be
-    /// another process's label.
-    fn claim(&self, text: &[u8], is_program: bool) -> bool {
-        self.applications.iter().any(|application| *application.name == *text)
-            || self.labels.iter().any(|by| by.could_be(text, is_program))
+    /// Whether a text that a process has chosen also looks like the name of an application, or could be
+    /// another process's label. Readers see `seen` of it.
+    fn claim(&self, text: &[u8], seen: &str, is_program: bool) -> bool {
+        let could_be = |by: &LabelBy| by.could_be(text, is_program) || by.is_form_of(seen);
+        self.seen.contains(seen) || self.labels.iter().any(could_be)
     }
 
     /// The first application with a rule that matches anywhere in `name`: a command line, or the
@@ -85,8 +89,8 @@ pub struct Grouping {
     selection: Selection,
     seen: HashMap<Name, Matched, RandomState>,
     seen_bytes: usize,
-    /// Labels that processes have not chosen themselves.
-    told: HashSet<Name, RandomState>,
+    /// What readers see of the labels that processes have not chosen themselves.
+    told: HashSet<String, RandomState>,
 }
 
 impl Grouping {
@@ -132,20 +136,25 @@ impl Grouping {
             None => (&process.command_line, false),
         };
         let line = distinct(text);
-        let is_taken = self.told.contains(text) || self.groups.claim(text, is_program);
+        if self.groups.seen.is_empty() && self.groups.labels.is_empty() {
+            return line;
+        }
+        let seen = skeleton(text);
+        let is_taken = self.told.contains(&seen) || self.groups.claim(text, &seen, is_program);
         if is_taken { marked(&line) } else { line }
     }
 
     fn of_label(&mut self, label: &Name) -> Name {
-        if !self.told.contains(label) {
+        let seen = skeleton(label);
+        // Only its rules decide what belongs to an application.
+        let is_taken = self.groups.seen.contains(&seen);
+        if !self.told.contains(&seen) {
             if self.told.len() >= REMEMBERED.0 {
                 self.told.clear();
             }
-            self.told.insert(label.clone());
+            self.told.insert(seen);
         }
         let line = distinct(label);
-        // Only its rules decide what belongs to an application.
-        let is_taken = self.groups.applications.iter().any(|a| a.name == *label);
         if is_taken { marked(&line) } else { line }
     }
 }
@@ -236,19 +245,34 @@ mod tests {
     #[test]
     fn what_a_process_has_chosen_stands_on_no_line_of_others() {
         use LabelBy::{Container, Exe, Program, Unit, User};
-        let applications = || groups(&[("Webserver", &["^/usr/sbin/nginx "]), ("(odd)", &[])]);
+        let applications =
+            || groups(&[("Webserver", &["^/usr/sbin/nginx "]), ("(odd)", &[]), ("DB (main)", &[])]);
         // By what is grouped, the command line, the name of the program if it is a label, the line.
         for (by, command_line, program, expected) in [
             (&[][..], "/usr/sbin/nginx -g x ", None, "Webserver"),
             (&[], "Webserver", None, "\\Webserver"),
-            (&[], "Webserver ", None, "Webserver "),
+            (&[], "Webserver ", None, "\\Webserver "),
+            (&[], " Webserver ", None, "\\ Webserver "),
+            (&[], "Web\u{1107f}server\u{2800} ", None, "\\Web\u{1107f}server\u{2800} "),
+            (&[], "\u{ff37}ebserver ", None, "\\\u{ff37}ebserver "),
+            (&[], "DB (main) ", None, "\\DB (main) "),
+            (&[], "DB  (main) ", None, "\\DB  (main) "),
+            (&[], "Webserver -g x ", None, "Webserver -g x "),
+            (&[], "ssh ", None, "ssh "),
             (&[], "\\Webserver", None, "\\\\Webserver"),
             (&[], "(odd)", None, "\\\\(odd)"),
             (&[Program], "/x/Webserver ", Some("Webserver"), "\\Webserver"),
             (&[Program], "wget x ", Some("wget"), "wget"),
             (&[], "nginx.service", None, "nginx.service"),
             (&[Unit], "nginx.service", None, "\\nginx.service"),
-            (&[Unit], "nginx.service ", None, "nginx.service "),
+            (&[Unit], "nginx.service ", None, "\\nginx.service "),
+            (&[Unit], "user@0/x.scope ", None, "\\user@0/x.scope "),
+            (&[Unit], "systemctl status nginx.service ", None, "systemctl status nginx.service "),
+            (&[Unit], "ssh ", None, "ssh "),
+            (&[Container], "abababababab ", None, "\\abababababab "),
+            (&[Container], "web ", None, "web "),
+            (&[User], "sshd ", None, "sshd "),
+            (&[Exe], "/usr/sbin/sshd ", None, "/usr/sbin/sshd "),
             (&[Unit], "nginx: worker process", None, "nginx: worker process"),
             (&[Unit, Program], "/x/nginx.service ", Some("nginx.service"), "\\nginx.service"),
             (&[Unit, Program], "python3 x ", Some("python3"), "python3"),
@@ -279,6 +303,9 @@ mod tests {
         assert_eq!(of(&mut grouping, chosen("alice")), "alice");
         assert_eq!(line(&mut grouping, b"wget ", Some("alice")), "alice");
         assert_eq!(of(&mut grouping, chosen("alice")), "\\alice");
+        // Without its own label such a process has its command line.
+        assert_eq!(of(&mut grouping, Described::of(b"alice "[..].into())), "\\alice ");
+        assert_eq!(of(&mut grouping, Described::of(b"bob "[..].into())), "bob ");
         assert_eq!(line(&mut grouping, b"wget ", Some("Web")), "\\Web", "no rule has found it");
     }
 

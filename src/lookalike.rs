@@ -14,8 +14,9 @@ use unicode_width::UnicodeWidthChar;
 
 use crate::model::traffic::Name;
 
-/// Bytes of a name that are checked.
-const LOOKED_AT: usize = 256;
+/// Maximum characters of a [`skeleton`], apart from blanks: `PATH_MAX`, the longest name that a process has not
+/// chosen.
+const SKELETON: usize = 4096;
 
 /// The start of a pipe's name; the port number follows.
 const PIPE: [char; 5] = ['p', 'i', 'p', 'e', '-'];
@@ -57,10 +58,7 @@ pub(crate) fn is_own(name: &[u8]) -> bool {
     if name.first().is_none_or(|first| first.is_ascii() && !matches!(first, b' ' | b'(' | b'p')) {
         return false;
     }
-    let text = String::from_utf8_lossy(&name[..name.len().min(LOOKED_AT)]);
-    // Characters that Unicode's compatibility mapping equates: fullwidth, in a circle, in parentheses, set
-    // vertically.
-    let mut characters = text.nfkd().filter(|character| character.width().is_some_and(|w| w > 0));
+    let mut characters = drawn(name);
     let Some(first) = characters.find(|character| !BLANKS.contains(character)) else {
         return false;
     };
@@ -71,11 +69,55 @@ pub(crate) fn is_own(name: &[u8]) -> bool {
     let like = |(ours, theirs): (char, char)| {
         ours == theirs || (!theirs.is_ascii() && theirs.width() == Some(1))
     };
-    let beginning: Vec<char> =
-        std::iter::once(first).chain(characters.by_ref()).take(PIPE.len()).collect();
+    // A plain space between the letters is one for readers too.
+    let mut characters = std::iter::once(first)
+        .chain(characters)
+        .filter(|character| *character == ' ' || !BLANKS.contains(character));
+    let beginning: Vec<char> = characters.by_ref().take(PIPE.len()).collect();
     beginning.len() == PIPE.len()
         && PIPE.into_iter().zip(beginning).all(like)
         && characters.next().is_some_and(char::is_numeric)
+}
+
+/// The characters of a name that take space on a screen. Compatibility forms (fullwidth, in a circle, in
+/// parentheses, set vertically) are the characters that Unicode maps them to.
+///
+/// Any number of marks and of blanks may come before a character, so the caller takes as many characters as it
+/// compares. The readers of `/proc` bound what a process can choose: a command line is at most
+/// `COMMAND_LINE_MAX` bytes (`processes/describe.rs`), a path `PATH_MAX`.
+fn drawn(name: &[u8]) -> impl Iterator<Item = char> {
+    let characters = name.utf8_chunks().flat_map(|chunk| {
+        let invalid = (!chunk.invalid().is_empty()).then_some(char::REPLACEMENT_CHARACTER);
+        chunk.valid().chars().chain(invalid)
+    });
+    // First without the marks: the mapping sorts all marks that follow a character before it gives the next one.
+    let has_width = |character: &char| character.width().is_some_and(|width| width > 0);
+    characters.filter(has_width).nfkd().filter(has_width)
+}
+
+/// What a reader sees of a name: two names with the same result look alike. It has no characters without width and
+/// no blanks at its ends; a single space stands for blanks inside. Names that differ only beyond `PATH_MAX`
+/// characters have the same result.
+pub(crate) fn skeleton(name: &[u8]) -> String {
+    let mut seen = String::new();
+    let mut is_apart = false;
+    // A blank or a mark is cheap, a character that is kept takes memory.
+    let mut room = SKELETON;
+    for character in drawn(name) {
+        if BLANKS.contains(&character) {
+            is_apart = !seen.is_empty();
+            continue;
+        }
+        if room == 0 {
+            break;
+        }
+        room -= 1;
+        if std::mem::take(&mut is_apart) {
+            seen.push(' ');
+        }
+        seen.push(character);
+    }
+    seen
 }
 
 /// Whether a character looks like an opening parenthesis. Of the opening brackets only those that names
@@ -192,6 +234,69 @@ mod tests {
         // So that the backslash in front is always this program's.
         for name in ["\\", "\\x", "\\server\\share"] {
             assert_eq!(of(name), format!("\\{name}"));
+        }
+    }
+
+    #[test]
+    fn no_character_without_width_stands_for_one_with_width() {
+        let has_width = |character: &char| character.width().is_some_and(|width| width > 0);
+        for character in ('\0'..=char::MAX).filter(|character| !has_width(character)) {
+            let all: Vec<char> = std::iter::once(character).nfkd().collect();
+            assert!(!all.iter().any(has_width), "{character:?}: {all:?}");
+        }
+    }
+
+    #[test]
+    fn what_looks_alike_has_one_skeleton() {
+        for name in [
+            "DB (main)",
+            " DB (main) ",
+            "DB  \u{2800}(main)",
+            "D\u{1107f}B\u{1d159}(main)\u{2800}",
+            "\u{ff24}\u{ff22} \u{ff08}main\u{ff09}",
+        ] {
+            assert_eq!(skeleton(name.as_bytes()), "DB (main)", "{name:?}");
+        }
+        for name in ["", "  ", "\u{2800} \u{301}"] {
+            assert_eq!(skeleton(name.as_bytes()), "");
+        }
+        assert_ne!(skeleton(b"DB(main)"), skeleton(b"DB (main)"));
+        assert_ne!(skeleton(b"\xff"), skeleton(b""));
+    }
+
+    /// Any number of characters that are drawn as nothing.
+    fn nothing(characters: &'static [char]) -> impl Strategy<Value = String> {
+        let one = proptest::sample::select(characters);
+        (proptest::collection::vec(one, 1..8), 0_usize..2000)
+            .prop_map(|(some, count)| some.into_iter().cycle().take(count).collect())
+    }
+
+    const INVISIBLE: &[char] = &[
+        '\u{301}',
+        '\u{1039}',
+        '\u{1107f}',
+        '\u{20e3}',
+        '\u{2800}',
+        '\u{13441}',
+        '\u{16fe4}',
+        '\u{1d159}',
+    ];
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn no_number_of_blanks_and_marks_hides_the_likeness(
+            before in nothing(&[' ', '\u{301}', '\u{1107f}', '\u{2800}', '\u{1d159}', '\u{13442}']),
+            between in nothing(INVISIBLE),
+            at in 0_usize..6,
+        ) {
+            let kernel = format!("{before}(kernel)");
+            prop_assert!(is_own(kernel.as_bytes()), "{kernel:?}");
+            let (start, rest) = "pipe-8080:host:80".split_at(at);
+            let pipe = format!("{before}{start}{between}{rest}");
+            prop_assert!(is_own(pipe.as_bytes()), "{pipe:?}");
+            prop_assert_eq!(skeleton(pipe.as_bytes()).replace(' ', ""), "pipe-8080:host:80");
         }
     }
 

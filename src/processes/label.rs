@@ -48,6 +48,17 @@ impl LabelBy {
             LabelBy::User | LabelBy::Unit | LabelBy::Container => !text.is_empty() && word(),
         }
     }
+
+    /// Whether a text, which a process has chosen and which is the [`skeleton`](crate::lookalike::skeleton) of its
+    /// name, has the form of a unit or of an id. Ordinary command lines of a single word have not.
+    pub(crate) fn is_form_of(self, seen: &str) -> bool {
+        let is_word = !seen.contains(' ') && !seen.starts_with(['/', '[']);
+        match self {
+            LabelBy::Unit => is_word && is_unit(seen.as_bytes()),
+            LabelBy::Container => is_shown_id(seen.as_bytes()),
+            LabelBy::Program | LabelBy::User | LabelBy::Exe => false,
+        }
+    }
 }
 
 /// Digits of a container's id.
@@ -568,6 +579,20 @@ mod tests {
         ] {
             assert_eq!(by.could_be(line.as_bytes(), false), as_command_line, "{by:?} {line}");
             assert_eq!(by.could_be(line.as_bytes(), true), as_program, "{by:?} {line}");
+        }
+        for (by, seen, expected) in [
+            (Unit, "nginx.service", true),
+            (Unit, "user@1/a.scope", true),
+            (Unit, "systemctl status nginx.service", false),
+            (Unit, "/opt/nginx.service", false),
+            (Unit, "nginx", false),
+            (Container, "0123456789ab", true),
+            (Container, "web", false),
+            (User, "root", false),
+            (Exe, "/usr/sbin/sshd", false),
+            (Program, "sshd", false),
+        ] {
+            assert_eq!(by.is_form_of(seen), expected, "{by:?} {seen}");
         }
     }
 
