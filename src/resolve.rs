@@ -196,6 +196,7 @@ impl State {
 
 /// Whether an address can be that of one other host.
 fn is_of_a_host(address: IpAddr) -> bool {
+    let address = address.to_canonical();
     let is_broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
     !address.is_loopback() && !address.is_unspecified() && !address.is_multicast() && !is_broadcast
 }

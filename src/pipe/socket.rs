@@ -114,8 +114,9 @@ fn plain(address: Option<SocketAddrAny>) -> Result<SocketAddr, Errno> {
 /// Whether a connection from `local` to `remote` reaches a listener at `listening`.
 pub(super) fn leads_to(local: SocketAddr, remote: SocketAddr, listening: SocketAddr) -> bool {
     // An address of this host is reached from itself, except 127.0.0.0/8, reached from 127.0.0.1.
-    let here = local.ip() == remote.ip() || remote.ip().is_loopback();
-    let covers = listening.ip().is_unspecified() || listening.ip() == remote.ip();
+    let [from, to, at] = [local, remote, listening].map(|address| address.ip().to_canonical());
+    let here = from == to || to.is_loopback();
+    let covers = at.is_unspecified() || at == to;
     here && covers && remote.port() == listening.port()
 }
 
@@ -134,6 +135,11 @@ mod tests {
             ("192.0.2.1:5000", "192.0.2.1:80", "0.0.0.0:80", true),
             ("192.0.2.1:5000", "192.0.2.2:80", "0.0.0.0:80", false),
             ("[::1]:5000", "[::1]:80", "[::]:80", true),
+            // IPv4-mapped.
+            ("127.0.0.1:5000", "[::ffff:127.0.0.2]:80", "[::]:80", true),
+            ("127.0.0.1:5000", "[::ffff:127.0.0.2]:80", "127.0.0.2:80", true),
+            ("192.0.2.1:5000", "[::ffff:192.0.2.1]:80", "[::ffff:192.0.2.1]:80", true),
+            ("192.0.2.1:5000", "[::ffff:192.0.2.2]:80", "[::]:80", false),
         ];
         for (local, remote, listening, expected) in cases {
             let got = leads_to(address(local), address(remote), address(listening));

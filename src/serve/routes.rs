@@ -70,10 +70,13 @@ async fn guarded(State(address): State<SocketAddr>, request: Request, next: Next
 fn refusal<B>(request: &Request<B>, address: SocketAddr) -> Option<Refusal> {
     match host(request) {
         Err(Malformed) => Some((StatusCode::BAD_REQUEST, "One Host is needed.\n")),
-        Ok(host) if address.ip().is_loopback() && !host.is_some_and(is_local) => Some((
-            StatusCode::MISDIRECTED_REQUEST,
-            "Only an IP address or localhost is answered as the name of this host.\n",
-        )),
+        // `[::ffff:127.0.0.1]` is loopback too.
+        Ok(host) if address.ip().to_canonical().is_loopback() && !host.is_some_and(is_local) => {
+            Some((
+                StatusCode::MISDIRECTED_REQUEST,
+                "Only an IP address or localhost is answered as the name of this host.\n",
+            ))
+        }
         Ok(_) => None,
     }
 }
@@ -172,7 +175,13 @@ mod tests {
     #[test]
     fn a_loopback_listener_answers_only_to_local_names() {
         let v11 = Version::HTTP_11;
-        for address in ["127.0.0.1:8000", "127.9.9.9:1", "[::1]:8000"] {
+        for address in [
+            "127.0.0.1:8000",
+            "127.9.9.9:1",
+            "[::1]:8000",
+            "[::ffff:127.0.0.1]:8000",
+            "[::ffff:7f00:2]:8000",
+        ] {
             assert_eq!(status(address, "/", v11, &[b"localhost:8000"]), 200);
             assert_eq!(status(address, "/", v11, &[b"evil.example"]), 421);
             assert_eq!(status(address, "/else", v11, &[b"evil.example"]), 421);
@@ -181,7 +190,7 @@ mod tests {
             assert_eq!(status(address, "http://evil.example/", v11, &[b"localhost"]), 421);
             assert_eq!(status(address, "http://[::1]:8000/", v11, &[b"evil.example"]), 200);
         }
-        for address in ["0.0.0.0:8000", "[::]:8000", "192.0.2.1:8000"] {
+        for address in ["0.0.0.0:8000", "[::]:8000", "192.0.2.1:8000", "[::ffff:192.0.2.1]:8000"] {
             assert_eq!(status(address, "/", v11, &[b"host.example"]), 200);
             assert_eq!(status(address, "/", Version::HTTP_10, &[]), 200);
         }
