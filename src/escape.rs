@@ -105,9 +105,15 @@ pub fn reversible(bytes: &[u8]) -> String {
     escaped(bytes, |at, c| c == '\\' || at == 0 && matches!(c, '=' | '+' | '-' | '@'))
 }
 
+/// As [`visible`]; also escapes each character for which `other` returns true. It is called for each character in their
+/// order.
+pub(crate) fn visible_without(bytes: &[u8], mut other: impl FnMut(char) -> bool) -> String {
+    escaped(bytes, |_, c| other(c))
+}
+
 /// Also escapes each character for which `other` returns true; `other` receives its position in the
 /// result.
-fn escaped(bytes: &[u8], other: impl Fn(usize, char) -> bool) -> String {
+fn escaped(bytes: &[u8], mut other: impl FnMut(usize, char) -> bool) -> String {
     let mut text = String::with_capacity(bytes.len());
     let mut combinable = false;
     for chunk in bytes.utf8_chunks() {

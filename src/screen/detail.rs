@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 
+use super::parents;
 use super::rates::Meters;
 use super::rows::{Entry, Fact, Key, explanation, place};
 use super::state::State;
@@ -239,8 +240,9 @@ impl State {
             let parents = detail.parents.get(&process.pid).filter(|parents| !parents.is_empty());
             if let Some(parents) = parents {
                 let arrow = if theme == super::theme::Theme::Ascii { " < " } else { " ← " };
-                let each =
-                    parents.iter().map(|(pid, name)| format!("{} ({pid})", fit(name, 40, theme)));
+                let each = parents.iter().map(|(pid, comm)| {
+                    format!("{} ({pid})", fit(parents::shown(comm).as_bytes(), 40, theme))
+                });
                 let chain: Vec<String> = each.collect();
                 let chain = super::text::cut(chain.join(arrow), width.saturating_sub(10), theme);
                 lines.push(Line::from(vec![

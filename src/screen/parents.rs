@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use crate::escape::visible_without;
 use crate::model::ProcessId;
 use crate::model::traffic::Name;
 
@@ -48,6 +49,17 @@ pub(super) fn of(proc: &Path, process: ProcessId) -> Vec<(u32, Name)> {
     found
 }
 
+/// A short name as it stands in the list of ancestors, `sshd (42) ← systemd (1)`. The process chooses it, so that what
+/// could separate two ancestors is escaped: signs beyond ASCII, `<`, and the first digit of a number in parentheses.
+pub(super) fn shown(comm: &[u8]) -> String {
+    let mut before = ' ';
+    visible_without(comm, |c| {
+        let is_number = c.is_numeric() && before == '(';
+        before = c;
+        is_number || c == '<' || !c.is_ascii() && !c.is_alphanumeric()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,6 +71,22 @@ mod tests {
         assert_eq!(parse(stat), Some(expected));
         for cut in [&b""[..], b"42 (a", b"42 (a)", b")(", b"42 (a) S 1 2"] {
             assert_eq!(parse(cut), None);
+        }
+    }
+
+    #[test]
+    fn one_ancestor_is_never_read_as_two() {
+        for (comm, expected) in [
+            ("sshd", "sshd"),
+            ("(sd-pam)", "(sd-pam)"),
+            ("caf\u{e9}", "caf\u{e9}"),
+            ("a (9) \u{2190} sshd", r"a (\x39) \u{2190} sshd"),
+            ("a (9) < sshd", r"a (\x39) \x3c sshd"),
+            ("a \u{27f5} b", r"a \u{27f5} b"),
+            ("a \u{ffe9} b", r"a \u{ffe9} b"),
+            ("a\x1b[2J", r"a\x1b[2J"),
+        ] {
+            assert_eq!(shown(comm.as_bytes()), expected);
         }
     }
 
