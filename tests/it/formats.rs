@@ -354,6 +354,10 @@ fn examples_of_the_manual_work() {
         .map(|block| block.replace("sudo runmonitor", "\"$RUNMONITOR\" --netns own --source ebpf"))
         .collect();
     assert!(examples.len() == 4, "{examples:?}");
+    // Without -a jq prints the control characters of a name raw.
+    for example in &examples[..3] {
+        assert!(example.contains("jq -ac '"), "{example}");
+    }
     let run = |example: &String| {
         let mut command = net.watched.command("sh");
         command.args(["-ec", example]).env("RUNMONITOR", RUNMONITOR.path);
@@ -362,7 +366,7 @@ fn examples_of_the_manual_work() {
         String::from_utf8(output.stdout).unwrap()
     };
     assert!(run(&examples[0]).contains("workload.py client"));
-    let end = format!("to {PEER4} over peer: ");
+    let end = format!(r#""to":"{PEER4}","over":"peer","name":""#);
     for (example, expected) in
         examples[1..].iter().zip([r#"{"user":"root","rx_bytes_per_second":"#, &end])
     {
