@@ -111,6 +111,21 @@ pub(crate) fn visible_without(bytes: &[u8], mut other: impl FnMut(char) -> bool)
     escaped(bytes, |_, c| other(c))
 }
 
+/// `text` with each character beyond ASCII as `\u{e9}`, for a terminal of another character set than UTF-8.
+pub(crate) fn ascii(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() * 2);
+    for c in text.chars() {
+        match c.is_ascii() {
+            true => escaped.push(c),
+            false => push_escape(&mut escaped, c),
+        }
+    }
+    Cow::Owned(escaped)
+}
+
 /// Also escapes each character for which `other` returns true; `other` receives its position in the
 /// result.
 fn escaped(bytes: &[u8], mut other: impl FnMut(usize, char) -> bool) -> String {
@@ -240,6 +255,12 @@ mod tests {
         for (bytes, expected) in cases {
             assert_eq!(visible(bytes), *expected, "{bytes:x?}");
         }
+    }
+
+    #[test]
+    fn beyond_ascii() {
+        assert_eq!(ascii("caf\u{e9} \u{db}2J \u{1f980}"), "caf\\u{e9} \\u{db}2J \\u{1f980}");
+        assert!(matches!(ascii("a\\n"), Cow::Borrowed("a\\n")));
     }
 
     #[test]

@@ -106,6 +106,7 @@ pub mod filter;
 pub mod group;
 mod ledger;
 pub mod listen;
+mod locale;
 mod lookalike;
 pub mod model;
 #[cfg(test)]

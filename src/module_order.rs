@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// line.
 const MODULES: &[&str] = &[
     // Values and names.
-    "model escape filter brief lookalike listen by",
+    "model escape locale filter brief lookalike listen by",
     // Decoders and readers of the kernel.
     "netlink netns addresses cpu sockets conntrack ebpf resolve services",
     // Processes, and their events.

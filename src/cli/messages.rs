@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::pipe_words::{INTERVAL, Words};
+use super::terminal::Escaping;
 use super::{is_wiped, line};
 use crate::pipe::{Event, OnEvent};
 use crate::render::sink::wait_while;
@@ -76,7 +77,7 @@ impl Messages {
         every: bool,
         is_screen: bool,
     ) -> io::Result<Messages> {
-        Messages::start_on(io::stderr(), program, every, is_wiped(is_screen))
+        Messages::start_on(Escaping::on(io::stderr()), program, every, is_wiped(is_screen))
     }
 
     /// As [`Messages::start`], for the interactive screen, which shows messages wherever standard error goes.
@@ -84,7 +85,7 @@ impl Messages {
     /// # Errors
     /// The thread can't be started.
     pub(super) fn start_screen(program: &'static str) -> io::Result<Messages> {
-        Messages::start_on(io::stderr(), program, false, true)
+        Messages::start_on(Escaping::on(io::stderr()), program, false, true)
     }
 
     /// As [`Messages::start`], on any writer.

@@ -14,6 +14,7 @@ pub mod runpipe;
 mod schedule;
 mod signals;
 mod source;
+mod terminal;
 mod top;
 pub mod view;
 
@@ -24,6 +25,7 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use crate::escape::visible;
+use terminal::Escaping;
 
 /// Exit status for wrong usage or configuration.
 pub const USAGE: u8 = 2;
@@ -33,7 +35,7 @@ pub const FAILURE: u8 = 1;
 /// Writes one line to standard error: the program's name, a colon, the message. The message is made
 /// safe to print. A standard error that is closed is no error.
 pub fn say(program: &str, message: &str) {
-    let _ = writeln!(io::stderr(), "{}", line(program, message));
+    let _ = writeln!(Escaping::on(io::stderr()), "{}", line(program, message));
 }
 
 /// A message as a line without its newline: the program's name, a colon, and the message, made safe
@@ -55,7 +57,7 @@ fn is_wiped(is_screen: bool) -> bool {
 /// Those of writing the help.
 fn usage(program: &str, error: &clap::Error) -> anyhow::Result<ExitCode> {
     if !error.use_stderr() {
-        io::stdout().write_all(error.render().to_string().as_bytes())?;
+        Escaping::on(io::stdout()).write_all(error.render().to_string().as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
     say(program, &one_line(&error.render().to_string()));

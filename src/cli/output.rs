@@ -1,12 +1,16 @@
 //! The format of standard output: the flags `--format` and `--units` of all three programs.
 
+use std::io;
+
 use clap::{Args, ValueEnum};
 
-use crate::render::Format;
+use crate::escape::ascii;
+use crate::locale::is_ascii_terminal;
 use crate::render::csv::Csv;
 use crate::render::json::Json;
 use crate::render::terminal::Terminal;
 use crate::render::units::Units;
+use crate::render::{Format, Frame};
 
 // A doc comment would replace the program's description in its help.
 #[allow(missing_docs)]
@@ -74,9 +78,27 @@ impl Output {
                 let is_screen = terminal.is_screen();
                 (Box::new(text(terminal)), is_screen)
             }
-            FormatChoice::Json => (Box::new(Json { host: host() }), false),
-            FormatChoice::Csv => (Box::new(Csv::new(host())), false),
+            FormatChoice::Json => {
+                let ascii = is_ascii_terminal(&io::stdout());
+                (Box::new(Json { host: host(), ascii }), false)
+            }
+            FormatChoice::Csv => {
+                let csv = Csv::new(host());
+                match is_ascii_terminal(&io::stdout()) {
+                    true => (Box::new(AsciiCsv(csv)), false),
+                    false => (Box::new(csv), false),
+                }
+            }
         }
+    }
+}
+
+/// CSV for a terminal of another character set than UTF-8: its names have escapes of this form already.
+struct AsciiCsv(Csv);
+
+impl Format for AsciiCsv {
+    fn format(&mut self, frame: &Frame) -> Vec<u8> {
+        ascii(&String::from_utf8_lossy(&self.0.format(frame))).into_owned().into_bytes()
     }
 }
 

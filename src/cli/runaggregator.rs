@@ -20,6 +20,7 @@ use super::messages::Messages;
 use super::notices::Notices;
 use super::run::{Program, Run, Unwritable};
 use super::say;
+use super::terminal::Escaping;
 use crate::aggregator::Aggregator;
 use crate::by::Names;
 use crate::config::{self, ConfigError, Configuration};
@@ -57,7 +58,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         }
     };
     if arguments.check_config {
-        io::stdout()
+        Escaping::on(io::stdout())
             .write_all(config::show(&configuration).as_bytes())
             .context("standard output")?;
         return Ok(ExitCode::SUCCESS);

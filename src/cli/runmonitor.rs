@@ -13,6 +13,7 @@ use super::notices::Notices;
 use super::output::Output;
 use super::run::{Program, Run, Unwritable};
 use super::schedule::Refreshes;
+use super::terminal::Escaping;
 use super::top::Top;
 use super::view::{Grouped, View};
 use super::{USAGE, check, say};
@@ -145,7 +146,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         anyhow::bail!("accounting can't be switched on: {}: {error} ({mend})", path.display());
     }
     if arguments.check {
-        return check::run(proc, &mut io::stdout().lock());
+        return check::run(proc, &mut Escaping::on(io::stdout().lock()));
     }
     show(&arguments, filter, proc)
 }

@@ -70,15 +70,15 @@ impl Line {
 
 /// `usage` as a line without its newline: KiB per second received and sent, and the name, safe to print
 /// and cut to 60 characters. Scripts read these lines, so the format does not change. On a screen the
-/// line is cut to `columns` instead.
-fn line(usage: &Line, units: Option<Units>, columns: Option<usize>) -> String {
+/// line is cut to its columns instead.
+fn line(usage: &Line, units: Option<Units>, layout: &Layout) -> String {
     let (received, sent) = (usage.rate.received, usage.rate.sent);
     let full = match units {
         None => format!("{:>10.2} KiB / {:>10.2} KiB -- ", received / KIB, sent / KIB),
         Some(units) => super::in_units(units, received, sent),
     };
     let short = || format!("{:>4}/{:>4} ", short(received), short(sent));
-    super::row(&usage.name, full, short, columns)
+    super::row(&usage.name, full, short, layout)
 }
 
 /// The bytes of one refresh that shows `usages` in their order; see [`frame`]. `notes` are lines
@@ -89,8 +89,7 @@ fn compose(
     units: Option<Units>,
     layout: &Layout,
 ) -> Vec<u8> {
-    let columns = layout.columns();
-    frame(notes.chain(usages.iter().map(|usage| line(usage, units, columns))), layout)
+    frame(notes.chain(usages.iter().map(|usage| line(usage, units, layout))), layout)
 }
 
 #[cfg(test)]
@@ -119,7 +118,7 @@ mod tests {
                 ),
             ),
         ] {
-            assert_eq!(line(&usage, None, None), expected);
+            assert_eq!(line(&usage, None, &Layout::default()), expected);
         }
     }
 
@@ -132,7 +131,7 @@ mod tests {
             (40, "121K/ 789 Web server of the whole house"),
             (20, "121K/ 789 Web ser..."),
         ] {
-            assert_eq!(line(&web, None, Some(columns)), expected);
+            assert_eq!(line(&web, None, &Layout::with_columns(columns)), expected);
         }
     }
 

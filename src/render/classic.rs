@@ -72,15 +72,15 @@ fn arrange(mut lines: Vec<Line>) -> Vec<Line> {
 
 /// `row` as a line without its newline: received, sent, and the name, safe to print and cut to
 /// [`NAME_LIMIT`](super::NAME_LIMIT) characters. Scripts read these lines, so the format does not
-/// change. On a screen the line is cut to `columns` instead.
-fn line(row: &Line, units: Option<Units>, columns: Option<usize>) -> String {
+/// change. On a screen the line is cut to its columns instead.
+fn line(row: &Line, units: Option<Units>, layout: &Layout) -> String {
     let (received, sent) = (row.traffic.received, row.traffic.sent);
     let full = match units {
         None => format!("{received:>10} / {sent:>10} -- "),
         Some(units) => super::in_units(units, received as f64, sent as f64),
     };
     let short = || format!("{:>4}/{:>4} ", short(received as f64), short(sent as f64));
-    super::row(&row.name, full, short, columns)
+    super::row(&row.name, full, short, layout)
 }
 
 /// The bytes of one refresh that shows `rows` in their order; see [`frame`]. `notes` are lines
@@ -91,8 +91,7 @@ fn compose(
     units: Option<Units>,
     layout: &Layout,
 ) -> Vec<u8> {
-    let columns = layout.columns();
-    frame(notes.chain(rows.iter().map(|row| line(row, units, columns))), layout)
+    frame(notes.chain(rows.iter().map(|row| line(row, units, layout))), layout)
 }
 
 #[cfg(test)]
@@ -188,14 +187,17 @@ mod tests {
             ),
         ];
         for (row, expected) in cases {
-            assert_eq!(line(&row, None, None), expected);
+            assert_eq!(line(&row, None, &Layout::default()), expected);
         }
     }
 
     #[test]
     fn units_take_the_place_of_plain_numbers() {
         let busy = row(1536, 5 << 20, "wget");
-        let show = |units, columns| line(&busy, Some(units), columns);
+        let show = |units, columns: Option<usize>| {
+            let layout = columns.map_or_else(Layout::default, Layout::with_columns);
+            line(&busy, Some(units), &layout)
+        };
         assert_eq!(show(Units::BinBytes, None), "   1.50 KiB /    5.00 MiB -- wget");
         assert_eq!(show(Units::SiBits, None), " 12.29 kbit /  41.94 Mbit -- wget");
         assert_eq!(show(Units::SiBytes, Some(80)), "  1.54 kB /   5.24 MB -- wget");
@@ -218,12 +220,13 @@ mod tests {
             "        20 /          7 -- ssh host\n       300 /          5 -- wget\n\n"
         );
         let clear = Some(b"\x1b[H\x1b[2J".to_vec());
-        let screen = Layout { clear: clear.clone(), size: Some(Size { cols: 80, rows: 24 }) };
+        let screen =
+            Layout { clear: clear.clone(), size: Some(Size { cols: 80, rows: 24 }), ascii: false };
         assert_eq!(
             String::from_utf8(compose([].into_iter(), &rows, None, &screen)).unwrap(),
             "\x1b[H\x1b[2J        20 /          7 -- ssh host\n       300 /          5 -- wget\n"
         );
-        let small = Layout { clear, size: Some(Size { cols: 20, rows: 3 }) };
+        let small = Layout { clear, size: Some(Size { cols: 20, rows: 3 }), ascii: false };
         assert_eq!(
             String::from_utf8(compose([].into_iter(), &rows, None, &small)).unwrap(),
             "\x1b[H\x1b[2J  20/   7 ssh host\n 300/   5 wget\n"
@@ -248,12 +251,12 @@ mod tests {
             (1, ".".to_owned()),
         ];
         for (columns, expected) in cases {
-            assert_eq!(line(&busy, None, Some(columns)), expected);
+            assert_eq!(line(&busy, None, &Layout::with_columns(columns)), expected);
         }
         // Figures that need more than their column take it from the name.
         let big = row(12_345_678_901, 1, name);
         assert_eq!(
-            line(&big, None, Some(40)),
+            line(&big, None, &Layout::with_columns(40)),
             format!("12345678901 /          1 -- {}...", &name[..9])
         );
     }
@@ -263,7 +266,7 @@ mod tests {
         // 27 cells before the name, then 2 for each character: 87 cells.
         let wide = row(2, 2, "\u{4e16}".repeat(30));
         let name = |columns| {
-            let line = line(&wide, None, Some(columns));
+            let line = line(&wide, None, &Layout::with_columns(columns));
             line.split_once(" -- ").unwrap().1.replace('\u{4e16}', "w")
         };
         assert_eq!(name(87), "w".repeat(30));

@@ -21,6 +21,8 @@ const SCHEMA: u32 = 1;
 pub(crate) struct Json {
     /// The name of this host.
     pub host: String,
+    /// Whether all characters beyond ASCII are escaped, for a terminal of another character set than UTF-8.
+    pub ascii: bool,
 }
 
 /// A line.
@@ -52,7 +54,8 @@ impl Format for Json {
         let source = snapshot.source().map(SourceKind::name);
         let line = Line { schema: SCHEMA, host: &self.host, source, snapshot: &snapshot };
         let mut bytes = Vec::new();
-        let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, Visible);
+        let mut serializer =
+            serde_json::Serializer::with_formatter(&mut bytes, Visible { ascii: self.ascii });
         // Writing to memory doesn't fail, and all keys are strings.
         if line.serialize(&mut serializer).is_err() {
             return Vec::new();
@@ -64,7 +67,10 @@ impl Format for Json {
 
 /// Characters that control a terminal, or are hidden, are escaped as `\u009b`, so that nothing untrusted reaches a
 /// terminal raw.
-struct Visible;
+struct Visible {
+    /// Whether all characters beyond ASCII are escaped.
+    ascii: bool,
+}
 
 impl Formatter for Visible {
     fn write_string_fragment<W>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()>
@@ -72,7 +78,8 @@ impl Formatter for Visible {
         W: ?Sized + Write,
     {
         let mut rest = fragment;
-        while let Some((at, hidden)) = rest.char_indices().find(|(_, c)| escape::is_hidden(*c)) {
+        let is_escaped = |c: char| escape::is_hidden(c) || self.ascii && !c.is_ascii();
+        while let Some((at, hidden)) = rest.char_indices().find(|(_, c)| is_escaped(*c)) {
             let (before, from) = rest.split_at(at);
             CompactFormatter.write_string_fragment(writer, before)?;
             for unit in hidden.encode_utf16(&mut [0; 2]) {
@@ -94,7 +101,7 @@ mod tests {
     use crate::render::examples;
 
     fn text(snapshot: Snapshot) -> String {
-        let mut json = Json { host: "example".to_owned() };
+        let mut json = Json { host: "example".to_owned(), ascii: false };
         String::from_utf8(json.format(&examples::frame(snapshot))).unwrap()
     }
 

@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+use cells::{cut_cells, cut_to_rows, wrapped_rows};
 
-use crate::escape::visible_cut;
+use crate::escape::{ascii, cut, visible_cut};
 use crate::model::{Row, Snapshot};
 
 /// The content of one refresh.
@@ -61,6 +61,7 @@ impl Frame {
 }
 
 pub(crate) mod applications;
+mod cells;
 pub(crate) mod classic;
 pub(crate) mod csv;
 #[cfg(test)]
@@ -87,6 +88,8 @@ pub(crate) struct Layout {
     pub clear: Option<Vec<u8>>,
     /// The size of the screen, if known. Only a screen that is cleared uses it.
     pub size: Option<Size>,
+    /// Whether characters beyond ASCII are escaped, for a terminal of another character set than UTF-8.
+    pub ascii: bool,
 }
 
 impl Layout {
@@ -94,6 +97,20 @@ impl Layout {
     pub(crate) fn columns(&self) -> Option<usize> {
         let size = self.clear.as_ref().and(self.size)?;
         (size.cols > 0).then_some(usize::from(size.cols))
+    }
+
+    /// Text, which is safe to print, as this terminal or stream gets it.
+    fn shown(&self, text: String) -> String {
+        if self.ascii { ascii(&text).into_owned() } else { text }
+    }
+}
+
+#[cfg(test)]
+impl Layout {
+    /// A screen of many rows.
+    fn with_columns(columns: usize) -> Layout {
+        let size = Some(Size { cols: columns.try_into().unwrap(), rows: 500 });
+        Layout { clear: Some(Vec::new()), size, ascii: false }
     }
 }
 
@@ -105,15 +122,19 @@ const LEAST_NAME: usize = 8;
 
 /// A line of a list: figures, and the name, safe to print.
 ///
-/// In a stream (no `columns`) the line is `full` and the name, cut to [`NAME_LIMIT`] characters, which
+/// In a stream the line is `full` and the name, cut to [`NAME_LIMIT`] characters, which
 /// scripts read. On a screen the name has the rest of the row; if that is hardly anything, the figures
 /// are `short`. A line never takes a second row.
-fn row(name: &[u8], full: String, short: impl Fn() -> String, columns: Option<usize>) -> String {
-    let Some(columns) = columns else { return full + &visible_cut(name, NAME_LIMIT) };
+fn row(name: &[u8], full: String, short: impl Fn() -> String, layout: &Layout) -> String {
+    // An escape is longer than what it stands for, so the name is cut after it.
+    let name = |limit| layout.shown(visible_cut(name, limit));
+    let Some(columns) = layout.columns() else {
+        return full + &cut(&name(NAME_LIMIT), NAME_LIMIT);
+    };
     let mut line = if full.len() + LEAST_NAME <= columns { full } else { short() };
     let room = columns.saturating_sub(line.len());
     // A character may take no cell, but a screen needs only few of those.
-    line += &cut_cells(visible_cut(name, room.saturating_mul(4)), room);
+    line += &cut_cells(name(room.saturating_mul(4)), room);
     cut_cells(line, columns)
 }
 
@@ -121,22 +142,6 @@ fn row(name: &[u8], full: String, short: impl Fn() -> String, columns: Option<us
 fn in_units(units: units::Units, received: f64, sent: f64) -> String {
     let width = units.width();
     format!("{:>width$} / {:>width$} -- ", units.show(received), units.show(sent))
-}
-
-/// `text`, cut to what fits before `...` if it takes more than `cells` cells.
-fn cut_cells(mut text: String, cells: usize) -> String {
-    if text.width() <= cells {
-        return text;
-    }
-    let room = cells.saturating_sub(3);
-    let mut taken = 0;
-    let end = text.char_indices().find_map(|(index, c)| {
-        taken += c.width().unwrap_or(0);
-        (taken > room).then_some(index)
-    });
-    text.truncate(end.unwrap_or(text.len()));
-    text.push_str(&"..."[..cells.min(3)]);
-    text
 }
 
 /// Bytes in at most four characters: `999`, `1.0K`, `36M`. K is 1024.
@@ -170,6 +175,7 @@ pub(crate) fn frame<I>(lines: I, layout: &Layout) -> Vec<u8>
 where
     I: DoubleEndedIterator<Item = String>,
 {
+    let lines = lines.map(|line| layout.shown(line));
     let Some(clear) = &layout.clear else {
         let mut bytes = Vec::new();
         lines.for_each(|line| push_line(&mut bytes, &line));
@@ -215,38 +221,15 @@ where
     shown
 }
 
-/// The start of `line` that fits into `rows` rows.
-fn cut_to_rows(line: &str, rows: usize, cols: usize) -> String {
-    // Wide characters may leave cells at the ends of rows free.
-    let mut cuts = (0..=rows * cols).rev().map(|cells| cut_cells(line.to_owned(), cells));
-    cuts.find(|cut| wrapped_rows(cut, cols) <= rows).unwrap_or_default()
-}
-
-/// The rows that `line` takes on a screen with `cols` cells in a row.
-///
-/// A wide character that fits only half goes to the next row, so the rows can be more than the
-/// width divided by `cols`. A line that exactly fills a row takes no second one: terminals wrap
-/// when the next character comes.
-fn wrapped_rows(line: &str, cols: usize) -> usize {
-    let mut rows = 1;
-    let mut col = 0;
-    for width in line.chars().filter_map(UnicodeWidthChar::width) {
-        col += width;
-        if col > cols && width > 0 {
-            rows += 1;
-            col = width;
-        }
-    }
-    rows
-}
-
 #[cfg(test)]
 mod tests {
+    use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
     use super::*;
     use proptest::prelude::*;
 
     fn on(cols: u16, rows: u16) -> Layout {
-        Layout { clear: Some(b"<C>".to_vec()), size: Some(Size { cols, rows }) }
+        Layout { clear: Some(b"<C>".to_vec()), size: Some(Size { cols, rows }), ascii: false }
     }
 
     fn show(lines: &[&str], layout: &Layout) -> String {
@@ -259,15 +242,36 @@ mod tests {
         assert_eq!(show(&["a", "b"], &stream), "a\nb\n\n");
         assert_eq!(show(&[], &stream), "\n");
         // There is nothing to scroll away.
-        let sized = Layout { clear: None, size: Some(Size { cols: 1, rows: 1 }) };
+        let sized = Layout { clear: None, ..on(1, 1) };
         assert_eq!(show(&["aaa", "b"], &sized), "aaa\nb\n\n");
+    }
+
+    #[test]
+    fn a_terminal_that_is_not_utf8_gets_ascii() {
+        let name = "caf\u{e9} \u{db}2J";
+        let line =
+            |layout: &Layout| row(name.as_bytes(), "1 / 2 -- ".to_owned(), String::new, layout);
+        for layout in [Layout::default(), Layout::with_columns(80)] {
+            assert_eq!(line(&layout), format!("1 / 2 -- {name}"));
+            assert_eq!(line(&Layout { ascii: true, ..layout }), "1 / 2 -- caf\\u{e9} \\u{db}2J");
+        }
+        let narrow = Layout { ascii: true, ..Layout::with_columns(20) };
+        assert_eq!(line(&narrow), "1 / 2 -- caf\\u{e9...");
+        let stream = Layout { ascii: true, ..Layout::default() };
+        let long = row("\u{db}".repeat(20).as_bytes(), String::new(), String::new, &stream);
+        assert_eq!(long, format!("{}\\u{{...", "\\u{db}".repeat(9)));
+        // Other lines, by their width after it.
+        let small = Layout { ascii: true, ..on(10, 4) };
+        assert_eq!(show(&["x", "\u{db}\u{db}"], &small), "<C>x\n\\u{db}\\u{db}\n");
+        let small = Layout { ascii: true, ..on(10, 3) };
+        assert_eq!(show(&["x", "\u{db}\u{db}"], &small), "<C>\\u{db}\\u{db}\n");
     }
 
     #[test]
     fn a_screen_is_cleared_first() {
         assert_eq!(show(&["a", "b"], &on(80, 24)), "<C>a\nb\n");
         assert_eq!(show(&[], &on(80, 24)), "<C>");
-        let unknown = Layout { clear: Some(b"<C>".to_vec()), size: None };
+        let unknown = Layout { size: None, ..on(1, 1) };
         assert_eq!(show(&["a", "b"], &unknown), "<C>a\nb\n");
     }
 
@@ -299,39 +303,6 @@ mod tests {
         // The only line may be too big.
         assert_eq!(show(&["eleven chars"], &on(3, 2)), "<C>...\n");
         assert_eq!(show(&["eleven chars"], &on(5, 3)), "<C>eleven ...\n");
-    }
-
-    #[test]
-    fn rows_of_wide_and_combining_characters() {
-        assert_eq!(wrapped_rows("", 10), 1);
-        assert_eq!(wrapped_rows(&"\u{4e16}".repeat(5), 10), 1);
-        assert_eq!(wrapped_rows(&"\u{4e16}".repeat(6), 10), 2);
-        // Two a row, one cell stays empty.
-        assert_eq!(wrapped_rows(&"\u{4e16}".repeat(5), 5), 3);
-        assert_eq!(wrapped_rows(&"\u{4e16}".repeat(2), 1), 3);
-        assert_eq!(wrapped_rows(&"e\u{301}".repeat(10), 10), 1);
-        assert_eq!(wrapped_rows(&"e\u{301}".repeat(11), 10), 2);
-    }
-
-    #[test]
-    fn cut_to_cells() {
-        let wide = "\u{4e16}".repeat(5);
-        for (text, cells, expected) in [
-            ("abcde", 5, "abcde"),
-            ("abcdef", 5, "ab..."),
-            ("abcdef", 3, "..."),
-            ("abcdef", 1, "."),
-            ("abcdef", 0, ""),
-            ("", 0, ""),
-            (&wide, 10, &wide),
-            // A wide character that only half fits is left out.
-            (&wide, 9, "\u{4e16}\u{4e16}\u{4e16}..."),
-            (&wide, 8, "\u{4e16}\u{4e16}..."),
-            ("e\u{301}e\u{301}e\u{301}e\u{301}", 4, "e\u{301}e\u{301}e\u{301}e\u{301}"),
-            ("e\u{301}e\u{301}e\u{301}e\u{301}x", 4, "e\u{301}..."),
-        ] {
-            assert_eq!(cut_cells(text.to_owned(), cells), expected, "{text} {cells}");
-        }
     }
 
     #[test]
@@ -374,10 +345,13 @@ mod tests {
         #[test]
         fn a_row_is_never_wrapped(
             name in "[a-f \u{4e00}-\u{4e05}\u{301}\u{7}]{0,150}", received in any::<u64>(), columns in 1_usize..130,
+            ascii in any::<bool>(),
         ) {
+            let layout = Layout { ascii, ..Layout::with_columns(columns) };
             let full = format!("{received:>10} / {:>10} -- ", 5);
-            let line = row(name.as_bytes(), full, || format!("{:>4}/{:>4} ", "1.0K", 5), Some(columns));
+            let line = row(name.as_bytes(), full, || format!("{:>4}/{:>4} ", "1.0K", 5), &layout);
             prop_assert!(line.width() <= columns && wrapped_rows(&line, columns) == 1, "{line:?}");
+            prop_assert!(line.is_ascii() || !ascii, "{line:?}");
         }
 
         #[test]
@@ -386,7 +360,7 @@ mod tests {
             cols in 2_u16..40, rows in 1_u16..20,
         ) {
             let shown = frame(lines.iter().cloned(), &Layout {
-                clear: Some(Vec::new()), size: Some(Size { cols, rows })
+                clear: Some(Vec::new()), size: Some(Size { cols, rows }), ascii: false
             });
             let shown = String::from_utf8(shown).unwrap();
             let all = lines.iter().map(|line| format!("{line}\n")).collect::<String>();

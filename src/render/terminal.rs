@@ -9,12 +9,15 @@ use crossterm::queue;
 use crossterm::terminal::{Clear, ClearType};
 
 use super::{Layout, Size};
+use crate::locale::is_ascii_terminal;
 
 /// Standard output, as found at the start.
 #[derive(Clone, Debug)]
 pub(crate) struct Terminal {
     /// The sequence that clears it; `None` if it is no terminal, or one that can't be cleared.
     clear: Option<Vec<u8>>,
+    /// Whether it is a terminal of another character set than UTF-8.
+    ascii: bool,
 }
 
 impl Terminal {
@@ -22,7 +25,8 @@ impl Terminal {
     pub(crate) fn of_stdout() -> Terminal {
         let is_screen = io::stdout().is_terminal()
             && env::var_os("TERM").is_some_and(|term| can_be_cleared(&term));
-        Terminal { clear: is_screen.then(clear_sequence) }
+        let ascii = is_ascii_terminal(&io::stdout());
+        Terminal { clear: is_screen.then(clear_sequence), ascii }
     }
 
     /// Whether each refresh replaces the one before.
@@ -33,7 +37,7 @@ impl Terminal {
     /// The layout of the next refresh. The size is queried each time, since the user may change it.
     pub(crate) fn layout(&self) -> Layout {
         let size = self.clear.as_ref().and_then(|_| stdout_size());
-        Layout { clear: self.clear.clone(), size }
+        Layout { clear: self.clear.clone(), size, ascii: self.ascii }
     }
 }
 

@@ -239,7 +239,7 @@ impl State {
             lines.push(Line::from(parts));
             let parents = detail.parents.get(&process.pid).filter(|parents| !parents.is_empty());
             if let Some(parents) = parents {
-                let arrow = if theme == super::theme::Theme::Ascii { " < " } else { " ← " };
+                let arrow = if theme.is_ascii() { " < " } else { " ← " };
                 let each = parents.iter().map(|(pid, comm)| {
                     format!("{} ({pid})", fit(parents::shown(comm).as_bytes(), 40, theme))
                 });

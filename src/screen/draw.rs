@@ -13,6 +13,20 @@ use super::text::{Pen, cut, fit};
 /// How long a message stays after the last one has come.
 const MESSAGE: Duration = Duration::from_secs(20);
 
+/// Replaces what is beyond ASCII: the signs of keys in the help. Names and messages are escaped already.
+fn keep_ascii(buffer: &mut Buffer) {
+    for cell in buffer.content.iter_mut().filter(|cell| !cell.symbol().is_ascii()) {
+        let sign = match cell.symbol() {
+            "\u{2190}" => "<",
+            "\u{2191}" => "^",
+            "\u{2192}" => ">",
+            "\u{2193}" => "v",
+            _ => "?",
+        };
+        cell.set_symbol(sign);
+    }
+}
+
 impl State {
     /// Draws the screen, which has the size of the buffer.
     pub(crate) fn draw(&self, buffer: &mut Buffer) {
@@ -29,6 +43,9 @@ impl State {
         }
         if areas.footer {
             self.draw_footer(&mut Pen::new(buffer, below));
+        }
+        if self.theme.escapes() {
+            keep_ascii(buffer);
         }
     }
 

@@ -185,7 +185,7 @@ impl State {
             }
             lines.push(self.heading(title));
             for text in texts.iter().rev() {
-                let text = wrapped(text, width.max(8));
+                let text = wrapped(&self.theme.shown(text.clone()), width.max(8));
                 lines.extend(text.into_iter().map(|line| Line::from(Span::styled(line, style))));
             }
             if texts.is_empty() {

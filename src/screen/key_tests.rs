@@ -49,7 +49,8 @@ proptest! {
         rows in any_rows(), example in any::<bool>(), inputs in inputs(), width in 0_u16..140, height in 0_u16..50,
     ) {
         let mut state = if example { after(5) } else { of_rows(rows) };
-        state.theme = Theme::ALL[usize::from(width) % 3];
+        let themes = [Theme::ALL.as_slice(), &Theme::EIGHT_BIT].concat();
+        state.theme = themes[usize::from(width) % themes.len()];
         state.resize(width, height);
         for (at, input) in inputs.into_iter().enumerate() {
             state.input(input);

@@ -78,6 +78,7 @@ pub(super) fn fit_name(name: &[u8], cells: usize, theme: Theme) -> String {
 
 /// Text that fits into `cells` cells.
 pub(super) fn cut(text: String, cells: usize, theme: Theme) -> String {
+    let text = theme.shown(text);
     if text.width() <= cells {
         return text;
     }
@@ -161,6 +162,9 @@ mod tests {
         assert_eq!(fit("e\u{301}e\u{301}e", 3), "e\u{301}e\u{301}e");
         assert_eq!(fit("abc", 0), "");
         assert_eq!(cut("abcd".to_owned(), 3, Theme::Ascii), "ab~");
+        // An escape is longer than what it stands for.
+        assert_eq!(super::fit("\u{db}\u{db}".as_bytes(), 9, Theme::EightBit), "\\u{db}\\u~");
+        assert_eq!(super::fit("\u{db}".as_bytes(), 6, Theme::EightBit), "\\u{db}");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! `runmonitor` on a terminal: clearing, its size and a change of it, Ctrl-C.
 
+use std::ffi::OsStr;
+
 use testbed::endpoint::Endpoint;
 use testbed::netns::{Net, PEER4};
 use testbed::program::OWN;
@@ -85,4 +87,30 @@ fn a_screen_without_lines_is_not_left_without_a_word() {
         assert!(frame.contains("runmonitor: nothing was received or sent\r\n"), "{frame:?}");
     }
     seen.expect_clean_end();
+}
+
+/// To a terminal of eight bits the second byte of U+00DB is CSI.
+#[test]
+fn a_terminal_that_is_not_utf8_gets_ascii() {
+    let Some(net) = Net::new() else { return };
+    let _server = Endpoint::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9000");
+    let role = format!("tcp-client host={PEER4} port=9000 up=5000");
+    let name = OsStr::new("\u{db}2J-\u{4e9b}");
+    let mut client = Endpoint::start_as(&net, &net.watched, &[], name, &role);
+    client.go();
+    for (locale, expected) in [
+        ("C", r"\u{db}2J-\u{4e9b}"),
+        ("de_DE.ISO-8859-1", r"\u{db}2J-\u{4e9b}"),
+        ("C.UTF-8", "\u{db}2J-\u{4e9b}"),
+    ] {
+        let mut command = net.watched.command(PYTHON);
+        on_terminal(&mut command, [[24, 200], [24, 100]], RUNMONITOR);
+        command.args(OWN).args(["--source", "sockets", "--interval", "0.2"]);
+        let seen = Seen::of(&command.env("LC_ALL", locale).output().unwrap());
+        for frame in seen.frames.iter().flatten() {
+            assert!(frame.contains(expected), "{locale}: {frame:?}");
+            assert!(frame.is_ascii() || locale == "C.UTF-8", "{locale}: {frame:?}");
+        }
+        seen.expect_clean_end();
+    }
 }

@@ -1,5 +1,6 @@
 //! `--top` on a real terminal, which is tmux: what it shows under traffic, its keys, and how it leaves the terminal.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -260,4 +261,32 @@ fn no_screen_without_a_terminal_or_beside_another_format() {
         let expected = "--top is a screen for people, and --format json is for programs; leave one of them out\n";
         assert!(said(output).ends_with(expected));
     }
+}
+
+#[test]
+fn a_terminal_that_is_not_utf8_gets_ascii() {
+    let Some(net) = Net::new() else { return };
+    let Some(shell) = Shell::start(&net) else { return };
+    let _server = Endpoint::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9000");
+    let role = format!("tcp-client host={PEER4} port=9000 up=5000");
+    let name = OsStr::new("\u{db}2J");
+    let mut client = Endpoint::start_as(&net, &net.watched, &[], name, &role);
+    shell
+        .top(format!("env LC_ALL=C {}", RUNMONITOR.path), "--source sockets --columns in,out,name");
+    client.go();
+    shell.press("a");
+    let is_escaped = |screen: &str| screen.contains(r"\u{db}2J") && screen.is_ascii();
+    shell.wait("the name", is_escaped);
+    for key in ["t", "t"] {
+        shell.press(key);
+        shell.wait("the other theme", is_escaped);
+    }
+    for key in ["?", "Escape", "Enter"] {
+        shell.press(key);
+        shell.wait("signs of keys in ASCII", |screen| {
+            screen.is_ascii() && !screen.trim().is_empty()
+        });
+    }
+    shell.press("q");
+    shell.wait("the end", |screen| screen.contains("status 0"));
 }
