@@ -85,7 +85,7 @@ impl Output {
             FormatChoice::Csv => {
                 let csv = Csv::new(host());
                 match is_ascii_terminal(&io::stdout()) {
-                    true => (Box::new(AsciiCsv(csv)), false),
+                    true => (Box::new(Ascii(csv)), false),
                     false => (Box::new(csv), false),
                 }
             }
@@ -94,9 +94,9 @@ impl Output {
 }
 
 /// CSV for a terminal of another character set than UTF-8: its names have escapes of this form already.
-struct AsciiCsv(Csv);
+struct Ascii<F>(F);
 
-impl Format for AsciiCsv {
+impl<F: Format> Format for Ascii<F> {
     fn format(&mut self, frame: &Frame) -> Vec<u8> {
         ascii(&String::from_utf8_lossy(&self.0.format(frame))).into_owned().into_bytes()
     }
@@ -109,7 +109,26 @@ pub(super) fn host() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+
+    #[test]
+    fn csv_for_a_terminal_that_is_not_utf8_has_the_same_escapes_everywhere() {
+        struct Names;
+        impl Format for Names {
+            fn format(&mut self, _: &Frame) -> Vec<u8> {
+                "name\r\n\u{db}2J\\u{9b}\r\n".into()
+            }
+        }
+        let frame = Frame {
+            snapshot: Arc::default(),
+            above: Vec::new(),
+            if_empty: None,
+            alerts: Vec::new(),
+        };
+        assert_eq!(Ascii(Names).format(&frame), b"name\r\n\\u{db}2J\\u{9b}\r\n");
+    }
 
     #[test]
     fn units_are_for_text() {

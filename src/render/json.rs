@@ -150,6 +150,16 @@ mod tests {
     }
 
     #[test]
+    fn a_terminal_that_is_not_utf8_gets_the_same_in_ascii() {
+        let mut snapshot = examples::snapshot();
+        snapshot.rows[0].name = "\u{db}2J \u{1f980}".as_bytes().into();
+        let mut json = Json { host: "example".to_owned(), ascii: true };
+        let ascii = json.format(&examples::frame(snapshot.clone()));
+        assert!(ascii.is_ascii());
+        assert_eq!(serde_json::from_slice::<serde_json::Value>(&ascii).unwrap(), value(snapshot));
+    }
+
+    #[test]
     fn the_order_is_the_same_at_each_refresh() {
         let mut snapshot = examples::snapshot();
         let before = text(snapshot.clone());

@@ -274,6 +274,13 @@ fn hostile_names() {
     let mut state = of_rows(rows);
     keep("hostile", &mut state, 80, 24);
     keep("hostile", &mut state, 40, 16);
+    // A terminal that is not UTF-8: also in an open row, and in the help, whose keys are arrows.
+    state.theme = Theme::EightBit;
+    for key in [None, Some(Input::Enter), Some(Input::Char('?')), Some(Input::Char('t'))] {
+        key.into_iter().for_each(|key| state.input(key));
+        let shown = text(&drawn(&mut state, 80, 24));
+        assert!(shown.is_ascii(), "{shown}");
+    }
 }
 
 #[test]
