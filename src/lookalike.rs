@@ -6,6 +6,8 @@
 //! and the program's own lines stay as scripts expect them. A name that starts with a backslash gets
 //! another one, so that the first one always comes from this program.
 //!
+//! The line of an alert has words of its own around the name: see [`reads`].
+//!
 //! Regular expressions search the [`original`].
 
 use unicode_normalization::UnicodeNormalization;
@@ -65,17 +67,13 @@ pub(crate) fn is_own(name: &[u8]) -> bool {
     if is_bracket(first) {
         return true;
     }
-    // Many alphabets have letters like these.
-    let like = |(ours, theirs): (char, char)| {
-        ours == theirs || (!theirs.is_ascii() && theirs.width() == Some(1))
-    };
     // A plain space between the letters is one for readers too.
     let mut characters = std::iter::once(first)
         .chain(characters)
         .filter(|character| *character == ' ' || !BLANKS.contains(character));
     let beginning: Vec<char> = characters.by_ref().take(PIPE.len()).collect();
     beginning.len() == PIPE.len()
-        && PIPE.into_iter().zip(beginning).all(like)
+        && PIPE.into_iter().zip(beginning).all(|(ours, theirs)| is_like(ours, theirs))
         && characters.next().is_some_and(char::is_numeric)
 }
 
@@ -118,6 +116,23 @@ pub(crate) fn skeleton(name: &[u8]) -> String {
         seen.push(character);
     }
     seen
+}
+
+/// Whether a text that was made visible can be read as one with `word` in it: lower-case letters. Blanks
+/// between letters are no difference.
+pub(crate) fn reads(text: &str, word: &str) -> bool {
+    let characters: Vec<char> = drawn(text.as_bytes())
+        .filter(|character| !BLANKS.contains(character))
+        .map(|character| character.to_ascii_lowercase())
+        .collect();
+    let is_here =
+        |here: &[char]| word.chars().zip(here).all(|(ours, theirs)| is_like(ours, *theirs));
+    characters.windows(word.len()).any(is_here)
+}
+
+/// Whether `theirs` looks like `ours`: many alphabets have letters like those of ASCII.
+fn is_like(ours: char, theirs: char) -> bool {
+    ours == theirs || (!theirs.is_ascii() && theirs.width() == Some(1))
 }
 
 /// Whether a character looks like an opening parenthesis. Of the opening brackets only those that names

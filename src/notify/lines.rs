@@ -3,12 +3,20 @@
 use super::Facts;
 use crate::alert::State;
 use crate::escape::visible_cut;
+use crate::lookalike::{marked, reads};
 
 /// Maximum characters of an application's name in a line.
 const NAME: usize = 50;
 
+/// Words of the line, without blanks.
+const OWN: [&str; 2] = ["exceeding", "nolonger"];
+
 /// The line of a notification, without a newline. It has the first 50 characters of the
 /// application's name, made visible.
+///
+/// The line has no delimiter around the name. So a name from outside the configuration that could be read as
+/// words of the line gets a backslash in front: `Webserver no longer` must not end the alert of `Webserver`.
+/// A name of a line that starts with a backslash has got one before, so different names stay different.
 pub fn line(facts: &Facts) -> String {
     let exceeding = match facts.state {
         State::Firing => "exceeding",
@@ -19,11 +27,21 @@ pub fn line(facts: &Facts) -> String {
     format!(
         "{}: {} {exceeding} '{}' bandwidth limit {:10.2}: {:10.2} kB/s ({percent:3.2} %)",
         facts.time,
-        visible_cut(&facts.application, NAME),
+        shown(facts),
         facts.direction,
         facts.threshold,
         facts.value,
     )
+}
+
+/// The name in the line.
+fn shown(facts: &Facts) -> String {
+    let name = visible_cut(&facts.application, NAME);
+    // What is cut off can't be read.
+    if facts.configured || !OWN.iter().any(|own| reads(&name, own)) {
+        return name;
+    }
+    visible_cut(&marked(&facts.application), NAME)
 }
 
 #[cfg(test)]
@@ -82,11 +100,61 @@ mod tests {
         assert!(line(&facts(&name[..50], State::Firing, 1.0)).contains(&whole));
     }
 
+    /// The name in the line of an application that is not of the configuration.
+    fn of_outsider(name: &str) -> String {
+        let facts = facts(name.as_bytes(), State::Firing, 200.0);
+        let line = line(&Facts { configured: false, ..facts });
+        let rest = line.strip_prefix("2026-01-02 03:04:05: ").unwrap();
+        rest.strip_suffix(" exceeding 'in' bandwidth limit     100.00:     200.00 kB/s (200.00 %)")
+            .unwrap_or_else(|| panic!("{line}"))
+            .to_owned()
+    }
+
+    #[test]
+    fn a_name_that_reads_as_words_of_the_line_is_marked() {
+        for name in [
+            "Webserver no longer",
+            "Webserver no longer ",
+            "Webserver  no \u{2800} longer",
+            "Webserver No LONGER",
+            "Webserver no longer than",
+            "Webserver exceeding 'out' bandwidth limit",
+            "Webserver no l\u{43e}nger",
+            "Webserver \u{ff4e}\u{ff4f} longer",
+            "Webserver n\u{301}o longer",
+            "Webserver \u{435}xceeding",
+            // These have a backslash from the list already.
+            "\\(kernel) no longer",
+            "\\\\Webserver no longer",
+        ] {
+            assert_eq!(of_outsider(name), format!("\\{name}"));
+        }
+        for name in
+            ["", "x", "Webserver", "\\(kernel)", "no way longer", "excel --feeding", "caf\u{e9}"]
+        {
+            assert_eq!(of_outsider(name), name);
+        }
+        // A name that the file has chosen stays.
+        let named = line(&facts(b"no longer", State::Firing, 1.0));
+        assert!(named.contains(": no longer exceeding"), "{named}");
+    }
+
+    #[test]
+    fn a_mark_is_in_front_of_what_is_cut() {
+        let name = format!("Webserver no longer{}", "x".repeat(99));
+        assert_eq!(of_outsider(&name), format!("\\Webserver no longer{}...", "x".repeat(27)));
+        // The end that is cut off is not in the line.
+        let name = format!("{} no longer", "x".repeat(50));
+        assert_eq!(of_outsider(&name), format!("{}...", "x".repeat(47)));
+        let name = format!("{} no longer", "x".repeat(40));
+        assert_eq!(of_outsider(&name), format!("\\{} no lo...", "x".repeat(40)));
+    }
+
     #[test]
     fn a_name_forges_no_line() {
         let name = b"x\n2026-01-02 03:04:05: root\x1b[2K\r\xff";
         assert_eq!(
-            line(&facts(name, State::Firing, 200.0)),
+            line(&Facts { configured: false, ..facts(name, State::Firing, 200.0) }),
             "2026-01-02 03:04:05: x\\n2026-01-02 03:04:05: root\\x1b[2K\\r\\xff exceeding 'in' \
              bandwidth limit     100.00:     200.00 kB/s (200.00 %)"
         );
