@@ -7,6 +7,9 @@
 
 use super::placeholders::{placeholder, variable};
 
+#[cfg(test)]
+mod tests;
+
 /// How a program reads the words that follow its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reads {
@@ -56,6 +59,11 @@ const LAUNCHERS: &[&str] = &[
 /// Their options that take the next word as a value.
 const VALUED: &[&str] = &["-C", "-g", "-k", "-s", "-u"];
 
+/// Programs that never start one, nor read program text: their words are only arguments. All others may start
+/// what stands anywhere behind them (`flock FILE sh -c`).
+const ORDINARY: &[&str] =
+    &["curl", "echo", "logger", "notify-send", "printf", "wall", "write", "xmessage"];
+
 /// Suffixes in the names of shells that are built in another way.
 const BUILDS: &[&str] = &["-static", ".distrib", ".exe"];
 
@@ -72,9 +80,16 @@ pub(super) fn check(words: &[String]) -> Result<(), String> {
         let Some(placeholder) = placeholder(word) else { continue };
         let Some(reader) = reader(words, at) else { continue };
         let variable = variable(placeholder);
+        // Only a shell replaces it.
+        let expected = match reads(reader) {
+            Some(Reads::Script) => format!("\"${variable}\" in place of {placeholder}"),
+            _ => format!(
+                "its environment variable {variable} in place of {placeholder}, which a shell writes as \
+                 \"${variable}\""
+            ),
+        };
         return Err(format!(
-            "'{reader}' would run what an application puts into its name; expected \"${variable}\" \
-             in place of {placeholder}, which is in the environment of the command"
+            "'{reader}' would run what an application puts into its name; expected {expected}"
         ));
     }
     Ok(())
@@ -83,8 +98,16 @@ pub(super) fn check(words: &[String]) -> Result<(), String> {
 /// The program that reads the word at index `at` as program text.
 fn reader(words: &[String], at: usize) -> Option<&str> {
     let mut index = 0;
+    // The index of what the launchers so far would start.
+    let mut first = Some(0);
     while index < at {
         let word = &words[index];
+        if first.is_some_and(|first| begins_with_program(&words[first..=index])) {
+            if ORDINARY.contains(&name(word)) {
+                return None;
+            }
+            first = (reads(word) == Some(Reads::Program)).then_some(index + 1);
+        }
         let following = &words[index + 1..=at];
         let is_read = match reads(word) {
             Some(Reads::Script) => match script(following) {
@@ -187,193 +210,30 @@ fn script(words: &[String]) -> Option<usize> {
     None
 }
 
-/// `-c`, and `-lc` or `-ec` and the like; `--command`.
+/// `-c`, and `-lc`, `-ec`, `-ce`, `-exuc` and the like; `--command`.
+///
+/// A `c` that is not the last letter is one among other options of shells, each once. Other programs have words
+/// there: `-icon`, `-class`, `-topic`.
 fn is_command_option(word: &str) -> bool {
     let is_short = |letters: &str| {
         letters.len() <= 3
             && letters.ends_with('c')
             && letters.chars().all(|letter| letter.is_ascii_lowercase())
     };
-    word == "--command" || word.strip_prefix('-').is_some_and(is_short)
+    let is_cluster = |letters: &str| {
+        letters.len() <= 5
+            && letters.contains('c')
+            && letters.chars().all(|letter| "cefilnsuvx".contains(letter))
+            && letters.chars().all(|letter| letters.matches(letter).count() == 1)
+    };
+    word == "--command"
+        || word.strip_prefix('-').is_some_and(|letters| is_short(letters) || is_cluster(letters))
 }
 
-/// `-S`, `-iS` and `--split-string` of env.
+/// `-S`, `-iS` and `--split-string` of env, whose long options may be cut.
 fn is_split_string(word: &str) -> bool {
-    match word.strip_prefix("--") {
-        Some(long) => long.starts_with("split-string"),
+    match word.strip_prefix("--").and_then(|long| long.split('=').next()) {
+        Some(long) => !long.is_empty() && "split-string".starts_with(long),
         None => word.starts_with('-') && word.contains('S'),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::words::split;
-    use super::*;
-
-    fn judged(text: &str) -> Result<(), String> {
-        check(&split(text).unwrap())
-    }
-
-    #[test]
-    fn words_that_are_read_as_program_text() {
-        for (text, reader) in [
-            ("sh -c 'echo {app} >> log'", "sh"),
-            ("/bin/sh -c \"echo '{app}'\"", "/bin/sh"),
-            ("sh -c {app}", "sh"),
-            ("sh {app}", "sh"),
-            ("bash -lc 'x {value}'", "bash"),
-            ("bash -c -e 'x {app}'", "bash"),
-            ("bash -c -- 'x {app}'", "bash"),
-            ("bash - {app}", "bash"),
-            ("bash -o pipefail -c 'x {app}'", "bash"),
-            ("bash -eo pipefail -c 'x {app}'", "bash"),
-            ("bash +O extglob -c 'x {app}'", "bash"),
-            ("bash --norc -c 'x {app}'", "bash"),
-            ("bash --rcfile f -c 'x {app}'", "bash"),
-            ("bash --rcfile {app}", "bash"),
-            ("bash --init-file={app}", "bash"),
-            ("zsh --emulate ksh -c 'x {app}'", "zsh"),
-            ("bash-5.2 -c 'x {app}'", "bash-5.2"),
-            ("ksh93 -c 'x {app}'", "ksh93"),
-            ("busybox sh -c 'x {app}'", "sh"),
-            ("env A=b /usr/bin/env sh -c 'x {app}'", "sh"),
-            ("sudo -u nobody nice -n 5 timeout 5 sh -ec 'x {app}'", "sh"),
-            ("find / -name x -exec sh -c 'x {app}' ;", "sh"),
-            ("env -S 'sh -c \"x {app}\"'", "env"),
-            ("env -iS 'sh -c \"x {app}\"'", "env"),
-            ("env '--split-string=sh -c {app}'", "env"),
-            ("sh -c '\"$@\"' sh bash -c 'x {app}'", "bash"),
-            ("sh -c '\"$@\"' sh timeout 5 sh -c 'x {app}'", "sh"),
-            ("su -c 'x {app}' nobody", "su"),
-            ("su nobody -s /bin/sh -c 'x {app}'", "su"),
-            ("ssh host logger {app}", "ssh"),
-            ("flock lock -c 'x {app}'", "-c"),
-            ("some-wrapper --command 'x {app}'", "--command"),
-            ("some-wrapper '--command=x {app}'", "--command"),
-            ("python3.11 -c 'print(\"{app}\")'", "python3.11"),
-            ("perl -we 'print \"{app}\"' {app}", "perl"),
-            ("python3 {app}", "python3"),
-            ("python3 -u x.py {app}", "python3"),
-            ("awk 'BEGIN { print \"{app}\" }'", "awk"),
-            ("gawk -v a=b f {app}", "gawk"),
-            ("sqlite3 db \"insert into alerts values ('{app}')\"", "sqlite3"),
-            ("make -C /srv/alerts APP={app}", "make"),
-            ("socat - 'SYSTEM:echo {app}'", "socat"),
-            // By other names.
-            (
-                "/usr/bin/perl5.36-x86_64-linux-gnu -e 'print q({app})'",
-                "/usr/bin/perl5.36-x86_64-linux-gnu",
-            ),
-            ("bash-static -c 'x {app}'", "bash-static"),
-            ("zsh5-static {app}", "zsh5-static"),
-            ("sh.distrib {app}", "sh.distrib"),
-            ("pypy3-c {app}", "pypy3-c"),
-            // What starts a program.
-            ("nice {app}", "nice"),
-            ("nice -n 5 {app}", "nice"),
-            ("env {app}", "env"),
-            ("env -u A B=c {app}", "env"),
-            ("timeout 9 {app}", "timeout"),
-            ("timeout -s KILL -k 5 9 {app}", "timeout"),
-            ("sudo {app}", "sudo"),
-            ("sudo -u nobody {app}", "sudo"),
-            ("nohup {app}", "nohup"),
-            ("setsid {app}", "setsid"),
-            ("stdbuf -oL {app}", "stdbuf"),
-            ("xargs {app}", "xargs"),
-            ("exec {app}", "exec"),
-            ("sudo nice {app}", "nice"),
-            // On other hosts.
-            ("pdsh -w host logger {app}", "pdsh"),
-            ("dsh -m host -- logger {app}", "dsh"),
-            ("clush -w host logger {app}", "clush"),
-            ("pssh -H host logger {app}", "pssh"),
-            ("parallel-ssh -H host logger {app}", "parallel-ssh"),
-            ("autossh host logger {app}", "autossh"),
-            ("dbclient host logger {app}", "dbclient"),
-            ("plink host logger {app}", "plink"),
-            ("ansible all -m shell -a 'echo {app}'", "ansible"),
-            ("salt host cmd.run 'echo {app}'", "salt"),
-            // Texts for a shell.
-            ("sem 'echo {app}'", "sem"),
-            ("pee 'echo {app}'", "pee"),
-            ("hyperfine 'echo {app}'", "hyperfine"),
-            ("mispipe 'echo {app}' cat", "mispipe"),
-            ("xterm -e 'echo {app}'", "xterm"),
-            ("ncat --sh-exec 'echo {app}' host 1", "ncat"),
-            ("entr -s 'echo {app}'", "entr"),
-            ("rsync -e 'echo {app}' a b", "rsync"),
-            ("tar xf a.tar '--to-command=echo {app}'", "tar"),
-            ("tar cf x y --checkpoint=1 --checkpoint-action=exec='logger {app}'", "tar"),
-            ("tcpdump -z {app} -G 1 -w x", "tcpdump"),
-            ("at now -f {app}", "at"),
-            ("crontab {app}", "crontab"),
-            // Interpreters.
-            ("bun -e 'console.log(\"{app}\")'", "bun"),
-            ("elixir -e 'IO.puts(\"{app}\")'", "elixir"),
-            ("erl -noshell -eval 'io:format(\"{app}\").'", "erl"),
-            ("R -e 'cat(\"{app}\")'", "R"),
-            ("octave --eval 'disp(\"{app}\")'", "octave"),
-            ("sbcl --eval '(print \"{app}\")'", "sbcl"),
-            ("groovy -e 'println \"{app}\"'", "groovy"),
-            ("scala -e 'println(\"{app}\")'", "scala"),
-            ("ghc -e 'putStrLn \"{app}\"'", "ghc"),
-            ("emacsclient --eval '(message \"{app}\")'", "emacsclient"),
-            ("nvim +'echo \"{app}\"'", "nvim"),
-            ("festival --batch '(SayText \"{app}\")'", "festival"),
-            ("osascript -e 'display notification \"{app}\"'", "osascript"),
-            ("jshell {app}", "jshell"),
-            ("mongo --eval 'print(\"{app}\")'", "mongo"),
-            ("sqlcmd -Q 'print \"{app}\"'", "sqlcmd"),
-            ("clickhouse-client -q 'insert into a values (\"{app}\")'", "clickhouse-client"),
-        ] {
-            let error = judged(text).expect_err(text);
-            assert!(error.starts_with(&format!("'{reader}' would run ")), "{text}: {error}");
-        }
-        assert_eq!(
-            judged("sh -c 'echo {rule} {app}'").unwrap_err(),
-            "'sh' would run what an application puts into its name; expected \"$BWMON_RULE\" in place \
-             of {rule}, which is in the environment of the command"
-        );
-    }
-
-    #[test]
-    fn words_that_are_only_arguments() {
-        for text in [
-            "logger -t bwmon '{app}: {value}'",
-            "mail -s {app} root",
-            "xmessage -center {app}",
-            // The arguments of a script.
-            "sh script.sh {app}",
-            "sh -x script.sh fired '{app} {direction}'",
-            "sh -c 'echo \"$1\" >> log' sh {app}",
-            "/bin/bash -euo pipefail -c 'echo \"$1\"' sh {app} {value}",
-            "bash --norc --posix -- script.sh {app}",
-            "python3 /usr/local/bin/notify.py {app}",
-            "sudo -u nobody env A=b perl x.pl -e {app}",
-            // Nothing is replaced.
-            "sh -c 'echo \"$BWMON_APP\" >> log'",
-            "sh -c 'awk \"{print $1}\"'",
-            "ssh host uptime",
-            // Before the shell it is another program's.
-            "logger {app} sh -c x",
-            "/usr/local/bin/my-wrapper {app}",
-            "/usr/local/bin/ssh2sms {app}",
-            "/usr/local/bin/ssh-alert {app}",
-            // Arguments of what is started, and variables.
-            "sudo -u nobody logger {app}",
-            "nice -n 5 timeout 9 logger {app}",
-            "env MSG={app} sh -c 'echo \"$MSG\"'",
-            // Neutral there, if an outsider has chosen it.
-            "curl -F text={app} http://example.com/",
-            "curl --data-urlencode {app} http://example.com/",
-            "curl -d text={app} http://example.com/",
-            "mail -s alert {app}",
-            "sh -c '\"$0\"' {app}",
-            "sh -c 'eval \"$1\"' sh {app}",
-            "notify-send -e {app}",
-        ] {
-            assert_eq!(judged(text), Ok(()), "{text}");
-        }
     }
 }

@@ -212,8 +212,7 @@ fn errors_of_the_other_files() {
             b"[a]\nprocess_filter=x\nnotification_command=sh -c \"echo {app} >> log\"\n",
             &[
                 "f:3: [a] notification_command: bad value 'sh -c \"echo {app} >> log\"'; 'sh' would run \
-                 what an application puts into its name; expected \"$BWMON_APP\" in place of {app}, \
-                 which is in the environment of the command",
+                 what an application puts into its name; expected \"$BWMON_APP\" in place of {app}",
             ],
         ),
         (
