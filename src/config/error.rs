@@ -80,6 +80,20 @@ pub enum Problem {
          fix it: sudo chmod go-w FILE"
     )]
     Writable(u32),
+    /// A command gets an application's name in a word, and another user can create files in the working
+    /// directory, which a program could take that name for.
+    #[error(
+        "{{app}} may be taken for a file of the working directory, and {folder} {}; expected a directory that \
+         only root or the user who runs the program can write; to fix it: start the program elsewhere (cd /), \
+         or use $BWMON_APP in a script",
+        about_folder(.why)
+    )]
+    WorkingDirectory {
+        /// Its path.
+        folder: String,
+        /// The problem of the directory.
+        why: Box<Problem>,
+    },
     /// A line before the first section that is no comment.
     #[error("'{0}' stands before the first section; expected a line such as [Name] above it")]
     BeforeSection(String),
@@ -172,6 +186,19 @@ impl ConfigError {
             place.push_str(": ");
         }
         place
+    }
+}
+
+/// The problem of a folder, which continues a sentence that starts with its path.
+fn about_folder(why: &Problem) -> String {
+    match why {
+        Problem::ForeignOwner(owner) => format!("belongs to the user with number {owner}"),
+        Problem::Writable(mode) => {
+            format!("can be written by others than its owner (mode {mode:04o})")
+        }
+        Problem::OfFuse(_) => "is on a FUSE file system of another user".to_owned(),
+        Problem::OfProc => "is in procfs".to_owned(),
+        other => other.to_string(),
     }
 }
 

@@ -50,7 +50,7 @@ pub(super) fn contents(path: &Path, occasion: Occasion) -> Result<Vec<u8>, Probl
     // Opening a FIFO would wait for a writer.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
     let (file, metadata) = if geteuid().is_root() {
-        let caller = std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse().ok());
+        let caller = caller();
         let file = open::open(path, flags, caller)?;
         // Of what was opened: a path may lead elsewhere by now.
         let metadata = file.metadata().map_err(unreadable)?;
@@ -111,8 +111,16 @@ fn is_ready(file: &File, deadline: Instant) -> bool {
     }
 }
 
-/// Whether root may follow the file: it belongs to root or to the user who called sudo, and nobody else can
-/// write it. (Access control lists show in the bits of the group.)
+/// The user who is trusted like root: the one who called sudo if root runs the program, else the one who runs
+/// it.
+pub(super) fn caller() -> Option<u32> {
+    match geteuid() {
+        root if root.is_root() => std::env::var("SUDO_UID").ok()?.parse().ok(),
+        user => Some(user.as_raw()),
+    }
+}
+
+/// Whether root may follow the file: see [`only_owner_writes`].
 ///
 /// The permissions of its folders are not checked. A user who can write there can replace the file, but a file
 /// of that user is refused here, and a link to a file of root in [`open::open`].
@@ -127,6 +135,12 @@ fn trusted(metadata: &Metadata, caller: Option<u32>) -> Result<(), Problem> {
     if !kind.is_file() && !kind.is_fifo() {
         return Ok(());
     }
+    only_owner_writes(metadata, caller)
+}
+
+/// Checks that a file or a folder belongs to root or to `caller`, and that nobody else can write it. (Access
+/// control lists show in the bits of the group.)
+pub(super) fn only_owner_writes(metadata: &Metadata, caller: Option<u32>) -> Result<(), Problem> {
     let owner = metadata.uid();
     if owner != 0 && Some(owner) != caller {
         return Err(Problem::ForeignOwner(owner));

@@ -10,6 +10,7 @@ pub mod keys;
 mod applications;
 mod error;
 mod file;
+mod folder;
 mod interpolate;
 pub(crate) mod monitor;
 mod monitors;
@@ -64,7 +65,8 @@ pub struct Configuration {
 ///
 /// # Errors
 /// All errors in all files, file by file in the order of the lines; for a pipe, that its writer has not
-/// closed it within ten seconds.
+/// closed it within ten seconds; for a command that gets an application's name in a word, that another user can
+/// create files in the working directory.
 pub fn load(files: &Files) -> Result<Configuration, Vec<ConfigError>> {
     load_on(files, Occasion::Start)
 }
@@ -93,7 +95,8 @@ fn load_on(files: &Files, occasion: Occasion) -> Result<Configuration, Vec<Confi
         Ok(applications) => configuration.applications = applications.unwrap_or_default(),
         Err(more) => errors.extend(more),
     }
-    match read(files.notifications.as_deref(), occasion, parse_notifications) {
+    let parse = |file: &Path, bytes: &[u8]| notifications::parse_in(file, bytes, folder::trusted);
+    match read(files.notifications.as_deref(), occasion, parse) {
         Ok(notifications) => configuration.notifications = notifications.unwrap_or_default(),
         Err(more) => errors.extend(more),
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use regex::bytes::Regex;
 
-use super::error::ConfigError;
+use super::error::{ConfigError, Problem};
 use super::ini;
 use super::keys::{Fallback, Key, Kind, NOTIFICATIONS};
 use super::section::Reading;
@@ -41,6 +41,15 @@ impl Notification {
         }
     }
 
+    /// The key of its first command that gets an application's name in a word.
+    fn key_with_application(&self) -> Option<&'static str> {
+        let Commands { firing, resolved, .. } = &self.commands;
+        [(firing, NOTIFICATION_COMMAND.name), (resolved, RESOLVED_COMMAND.name)]
+            .into_iter()
+            .find(|(command, _)| command.as_ref().is_some_and(Command::has_application))
+            .map(|(_, key)| key)
+    }
+
     /// Whether it has no threshold, and so can't fire.
     pub fn never_fires(&self) -> bool {
         self.rule.in_threshold.is_none() && self.rule.out_threshold.is_none()
@@ -55,11 +64,31 @@ pub fn parse_notifications(
     file: &Path,
     bytes: &[u8],
 ) -> Result<Vec<Notification>, Vec<ConfigError>> {
+    parse_in(file, bytes, || Ok(()))
+}
+
+/// [`parse_notifications`], with the judgement of `folder` on the working directory of commands that get an
+/// application's name in a word. The first of them reports the problem.
+pub(super) fn parse_in(
+    file: &Path,
+    bytes: &[u8],
+    folder: fn() -> Result<(), Problem>,
+) -> Result<Vec<Notification>, Vec<ConfigError>> {
     let (document, errors) = ini::parse(file, bytes);
     let mut reading = Reading::new(&document, errors, &NOTIFICATIONS);
     let mut notifications = Vec::new();
+    let mut is_judged = false;
     for section in document.sections() {
-        notifications.extend(reading.read(section, &NOTIFICATION, Notification::new));
+        let Some(notification) = reading.read(section, &NOTIFICATION, Notification::new) else {
+            continue;
+        };
+        if let Some(key) = notification.key_with_application().filter(|_| !is_judged) {
+            is_judged = true;
+            if let Err(problem) = folder() {
+                reading.wrong(section, key, problem);
+            }
+        }
+        notifications.push(notification);
     }
     reading.finish(notifications)
 }

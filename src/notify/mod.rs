@@ -22,7 +22,7 @@ pub use runner::{Complain, Left, Runner};
 ///
 /// Placeholders are replaced after the splitting, so a value is never split. An application's name that does not
 /// come from the configuration is reduced to characters without a meaning to any program: letters, digits,
-/// `.:/-` and underscores, with an underscore in front. A value from the configuration gets a space in front if
+/// `.:-` and underscores, with an underscore in front. A value from the configuration gets a space in front if
 /// the word would start with its `-`, `+` or `@`. A placeholder in a word that a known shell or interpreter
 /// would read as program text is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +52,11 @@ impl Command {
         }
         shells::check(&words)?;
         Ok(Command { words })
+    }
+
+    /// Whether an application's name is inserted into one of its words.
+    pub fn has_application(&self) -> bool {
+        self.words.iter().any(|word| placeholders::has_application(word))
     }
 
     /// Its words, with the placeholders. The first one is the program.

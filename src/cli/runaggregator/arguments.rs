@@ -38,7 +38,8 @@ pub struct Arguments {
     /// File with the notifications about the traffic of applications
     ///
     /// In commands that a shell reads, write "$BWMON_APP", with the quotes, instead of {app}: a process
-    /// chooses its own name, and {app} reduces it to letters, digits and _.:/-. If root runs the
+    /// chooses its own name, and {app} reduces it to letters, digits and _.:-. A command with {app}
+    /// needs a working directory in which no other user can create files. If root runs the
     /// program, a file must belong to root or to the user who called sudo, and nobody else may be
     /// able to write it.
     #[arg(long, value_name = "FILE", allow_hyphen_values = true)]

@@ -1,9 +1,38 @@
-//! The commands of notifications that the manual and the sample recommend.
+//! Commands of notifications: where they may run, and those that the manual and the sample recommend.
 
 use std::process;
 
 use super::*;
 use crate::notify::Command;
+
+#[test]
+fn a_command_with_a_name_in_a_word_needs_a_trusted_directory() {
+    let text = b"[a]\nprocess_filter=x\nnotification_command=logger {rule} {value} {print}\n\
+        [b]\nprocess_filter=x\nnotification_command=logger x\nresolved_command=logger 'x {app}'\n\
+        [c]\nprocess_filter=x\nnotification_command=logger {app}\n";
+    let shared = || {
+        let why = Box::new(Problem::Writable(0o1777));
+        Err(Problem::WorkingDirectory { folder: "/tmp".to_owned(), why })
+    };
+    let parse = |text, folder| notifications::parse_in(Path::new("f"), text, folder);
+    // All would say the same.
+    assert_eq!(
+        lines(&parse(text, shared).unwrap_err()),
+        [
+            "f:7: [b] resolved_command: {app} may be taken for a file of the working directory, and /tmp can be \
+          written by others than its owner (mode 1777); expected a directory that only root or the user who \
+          runs the program can write; to fix it: start the program elsewhere (cd /), or use $BWMON_APP in a \
+          script"
+        ]
+    );
+    assert_eq!(parse(text, || Ok(())).unwrap().len(), 3);
+    // Only commands with an application's name need it.
+    let first = &text[..text.iter().position(|byte| *byte == b'{').unwrap()];
+    assert_eq!(parse(first, shared).unwrap().len(), 1);
+    let default = b"[DEFAULT]\nnotification_command=x {app}\n[a]\nprocess_filter=x\n";
+    let errors = lines(&parse(default, shared).unwrap_err());
+    assert!(errors[0].starts_with("f:2: [DEFAULT] notification_command: "), "{errors:?}");
+}
 
 /// The commands in this text that append to a log.
 fn recommended(text: &str) -> Vec<&str> {

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use testbed::endpoint::Endpoint;
 use testbed::netns::{Net, PEER4};
+use testbed::running::Running;
 use testbed::streams::finish;
 use testbed::wait::eventually;
 
-use super::{Aggregator, Piped, write};
+use super::{Aggregator, Piped, inside, write};
 
 /// Leaves its `BWMON_` variables (but for the one that is for these tests) and its arguments in the file that is its first argument.
 const SCRIPT: &str = "{ env | grep ^BWMON_ | grep -v NETNS | sort; printf '<%s>\\n' \"$@\"; } > \"$1.new\"\n\
@@ -170,11 +172,64 @@ fn a_name_that_a_process_has_chosen_is_reduced_in_words() {
     program.running.stop();
     let name = &environment["BWMON_APP"];
     assert!(name.starts_with("/usr/bin/python3 workload.py </etc/x;type=y tcp-client "), "{name}");
-    let word = "_/usr/bin/python3_workload.py__/etc/x_type_y_tcp-client_host_";
+    let word = "__usr_bin_python3_workload.py___etc_x_type_y_tcp-client_host_";
     for (argument, beginning) in
         arguments[1..].iter().zip([format!("<{word}"), format!("<text={word}")])
     {
         assert!(argument.starts_with(&beginning), "{argument}");
     }
     assert_eq!(arguments.len(), 3);
+}
+
+/// Another user could create the file that a program takes the name for.
+#[test]
+fn a_name_in_a_word_needs_a_directory_that_no_other_user_can_write() {
+    let Some(net) = Net::new() else { return };
+    let mode = |mode| fs::set_permissions(&net.dir, fs::Permissions::from_mode(mode)).unwrap();
+    let command = |command: &str| {
+        let rule = "process_filter=workload\nin_threshold=1\nrepeat_interval=3600";
+        let text = format!("[N]\n{rule}\nnotification_command={command}\n");
+        write(&net.dir, "notifications.cfg", &text);
+    };
+    let reads = "/bin/sh -c 'cat \"$1\" > got; touch told' sh {app}";
+    let refused = format!(
+        "runaggregator: notifications.cfg:5: [N] notification_command: {{app}} may be taken for a file of the \
+         working directory, and {} can be written by others than its owner (mode 1777); expected a directory \
+         that only root or the user who runs the program can write; to fix it: start the program elsewhere \
+         (cd /), or use $BWMON_APP in a script\n",
+        net.dir.display()
+    );
+    let options = ["--notification-config", "notifications.cfg", "--interval", "0.3"];
+    mode(0o1777);
+    command(reads);
+    for more in [&[][..], &["--check-config"]] {
+        let finished = Running::start(inside(&net, &[&options, more].concat())).finish();
+        finished.expect_status(2);
+        finished.expect("stdout", finished.stdout.len(), 0);
+        finished.expect("stderr", &finished.stderr, &refused);
+    }
+    // Others run there as before.
+    command("/bin/sh -c 'touch other'");
+    let mut program = Aggregator::watching(&net, &options);
+    command(reads);
+    program.reload("runaggregator: the configuration stays as it was\n");
+    program.said(&refused, 1);
+    let _server = Endpoint::start(&net, &net.peer, "server", "tcp-server mode=threaded port=9000");
+    let role = format!("tcp-client host={PEER4} port=9000 up=100000 down=900000 seconds=1");
+    let mut client = Endpoint::start(&net, &net.watched, "client", &role);
+    client.begin();
+    eventually("the first command", || net.dir.join("other").exists());
+    client.done();
+    mode(0o755);
+    program.reload("runaggregator: the configuration was read again\n");
+    // What others have left there before has no name that is looked for.
+    fs::create_dir_all(net.dir.join("_/usr/bin")).unwrap();
+    let name = format!("python3_workload.py_second_{}", role.replace(['=', ' '], "_"));
+    write(&net.dir.join("_/usr/bin"), &name, "hostile\n");
+    let mut client = Endpoint::start(&net, &net.watched, "second", &role);
+    client.begin();
+    eventually("the second command", || net.dir.join("told").exists());
+    client.done();
+    program.running.stop();
+    assert_eq!(fs::read_to_string(net.dir.join("got")).unwrap(), "");
 }
