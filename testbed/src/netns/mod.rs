@@ -21,7 +21,7 @@ mod turn;
 pub use namespace::Namespace;
 pub(crate) use namespace::{NAMESPACES, delete_namespace};
 pub use net::{Net, Setup};
-pub(crate) use turn::Turn;
+pub(crate) use turn::{Gate, Turn};
 
 pub const WATCHED4: &str = "10.77.0.1";
 pub const PEER4: &str = "10.77.0.2";

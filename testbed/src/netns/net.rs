@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{self, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::turn::Turn;
+use super::turn::{Gate, Turn};
 use super::{FAR4, Namespace, PEER_MAC, PEER4, PEER6, WATCHED_MAC, WATCHED4, WATCHED6};
 use crate::command::output;
 use crate::leftovers::PREFIX;
@@ -59,7 +59,7 @@ impl Net {
     }
 
     pub fn with(setup: Setup) -> Option<Net> {
-        namespaces_are_possible().then(|| Net::made(setup, Some(Turn::take(setup.alone))))
+        namespaces_are_possible().then(|| Net::made(setup, Some(Gate::take(setup.alone).pass())))
     }
 
     /// As `new`, also while another test is alone: nothing happens there before a [`Turn`] is taken.

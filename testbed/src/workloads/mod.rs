@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 
 use crate::bytes::Bytes;
 use crate::endpoint::Endpoint;
-use crate::netns::{Net, PEER4, Turn};
+use crate::netns::{Gate, Net, PEER4, Turn};
 use crate::processors::Processors;
 use crate::program::Program;
 use crate::requirements::mptcp_is_missing;
@@ -44,6 +44,7 @@ const BARE: u64 = 32;
 const BARE_MPTCP: u64 = 44;
 
 /// One workload.
+#[derive(Clone, Copy)]
 pub struct Workload {
     /// For the code.
     pub name: &'static str,
@@ -53,6 +54,8 @@ pub struct Workload {
     pub delicate: bool,
     /// Whether some process under measure is in another network namespace than the program.
     elsewhere: bool,
+    /// Whether a recording of it may have other tests' traffic.
+    crowded: bool,
     /// Whether the process under measure closes its connections first, and so has the TIME_WAIT.
     closes_first: bool,
     /// The length of an IP header.
@@ -75,6 +78,7 @@ impl Workload {
             title,
             delicate: false,
             elsewhere: false,
+            crowded: false,
             closes_first: false,
             header: 20,
             bare: BARE,
@@ -99,6 +103,11 @@ impl Workload {
 
     const fn elsewhere(self) -> Workload {
         Workload { elsewhere: true, ..self }
+    }
+
+    /// Disturbed by other tests, for those who don't look at its shares.
+    pub const fn crowded(self) -> Workload {
+        Workload { delicate: false, crowded: true, ..self }
     }
 
     const fn closes_first(self) -> Workload {
@@ -130,16 +139,16 @@ impl Workload {
         }
         // Counters in the kernel miss nothing, whatever else goes on.
         // A recording of what is elsewhere has nobody else's.
-        let crowded = self.elsewhere && size == Size::Tiny;
+        let alone = self.elsewhere && size == Size::Tiny && !self.crowded;
         let delicate = self.delicate && source != Some("ebpf");
-        let net = match (crowded, delicate) {
+        let net = match (alone, delicate) {
             (true, _) => Net::alone(),
             (false, true) => Net::still(),
             (false, false) => Net::new(),
         }?;
         let mut stage = Stage {
             net: &net,
-            delicate: delicate && !crowded,
+            delicate: delicate && !alone,
             turn: None,
             processors: None,
             size,
@@ -217,7 +226,7 @@ struct Owner {
 /// What a workload works with.
 pub struct Stage<'a> {
     net: &'a Net,
-    /// Whether no other test has namespaces from the start of the program under measure to the last packet.
+    /// Whether no other test has namespaces from the first packet to the last.
     delicate: bool,
     turn: Option<Turn>,
     /// Since the program under measure has looked once.
@@ -236,13 +245,12 @@ impl<'a> Stage<'a> {
         self.truth = Some(Truth::start(&self.net.watched, counts));
     }
 
-    /// The stage is set: the program under measure is started, and has looked once. What is delicate waits until
-    /// no other test has namespaces.
+    /// The stage is set: the program under measure is started, and has looked once. What is delicate then waits
+    /// until no other test has namespaces.
     fn begin(&mut self) {
-        if self.delicate {
-            self.turn = Some(Turn::take(true));
-        }
+        let gate = self.delicate.then(|| Gate::take(true));
         (self.begin)(self.net);
+        self.turn = gate.map(Gate::pass);
         self.processors = Some(Processors::now());
     }
 
