@@ -160,9 +160,11 @@ impl Aggregator {
         self.pipes.add_to(&mut draft, moment.instant);
         self.snapshots += 1;
         let mut snapshot = draft.finish(self.snapshots, moment);
+        self.alerts.follow_renamed(&snapshot.rows);
         let rows = snapshot.rows.iter().filter(|row| !row.account.recent.is_zero());
         let rates = rows.map(|row| (&row.name, snapshot.rate(&row.account)));
         let alerts = self.alerts.observe(due, rates);
+        self.alerts.remember_processes(&snapshot.rows);
         snapshot.alerts = alerts;
         snapshot.alerts_are_crowded = self.alerts.take_crowded();
         snapshot

@@ -7,6 +7,7 @@ use foldhash::fast::RandomState;
 use slab::Slab;
 
 use super::application::{Watched, matching};
+use super::renamed::Processes;
 use super::window::points_of;
 use super::{Notification, Rule};
 use crate::brief::Brief;
@@ -24,7 +25,7 @@ const KIB: f64 = 1024.0;
 /// Watches the rates of applications.
 #[derive(Debug)]
 pub struct Alerts {
-    rules: Vec<Rule>,
+    pub(super) rules: Vec<Rule>,
     /// The longest window of any rule.
     longest: Duration,
     /// The time of the last call.
@@ -36,6 +37,8 @@ pub struct Alerts {
     pub(super) awake: Vec<usize>,
     /// Maximum number of remembered applications.
     pub(super) limit: usize,
+    /// See module [`renamed`](super::renamed).
+    pub(super) processes: Processes,
     /// See [`Alerts::take_crowded`].
     crowded: bool,
 }
@@ -66,6 +69,7 @@ impl Alerts {
             applications: Slab::new(),
             awake: Vec::new(),
             limit: APPLICATIONS,
+            processes: Processes::default(),
             crowded: false,
         }
     }

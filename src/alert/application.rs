@@ -41,6 +41,11 @@ impl Watched {
         true
     }
 
+    /// Whether it has traffic in its window, or a state.
+    pub(super) fn is_awake(&self) -> bool {
+        self.awake
+    }
+
     /// Keeps only the time of its last traffic. Its window is silent then, and its states are
     /// quiet.
     pub(super) fn sleep(&mut self) {

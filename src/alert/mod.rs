@@ -3,6 +3,7 @@
 
 mod alerts;
 mod application;
+mod renamed;
 mod state;
 #[cfg(test)]
 mod tests;

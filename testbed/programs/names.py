@@ -117,6 +117,15 @@ def titled_late(title):
     send(to, 25)
 
 
+def renaming(count):
+    """Another title for each 20,000 bytes."""
+    to = None
+    for number in range(int(count)):
+        set_title("title %d" % number)
+        to = to or peer()
+        send(to, 20, 0.005)
+
+
 def leaderless(_):
     """Its main thread ends, and another one goes on."""
 

@@ -9,6 +9,7 @@ use crate::model::traffic::Rate;
 
 mod any;
 mod memory;
+mod renamed;
 
 const KIB: f64 = 1024.0;
 const SECOND: Duration = Duration::from_secs(1);

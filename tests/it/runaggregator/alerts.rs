@@ -8,6 +8,7 @@ use jiff::{Timestamp, ToSpan};
 use regex::Regex;
 use testbed::endpoint::Endpoint;
 use testbed::netns::{Net, PEER4, WATCHED4};
+use testbed::programs;
 use testbed::streams::{finish, listens};
 use testbed::truth::{Count, Truth};
 use testbed::wait::eventually;
@@ -144,6 +145,23 @@ fn both_directions_of_a_process_have_their_own_thresholds() {
         .into_iter()
         .flat_map(|(at, way)| [false, true].map(|is_over| (at, way.to_owned(), is_over)));
     assert_eq!(found, expected.collect::<Vec<_>>(), "{}", finished.stderr);
+}
+
+#[test]
+fn a_process_that_always_has_another_title_is_told_of_once() {
+    let Some(net) = Net::new() else { return };
+    let rules = "[Lasting]\nprocess_filter=^title\nout_threshold=10\ninterval=3\nfor=2\nrepeat_interval=3600\n";
+    write_files(&net.dir, "[All]\ntype=monitor\n", "", rules);
+    programs::NAMES.put(&net.dir);
+    let mut program = Aggregator::watching(&net, &[&FILES[..], &["--interval", "0.2"]].concat());
+    let mut command = net.watched.command("/usr/bin/python3");
+    let mut renaming =
+        command.args(["names.py", "renaming", "60"]).current_dir(&net.dir).spawn().unwrap();
+    let is_over = |alerts: &[Alert]| alerts.iter().any(|alert| alert.is_over);
+    let found = alerts_until(&mut program, "the end", is_over);
+    assert!(renaming.wait().unwrap().success());
+    assert_eq!(found.len(), 2, "{found:#?}");
+    program.running.stop();
 }
 
 #[test]
