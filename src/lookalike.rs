@@ -16,9 +16,14 @@ use unicode_width::UnicodeWidthChar;
 
 use crate::model::traffic::Name;
 
-/// Maximum characters of a [`skeleton`], apart from blanks: `PATH_MAX`, the longest name that a process has not
-/// chosen.
+/// Maximum characters of a [`skeleton`]: `PATH_MAX`, the longest name that a process has not chosen.
 const SKELETON: usize = 4096;
+
+/// Characters in a row that are drawn as nothing, and inside a name are believed to be part of it.
+const GAP: usize = 16;
+
+/// Letters that a word has to have in common with one that it is [read](reads) as.
+const SAME: usize = 3;
 
 /// The start of a pipe's name; the port number follows.
 const PIPE: [char; 5] = ['p', 'i', 'p', 'e', '-'];
@@ -60,56 +65,73 @@ pub(crate) fn is_own(name: &[u8]) -> bool {
     if name.first().is_none_or(|first| first.is_ascii() && !matches!(first, b' ' | b'(' | b'p')) {
         return false;
     }
-    let mut characters = drawn(name);
+    // A plain space between the letters is one for readers too.
+    let is_skipped = |character: &char| *character != ' ' && BLANKS.contains(character);
+    let after = with_width(name)
+        .skip_while(|character| BLANKS.contains(character) || character.is_whitespace())
+        .filter(|character| !is_skipped(character));
+    let mut characters = compatible(after);
     let Some(first) = characters.find(|character| !BLANKS.contains(character)) else {
         return false;
     };
     if is_bracket(first) {
         return true;
     }
-    // A plain space between the letters is one for readers too.
-    let mut characters = std::iter::once(first)
-        .chain(characters)
-        .filter(|character| *character == ' ' || !BLANKS.contains(character));
+    let mut characters = std::iter::once(first).chain(characters);
     let beginning: Vec<char> = characters.by_ref().take(PIPE.len()).collect();
     beginning.len() == PIPE.len()
         && PIPE.into_iter().zip(beginning).all(|(ours, theirs)| is_like(ours, theirs))
         && characters.next().is_some_and(char::is_numeric)
 }
 
-/// The characters of a name that take space on a screen. Compatibility forms (fullwidth, in a circle, in
-/// parentheses, set vertically) are the characters that Unicode maps them to.
+/// The characters of a name.
 ///
-/// Any number of marks and of blanks may come before a character, so the caller takes as many characters as it
-/// compares. The readers of `/proc` bound what a process can choose: a command line is at most
-/// `COMMAND_LINE_MAX` bytes (`processes/describe.rs`), a path `PATH_MAX`.
-fn drawn(name: &[u8]) -> impl Iterator<Item = char> {
-    let characters = name.utf8_chunks().flat_map(|chunk| {
+/// Any number of marks and of blanks may come before one that is seen. The readers of `/proc` bound what a process
+/// can choose: a command line is at most `COMMAND_LINE_MAX` bytes (`processes/describe.rs`), a path `PATH_MAX`.
+fn characters(name: &[u8]) -> impl Iterator<Item = char> {
+    name.utf8_chunks().flat_map(|chunk| {
         let invalid = (!chunk.invalid().is_empty()).then_some(char::REPLACEMENT_CHARACTER);
         chunk.valid().chars().chain(invalid)
-    });
-    // First without the marks: the mapping sorts all marks that follow a character before it gives the next one.
-    let has_width = |character: &char| character.width().is_some_and(|width| width > 0);
-    characters.filter(has_width).nfkd().filter(has_width)
+    })
+}
+
+fn has_width(character: &char) -> bool {
+    character.width().is_some_and(|width| width > 0)
+}
+
+/// The characters of a name that take space on a screen.
+fn with_width(name: &[u8]) -> impl Iterator<Item = char> {
+    characters(name).filter(has_width)
+}
+
+/// Instead of compatibility forms (fullwidth, in a circle, in parentheses, set vertically) the characters that
+/// Unicode maps them to. The mapping is slow, and sorts all marks that follow a character before it gives the next
+/// one, so what is not needed is left out before.
+fn compatible(characters: impl Iterator<Item = char>) -> impl Iterator<Item = char> {
+    characters.nfkd().filter(has_width)
 }
 
 /// What a reader sees of a name: two names with the same result look alike. It has no characters without width and
-/// no blanks at its ends; a single space stands for blanks inside. Names that differ only beyond `PATH_MAX`
-/// characters have the same result.
+/// no blanks at its ends; a single space stands for blanks inside. It ends before more than [`GAP`] characters in a
+/// row that are drawn as nothing, because what comes after them may be cut off, and after `PATH_MAX` characters.
 pub(crate) fn skeleton(name: &[u8]) -> String {
+    let (mut has_begun, mut gap) = (false, 0);
+    let looked_at = characters(name).map_while(|character| {
+        let is_blank = BLANKS.contains(&character);
+        if is_blank || !has_width(&character) {
+            gap += 1;
+            return (!has_begun || gap <= GAP).then_some((is_blank && has_begun).then_some(' '));
+        }
+        (has_begun, gap) = (true, 0);
+        Some(Some(character))
+    });
     let mut seen = String::new();
     let mut is_apart = false;
-    // A blank or a mark is cheap, a character that is kept takes memory.
-    let mut room = SKELETON;
-    for character in drawn(name) {
+    for character in compatible(looked_at.flatten().take(SKELETON)) {
         if BLANKS.contains(&character) {
             is_apart = !seen.is_empty();
             continue;
         }
-        if room == 0 {
-            break;
-        }
-        room -= 1;
         if std::mem::take(&mut is_apart) {
             seen.push(' ');
         }
@@ -119,14 +141,18 @@ pub(crate) fn skeleton(name: &[u8]) -> String {
 }
 
 /// Whether a text that was made visible can be read as one with `word` in it: lower-case letters. Blanks
-/// between letters are no difference.
+/// between letters are no difference. Some letters have to be those of `word` themselves, not only letters of
+/// another alphabet, which many words consist of.
 pub(crate) fn reads(text: &str, word: &str) -> bool {
-    let characters: Vec<char> = drawn(text.as_bytes())
+    let characters: Vec<char> = compatible(with_width(text.as_bytes()))
         .filter(|character| !BLANKS.contains(character))
         .map(|character| character.to_ascii_lowercase())
         .collect();
-    let is_here =
-        |here: &[char]| word.chars().zip(here).all(|(ours, theirs)| is_like(ours, *theirs));
+    let is_here = |here: &[char]| {
+        let mut pairs = word.chars().zip(here.iter().copied());
+        let same = pairs.clone().filter(|(ours, theirs)| ours == theirs).count();
+        same >= SAME && pairs.all(|(ours, theirs)| is_like(ours, theirs))
+    };
     characters.windows(word.len()).any(is_here)
 }
 
@@ -275,6 +301,11 @@ mod tests {
         for name in ["", "  ", "\u{2800} \u{301}"] {
             assert_eq!(skeleton(name.as_bytes()), "");
         }
+        for nothing in [" ", "\u{2800}", "\u{1107f}", " \u{301}"] {
+            let name = format!("DB{}x", nothing.repeat(60));
+            assert_eq!(skeleton(name.as_bytes()), "DB", "{name:?}");
+        }
+        assert_eq!(skeleton(format!("DB{}x", " ".repeat(GAP)).as_bytes()), "DB x");
         assert_ne!(skeleton(b"DB(main)"), skeleton(b"DB (main)"));
         assert_ne!(skeleton(b"\xff"), skeleton(b""));
     }
@@ -311,7 +342,9 @@ mod tests {
             let (start, rest) = "pipe-8080:host:80".split_at(at);
             let pipe = format!("{before}{start}{between}{rest}");
             prop_assert!(is_own(pipe.as_bytes()), "{pipe:?}");
-            prop_assert_eq!(skeleton(pipe.as_bytes()).replace(' ', ""), "pipe-8080:host:80");
+            let seen = skeleton(pipe.as_bytes()).replace(' ', "");
+            let is_whole = at == 0 || between.chars().count() <= GAP;
+            prop_assert_eq!(seen, if is_whole { "pipe-8080:host:80" } else { start });
         }
     }
 

@@ -4,9 +4,10 @@
 //! opens or runs a file of the working directory, so no other user may be able to create one there.
 
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
+use rustix::fs::{Access, OFlags, access};
+use rustix::io::Errno;
 
 use super::error::Problem;
 use super::{file, open};
@@ -15,7 +16,12 @@ use crate::escape::visible;
 /// Checks that only its owner can create files in the working directory, and that the owner is root, the user
 /// who called sudo or the user who runs the program. A sticky bit does not help: others can create files.
 pub(super) fn trusted() -> Result<(), Problem> {
-    judged(Path::new("."), file::caller())
+    let here = Path::new(".");
+    // Where this user may not search, no command finds a file.
+    if access(here, Access::EXEC_OK) == Err(Errno::ACCESS) {
+        return Ok(());
+    }
+    judged(here, file::caller())
 }
 
 fn judged(folder: &Path, caller: Option<u32>) -> Result<(), Problem> {
@@ -28,11 +34,10 @@ fn judged(folder: &Path, caller: Option<u32>) -> Result<(), Problem> {
     owned(folder).map_err(|why| {
         let path = std::env::current_dir().map(|current| current.join(folder));
         // Joining `.` leaves a dot at the end.
-        let path: std::path::PathBuf = path.unwrap_or_default().components().collect();
-        Problem::WorkingDirectory {
-            folder: visible(path.as_os_str().as_bytes()),
-            why: Box::new(why),
-        }
+        let path: Option<PathBuf> = path.ok().map(|path| path.components().collect());
+        // It may be deleted.
+        let folder = path.map_or("it".to_owned(), |path| visible(path.as_os_str().as_bytes()));
+        Problem::WorkingDirectory { folder, why: Box::new(why) }
     })
 }
 
@@ -40,7 +45,6 @@ fn judged(folder: &Path, caller: Option<u32>) -> Result<(), Problem> {
 mod tests {
     use std::fs;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-    use std::path::PathBuf;
 
     use rustix::process::geteuid;
 

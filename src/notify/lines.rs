@@ -129,9 +129,16 @@ mod tests {
         ] {
             assert_eq!(of_outsider(name), format!("\\{name}"));
         }
-        for name in
-            ["", "x", "Webserver", "\\(kernel)", "no way longer", "excel --feeding", "caf\u{e9}"]
-        {
+        for name in [
+            "",
+            "x",
+            "Webserver",
+            "\\(kernel)",
+            "no way longer",
+            "excel --feeding",
+            "caf\u{e9}",
+            "/home/\u{438}\u{432}\u{430}\u{43d}/\u{414}\u{43e}\u{43a}\u{443}\u{43c}\u{435}\u{43d}\u{442}\u{44b}/x",
+        ] {
             assert_eq!(of_outsider(name), name);
         }
         // A name that the file has chosen stays.

@@ -103,7 +103,9 @@ fn reader(words: &[String], at: usize) -> Option<&str> {
     while index < at {
         let word = &words[index];
         if first.is_some_and(|first| begins_with_program(&words[first..=index])) {
-            if ORDINARY.contains(&name(word)) {
+            // The word after an option that isn't known may be its value.
+            let may_be_value = index > 0 && words[index - 1].starts_with('-');
+            if ORDINARY.contains(&name(word)) && !may_be_value {
                 return None;
             }
             first = (reads(word) == Some(Reads::Program)).then_some(index + 1);

@@ -20,9 +20,9 @@ fn a_command_with_a_name_in_a_word_needs_a_trusted_directory() {
         lines(&parse(text, shared).unwrap_err()),
         [
             "f:7: [b] resolved_command: {app} may be taken for a file of the working directory, and /tmp can be \
-          written by others than its owner (mode 1777); expected a directory that only root or the user who \
-          runs the program can write; to fix it: start the program elsewhere (cd /), or use $BWMON_APP in a \
-          script"
+             written by others than its owner (mode 1777); expected a directory of root or of the user who runs \
+             the program (with sudo: who calls it) that nobody else can write; to fix it: start the program \
+             elsewhere (cd /), or use $BWMON_APP in a script"
         ]
     );
     assert_eq!(parse(text, || Ok(())).unwrap().len(), 3);

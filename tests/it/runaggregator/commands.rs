@@ -195,8 +195,8 @@ fn a_name_in_a_word_needs_a_directory_that_no_other_user_can_write() {
     let refused = format!(
         "runaggregator: notifications.cfg:5: [N] notification_command: {{app}} may be taken for a file of the \
          working directory, and {} can be written by others than its owner (mode 1777); expected a directory \
-         that only root or the user who runs the program can write; to fix it: start the program elsewhere \
-         (cd /), or use $BWMON_APP in a script\n",
+         of root or of the user who runs the program (with sudo: who calls it) that nobody else can write; to \
+         fix it: start the program elsewhere (cd /), or use $BWMON_APP in a script\n",
         net.dir.display()
     );
     let options = ["--notification-config", "notifications.cfg", "--interval", "0.3"];
