@@ -67,7 +67,8 @@ pub(crate) fn is_own(name: &[u8]) -> bool {
     }
     // A plain space between the letters is one for readers too.
     let is_skipped = |character: &char| *character != ' ' && BLANKS.contains(character);
-    let after = with_width(name)
+    // Byte by byte where that is enough: a process may choose 64 KiB of spaces.
+    let after = with_width(name.trim_ascii_start())
         .skip_while(|character| BLANKS.contains(character) || character.is_whitespace())
         .filter(|character| !is_skipped(character));
     let mut characters = compatible(after);
@@ -116,7 +117,7 @@ fn compatible(characters: impl Iterator<Item = char>) -> impl Iterator<Item = ch
 /// row that are drawn as nothing, because what comes after them may be cut off, and after `PATH_MAX` characters.
 pub(crate) fn skeleton(name: &[u8]) -> String {
     let (mut has_begun, mut gap) = (false, 0);
-    let looked_at = characters(name).map_while(|character| {
+    let looked_at = characters(name.trim_ascii_start()).map_while(|character| {
         let is_blank = BLANKS.contains(&character);
         if is_blank || !has_width(&character) {
             gap += 1;
