@@ -191,10 +191,8 @@ impl Alerts {
     /// Finds the matching rules by the whole name, if only its start was known.
     fn settle(&mut self, key: usize, name: &Name) {
         let Some(application) = self.applications.get_mut(key) else { return };
-        if std::mem::take(&mut application.is_doubtful) {
-            application.rules = matching(&self.rules, name);
-            let same: Vec<Option<usize>> = (0..self.rules.len()).map(Some).collect();
-            application.follow(&self.rules, &same);
+        if application.is_doubtful {
+            application.match_whole(matching(&self.rules, name), &self.rules);
         }
     }
 

@@ -73,6 +73,14 @@ impl Watched {
         }
     }
 
+    /// Takes the indexes of the `rules` that its whole name matches. The states of those that matched before stay.
+    pub(super) fn match_whole(&mut self, matched: Box<[usize]>, rules: &[Rule]) {
+        self.rules = matched;
+        self.is_doubtful = false;
+        let same: Vec<Option<usize>> = (0..rules.len()).map(Some).collect();
+        self.follow(rules, &same);
+    }
+
     /// The states of its rules, none of which fires.
     fn fresh(&self, rules: &[Rule]) -> Vec<Condition> {
         let ways =

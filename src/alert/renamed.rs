@@ -66,10 +66,7 @@ impl Alerts {
         };
         let brief = Brief::of(name);
         let old = std::mem::replace(&mut application.brief, brief.clone());
-        application.rules = rules;
-        application.is_doubtful = false;
-        let same: Vec<Option<usize>> = (0..self.rules.len()).map(Some).collect();
-        application.follow(&self.rules, &same);
+        application.match_whole(rules, &self.rules);
         self.names.remove(&old);
         self.names.insert(brief, Some(key));
     }
