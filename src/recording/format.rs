@@ -273,7 +273,8 @@ impl SocketRow {
         SocketRow(tuple, inode.map(|inode| inode.0), cookie, state.0, bits, counters.map(pair))
     }
 
-    /// The socket, and whether no flow finds it. Its user is not recorded, because nothing uses it.
+    /// The socket, and whether no flow finds it. Its user and what it sent again are not recorded, because nothing
+    /// uses them.
     pub(crate) fn socket(&self, tuple: Tuple) -> (Socket, bool) {
         let SocketRow(_, inode, cookie, state, bits, counters) = *self;
         let [v6_only, is_subflow, is_unmatched] = SOCKET_BITS.map(|bit| bits & bit != 0);
@@ -286,6 +287,7 @@ impl SocketRow {
             v6_only,
             is_subflow,
             counters: counters.map(unpair),
+            sent_again: 0,
         };
         (socket, is_unmatched)
     }

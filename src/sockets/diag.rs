@@ -35,6 +35,8 @@ const INET_DIAG_REQ_PROTOCOL: u16 = 3;
 
 /// The length of `struct inet_diag_msg`.
 const MESSAGE: usize = 72;
+/// Where `tcpi_bytes_retrans` is in a `struct tcp_info` (Linux 4.19).
+const BYTES_RETRANS: usize = 208;
 
 const LISTED_STATES: u32 = !(1 << TcpState::TIME_WAIT.0);
 
@@ -156,6 +158,7 @@ pub(crate) fn decode(protocol: Protocol, body: &[u8]) -> Result<Socket, DecodeEr
         v6_only: false,
         is_subflow: false,
         counters: None,
+        sent_again: 0,
     };
     for attribute in Attributes::new(attributes) {
         match attribute.kind {
@@ -167,7 +170,10 @@ pub(crate) fn decode(protocol: Protocol, body: &[u8]) -> Result<Socket, DecodeEr
                 let mut names = attribute.nested().filter(|a| a.kind == INET_ULP_INFO_NAME);
                 socket.is_subflow = names.any(|name| name.value.starts_with(b"mptcp\0"));
             }
-            INET_DIAG_INFO => socket.counters = payload(attribute.value, socket.state),
+            INET_DIAG_INFO => {
+                socket.counters = payload(attribute.value, socket.state);
+                socket.sent_again = ne64(attribute.value, BYTES_RETRANS).unwrap_or_default();
+            }
             _ => {}
         }
     }
@@ -180,14 +186,17 @@ pub(crate) fn decode(protocol: Protocol, body: &[u8]) -> Result<Socket, DecodeEr
 /// TCP has sent, each byte once. Older kernels have `tcpi_bytes_acked` instead, which includes one
 /// byte each for SYN and FIN. `tcpi_bytes_received` includes one byte for the peer's FIN.
 fn payload(tcp_info: &[u8], state: TcpState) -> Option<Counters> {
-    let ne64 = |at: usize| Some(u64::from_ne_bytes(*tcp_info.get(at..)?.first_chunk()?));
-    let (acked, received) = (ne64(120)?, ne64(128)?);
-    let sent = match (ne64(200), ne64(208)) {
+    let (acked, received) = (ne64(tcp_info, 120)?, ne64(tcp_info, 128)?);
+    let sent = match (ne64(tcp_info, 200), ne64(tcp_info, BYTES_RETRANS)) {
         (Some(sent), Some(again)) => sent.saturating_sub(again),
         _ => acked,
     };
     let fin = u64::from(state.fin_received());
     Some(Counters { original: sent, reply: received.saturating_sub(fin) })
+}
+
+fn ne64(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
 #[cfg(test)]

@@ -48,6 +48,8 @@ pub(crate) struct Socket {
     pub is_subflow: bool,
     /// Payload bytes since the socket was made: `original` were sent, `reply` received. TCP only.
     pub counters: Option<Counters>,
+    /// Payload bytes that were sent another time, which the counters don't have.
+    pub sent_again: u64,
 }
 
 impl Socket {
@@ -55,6 +57,16 @@ impl Socket {
     pub(crate) fn is_connected(&self) -> bool {
         let remote = self.tuple.destination;
         remote.port != 0 || !remote.address.is_unspecified()
+    }
+
+    /// The flow of a connected socket with counters, which have every retransmission as well: they are nearer to
+    /// the bytes of packets. Those that were received are not known.
+    pub(crate) fn flow_with_retransmissions(&self) -> Option<Flow> {
+        let mut flow = self.flow()?;
+        if let Some(counters) = &mut flow.counters {
+            counters.original = counters.original.saturating_add(self.sent_again);
+        }
+        Some(flow)
     }
 
     /// The flow of a connected socket with counters.

@@ -88,6 +88,7 @@ fn socket(line: &[u8], protocol: Protocol, kind: Kind) -> Option<Socket> {
         v6_only: false,
         is_subflow: false,
         counters: None,
+        sent_again: 0,
     })
 }
 

@@ -192,6 +192,7 @@ mod tests {
             v6_only: false,
             is_subflow: false,
             counters: None,
+            sent_again: 0,
         }
     }
 

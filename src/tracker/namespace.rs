@@ -157,7 +157,8 @@ impl Namespace {
     }
 
     /// Reads single flows by their original tuples (in the default zone). From conntrack, those that have ended
-    /// since the last reading come first. If conntrack isn't read, TCP sockets with their counters.
+    /// since the last reading come first. If conntrack isn't read, TCP sockets with their counters and
+    /// retransmissions.
     pub(crate) fn ask(&mut self, tuples: &[Tuple], mut each: impl FnMut(&Flow)) {
         if let Some(flows) = &mut self.flows {
             // Flows that can't be read now are not handed on, which the caller has to handle.
@@ -168,7 +169,7 @@ impl Namespace {
         let local = &self.local;
         let interface = |address: &Address| local.interface(address);
         let _ = finder.find_counted(tuples, interface, |_, socket| {
-            socket.and_then(|socket| socket.flow()).iter().for_each(&mut each);
+            socket.and_then(|socket| socket.flow_with_retransmissions()).iter().for_each(&mut each);
         });
     }
 

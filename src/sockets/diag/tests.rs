@@ -46,6 +46,9 @@ fn a_tcp_socket_with_its_counters() {
     assert_eq!((socket.uid, socket.inode), (1000, Some(Inode(12345))));
     assert_eq!((socket.cookie, socket.state), (1 << 32 | 7, TcpState::ESTABLISHED));
     assert_eq!(socket.counters, Some(Counters { original: 1000, reply: 5000 }));
+    assert_eq!(socket.flow().unwrap().counters, socket.counters);
+    let again = socket.flow_with_retransmissions().unwrap();
+    assert_eq!(again.counters, Some(Counters { original: 1200, reply: 5000 }));
     assert!(socket.is_connected());
 }
 

@@ -287,7 +287,8 @@ impl PastNamespace {
                 flows.extend(ends.take());
                 looked.lost_ends += ends.take_lost();
             }
-            flows.extend(sockets.iter().filter_map(Socket::flow));
+            // The slots, which are compared with it, have retransmissions too.
+            flows.extend(sockets.iter().filter_map(Socket::flow_with_retransmissions));
         }
         looked.flows += flows.len() as u64;
         looked.uncounted += flows.iter().filter(|flow| flow.counters.is_none()).count() as u64;

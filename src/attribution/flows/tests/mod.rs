@@ -209,6 +209,7 @@ impl Host {
             v6_only: false,
             is_subflow: false,
             counters: None,
+            sent_again: 0,
         });
         inode
     }
