@@ -342,12 +342,12 @@ impl DescriptorSearch {
     /// The likely process that holds the socket `inode` of the network namespace `netns`, at a cost of a few
     /// microseconds.
     pub(crate) fn find_near(&mut self, inode: Inode, netns: Option<NetnsId>) -> Option<ProcessId> {
-        let at = self.at_hand(inode, netns, NEAREST)?;
+        let at = self.at_hand(inode, netns, 0..NEAREST)?;
         self.found_near(at, inode)
     }
 
-    /// The process among all others that holds the socket `inode` of the network namespace `netns`,
-    /// which `user` has made. `now` refills the budget of links.
+    /// The process among all others than [the likely ones](DescriptorSearch::find_near) that holds the socket
+    /// `inode` of the network namespace `netns`, which `user` has made. `now` refills the budget of links.
     pub(crate) fn find_far(
         &mut self,
         inode: Inode,
@@ -367,7 +367,7 @@ impl DescriptorSearch {
         // Two links each; the nearest ones, which are checked in any case, cost nothing.
         self.links -= 2.0 * (self.recent_holders.len() + self.young.len().min(YOUNG_OPEN)) as f64;
         let at = self
-            .at_hand(inode, netns, YOUNG_OPEN)
+            .at_hand(inode, netns, NEAREST..YOUNG_OPEN)
             .or_else(|| self.among_the_young(inode, netns))
             .or_else(|| self.among_recent_holders(inode))
             .or_else(|| self.among_all(inode, user))?;

@@ -349,20 +349,39 @@ impl Worker {
 
     /// Answers for new flows what can be answered at once.
     fn new_flows(&mut self, born: Vec<(NetnsKey, Flow)>, now: Instant) {
-        let (mut lookups, mut record_of) = (Vec::new(), Vec::new());
+        let (mut known, mut elsewhere) = (Vec::new(), Vec::new());
         for (netns, flow) in born {
             for side in [0, 1] {
                 // The kernel itself answers pings.
-                let has_socket = side == 0 || !flow.original.protocol.is_icmp();
-                if has_socket && let Some(at) = self.netns_of(netns, &flow, side, now) {
-                    lookups.push(Lookup::new(netns, flow, side, at));
-                    record_of.push(self.records.len());
+                if side == 1 && flow.original.protocol.is_icmp() {
+                    continue;
+                }
+                let record = self.records.len();
+                match self.netns_of(netns, &flow, side) {
+                    Some(at) => known.push((Lookup::new(netns, flow, side, at), record)),
+                    None => elsewhere.push((netns, flow, side, record)),
                 }
             }
             self.records.push(NewFlowRecord { netns, flow, ends: [None; 2], is_new: true });
         }
+        self.answer(known, now);
+        // The other ends are on other hosts, or in a namespace that is new or has got the address since. To find out
+        // takes as long as some connections live.
+        if !elsewhere.is_empty() && self.refresh_addresses(now) {
+            let found = elsewhere.into_iter().filter_map(|(netns, flow, side, record)| {
+                let at = self.netns_of(netns, &flow, side)?;
+                Some((Lookup::new(netns, flow, side, at), record))
+            });
+            let found = found.collect();
+            self.answer(found, now);
+        }
+    }
+
+    /// Looks up ends of new flows, each with the place of its flow's record.
+    fn answer(&mut self, ends: Vec<(Lookup, usize)>, now: Instant) {
+        let (lookups, records): (Vec<Lookup>, Vec<usize>) = ends.into_iter().unzip();
         let answers = self.ask_and_spin(&lookups);
-        for ((lookup, record), answer) in lookups.into_iter().zip(record_of).zip(answers) {
+        for ((lookup, record), answer) in lookups.into_iter().zip(records).zip(answers) {
             match answer {
                 Answer::Held(seen) => {
                     if let Some(record) = self.records.get_mut(record) {

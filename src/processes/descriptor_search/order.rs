@@ -1,5 +1,7 @@
 //! The order in which processes are searched for a socket.
 
+use std::ops::Range;
+
 use super::{
     DescriptorSearch, KnownProcess, LINKS_A_SOCKET, RECENT_HOLDERS, YOUNGEST, Young, descriptor,
     spend,
@@ -18,21 +20,22 @@ impl DescriptorSearch {
 
     /// The last descriptor of recent holders, and the first one of young processes, in turn, because either
     /// socket may be gone in a moment; then the descriptor after it, because a new descriptor is the lowest free
-    /// one. Young processes of other namespaces are left out.
+    /// one. Young processes of other namespaces are left out. `places` are the places in either list.
     pub(super) fn at_hand(
         &mut self,
         inode: Inode,
         netns: Option<NetnsId>,
-        most: usize,
+        places: Range<usize>,
     ) -> Option<usize> {
         let likely = self.young.iter().enumerate().filter(|(_, young)| young.may_be_in(netns));
         // Of the youngest all descriptors are read, if none is open.
         let likely = likely
             .enumerate()
             .filter(|(place, (_, young))| young.known.is_some() || *place < YOUNGEST);
-        let likely: Vec<usize> = likely.map(|(_, (at, _))| at).take(most).collect();
+        let likely: Vec<usize> = likely.map(|(_, (at, _))| at).take(places.end).collect();
         for distance in [0, 1] {
-            for place in 0..most.min(likely.len().max(self.recent_holders.len())) {
+            let end = places.end.min(likely.len().max(self.recent_holders.len()));
+            for place in places.start..end {
                 let recent_holder = self.recent_holders.get_mut(place);
                 if recent_holder.is_some_and(|known| known.has_behind(distance, inode)) {
                     return Some(place);

@@ -27,41 +27,31 @@ pub(in crate::tracker) enum Answer {
 }
 
 impl Worker {
-    /// The namespace of a flow's end, if it is watched.
-    pub(super) fn netns_of(
-        &mut self,
-        key: NetnsKey,
-        flow: &Flow,
-        side: usize,
-        now: Instant,
-    ) -> Option<NetnsKey> {
+    /// The namespace of a flow's end, if it is watched and has listed its address.
+    pub(super) fn netns_of(&self, key: NetnsKey, flow: &Flow, side: usize) -> Option<NetnsKey> {
         let tuple = if side == 0 { &flow.original } else { &flow.reply };
         let address = tuple.source.address;
-        let here = |netns_listener: &NetnsListener| {
+        let here = |netns_listener: &&NetnsListener| {
             netns_listener.key == key
                 && match side {
                     0 => netns_listener.local.sends_from(&address),
                     _ => netns_listener.local.receives_at(&address),
                 }
         };
-        let there = |netns_listener: &NetnsListener| netns_listener.is_known_as(&address);
-        let place = |all: &[NetnsListener]| {
-            let found = all
-                .iter()
-                .find(|netns_listener| here(netns_listener))
-                .or_else(|| all.iter().find(|e| there(e)));
-            found.map(|netns_listener| netns_listener.key)
-        };
-        if let Some(found) = place(&self.netns_listeners) {
-            return Some(found);
-        }
-        // A namespace may be new, or may have got the address since.
+        let there = |netns_listener: &&NetnsListener| netns_listener.is_known_as(&address);
+        let all = &self.netns_listeners;
+        let found = all.iter().find(here).or_else(|| all.iter().find(there));
+        found.map(|netns_listener| netns_listener.key)
+    }
+
+    /// Opens new namespaces, and lists addresses again where they may have changed. Returns whether any did.
+    pub(super) fn refresh_addresses(&mut self, now: Instant) -> bool {
         self.read_up();
         let mut changed = false;
         for netns_listener in &mut self.netns_listeners {
             changed |= netns_listener.refresh(now);
         }
-        if changed { place(&self.netns_listeners) } else { None }
+        changed
     }
 
     /// Looks up all, and repeats it for connections that are about to be accepted: a fast server has
