@@ -84,8 +84,8 @@ pub enum Problem {
     /// directory, which a program could take that name for.
     #[error(
         "{{app}} may be taken for a file of the working directory, and {folder} {}; expected a directory of \
-         root or of the user who runs the program (with sudo: who calls it) that nobody else can write; to fix it: start the program elsewhere (cd /), \
-         or use $BWMON_APP in a script",
+         root or of the user who runs the program (with sudo: who calls it) that nobody else can write; to fix \
+         it: start the program elsewhere (cd /), or use $BWMON_APP in a script",
         about_folder(.why)
     )]
     WorkingDirectory {

@@ -37,7 +37,6 @@ const MOST_ENDED: usize = 1 << 18;
 const MOST_BYTES: usize = 64 << 20;
 /// Bytes that are kept of a long name if all take too many. The longest are cut first, so no
 /// process loses its name because others have long ones.
-/// because others have long ones.
 const SHORT: usize = MOST_BYTES / MOST_ENDED;
 /// Number of events that wait for the thread.
 const WAITING: usize = 1 << 16;

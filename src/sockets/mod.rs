@@ -59,16 +59,6 @@ impl Socket {
         remote.port != 0 || !remote.address.is_unspecified()
     }
 
-    /// The flow of a connected socket with counters, which have every retransmission as well: they are nearer to
-    /// the bytes of packets. Those that were received are not known.
-    pub(crate) fn flow_with_retransmissions(&self) -> Option<Flow> {
-        let mut flow = self.flow()?;
-        if let Some(counters) = &mut flow.counters {
-            counters.original = counters.original.saturating_add(self.sent_again);
-        }
-        Some(flow)
-    }
-
     /// The flow of a connected socket with counters.
     pub(crate) fn flow(&self) -> Option<Flow> {
         let counters = self.counters.filter(|_| self.is_connected())?;
@@ -77,6 +67,16 @@ impl Socket {
             counters: Some(counters),
             ..Flow::new(self.tuple, self.tuple.reversed(), CountedAt::Socket)
         })
+    }
+
+    /// As [`Socket::flow`], with every retransmission that was sent: nearer to the bytes of packets. Those that were
+    /// received are not known.
+    pub(crate) fn flow_with_retransmissions(&self) -> Option<Flow> {
+        let mut flow = self.flow()?;
+        if let Some(counters) = &mut flow.counters {
+            counters.original = counters.original.saturating_add(self.sent_again);
+        }
+        Some(flow)
     }
 }
 
